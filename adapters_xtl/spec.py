@@ -1,0 +1,328 @@
+"""What can be asked for: tasks, backbones, hyper-parameters and runs, as frozen data; recipes and overrides parsed.
+
+Nothing here opens a data file or imports a machine-learning library.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from adapters_xtl.canon import digest
+from adapters_xtl.errors import Problems, RequestError, nearest
+
+__all__ = [
+    "BITS", "COMPOSES", "DTYPES", "FORMATS", "PROTOCOLS", "Backbone", "Hyper", "Row", "Rows", "Run", "Settings",
+    "Task", "parse_override", "read_recipe", "recipes_dir", "resolve_settings",
+]  # fmt: skip
+
+Row = Mapping[str, Any]
+FORMATS = ("classify", "choice", "span", "tag", "retrieve", "multi")
+COMPOSES = ("stack", "init", "fuse")
+PROTOCOLS = ("clean", "xtreme")
+BITS = (32, 16, 8, 4)
+DTYPES = ("float32", "bfloat16", "float16")
+COLUMN_TYPES = ("string", "int", "class", "strings", "classes", "answers", "choices")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the rows of one split lie, in the hub's own terms.
+
+    `config` and `split` may hold `{code}`, the source's name for a language (`Task.codes`). `columns` maps every column
+    that `example()` reads to its type: string, int, class (a label of the task, by name or by class index), strings,
+    classes (lists of them), answers (SQuAD's struct), choices (CommonsenseQA's struct). `language` says how one file
+    holds several languages: "" not at all, "column:NAME" a column with the code, "prefix:NAME" a column whose text
+    starts with the code and a hyphen. `parts` are split names that are read together, told apart by a column `part`.
+    `instead` are other published forms of the same rows, taken (and named) where a source lacks the first.
+    """
+
+    repo: str
+    config: str
+    split: str
+    columns: Mapping[str, str]
+    language: str = ""
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    instead: tuple[Rows, ...] = ()
+
+    def named(self, code: str) -> Rows:
+        """These rows for the language that the source calls `code`."""
+        return replace(
+            self,
+            config=self.config.replace("{code}", code),
+            split=self.split.replace("{code}", code),
+            instead=tuple(rows.named(code) for rows in self.instead),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.repo} [{self.config}] {self.split}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: data, format, metric. `name` is the stem of its file in `adapters_xtl/tasks/`.
+
+    kind       "intermediate" or "target"
+    format     one of FORMATS; says what `example(row)` returns (see `adapters_xtl.examples`)
+    metric     the headline number, a key of the metrics that the format's scorer returns
+    version    part of every run's identity: bump it whenever `example()` changes
+    labels     class names in head order; empty: taken from the train rows (CCG's supertags)
+    train      rows to train on, one entry a source; `ordered`: one source after the other instead of mixed
+    select     rows that choose the checkpoint (English); empty: a slice of train (see `adapters_xtl.data.split_select`)
+    select_xtreme  what the benchmark's own scripts select on, for protocol "xtreme"
+    report     split name ("validation", "test") → rows that are scored, per language; the first is the default
+    languages  language set → ISO codes; "xtreme" and "xtreme-r" are the benchmarks' own lists
+    codes      ISO code → the source's name of the language, where it differs
+    train_from the task whose run is evaluated, for a task that trains nothing of its own
+    samples    the task whose embedded train and select rows serve this one too
+    members    for the format "multi": the tasks trained together
+    drop       select rows whose ids also occur in this task's report rows are dropped (protocol "clean")
+    scorer     name in `adapters_xtl.metrics.METRICS`
+    group      XTREME's group: classification, structured, qa, retrieval (targets only)
+    published  hyper-parameters of the literature, each with its source: provenance, not defaults
+    """
+
+    kind: str
+    format: str
+    metric: str
+    scorer: str
+    title: str
+    version: int = 1
+    labels: tuple[str, ...] = ()
+    train: tuple[Rows, ...] = ()
+    ordered: bool = False
+    select: tuple[Rows, ...] = ()
+    select_xtreme: tuple[Rows, ...] = ()
+    report: Mapping[str, tuple[Rows, ...]] = field(default_factory=dict)
+    languages: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"all": ("en",)})
+    codes: Mapping[str, str] = field(default_factory=dict)
+    train_from: str = ""
+    samples: str = ""
+    members: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    group: str = ""
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+    published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    name: str = ""
+    example: Callable[[Row], dict[str, Any]] = dict
+
+    def code(self, language: str) -> str:
+        return self.codes.get(language, language)
+
+    @property
+    def all_languages(self) -> tuple[str, ...]:
+        """Every language of every set, in the order of first mention."""
+        return tuple(dict.fromkeys(code for codes in self.languages.values() for code in codes))
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained encoder: a named one, a hub id or a local directory.
+
+    `lr` overrides a method's default learning rate (small encoders want larger ones).
+    """
+
+    name: str
+    source: str  # "embedded", "hub", "directory", "random"
+    location: str  # hub id, path, or what the random one is made of
+    fingerprint: str = ""  # sha256 over config and weights; "" until `adapters_xtl.fingerprint` has looked
+    revision: str = ""
+    lr: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+def _bounded(low: float, high: float, default: Any, help: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "help": help})
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """Training settings that are part of a run's identity. 0 means "derived" where the help says so."""
+
+    lr: float = _bounded(0, 1, 1e-4, "peak learning rate of AdamW")
+    epochs: float = _bounded(0, 1000, 2.0, "passes over the training rows")
+    max_steps: int = _bounded(0, 10**8, 0, "optimizer steps; 0: as the epochs give")
+    batch_size: int = _bounded(1, 65536, 32, "examples per optimizer step")
+    max_length: int = _bounded(8, 8192, 128, "longest input in tokens")
+    stride: int = _bounded(0, 4096, 128, "tokens that neighbouring windows of a long input share")
+    max_examples: int = _bounded(0, 10**9, 0, "first N training examples after shuffling; 0: all")
+    warmup: float = _bounded(0, 1, 0.06, "share of the steps with rising learning rate, then linear decay")
+    weight_decay: float = _bounded(0, 1, 0.0, "AdamW's decoupled weight decay")
+    clip: float = _bounded(0, 1e6, 1.0, "largest gradient norm; 0: no clipping")
+    eval_every: int = _bounded(0, 10**8, 0, "steps between evaluations on the select split; 0: ten times a run")
+    patience: int = _bounded(0, 10**6, 5, "evaluations without a better score before stopping; 0: never stop early")
+    select_examples: int = _bounded(0, 10**9, 2000, "at most so many select rows are scored during training; 0: all")
+    cap: int = _bounded(1, 10**9, 131072, "multi: a task counts as at most so many examples in the mixture")
+    dropout: float = _bounded(0, 0.9, 0.1, "dropout of the head")
+    dtype: str = field(default="auto", metadata={"choices": ("auto", *DTYPES), "help": "compute precision"})
+    tasks: tuple[str, ...] = field(default=(), metadata={"help": "multi: the tasks trained together"})
+
+
+HYPER_FIELDS = {item.name: item for item in fields(Hyper)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a recipe and its overrides come to: hyper-parameters, method options, evaluation limits."""
+
+    hyper: Hyper
+    method: Mapping[str, Any]
+    eval_max_examples: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, by everything that decides its outcome; `id` is the digest of exactly these fields.
+
+    tasks     (name, version) of every task with a head
+    data      {"train": […], "select": […]}: sha256 of every file read, in order
+    parents   ids of the parent runs, in the order of the chain (a foreign bundle's digest)
+    """
+
+    tasks: tuple[tuple[str, int], ...]
+    data: Mapping[str, tuple[str, ...]]
+    backbone: str
+    method: str
+    options: Mapping[str, Any]
+    compose: str
+    bits: int
+    dtype: str
+    from_layer: int
+    hyper: Hyper
+    seed: int
+    protocol: str
+    parents: tuple[str, ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def digest(self) -> str:
+        """64 hex digits."""
+        return digest(self.identity())
+
+    @property
+    def id(self) -> str:
+        """The first 12 hex digits of the digest: the run's name and directory."""
+        return self.digest[:12]
+
+
+def recipes_dir() -> Path:
+    """`recipes/`: beside the package in a checkout, inside it in an installed wheel."""
+    inside = Path(__file__).parent / "recipes"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "recipes"
+
+
+def parse_override(text: str, flag: str = "--set") -> tuple[str, Any]:
+    """`"train.lr=1e-3"` → `("train.lr", 0.001)`. Values are TOML; what is no TOML value is taken as a string."""
+    key, equals, raw = text.partition("=")
+    key, raw = key.strip(), raw.strip()
+    if not equals or not key or not raw:
+        raise RequestError(f"{flag} {text!r}: expected key=value, e.g. {flag} train.max_steps=20")
+    if key == "train.tasks" and not raw.startswith("["):
+        return key, [name.strip() for name in raw.split(",") if name.strip()]
+    try:
+        return key, tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, raw
+
+
+def _checked(name: str, value: Any, origin: str, problems: Problems) -> Any:
+    """`value` as the type of hyper-parameter `name`, or a problem."""
+    item = HYPER_FIELDS[name]
+    kind = type(item.default)
+    if kind is tuple:
+        if isinstance(value, (list, tuple)) and value and all(isinstance(part, str) for part in value):
+            return tuple(value)
+        problems.add(f"{origin}: train.{name} takes a list of task names, not {value!r}")
+        return item.default
+    if kind is str:
+        if value in item.metadata["choices"]:
+            return value
+        problems.add(f"{origin}: train.{name} is one of {', '.join(item.metadata['choices'])}, not {value!r}")
+        return item.default
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or (kind is int and float(value) != int(value)) or not math.isfinite(value):
+        problems.add(f"{origin}: train.{name} takes {'a whole number' if kind is int else 'a number'}, not {value!r}")
+        return item.default
+    low, high = item.metadata["low"], item.metadata["high"]
+    exclusive = name in ("lr", "epochs")
+    if value > high or value < low or (exclusive and value <= low):
+        problems.add(f"{origin}: train.{name}={value:g} is outside {low:g}..{high:g}{' (above 0)' if exclusive else ''}")
+        return item.default
+    return kind(value)
+
+
+def read_recipe(task: str, directory: Path | None = None) -> tuple[dict[str, Any], Path | None]:
+    """The recipe's table (empty when the task has none) and its path. RequestError on bad TOML, with the line."""
+    path = (directory or recipes_dir()) / f"{task}.toml"
+    if not path.is_file():
+        return {}, None
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8")), path
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: {error}") from error
+
+
+def _layers(recipe: Mapping[str, Any], path: Path | None, method: str, source: str, methods: Iterable[str],
+            problems: Problems) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:  # fmt: skip
+    """The tables of a recipe that apply, weakest first, as (origin, train keys, method options)."""
+    known = {"train", "method"}
+    for key in recipe:
+        if key not in known:
+            problems.add(f"{path}: unknown table [{key}]{nearest(key, known)}")
+    by_method = cast(Mapping[str, Any], recipe.get("method", {}))
+    for key in by_method:
+        if key not in methods:
+            problems.add(f"{path}: unknown method [method.{key}]{nearest(key, methods)}")
+    train = cast(Mapping[str, Any], recipe.get("train", {}))
+    conditions = {"embedded", *methods}
+    plain = {key: value for key, value in train.items() if not isinstance(value, dict)}
+    layers: list[tuple[str, dict[str, Any], dict[str, Any]]] = [(str(path), plain, {})]
+    for key, value in train.items():
+        if isinstance(value, dict) and key not in conditions:
+            problems.add(f"{path}: unknown table [train.{key}]{nearest(key, conditions)}")
+    for condition in (method, "embedded" if source == "embedded" else ""):
+        if condition and isinstance(train.get(condition), dict):
+            layers.append((f"{path} [train.{condition}]", dict(train[condition]), {}))
+    if isinstance(by_method.get(method), dict):
+        layers.append((f"{path} [method.{method}]", {}, dict(by_method[method])))
+    return layers
+
+
+def resolve_settings(*, recipe: Mapping[str, Any], path: Path | None, method: str, methods: Iterable[str],
+                     method_defaults: Mapping[str, Any], method_lr: float, backbone: Backbone, source: str,
+                     overrides: Iterable[tuple[str, Any]], flag: str, problems: Problems) -> Settings:  # fmt: skip
+    """Method's and backbone's defaults < recipe < recipe's [train.<method>] and [train.embedded] < overrides."""
+    methods = tuple(methods)
+    train: dict[str, Any] = {"lr": backbone.lr.get(method, method_lr)}
+    options: dict[str, Any] = dict(method_defaults)
+    limit = 0
+    layers = _layers(recipe, path, method, source, methods, problems)
+    for key, value in overrides:
+        section, _, name = key.partition(".")
+        if section == "eval" and name == "max_examples":
+            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+                limit = value
+            else:
+                problems.add(f"{flag}: eval.max_examples takes a whole number from 0 on, not {value!r}")
+        elif section == "train" and name:
+            layers.append((flag, {name: value}, {}))
+        elif section == "method" and name:
+            layers.append((flag, {}, {name: value}))
+        else:
+            known = [f"train.{item}" for item in HYPER_FIELDS] + ["eval.max_examples", "method.<option>"]
+            problems.add(f"{flag}: unknown key '{key}'{nearest(key, known)}")
+    for origin, keys, method_keys in layers:
+        for name, value in keys.items():
+            if name in HYPER_FIELDS:
+                train[name] = _checked(name, value, origin, problems)
+            else:
+                problems.add(f"{origin}: unknown key 'train.{name}'{nearest(name, HYPER_FIELDS)}")
+        options.update(method_keys)
+    return Settings(Hyper(**train), options, limit)

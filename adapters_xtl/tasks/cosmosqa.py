@@ -1,0 +1,32 @@
+"""Cosmos QA (Huang et al. 2019): reading between the lines of a blog post, four choices."""
+
+from typing import Any
+
+from adapters_xtl.spec import Row, Rows, Task
+
+_COLUMNS = {
+    "id": "string", "context": "string", "question": "string",
+    "answer0": "string", "answer1": "string", "answer2": "string", "answer3": "string", "label": "int",
+}  # fmt: skip
+_DEV = (Rows("allenai/cosmos_qa", "default", "validation", _COLUMNS),)
+
+TASK = Task(
+    kind="intermediate",
+    format="choice",
+    metric="accuracy",
+    scorer="accuracy",
+    title="commonsense reading comprehension",
+    train=(Rows("allenai/cosmos_qa", "default", "train", _COLUMNS),),
+    select=_DEV,
+    report={"validation": _DEV},
+    licence="CC BY 4.0",
+)
+
+
+def example(row: Row) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "context": row["context"],
+        "choices": [f"{row['question']} {row[f'answer{number}']}" for number in range(4)],
+        "label": row["label"] if row["label"] != -1 else None,
+    }

@@ -1,0 +1,31 @@
+"""SQuAD 1.1 (Rajpurkar et al. 2016). XQuAD and MLQA borrow this training; dev ids that XQuAD holds never select."""
+
+from typing import Any
+
+from adapters_xtl.spec import Row, Rows, Task
+
+_COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
+_DEV = (Rows("rajpurkar/squad", "plain_text", "validation", _COLUMNS),)
+
+TASK = Task(
+    kind="intermediate",
+    format="span",
+    metric="f1",
+    scorer="squad",
+    title="extractive question answering",
+    train=(Rows("rajpurkar/squad", "plain_text", "train", _COLUMNS),),
+    select=_DEV,
+    report={"validation": _DEV},
+    drop=("xquad",),
+    licence="CC BY-SA 4.0",
+    published={
+        "Phang et al. 2020 (first author's code), full fine-tuning": {
+            "lr": 1e-5, "batch_size": 16, "epochs": 2, "max_length": 384, "stride": 128,
+        },
+        "XTREME's own scripts, full fine-tuning": {"lr": 3e-5, "batch_size": 32, "epochs": 3, "max_length": 384},
+    },
+)  # fmt: skip
+
+
+def example(row: Row) -> dict[str, Any]:
+    return {"id": row["id"], "question": row["question"], "context": row["context"], "answers": row["answers"]}

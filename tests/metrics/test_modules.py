@@ -1,0 +1,136 @@
+"""The metrics as `evaluate` modules, without a network; and what importing them costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import adapters_xtl.metrics
+from adapters_xtl.errors import DataError
+from adapters_xtl.metrics import METRICS, load
+
+PACKAGE = Path(adapters_xtl.metrics.__file__).parent
+
+ANSWER = {"id": "q", "answers": {"text": ["los perros"], "answer_start": [0]}}
+CALLS: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
+    "accuracy": ({"predictions": [0, 1], "references": [0, 0]}, {"accuracy": 50.0}),
+    "tatoeba": ({"predictions": ["5", "05"], "references": ["5", "5"]}, {"accuracy": 50.0}),
+    "tagging": (
+        {"predictions": [["B-A", "O"]], "references": [["B-A", "B-B"]], "tokens": True},
+        {"f1": 200 / 3, "precision": 100.0, "recall": 50.0, "token_accuracy": 50.0},
+    ),
+    "squad": (
+        {"predictions": [{"id": "q", "prediction_text": "perros"}], "references": [ANSWER]},
+        {"exact_match": 0.0, "f1": 200 / 3},
+    ),
+    "mlqa": (
+        {
+            "predictions": [{"id": "q", "prediction_text": "perros"}],
+            "references": [ANSWER],
+            "language": "es",
+        },
+        {"exact_match": 100.0, "f1": 100.0},
+    ),
+    "squad_v2": (
+        {
+            "predictions": [{"id": "q", "prediction_text": ""}],
+            "references": [{"id": "q", "answers": {"text": [], "answer_start": []}}],
+        },
+        {
+            "exact_match": 100.0,
+            "f1": 100.0,
+            "total": 1,
+            "NoAns_exact": 100.0,
+            "NoAns_f1": 100.0,
+            "NoAns_total": 1,
+        },
+    ),
+    "bucc": (
+        {"predictions": [["a\tb", "c\td"]], "references": [["a\tb"]]},
+        {"f1": 200 / 3, "precision": 50.0, "recall": 100.0},
+    ),
+    "mewslix": ({"predictions": [["Q2", "Q1"]], "references": [["Q1"]]}, {"map@20": 50.0}),
+    "lareqa": (
+        {"predictions": [["a", "b", "c"]], "references": [["a", "c"]], "k": 2},
+        {"map@2": 50.0},
+    ),
+}
+
+SCRIPT = """
+import json, socket, sys
+def refuse(*arguments, **options):
+    raise AssertionError("network")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import evaluate
+calls, folder, names = json.load(sys.stdin)
+from adapters_xtl.metrics import load
+result = {}
+for name, options in calls.items():
+    own = load(name, experiment_id="one").compute(**options, resamples=20, seed=1)
+    module = evaluate.load(f"{folder}/{names[name]}.py", experiment_id="two")
+    result[name] = [own, module.compute(**options, resamples=20, seed=1)]
+print("RESULT" + json.dumps(result))
+"""
+
+
+def environment(home: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(PACKAGE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home)}
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    files = {name: target.partition(":")[0] for name, target in METRICS.items()}
+    calls = {name: arguments for name, (arguments, _) in CALLS.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=json.dumps([calls, str(PACKAGE), files]),
+        env=environment(tmp_path_factory.mktemp("home")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
+    return json.loads(line.removeprefix("RESULT"))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_loads_offline_by_name_and_by_path(name: str, computed: dict[str, list[dict[str, Any]]]) -> None:
+    own, loaded = computed[name]
+    expected = CALLS[name][1]
+    assert own == loaded
+    assert {key: own[key] for key in expected} == pytest.approx(expected)
+    intervals = {key for key in own if key.endswith("_interval")}
+    assert intervals == {f"{key}_interval" for key in expected if not key.endswith("total")}
+
+
+def test_unknown_metric_names_the_nearest() -> None:
+    with pytest.raises(DataError, match="'squad'"):
+        load("sqad")
+
+
+def test_imports_stay_cheap(tmp_path: Path) -> None:
+    code = (
+        "import sys, adapters_xtl.metrics\n"
+        "assert 'numpy' not in sys.modules\n"
+        "import adapters_xtl.metrics.files, adapters_xtl.metrics.aggregate, adapters_xtl.metrics.bootstrap\n"
+        "heavy = {'evaluate', 'datasets', 'torch', 'faiss', 'transformers', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "import adapters_xtl.metrics.mining\n"
+        "assert 'torch' not in sys.modules and 'evaluate' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
