@@ -1,119 +1,26 @@
 """Where rows come from: the package's samples, a mirror directory, or the hub at a recorded revision.
 
 All three answer the same question, "which files hold these rows, and what are their sha256?", without reading a row.
-A mirror is a directory of plain hub snapshots, `<root>/<namespace>/<name>/…`; a snapshot's README `configs:` decide
-which files a config has, else `<config>/<split>-*.parquet`, `<config>/<split>/*.parquet` (the hub's own conversion),
-else `data/<split>-*.parquet`.
+A mirror is a directory of plain hub snapshots, `<root>/<namespace>/<name>/…` (see `adapters_xtl.snapshots`).
 """
 
 from __future__ import annotations
 
-import fnmatch
-import os
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from adapters_xtl.canon import file_digest
-from adapters_xtl.errors import DataError, RequestError, nearest
+from adapters_xtl.errors import RequestError, nearest
+from adapters_xtl.snapshots import File, Missing, Snapshot, is_data, local_snapshot
 from adapters_xtl.spec import Rows, Task
 
-__all__ = ["Embedded", "File", "Hub", "Mirror", "Missing", "Snapshot", "Source", "open_source", "samples_dir"]
-
-SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
-
-
-class Missing(DataError):
-    """The source does not have these rows."""
-
-
-@dataclass(frozen=True)
-class File:
-    """One data file: what to call it, its sha256, and how to have it on this machine."""
-
-    name: str
-    sha256: str
-    fetch: Callable[[], Path]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The files of one data set at one revision. `digest` and `fetch` take a path inside it."""
-
-    repo: str
-    revision: str
-    paths: tuple[str, ...]
-    where: str
-    digest: Callable[[str], str]
-    fetch: Callable[[str], Path]
-
-    def configs(self) -> dict[str, dict[str, list[str]]]:
-        """`configs:` of the README's metadata block as {config: {split: [patterns]}}; {} when it has none."""
-        return _readme_configs(self.fetch("README.md")) if "README.md" in self.paths else {}
-
-    def select(self, rows: Rows, split: str) -> list[str]:
-        """Paths that hold `split` of `rows.config`, sorted. Missing, with the nearest name, when there are none."""
-        declared = self.configs()
-        patterns = declared.get(rows.config, {}).get(split)
-        if patterns is None and rows.config not in declared:
-            tries = [f"{rows.config}/{split}-*", f"{rows.config}/{split}/*", f"{rows.config}/{split}.*"]
-            if rows.config == "default" or not any(path.startswith(f"{rows.config}/") for path in self.paths):
-                tries += [f"data/{split}-*", f"data/{split}.*", f"{split}-*", f"{split}.*"]
-            for pattern in tries:
-                found = [path for path in self.paths if _is_data(path) and fnmatch.fnmatchcase(path, pattern)]
-                if found:
-                    return sorted(found)
-        elif patterns:
-            found = [path for path in self.paths if any(_matches(path, pattern) for pattern in patterns)]
-            if found:
-                return sorted(found)
-        raise Missing(f"{self.where}: no split '{split}' of config '{rows.config}'{self._hint(rows, split, declared)}")
-
-    def _hint(self, rows: Rows, split: str, declared: Mapping[str, Mapping[str, Any]]) -> str:
-        configs = set(declared) | {path.split("/")[0] for path in self.paths if "/" in path and _is_data(path)}
-        if rows.config not in configs:
-            return nearest(rows.config, configs)
-        inside = [path.removeprefix(f"{rows.config}/") for path in self.paths if path.startswith(f"{rows.config}/")]
-        splits = set(declared.get(rows.config, {})) | {path.split("-")[0].split("/")[0].split(".")[0] for path in inside}
-        return nearest(split, splits)
-
-
-def _is_data(path: str) -> bool:
-    return path.endswith(SUFFIXES)
-
-
-def _matches(path: str, pattern: str) -> bool:
-    pattern = pattern.removeprefix("./")
-    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, pattern.replace("**/", ""))
-
-
-@lru_cache(maxsize=256)
-def _readme_configs(readme: Path) -> dict[str, dict[str, list[str]]]:
-    import yaml
-
-    text = readme.read_text(encoding="utf-8", errors="replace")
-    if not text.startswith("---"):
-        return {}
-    try:
-        block = yaml.safe_load(text.split("\n---", 1)[0].removeprefix("---")) or {}
-    except yaml.YAMLError as error:
-        raise DataError(f"{readme}: its metadata block is no YAML: {str(error).splitlines()[0]}") from error
-    configs: dict[str, dict[str, list[str]]] = {}
-    for config in block.get("configs") or [] if isinstance(block, dict) else []:
-        files = config.get("data_files")
-        entries = files if isinstance(files, list) else [{"split": "train", "path": files}] if files else []
-        splits: dict[str, list[str]] = {}
-        for entry in entries:
-            if isinstance(entry, str):
-                entry = {"split": "train", "path": entry}
-            paths = entry.get("path")
-            splits.setdefault(str(entry.get("split", "train")), []).extend([paths] if isinstance(paths, str) else paths or [])
-        if splits:
-            configs[str(config.get("config_name", "default"))] = splits
-    return configs
-
+__all__ = [
+    "Embedded", "Hub", "Located", "Mirror", "Source", "Training", "locate",
+    "locate_report", "locate_training", "open_source", "sample_languages", "samples_dir",
+]  # fmt: skip
 
 class Source:
     """What the three sources share: which files hold which rows."""
@@ -133,7 +40,7 @@ class Source:
         for form in (rows, *rows.instead):
             try:
                 snapshot = self.snapshot(form.repo)
-                named = {part: snapshot.select(form, part) for part in (form.parts or [form.split])}
+                named = {part: snapshot.select(form.config, part) for part in (form.parts or [form.split])}
             except Missing as error:
                 complaints.append(str(error))
                 continue
@@ -178,18 +85,6 @@ class Mirror(Source):
         return str(self.root)
 
 
-def local_snapshot(repo: str, folder: Path, revision: str) -> Snapshot:
-    """A snapshot that lies in a directory."""
-    paths = []
-    for base, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths += [os.path.relpath(os.path.join(base, name), folder).replace(os.sep, "/") for name in names]
-    return Snapshot(
-        repo, revision, tuple(sorted(paths)), str(folder),
-        digest=lambda path: file_digest(folder / path, remember=True), fetch=lambda path: folder / path,
-    )  # fmt: skip
-
-
 class Hub(Source):
     """The hub that `huggingface_hub` is set up for (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and tokens are its own)."""
 
@@ -230,7 +125,7 @@ class Hub(Source):
         try:
             revision = api.dataset_info(repo).sha or "main"
             tree = [item for item in api.list_repo_tree(repo, recursive=True, revision=revision, repo_type="dataset")]
-            if not any(isinstance(item, RepoFile) and _is_data(item.path) for item in tree):
+            if not any(isinstance(item, RepoFile) and is_data(item.path) for item in tree):
                 # a script data set: the hub keeps its rows as parquet under this reference
                 revision = api.dataset_info(repo, revision="refs/convert/parquet").sha or "refs/convert/parquet"
                 tree = list(api.list_repo_tree(repo, recursive=True, revision=revision, repo_type="dataset"))
@@ -281,6 +176,95 @@ def open_source(name: str) -> Source:
     return Mirror(root)
 
 
-def digests(files: Iterable[Sequence[File]]) -> tuple[str, ...]:
-    """sha256 of every file, in order."""
-    return tuple(file.sha256 for group in files for file in group)
+@dataclass(frozen=True)
+class Located:
+    """Files found for one set of rows: the form that the source has, and its files by split name or part."""
+
+    rows: Rows
+    files: Mapping[str, Sequence[File]]
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(file.sha256 for group in self.files.values() for file in group)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Files of one task's training. `select` empty: a slice of train. `drop`: rows whose ids must not select."""
+
+    train: tuple[Located, ...]
+    select: tuple[Located, ...]
+    drop: tuple[tuple[str, Located], ...]
+
+    def digests(self) -> dict[str, tuple[str, ...]]:
+        found = {"train": self.train, "select": (*self.select, *(located for _, located in self.drop))}
+        return {name: tuple(sha for located in group for sha in located.digests) for name, group in found.items()}
+
+
+def locate(source: Source, rows: Rows) -> Located:
+    return Located(*source.files(rows))
+
+
+def locate_training(source: Source, task: Task, protocol: str, load: Callable[[str], Task]) -> Training:
+    """Where `task`'s train and select rows lie; Missing (all complaints, one a line) where the source lacks them."""
+    if isinstance(source, Embedded):
+        found = Located(Rows("embedded", task.name, "train", {}), {"train": [source.file(_sampled(task, load))]})
+        return Training((found,), (found,), ())
+    problems: list[str] = []
+
+    def all_of(wanted: Iterable[Rows]) -> tuple[Located, ...]:
+        located = []
+        for rows in wanted:
+            try:
+                located.append(locate(source, rows))
+            except Missing as error:
+                problems.append(str(error))
+        return tuple(located)
+
+    english = task.code("en")
+    train = all_of(rows.named(english) for rows in task.train)
+    chosen = task.select_xtreme if protocol == "xtreme" and task.select_xtreme else task.select
+    select = all_of(rows.named(english) for rows in chosen)
+    drop: list[tuple[str, Located]] = []
+    for other in map(load, task.drop if protocol == "clean" else ()):
+        for rows in next(iter(other.report.values())):
+            try:
+                drop.append((other.name, locate(source, rows.named(other.code("en")))))
+            except Missing:  # what the source lacks cannot be reported from it either
+                continue
+    if problems:
+        raise Missing("\n".join(dict.fromkeys(problems)))
+    return Training(train, select, tuple(drop))
+
+
+def _sampled(task: Task, load: Callable[[str], Task]) -> Task:
+    return load(task.samples) if task.samples else task
+
+
+def locate_report(source: Source, task: Task, split: str, languages: Iterable[str],
+                  ) -> tuple[dict[str, tuple[Located, ...]], dict[str, str]]:  # fmt: skip
+    """Language → where its rows of report split `split` lie, and language → complaint where the source lacks it.
+
+    A file that holds several languages counts as having them all: whether it does is known once it is read.
+    """
+    found: dict[str, tuple[Located, ...]] = {}
+    lacking: dict[str, str] = {}
+    for language in languages:
+        try:
+            if isinstance(source, Embedded):
+                file = source.file(task)
+                if language not in sample_languages(file.fetch(), "report" if task.kind == "target" else "select"):
+                    raise Missing(f"the embedded rows of '{task.name}' have no language '{language}'")
+                found[language] = (Located(Rows("embedded", task.name, split, {}), {split: [file]}),)
+            else:
+                found[language] = tuple(locate(source, rows.named(task.code(language))) for rows in task.report[split])
+        except Missing as error:
+            lacking[language] = str(error)
+    return found, lacking
+
+
+@lru_cache(maxsize=64)
+def sample_languages(path: Path, split: str) -> frozenset[str]:
+    """Languages of a sample file's rows of one split."""
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line)
+    return frozenset(row["language"] for row in rows if row["split"] == split)

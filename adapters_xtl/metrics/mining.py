@@ -153,7 +153,8 @@ def mine_bitext(
     - fwd, bwd: the best of every source (target) sentence, in order;
     - given: line i with line i, for every line (the official mode `score`).
 
-    All but max ignore `threshold`. Neither vectors nor lists are changed. Raises DataError for an unknown option or unequal lengths.
+    All but max ignore `threshold`. Neither vectors nor lists are changed. Raises DataError for an unknown
+    option, unequal lengths, or a vector with NaN.
     """
     if retrieval not in RETRIEVALS:
         raise DataError(f"unknown retrieval {retrieval!r}{nearest(retrieval, RETRIEVALS)}")

@@ -30,8 +30,10 @@ def test_width_is_the_binomial_one() -> None:
     started = time.perf_counter()
     low, high = interval(accuracy(right), resamples=1000)["accuracy"]
     assert time.perf_counter() - started < 2.0
-    assert low < 75.0 < high
-    assert (high - low) == pytest.approx(2 * 1.96 * 100 * np.sqrt(0.75 * 0.25 / 10_000), rel=0.15)
+    error = 100 * np.sqrt(0.75 * 0.25 / 10_000)
+    assert (high - low) == pytest.approx(2 * 1.96 * error, rel=0.15)
+    low, high = interval(accuracy(right), resamples=4000)["accuracy"]
+    assert [(low - 75.0) / error, (high - 75.0) / error] == pytest.approx([-1.96, 1.96], abs=0.15)
 
 
 def test_same_seed_same_interval_and_levels_are_nested() -> None:

@@ -111,6 +111,7 @@ def test_squad_normal_form(text: str, normal: str) -> None:
         ("de", "Die des Einen", ""),
         ("ar", "العالم", "ع م"),
         ("zh", "5 月ab", "5 月 ab"),
+        ("zh", "\u9fa5\u9fa6\u9fa7", "\u9fa5 \u9fa6\u9fa7"),
         ("vi", "Cái của An", "an"),
         ("hi", "दिल्ली।", "दिल्ली"),
     ],
@@ -124,6 +125,7 @@ def test_em_and_f1_take_their_own_best_gold() -> None:
     assert qa.score({"q": "big red car"}, references) == pytest.approx(
         {"exact_match": 0.0, "f1": 100 * (6 / 7) / 2}
     )
+    assert qa.score({"q": "red car"}, {"q": ["car", "a red car"]})["exact_match"] == 100.0
     assert qa.score({"q": ""}, [("q", [""]), ("q", ["x"])]) == {"exact_match": 50.0, "f1": 0.0}
 
 
@@ -160,6 +162,9 @@ def test_threshold_search_is_the_best_prefix() -> None:
     )
     assert bitext.tune_threshold({"a\tb": 0.3, "c\td": 0.2}, ["a\tb", "c\td"]) == 0.2
     assert bitext.tune_threshold(FOUND, ["no\tpair"]) == 0.0
+    # one of one and two of four give the same F1 of 2/3: the first prefix wins
+    even = {"a\ta": 0.9, "b\tx": 0.7, "c\tx": 0.5, "d\td": 0.3, "e\tx": 0.1}
+    assert bitext.tune_threshold(even, ["a\ta", "d\td"]) == pytest.approx(0.8)
 
 
 def test_average_precision_by_hand_and_with_ties() -> None:
@@ -207,6 +212,34 @@ def test_mining_finds_rotated_copies_and_leaves_the_vectors_alone() -> None:
         assert {(i, int(order[j])) for _, i, j in mined} == {(i, i) for i in range(30)}
     assert mining.nearest_rows(y, x) == order.tolist()
     assert np.array_equal(x, before[0]) and np.array_equal(y, before[1])
+
+
+def test_margins_by_hand() -> None:
+    x, y = [[1.0, 0.0], [0.0, 2.0]], [[3.0, 0.0], [3.0, 4.0]]
+    # similarities 1, 0.6 / 0, 0.8; means of both neighbours 0.8, 0.4 and 0.5, 0.7
+    for margin, first, second in (
+        ("ratio", 1 / 0.65, 0.8 / 0.55),
+        ("distance", 1 - 0.65, 0.8 - 0.55),
+        ("absolute", 1.0, 0.8),
+    ):
+        mined = mining.mine_bitext(["a", "b"], ["c", "d"], x, y, margin=margin)
+        assert [(i, j) for _, i, j in mined] == [(0, 0), (1, 1)]
+        assert [score for score, _, _ in mined] == pytest.approx([first, second], rel=1e-6)
+        above = mining.mine_bitext(["a", "b"], ["c", "d"], x, y, margin=margin, threshold=mined[1][0])
+        assert above == mined[:1]
+
+
+def test_shift_undoes_an_offset_between_the_sides() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(20, 6))
+    sentences = [str(i) for i in range(20)]
+    plain, moved = (
+        mining.mine_bitext(
+            sentences, sentences, x, x + 5.0, dist="l2", shift=shift, margin="absolute", retrieval="bwd"
+        )
+        for shift in (False, True)
+    )
+    assert sum(i == j for _, i, j in moved) > sum(i == j for _, i, j in plain)
 
 
 def test_a_repeated_sentence_keeps_its_first_place_and_last_vector() -> None:

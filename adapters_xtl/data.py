@@ -1,0 +1,389 @@
+"""Rows → checked examples. One schema, the hub's, whatever the source.
+
+Structural trouble (an unreadable file, a missing column, a wrong type, an unknown label, hidden gold, no rows) is a
+DataError that names file and row. A single row that is unfit is left out, counted and reported with its reason;
+`strict` makes any such row an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from adapters_xtl.errors import DataError, Problems, nearest
+from adapters_xtl.examples import fault
+from adapters_xtl.snapshots import File, Missing
+from adapters_xtl.sources import Located, Training
+from adapters_xtl.spec import Rows, Task
+
+__all__ = ["Part", "Reader", "check_overlap", "labels_of", "read_training", "read_report", "split_select"]
+
+IDENTITIES = ("id", "idx", "uid", "pairID", "ind", "sent_id", "title")
+HIDDEN = ("", "-", "-1")
+SLICE, SHARE = 500, 10  # a select slice: 500 examples (as Phang et al.'s code), at most a tenth of train
+
+
+@dataclass
+class Part:
+    """Checked examples of one split, and what was left out of it.
+
+    faults   reason → number of rows left out; `kept` the same for rows that are unfit but can be scored
+    places   (file:row, reason) of the first few of both
+    forms    the data sets, configs and splits that were read
+    """
+
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    rows: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    places: list[tuple[str, str]] = field(default_factory=list)
+    forms: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """For the record: rows read, left out and kept by reason, forms."""
+        return {
+            "rows": self.rows, "examples": len(self.examples), "left_out": dict(self.faults),
+            "kept_though": dict(self.kept), "forms": self.forms,
+        }  # fmt: skip
+
+
+class Reader:
+    """Reads files into rows, each file once. A class column's values come out as class names, or None for no gold."""
+
+    def __init__(self, *, strict: bool = False, places: int = 20) -> None:
+        self.strict = strict
+        self.places = places
+        self._tables: dict[tuple[str, str], pa.Table] = {}
+
+    def part(self, task: Task, located: Iterable[Located], *, split: str, language: str, scoring: bool) -> Part:
+        """Examples of these rows. `scoring`: rows that are unfit but can be scored are kept."""
+        part = Part()
+        problems = Problems()
+        for found in located:
+            part.forms.append(str(found.rows))
+            for name, files in found.files.items():
+                for file in files:
+                    try:
+                        self._add(part, task, found.rows, name, file, split, language, scoring)
+                    except Missing:
+                        raise
+                    except DataError as error:
+                        problems.catch(error)
+        problems.raise_if_any(DataError)
+        where = ", ".join(part.forms)
+        if not part.rows:
+            raise DataError(f"{where}: no rows{f' in {language}' if language else ''}")
+        if not part.examples or (self.strict and (part.faults or part.kept)):
+            trouble = part.faults + part.kept
+            reasons = ", ".join(f"{count} × {reason}" for reason, count in trouble.most_common(5))
+            first = "".join(f"\n  {place}: {reason}" for place, reason in part.places[:5])
+            head = "not one usable row" if not part.examples else f"{sum(trouble.values())} unfit rows (--strict)"
+            raise DataError(f"{where}: {head}: {reasons}{first}")
+        return part
+
+    def _add(self, part: Part, task: Task, rows: Rows, name: str, file: File, split: str, language: str,
+             scoring: bool) -> None:  # fmt: skip
+        if rows.repo == "embedded":
+            numbered = _sample_rows(file.fetch(), split, language)
+        else:
+            columns = rows.parts.get(name, rows.columns)
+            table = self._table(file, columns, task.labels, "|".join(rows.parts))
+            table = _of_language(table, rows, task.code(language), file) if rows.language else table
+            numbered = _rows(table, name if rows.parts else "")
+        seen: dict[str, Any] = {str(example["id"]): example for example in part.examples} if task.format == "span" else {}
+        count = 0
+        for number, row in numbered:
+            count += 1
+            try:
+                example = task.example(row)
+            except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+                example, trouble = {}, (f"malformed row ({type(error).__name__}: {error})", False)
+            else:
+                identity = example.get("id")
+                example["id"] = f"#{number}" if identity is None else str(identity)
+                found = fault(task.format, example, task.labels)
+                trouble = (found.reason, found.scorable) if found else None  # type: ignore[assignment]
+                if trouble is None and task.format == "span":
+                    twin = seen.setdefault(example["id"], example)
+                    same = twin is not example and (scoring or twin == example)
+                    trouble = ("duplicated id", False) if same else None  # type: ignore[assignment]
+            if trouble is not None:
+                reason, scorable = trouble
+                keep = scoring and scorable
+                (part.kept if keep else part.faults)[reason] += 1
+                if len(part.places) < self.places:
+                    part.places.append((f"{file.name}: row {number}", reason))
+                if not keep:
+                    continue
+            part.examples.append(example)
+        part.rows += count
+        if not count and not rows.language:
+            raise DataError(f"{file.name}: no rows")
+
+    def _table(self, file: File, columns: Mapping[str, str], labels: Sequence[str], parts: str) -> pa.Table:
+        key = (file.sha256, canonical_columns(columns) + parts)
+        if key not in self._tables:
+            self._tables[key] = _checked(_read(file.fetch(), file.name, columns), file.name, columns, labels)
+        return self._tables[key]
+
+
+def canonical_columns(columns: Mapping[str, str]) -> str:
+    return ",".join(f"{name}:{kind}" for name, kind in columns.items())
+
+
+def _read(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
+    try:
+        if path.suffix == ".parquet":
+            names = pq.read_schema(path).names
+            return pq.read_table(path, columns=[column for column in names if column in columns or column in IDENTITIES])
+        if path.suffix in (".jsonl", ".json"):
+            import pyarrow.json
+
+            return pyarrow.json.read_json(path)
+        import pyarrow.csv
+
+        options = pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True)
+        return pyarrow.csv.read_csv(path, parse_options=options)
+    except FileNotFoundError as error:
+        raise DataError(f"{name}: no such file") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0][:160]
+        raise DataError(f"{name}: unreadable (truncated or damaged?): {reason}") from error
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _fits(kind: pa.DataType, declared: str) -> bool:
+    """Whether an Arrow type can carry a declared column type (all-null columns fit: the rows are then unfit)."""
+    if declared == "string":
+        return _is_text(kind)
+    if declared == "int":
+        return bool(pa.types.is_integer(kind))
+    if declared == "class":
+        return _is_text(kind) or bool(pa.types.is_integer(kind))
+    if declared in ("strings", "classes"):
+        inner = kind.value_type if _is_list(kind) else None
+        return inner is not None and (_is_text(inner) or (declared == "classes" and bool(pa.types.is_integer(inner))))
+    if not pa.types.is_struct(kind):
+        return False
+    inside = {kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)}
+    wanted = ("text", "answer_start") if declared == "answers" else ("label", "text")
+    return all(name in inside and _is_list(inside[name]) for name in wanted)
+
+
+def _checked(table: pa.Table, name: str, columns: Mapping[str, str], labels: Sequence[str]) -> pa.Table:
+    """The table with a column `_row`, class columns as names. DataError for all that is structurally wrong."""
+    problems = Problems()
+    classes = _class_names(table.schema)
+    table = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
+    for column, declared in columns.items():
+        if column not in table.column_names:
+            present = [other for other in table.column_names if other != "_row"]
+            problems.add(f"{name}: no column '{column}'{nearest(column, present)}")
+            continue
+        kind = table.schema.field(column).type
+        if not _fits(kind, declared):
+            problems.add(f"{name}: column '{column}' is {kind}, expected {declared}")
+            continue
+        if declared in ("class", "classes"):
+            try:
+                place = table.schema.get_field_index(column)
+                named = _as_names(table.column(column), classes.get(column, ()), labels, f"{name}: column '{column}'")
+                table = table.set_column(place, column, named)
+            except DataError as error:
+                problems.catch(error)
+    problems.raise_if_any(DataError)
+    return table
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Names of the class columns as the file's own metadata declares them."""
+    metadata = (schema.metadata or {}).get(b"huggingface")
+    if not metadata:
+        return {}
+    found = {}
+    for column, feature in (json.loads(metadata).get("info", {}).get("features") or {}).items():
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else {}
+        if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" and inner.get("names"):
+            found[column] = list(inner["names"])
+    return found
+
+
+def _as_names(column: pa.ChunkedArray, declared: Sequence[str], labels: Sequence[str], where: str) -> pa.ChunkedArray:
+    """Class indices or names → names; −1, "" and null → null. DataError on a class the task does not know."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    nested = _is_list(column.type)
+    flat = column.flatten() if nested else column
+    if pa.types.is_integer(flat.type):
+        names = list(declared or labels)
+        wrong = pc.or_(pc.greater_equal(flat, len(names)), pc.less(flat, -1))
+        bad = pc.index(pc.fill_null(wrong, False), True).as_py()
+        if bad >= 0:
+            known = ", ".join(f"{number} = {label}" for number, label in enumerate(names))
+            raise DataError(f"{where}, row {_row_of(column, bad)}: unknown class {flat[bad].as_py()} ({_short(known)})")
+        flat = pa.array(names).take(pc.if_else(pc.less(flat, 0), None, flat))
+    elif not nested:
+        flat = pc.if_else(pc.is_in(flat, pa.array([mark for mark in HIDDEN if mark not in labels])), None, flat)
+    if labels:
+        wrong = pc.and_(pc.is_valid(flat), pc.invert(pc.is_in(flat, pa.array(list(labels)))))
+        bad = pc.index(wrong, True).as_py()
+        if bad >= 0:
+            value = flat[bad].as_py()
+            raise DataError(f"{where}, row {_row_of(column, bad)}: unknown class '{value}'{nearest(value, labels)}")
+    if len(flat) and flat.null_count == len(flat):
+        raise DataError(f"{where}: no gold at all (−1 or blank throughout): these labels are hidden, they cannot be used")
+    if nested:
+        kind = pa.ListArray if pa.types.is_list(column.type) else pa.LargeListArray
+        offsets = pc.subtract(column.offsets, column.offsets[0])
+        return pa.chunked_array([kind.from_arrays(offsets, flat, mask=pc.is_null(column))])
+    return pa.chunked_array([flat])
+
+
+def _row_of(column: pa.Array, flat: int) -> int:
+    return int(pc.list_parent_indices(column)[flat].as_py()) if _is_list(column.type) else flat
+
+
+def _short(text: str, limit: int = 120) -> str:
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def _of_language(table: pa.Table, rows: Rows, code: str, file: File) -> pa.Table:
+    how, _, column = rows.language.partition(":")
+    values = table.column(column)
+    chosen = pc.equal(values, code) if how == "column" else pc.starts_with(values, f"{code}-")
+    found = table.filter(pc.fill_null(chosen, False))
+    if not found.num_rows:
+        texts = values.to_pylist() if how == "column" else [str(value).split("-")[0] for value in values.to_pylist()]
+        raise Missing(f"{file.name}: no rows of language '{code}'; it holds {', '.join(sorted(set(map(str, texts))))}")
+    return found
+
+
+def _rows(table: pa.Table, part: str) -> Iterable[tuple[int, dict[str, Any]]]:
+    for batch in table.to_batches(max_chunksize=4096):
+        for row in batch.to_pylist():
+            number = row.pop("_row")
+            if part:
+                row["part"] = part
+            yield number, row
+
+
+def _sample_rows(path: Path, split: str, language: str) -> Iterable[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        row = json.loads(line)
+        if row.pop("split") == split and (not language or row["language"] == language):
+            yield number, row
+
+
+def read_training(reader: Reader, task: Task, files: Training, load: Callable[[str], Task]) -> tuple[Part, Part, int]:
+    """(train, select, rows dropped from select because a borrowing task reports them)."""
+    problems = Problems()
+    parts: list[Part] = []
+    for located, split in ((files.train, "train"), (files.select, "select")):
+        try:
+            parts.append(reader.part(task, located, split=split, language="en", scoring=False) if located else Part())
+        except DataError as error:
+            problems.catch(error)
+    problems.raise_if_any(DataError)
+    train, select = parts
+    if not files.select:
+        train, select = split_select(task, train)
+    taken = {
+        example["id"]
+        for name, located in files.drop
+        for example in reader.part(load(name), [located], split="report", language="en", scoring=True).examples
+    }
+    kept = [example for example in select.examples if example["id"] not in taken]
+    dropped = len(select.examples) - len(kept)
+    select.examples = kept
+    if not kept:
+        raise DataError(f"{task.name}: every select row is also reported; --protocol xtreme allows and marks it")
+    return train, select, dropped
+
+
+def read_report(reader: Reader, task: Task, files: Mapping[str, Sequence[Located]],
+                ) -> tuple[dict[str, Part], dict[str, str]]:  # fmt: skip
+    """Language → its report rows, and language → complaint where a file lacks it; all else wrong is one DataError."""
+    problems = Problems()
+    parts: dict[str, Part] = {}
+    lacking: dict[str, str] = {}
+    split = "report" if task.kind == "target" else "select"
+    for language, located in files.items():
+        try:
+            parts[language] = reader.part(task, located, split=split, language=language, scoring=True)
+        except Missing as error:
+            lacking[language] = str(error)
+        except DataError as error:
+            problems.catch(error)
+    problems.raise_if_any(DataError)
+    return parts, lacking
+
+
+def _content(task: Task, example: Mapping[str, Any]) -> str:
+    """What makes two examples one for a split: the passage of a question, else the text itself."""
+    if task.format == "span":
+        return str(example["context"])
+    keys = ("text", "pair", "context", "choices", "words", "source", "sentence")
+    return json.dumps([example.get(key) for key in keys], ensure_ascii=False)
+
+
+def split_select(task: Task, train: Part) -> tuple[Part, Part]:
+    """Cuts a select slice off the train rows: whole groups (passages; texts) by lowest hash, until there are enough.
+
+    The slice has 500 examples, at most a tenth of the train rows; of ordered sources it comes from the last one's rows
+    (the ones with as many choices as the last example). Which rows fall in depends on their content alone.
+    """
+    groups: dict[str, list[int]] = {}
+    last = len(train.examples[-1].get("choices", ()))
+    for number, example in enumerate(train.examples):
+        if not task.ordered or len(example.get("choices", ())) == last:
+            groups.setdefault(hashlib.sha256(_content(task, example).encode()).hexdigest(), []).append(number)
+    wanted = max(1, min(SLICE, len(train.examples) // SHARE))
+    chosen: set[int] = set()
+    for key in sorted(groups):
+        if len(chosen) >= wanted:
+            break
+        chosen.update(groups[key])
+    select = Part([train.examples[number] for number in sorted(chosen)], rows=len(chosen), forms=["slice of train"])
+    rest = [example for number, example in enumerate(train.examples) if number not in chosen]
+    return Part(rest, train.rows, train.faults, train.kept, train.places, train.forms), select
+
+
+def labels_of(task: Task, train: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The head's class names: the task's, or for tagging without a fixed inventory the train rows' tags, sorted."""
+    if task.labels or task.format != "tag":
+        return task.labels
+    return tuple(sorted({tag for example in train for tag in example["tags"]}))
+
+
+def check_overlap(task: Task, protocol: str, select: Part, report: Mapping[str, Part]) -> int:
+    """Number of select rows that are also reported: the same files, or the same published ids.
+
+    Under `clean` a target's shared rows are a DataError.
+    """
+    reported = {example["id"] for part in report.values() for example in part.examples}
+    if not any(part.forms == select.forms for part in report.values()):
+        reported = {identity for identity in reported if not identity.startswith("#") and not identity.isdigit()}
+    overlap = [example["id"] for example in select.examples if example["id"] in reported]
+    if overlap and protocol == "clean" and task.kind == "target":
+        raise DataError(
+            f"{task.name}: {len(overlap)} rows would both choose the checkpoint and be reported (first id {overlap[0]}); "
+            "--protocol xtreme allows it and marks the scores"
+        )
+    return len(overlap)

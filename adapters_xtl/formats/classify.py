@@ -1,0 +1,66 @@
+"""Classification of one text or a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from adapters_xtl.formats.items import IGNORED, Item, Lengths, Projection, Tokenizer, encode_batch, pad
+
+__all__ = ["collate", "decode", "encode", "head", "outputs"]
+
+
+def encode(examples: Sequence[Mapping[str, Any]], labels: Sequence[str], tokenizer: Tokenizer, lengths: Lengths, *,
+           train: bool) -> list[Item]:  # fmt: skip
+    """One item an example; a pair that is too long loses tokens from its longer side, counted in `cut`."""
+    pairs = [example["pair"] for example in examples] if examples and examples[0].get("pair") is not None else None
+    encoded = encode_batch(tokenizer, [example["text"] for example in examples], pairs, lengths.max_length)
+    index = {label: number for number, label in enumerate(labels)}
+    return [
+        Item(owner, (ids,), None if types is None else (types,),
+             {"label": index.get(examples[owner].get("label") or "", IGNORED)}, cut=cut)
+        for owner, (ids, types, cut) in enumerate(encoded)
+    ]  # fmt: skip
+
+
+def collate(items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> dict[str, torch.Tensor]:
+    batch = pad(items, tokenizer, multiple)
+    batch["labels"] = torch.tensor([item.gold["label"] for item in items])
+    return batch
+
+
+class _Head(Projection):
+    def loss(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return F.cross_entropy(outputs.float(), batch["labels"], ignore_index=IGNORED)
+
+
+def head(hidden: int, labels: Sequence[str], dropout: float) -> nn.Module:
+    """(B, T, hidden) → (B, number of labels)."""
+    return _Head(hidden, len(labels), dropout)
+
+
+def outputs(outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
+    """Logits, (number of labels,) an item."""
+    return list(outputs.float().cpu().numpy())
+
+
+def decode(examples: Sequence[Mapping[str, Any]], items: Sequence[Item], outputs: Sequence[np.ndarray],
+           labels: Sequence[str]) -> list[dict[str, Any]]:  # fmt: skip
+    """{"id", "prediction": name, "gold": name or None, "probabilities": {name: share}}."""
+    predictions = []
+    for item, logits in zip(items, outputs, strict=True):
+        example = examples[item.owner]
+        shifted = np.exp(logits.astype(np.float64) - logits.max())
+        shares = shifted / shifted.sum()
+        predictions.append({
+            "id": example.get("id"),
+            "prediction": labels[int(logits.argmax())],
+            "gold": example.get("label"),
+            "probabilities": {label: round(float(share), 6) for label, share in zip(labels, shares, strict=True)},
+        })  # fmt: skip
+    return predictions
