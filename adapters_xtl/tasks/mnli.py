@@ -8,7 +8,8 @@ _COLUMNS = {"premise": "string", "hypothesis": "string", "label": "class"}
 
 
 def _rows(split: str) -> Rows:
-    return Rows("nyu-mll/multi_nli", "default", split, _COLUMNS, instead=(Rows("nyu-mll/glue", "mnli", split, _COLUMNS),))
+    glue = Rows("nyu-mll/glue", "mnli", split, _COLUMNS)
+    return Rows("nyu-mll/multi_nli", "default", split, _COLUMNS, instead=(glue,))
 
 
 TASK = Task(

@@ -1,4 +1,4 @@
-"""XCOPA (Ponti et al. 2020): cause or effect, two choices, eleven languages. Trained on SIQA, then on COPA (XTREME-R)."""
+"""XCOPA (Ponti et al. 2020): cause or effect, two choices, eleven languages. Trained on SIQA, then on COPA."""
 
 from typing import Any
 
@@ -14,6 +14,9 @@ def _rows(split: str) -> tuple[Rows, ...]:
     return (Rows("cambridgeltl/xcopa", "{code}", split, _COPA),)
 
 
+_SIQA_ROWS = Rows("lighteval/siqa", "default", "train", _SIQA,
+                  instead=(Rows("allenai/social_i_qa", "default", "train", _SIQA),))  # fmt: skip
+
 TASK = Task(
     kind="target",
     format="choice",
@@ -21,7 +24,7 @@ TASK = Task(
     scorer="accuracy",
     title="causal commonsense reasoning",
     train=(
-        Rows("lighteval/siqa", "default", "train", _SIQA, instead=(Rows("allenai/social_i_qa", "default", "train", _SIQA),)),
+        _SIQA_ROWS,
         Rows("aps/super_glue", "copa", "train", _COPA),
     ),
     ordered=True,

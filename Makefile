@@ -1,0 +1,40 @@
+# `make help` lists the targets. Every target that needs the environment makes it.
+VENV := .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+STAMP := $(VENV)/.installed
+XTL := $(VENV)/bin/xtl
+TASK ?= mnli
+FLAGS = $(if $(ON),--on $(ON)) $(if $(METHOD),--method $(METHOD)) $(if $(COMPOSE),--compose $(COMPOSE)) \
+        $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(DATA),--data $(DATA)) $(if $(BITS),--bits $(BITS)) \
+        $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \
+        $(if $(SPLIT),--split $(SPLIT)) $(foreach pair,$(SET),--set $(pair))
+
+.PHONY: help install recipe test check clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
+	@echo
+	@echo '  make recipe takes TASK ON METHOD COMPOSE BACKBONE DATA BITS SEED RUNS LANGUAGES SPLIT and SET="key=value …"'
+
+install: $(STAMP) ## Make the environment in .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=…)"; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11"; exit 2; }
+	@test -x $(VENV)/bin/python || "$(PYTHON)" -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+recipe: $(STAMP) ## Train TASK's module and evaluate it: make recipe TASK=mnli
+	@$(XTL) recipe $(TASK) $(FLAGS)
+
+test: $(STAMP) ## Run the tests
+	@$(XTL) prepare
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Lint and type-check
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+clean: ## Remove the environment and the runs of this directory's tests
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
