@@ -260,6 +260,11 @@ def test_nothing_is_left_of_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_where_everything_is_refused_no_mirror_is_made(tmp_path: Path) -> None:
     report = import_it(tmp_path, {"panx/test-sw.tsv": "Asha\n"})
     assert not report.written and len(report.refused) == 1
+    assert report.shown() == [
+        "refused           panx/test-sw.tsv: the gold is hidden: no row has a label",
+        "0 files with 0 rows written, 1 refused: no mirror was made",
+    ]
+    assert json.loads(json.dumps(report.record()))["refused"][0]["file"] == "panx/test-sw.tsv"
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 

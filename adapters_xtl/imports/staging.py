@@ -51,6 +51,25 @@ class Report:
             *(("note", "", None, note) for note in self.notes),
         ]
 
+    def record(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return {
+            "out": self.out,
+            "written": dict(self.written),
+            "refused": [{"file": file, "reason": reason} for file, reason in self.refused],
+            "counted": [{"file": file, "what": what, "times": times} for file, what, times in self.counted],
+            "notes": list(self.notes),
+        }
+
+    def shown(self) -> list[str]:
+        """`rows()` as lines of text, and a last one with the totals."""
+        lines = [
+            f"{happened:8}{'' if number is None else number:>8}  {': '.join(part for part in (file, words) if part)}"
+            for happened, file, number, words in self.rows()
+        ]
+        total = f"{len(self.written)} files with {sum(self.written.values())} rows written, {len(self.refused)} refused"
+        return [*lines, total + ("" if self.written else ": no mirror was made")]
+
 
 class Column(NamedTuple):
     """A column of a written file. `names` are the classes of a class column; its values are their indices."""
