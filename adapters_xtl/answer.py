@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl.canon import read_json
-from adapters_xtl.plan import Module, Plan
+from adapters_xtl.request import Module, Plan
 from adapters_xtl.store import Store
 
 __all__ = ["Outcome", "from_store", "has"]

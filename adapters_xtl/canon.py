@@ -13,7 +13,16 @@ from typing import Any
 
 from adapters_xtl.errors import RunError
 
-__all__ = ["atomic_write", "cache_dir", "canonical", "digest", "file_digest", "read_json", "say_disk_full", "write_json"]
+__all__ = [
+    "atomic_write",
+    "cache_dir",
+    "canonical",
+    "digest",
+    "file_digest",
+    "read_json",
+    "say_disk_full",
+    "write_json",
+]
 
 
 def _plain(value: Any) -> Any:

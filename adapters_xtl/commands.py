@@ -14,7 +14,8 @@ from rich.table import Table
 
 from adapters_xtl import fingerprint, methods, plan, tables, tasks
 from adapters_xtl.data import Part, Reader, read_report, read_training
-from adapters_xtl.errors import DataError, Problems, RequestError, XtlError, nearest
+from adapters_xtl.errors import DataError, Problems, RequestError, nearest
+from adapters_xtl.request import Plan, Request
 from adapters_xtl.sources import Source, locate_report, locate_training, open_source
 from adapters_xtl.spec import Task, parse_override
 from adapters_xtl.store import Store
@@ -25,7 +26,7 @@ Notify = Callable[[str], None]
 Shown = list[Table | str]
 
 
-def request(*, on: str, set_: Sequence[str], set_parents: Sequence[str], **options: Any) -> plan.Request:
+def request(*, on: str, set_: Sequence[str], set_parents: Sequence[str], **options: Any) -> Request:
     """Flags → a request; every malformed override is reported at once."""
     problems = Problems()
 
@@ -41,10 +42,10 @@ def request(*, on: str, set_: Sequence[str], set_parents: Sequence[str], **optio
     own, parents = overrides(set_, "--set"), overrides(set_parents, "--set-parents")
     problems.raise_if_any()
     names = tuple(name.strip() for name in on.split(",") if name.strip())
-    return plan.Request(on=names, overrides=own, parent_overrides=parents, **options)
+    return Request(on=names, overrides=own, parent_overrides=parents, **options)
 
 
-def recipe(asked: plan.Request, *, baseline: bool, force: bool, dry_run: bool, notify: Notify) -> tuple[dict[str, Any], Shown]:
+def recipe(asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify: Notify) -> tuple[dict[str, Any], Shown]:
     """Runs a recipe. The payload is the contract's: id, path, reused, seconds, metrics."""
     store = Store(Path(asked.runs))
     declared = {name: methods.load(name) for name in methods.names()}
@@ -71,7 +72,7 @@ def recipe(asked: plan.Request, *, baseline: bool, force: bool, dry_run: bool, n
     return payload, shown
 
 
-def _execute(planned: plan.Plan, store: Store, notify: Notify, force: bool) -> Any:
+def _execute(planned: Plan, store: Store, notify: Notify, force: bool) -> Any:
     from adapters_xtl.answer import from_store
 
     started = time.monotonic()
@@ -87,7 +88,7 @@ def _execute(planned: plan.Plan, store: Store, notify: Notify, force: bool) -> A
     return experiment.execute(planned, store, notify=notify, force=force)
 
 
-def _dry(planned: plan.Plan, store: Store) -> tuple[dict[str, Any], Shown]:
+def _dry(planned: Plan, store: Store) -> tuple[dict[str, Any], Shown]:
     from adapters_xtl.answer import from_store, has
 
     have = {module.id: has(module, store) is not None for module in planned.modules}
@@ -273,4 +274,4 @@ def import_data(kind: str, source: Path, out: Path) -> tuple[dict[str, Any], Sho
     if not source.is_dir():
         raise RequestError(f"data import: {source} is no directory")
     report = converters[kind](source, out)
-    return report.record(), [*report.shown(), f"mirror: {out}"]
+    return report.record(), [*report.shown(), *([f"mirror: {out}"] if report.written else [])]

@@ -105,16 +105,17 @@ class Reader:
             try:
                 example = task.example(row)
             except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-                example, trouble = {}, (f"malformed row ({type(error).__name__}: {error})", False)
+                example = {}
+                trouble: tuple[str, bool] | None = (f"malformed row ({type(error).__name__}: {error})", False)
             else:
                 identity = example.get("id")
                 example["id"] = f"#{number}" if identity is None else str(identity)
                 found = fault(task.format, example, task.labels)
-                trouble = (found.reason, found.scorable) if found else None  # type: ignore[assignment]
+                trouble = (found.reason, found.scorable) if found else None
                 if trouble is None and task.format == "span":
                     twin = seen.setdefault(example["id"], example)
                     same = twin is not example and (scoring or twin == example)
-                    trouble = ("duplicated id", False) if same else None  # type: ignore[assignment]
+                    trouble = ("duplicated id", False) if same else None
             if trouble is not None:
                 reason, scorable = trouble
                 keep = scoring and scorable

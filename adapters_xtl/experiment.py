@@ -20,7 +20,8 @@ from adapters_xtl.errors import DataError, Problems, RequestError, RunError, Xtl
 from adapters_xtl.formats.items import Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.model import HeadSpec, Model, build, frozen_digest, head_specs, load_heads, save_heads
-from adapters_xtl.plan import Evaluation, Module, Plan, own_evaluation
+from adapters_xtl.plan import own_evaluation
+from adapters_xtl.request import Evaluation, Module, Plan
 from adapters_xtl.spec import Task
 from adapters_xtl.store import Store
 
@@ -75,7 +76,9 @@ def _check(plan: Plan, pending: Sequence[Module]) -> dict[str, _Rows]:
         rows = found[module.id] = _Rows()
         for name, files in module.members.items():
             try:
-                rows.train[name], rows.select[name], rows.dropped[name] = read_training(reader, tasks.load(name), files, tasks.load)
+                rows.train[name], rows.select[name], rows.dropped[name] = read_training(
+                    reader, tasks.load(name), files, tasks.load
+                )
             except DataError as error:
                 problems.catch(error)
         inline = plan.inline and module is plan.target
@@ -282,7 +285,9 @@ def _predictions(plan: Plan, model: Model, head: str | None, task: Task, example
         return evaluate.predict(model, head, examples, device=plan.device, dtype=plan.dtype, progress=progress)
     encoder: Any = model.encoder
     layer = evaluate.retrieval_layer(encoder.config.num_hidden_layers)
-    items, vectors = evaluate.embed(model, examples, Lengths(512), layer=layer, device=plan.device, dtype=plan.dtype, progress=progress)
+    items, vectors = evaluate.embed(
+        model, examples, Lengths(512), layer=layer, device=plan.device, dtype=plan.dtype, progress=progress
+    )
     return evaluate.retrieve(task, examples, items, vectors)
 
 
@@ -311,7 +316,9 @@ def _training(plan: Plan, module: Module, evaluation: Evaluation, rows: _Rows, s
 def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: _Rows, store: Store, partial: Path,
                      notify: Notify) -> dict[str, Any]:  # fmt: skip
     run, work = module.run, partial / "work"
-    notify(f"training {module} ({run.method}{f', {run.compose}' if run.parents else ''}, {run.bits} bits, {run.dtype}), run {module.id}")
+    notify(
+        f"training {module} ({run.method}{f', {run.compose}' if run.parents else ''}, {run.bits} bits, {run.dtype}), run {module.id}"
+    )
     write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "training"))
     write_json(partial / "provenance.json", {
         **provenance.record(), "data": _data_record(plan, rows), "notes": list(plan.notes),

@@ -6,14 +6,15 @@ All that is wrong with a request is found here (or in the data) and reported at 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from adapters_xtl import fingerprint, tasks
 from adapters_xtl.canon import digest, read_json
 from adapters_xtl.errors import Problems, RequestError, XtlError, nearest
 from adapters_xtl.provenance import gpu, native_dtype
+from adapters_xtl.request import Declared, Evaluation, Module, Plan, Request
 from adapters_xtl.sources import Located, Source, Training, locate_report, locate_training, open_source
 from adapters_xtl.spec import (
     BITS,
@@ -29,102 +30,9 @@ from adapters_xtl.spec import (
 )
 from adapters_xtl.store import Store
 
-__all__ = ["Declared", "Evaluation", "Module", "Plan", "Request", "find_run", "make"]
+__all__ = ["find_run", "make", "own_evaluation"]
 
 T = TypeVar("T")
-
-
-class Declared(Protocol):
-    """What planning needs to know of a method (`adapters_xtl.methods` provides it)."""
-
-    LR: float
-    DEFAULTS: Mapping[str, Any]
-    COMPOSES: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for, as the command line has it. None and "auto" stand for the defaults."""
-
-    task: str
-    on: tuple[str, ...] = ()
-    compose: str | None = None
-    method: str = "bottleneck"
-    backbone: str | None = None
-    data: str | None = None
-    bits: str = "auto"
-    device: str = "auto"
-    languages: str | None = None
-    split: str | None = None
-    protocol: str = "clean"
-    from_layer: int = 0
-    seed: int = 1
-    overrides: tuple[tuple[str, Any], ...] = ()
-    parent_overrides: tuple[tuple[str, Any], ...] = ()
-    runs: str = "runs"
-    strict: bool = False
-
-
-@dataclass(frozen=True)
-class Module:
-    """One module of the plan: its task, what it is trained on, its run, and the parents below it in order.
-
-    `existing`: the directory of a finished run that was named as a parent; nothing is trained for it.
-    """
-
-    task: str
-    run: Run
-    parents: tuple[Module, ...] = ()
-    members: Mapping[str, Training] = field(default_factory=dict)
-    settings: Settings = field(default_factory=lambda: Settings(Hyper(), {}))
-    existing: Path | None = None
-
-    @property
-    def id(self) -> str:
-        return self.existing.name if self.existing else self.run.id
-
-    def __str__(self) -> str:
-        return ">".join([*(parent.task for parent in self.parents), self.task])
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is scored: task → language → where its rows lie. `lacking`: task → language → complaint."""
-
-    id: str
-    splits: Mapping[str, str]
-    files: Mapping[str, Mapping[str, tuple[Located, ...]]]
-    lacking: Mapping[str, Mapping[str, str]]
-    explicit: bool
-    limit: int = 0
-
-    def record(self) -> dict[str, Any]:
-        return {
-            "id": self.id, "splits": dict(self.splits), "max_examples": self.limit,
-            "languages": {task: sorted(files) for task, files in self.files.items()},
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything a request comes to. `modules` are in training order; `target` is None for a bare backbone."""
-
-    request: Request
-    task: str
-    backbone: Backbone
-    source: Source
-    bits: int
-    dtype: str
-    device: str
-    modules: tuple[Module, ...]
-    target: Module | None
-    evaluation: Evaluation
-    notes: tuple[str, ...]
-
-    @property
-    def inline(self) -> bool:
-        """Whether the requested scores belong to the target's own training run."""
-        return self.target is not None and self.target.task == self.task
 
 
 def _attempt(problems: Problems, call: Callable[[], T]) -> T | None:

@@ -106,7 +106,9 @@ def _readme_configs(readme: Path) -> dict[str, dict[str, list[str]]]:
             if isinstance(entry, str):
                 entry = {"split": "train", "path": entry}
             paths = entry.get("path")
-            splits.setdefault(str(entry.get("split", "train")), []).extend([paths] if isinstance(paths, str) else paths or [])
+            splits.setdefault(str(entry.get("split", "train")), []).extend(
+                [paths] if isinstance(paths, str) else paths or []
+            )
         if splits:
             configs[str(config.get("config_name", "default"))] = splits
     return configs

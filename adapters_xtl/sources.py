@@ -22,6 +22,7 @@ __all__ = [
     "locate_report", "locate_training", "open_source", "sample_languages", "samples_dir",
 ]  # fmt: skip
 
+
 class Source:
     """What the three sources share: which files hold which rows."""
 

@@ -235,7 +235,7 @@ def parse_override(text: str, flag: str = "--set") -> tuple[str, Any]:
 def _checked(name: str, value: Any, origin: str, problems: Problems) -> Any:
     """`value` as the type of hyper-parameter `name`, or a problem."""
     item = HYPER_FIELDS[name]
-    kind = type(item.default)
+    kind: Any = type(item.default)
     if kind is tuple:
         if isinstance(value, (list, tuple)) and value and all(isinstance(part, str) for part in value):
             return tuple(value)

@@ -51,7 +51,9 @@ def result(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None = None
             if "en" in scored:
                 english = scored["en"][entry["metric"]]
                 rest = [scores[entry["metric"]] for language, scores in scored.items() if language != "en"]
-                table.caption = f"English {english:.2f}, others {sum(rest) / len(rest):.2f}, gap {english - sum(rest) / len(rest):.2f}"
+                table.caption = (
+                    f"English {english:.2f}, others {sum(rest) / len(rest):.2f}, gap {english - sum(rest) / len(rest):.2f}"
+                )
         tables.append(table)
     return tables
 
@@ -77,7 +79,9 @@ def planned(plan: Any, have: Mapping[str, bool]) -> Table:
          f"lr {module.run.hyper.lr:g}, {module.run.hyper.epochs:g} epochs, {module.run.bits} bits, {module.run.dtype}")
         for module in plan.modules
     ]  # fmt: skip
-    languages = "; ".join(f"{task} {split}: {', '.join(plan.evaluation.files[task])}" for task, split in plan.evaluation.splits.items())
+    languages = "; ".join(
+        f"{task} {split}: {', '.join(plan.evaluation.files[task])}" for task, split in plan.evaluation.splits.items()
+    )
     rows.append((plan.task, plan.evaluation.id, "evaluation",
                  "in the store" if have[plan.evaluation.id] else "would score", languages))  # fmt: skip
     return listed("plan (nothing was run)", ("run", "id", "kind", "state", "what"), rows)
@@ -89,11 +93,15 @@ def runs(paths: Sequence[Path]) -> Table:
     for path in paths:
         spec, metrics = read_json(path / "spec.json"), read_json(path / "metrics.json")
         method = spec["run"]["method"] if spec["run"] else "none"
-        stack = ">".join([*(parent["task"] for parent in spec["parents"]), *([spec["module"]["task"]] if spec["module"] else [])])
+        stack = ">".join(
+            [*(parent["task"] for parent in spec["parents"]), *([spec["module"]["task"]] if spec["module"] else [])]
+        )
         rows.append((path.parent.name, path.name, spec["kind"], method, stack or "bare", spec["backbone"]["name"],
                      spec["data"], f"{metrics['score']:.2f}"))  # fmt: skip
     return listed("runs", ("task", "id", "kind", "method", "stack", "backbone", "data", "score"), rows)
 
 
 def checked(rows: Sequence[Sequence[Any]]) -> Table:
-    return listed("data", ("task", "split", "language", "rows", "usable", "labels or answers", "length median/max", "unfit"), rows)
+    return listed(
+        "data", ("task", "split", "language", "rows", "usable", "labels or answers", "length median/max", "unfit"), rows
+    )

@@ -157,17 +157,21 @@ class _Trainer(Trainer):  # type: ignore[misc]
     def __init__(self, model: Model, args: TrainingArguments, sets: Sequence[TrainSet], order: Sequence[tuple[str, np.ndarray]],
                  score: Callable[[], dict[str, float]], multiple: int, patience: int) -> None:  # fmt: skip
         offsets = dict(zip((each.task for each in sets), np.cumsum([0, *(len(each.items) for each in sets)]), strict=False))
+        self.control: Any
         self.order = [(batch + offsets[task]).tolist() for task, batch in order]
         self.score, self.multiple = score, multiple
         callbacks: list[TrainerCallback] = [EarlyStoppingCallback(patience)] if patience else []
-        super().__init__(model=model, args=args, train_dataset=_Items(sets), callbacks=callbacks)
+        items = _Items(sets)  # `Trainer` wants some eval_dataset; ours is scored by `evaluate` below
+        super().__init__(model=model, args=args, train_dataset=items, eval_dataset=items, callbacks=callbacks)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         model: Model = self.model
 
         def collate(batch: Sequence[tuple[str, Item]]) -> dict[str, Any]:
             task = batch[0][0]
-            tensors = formats.load(model.specs[task].format).collate([item for _, item in batch], model.tokenizer, self.multiple)
+            tensors = formats.load(model.specs[task].format).collate(
+                [item for _, item in batch], model.tokenizer, self.multiple
+            )
             return {"task": task, "batch": tensors}
 
         loader: DataLoader[Any] = DataLoader(self.train_dataset, batch_sampler=self.order, collate_fn=collate)

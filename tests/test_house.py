@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from adapters_xtl.fingerprint import NAMED
 
 from adapters_xtl import methods, spec, tasks
 from adapters_xtl.errors import Problems
-from adapters_xtl.fingerprint import NAMED
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
@@ -44,7 +44,9 @@ def _imports(path: Path) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found += [f"{node.module}.{alias.name}" if node.module == "adapters_xtl" else node.module for alias in node.names]
+            found += [
+                f"{node.module}.{alias.name}" if node.module == "adapters_xtl" else node.module for alias in node.names
+            ]
     return found
 
 
@@ -74,7 +76,9 @@ def test_the_package_stays_small() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_exported_names_exist(path: Path) -> None:
-    name = "adapters_xtl." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    name = "adapters_xtl." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(
+        ".__init__"
+    )
     if name.endswith("__main__"):
         return
     module = importlib.import_module(name)

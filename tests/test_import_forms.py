@@ -145,7 +145,6 @@ def test_broken_questions(tmp_path: Path, content: str, words: list[str]) -> Non
     fails(tmp_path, {"xquad/xquad.de.json": content}, "xquad.de.json", *words)
 
 
-
 def test_pairs(tmp_path: Path) -> None:
     report = import_it(tmp_path, {
         "xnli/dev-en.tsv": b"\xef\xbb\xbfIt rains.\tIt is wet.\tentailment\r\n\"A \"\"b\"\" c\"\t\tneutral\r\n",

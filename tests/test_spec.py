@@ -15,7 +15,9 @@ from adapters_xtl.spec import Backbone, Hyper, Run, Settings, parse_override, re
 BACKBONE = Backbone("x", "hub", "a/b", lr={"lora": 1e-3})
 
 
-def _settings(overrides: list[str], recipe: dict[str, Any] | None = None, source: str = "hub") -> tuple[Settings, list[str]]:
+def _settings(
+    overrides: list[str], recipe: dict[str, Any] | None = None, source: str = "hub"
+) -> tuple[Settings, list[str]]:
     problems = Problems()
     found = resolve_settings(
         recipe=recipe or {}, path=Path("r.toml"), method="lora", methods=("lora", "bottleneck"), method_defaults={"r": 16},
@@ -35,7 +37,10 @@ def test_values_are_toml_and_lists_of_tasks_are_short() -> None:
 
 
 def test_weaker_to_stronger() -> None:
-    recipe = {"train": {"lr": 2e-4, "epochs": 3, "embedded": {"epochs": 9}, "lora": {"lr": 3e-4}}, "method": {"lora": {"r": 8}}}
+    recipe = {
+        "train": {"lr": 2e-4, "epochs": 3, "embedded": {"epochs": 9}, "lora": {"lr": 3e-4}},
+        "method": {"lora": {"r": 8}},
+    }
     assert _settings([])[0].hyper.lr == 1e-3  # the backbone's own
     assert _settings([], recipe)[0].hyper.lr == 3e-4
     assert _settings([], recipe)[0].hyper.epochs == 3

@@ -1,19 +1,31 @@
-"""What all formats share: an item (what one forward pass sees of an example), lengths, padding, dense heads."""
+"""What all formats share: an item (what one forward pass sees of an example), lengths, tokens, padding, losses, heads.
+
+Texts are turned into tokens without special ones, in chunks; windows and truncation are cut here, and what the
+tokenizer would put around them is put around them (`Frame`). So a length that the tokenizer's own truncation refuses
+(a question longer than the window) is an ordinary case.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-__all__ = ["IGNORED", "Item", "Lengths", "Projection", "Tokenizer", "encode_batch", "pad"]
+__all__ = [
+    "CHUNK", "IGNORED", "Frame", "Item", "Lengths", "Projection", "Tokenizer", "chunks", "cross_entropy",
+    "encode_batch", "pad", "pieces", "readable",
+]  # fmt: skip
 
 IGNORED = -100  # torch's cross_entropy skips this target
+CHUNK = 1024  # examples tokenized together: enough for every core, few enough to stay small in memory
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -50,22 +62,108 @@ class Item:
         return sum(len(ids) for ids in self.ids)
 
 
-def encode_batch(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int,
-                 truncation: str = "longest_first") -> list[tuple[np.ndarray, np.ndarray | None, int]]:  # fmt: skip
-    """(ids, types or None, tokens cut off) for each text or text pair."""
-    if not texts:
-        return []
+def readable(text: str) -> str:
+    """The text with lone surrogates, which no tokenizer takes, replaced one for one: offsets keep their meaning."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def chunks(count: int) -> Iterator[range]:
+    """0…count-1 in ranges of CHUNK."""
+    for start in range(0, count, CHUNK):
+        yield range(start, min(start + CHUNK, count))
+
+
+def pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
+    """Token ids of each text, int32, without special tokens and whole."""
     encoded = tokenizer(
-        list(texts), list(pairs) if pairs is not None else None, truncation=truncation, max_length=max_length,
-        return_overflowing_tokens=False,
-    )  # fmt: skip
-    types = encoded.get("token_type_ids") if "token_type_ids" in tokenizer.model_input_names else None
+        [readable(text) for text in texts], add_special_tokens=False, return_attention_mask=False,
+        return_token_type_ids=False, verbose=False,
+    )["input_ids"] if texts else []  # fmt: skip
+    return [np.asarray(ids, dtype=np.int32) for ids in encoded]
+
+
+class Frame:
+    """The special tokens that a tokenizer puts around one text or a pair, and its token types, read off a probe."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._single = self._parts(tokenizer, "a")
+        self._pair = self._parts(tokenizer, "a", "a")
+        self.typed = "token_type_ids" in tokenizer.model_input_names
+
+    @staticmethod
+    def _parts(tokenizer: Tokenizer, *probe: str) -> tuple[list[np.ndarray], list[int], list[int]]:
+        """Special ids before, between and after the texts; their types; the types of the texts."""
+        encoded = tokenizer(*probe, return_token_type_ids=True)
+        special: list[list[int]] = [[] for _ in range(len(probe) + 1)]
+        marks = [0] * (len(probe) + 1)
+        kinds = [0] * len(probe)
+        seen = 0
+        for number, kind, sequence in zip(encoded["input_ids"], encoded["token_type_ids"], encoded.sequence_ids(),
+                                          strict=True):  # fmt: skip
+            if sequence is None:
+                special[seen].append(number)
+                marks[seen] = kind
+            else:
+                seen = sequence + 1
+                kinds[sequence] = kind
+        return [np.asarray(ids, dtype=np.int32) for ids in special], marks, kinds
+
+    def around(self, pair: bool) -> int:
+        """Number of special tokens."""
+        return sum(len(ids) for ids in (self._pair if pair else self._single)[0])
+
+    def before(self, *, pair: bool, first: int = 0) -> int:
+        """Position of the last text's first token, where the text before it has `first` tokens."""
+        special = (self._pair if pair else self._single)[0]
+        return sum(len(ids) for ids in special[:-1]) + first
+
+    def join(self, text: np.ndarray, pair: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """(ids, types or None) of the whole sequence, int32."""
+        special, marks, kinds = self._single if pair is None else self._pair
+        texts = (text,) if pair is None else (text, pair)
+        parts, types = [special[0]], [marks[0]]
+        for number, ids in enumerate(texts):
+            parts += [ids, special[number + 1]]
+            types += [kinds[number], marks[number + 1]]
+        lengths = [len(ids) for ids in parts]
+        kind = np.repeat(np.asarray(types, dtype=np.int32), lengths) if self.typed else None
+        return np.concatenate(parts), kind
+
+
+def _shares(first: int, second: int, room: int, keep_second: bool) -> tuple[int, int]:
+    """How many tokens of two texts fit into `room`: the longer one loses first, or only the first."""
+    if first + second <= room:
+        return first, second
+    if keep_second and second < room:
+        return room - second, second
+    half = room // 2
+    if first <= second:
+        kept = first if first <= half else half
+        return kept, room - kept
+    kept = second if second <= half else half
+    return room - kept, kept
+
+
+def encode_batch(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str | None] | None, max_length: int,
+                 truncation: str = "longest_first") -> list[tuple[np.ndarray, np.ndarray | None, int]]:  # fmt: skip
+    """(ids, types or None, tokens cut off) for each text or text pair.
+
+    `truncation`: "longest_first" takes from the longer text, as the tokenizer itself would; "only_first" from the first,
+    unless the second alone fills the room.
+    """
+    frame = Frame(tokenizer)
     result = []
-    for number, ids in enumerate(encoded["input_ids"]):
-        overflow = encoded.encodings[number].overflowing if encoded.encodings else []
-        cut = sum(sum(1 for flag in rest.special_tokens_mask if not flag) for rest in overflow)
-        kind = np.asarray(types[number], dtype=np.int32) if types is not None else None
-        result.append((np.asarray(ids, dtype=np.int32), kind, cut))
+    for chunk in chunks(len(texts)):
+        second: Sequence[str | None] = [None] * len(chunk) if pairs is None else [pairs[number] for number in chunk]
+        firsts = pieces(tokenizer, [texts[number] for number in chunk])
+        seconds = iter(pieces(tokenizer, [text for text in second if text is not None]))
+        for one, text in zip(firsts, second, strict=True):
+            two = None if text is None else next(seconds)
+            room = max_length - frame.around(two is not None)
+            length = 0 if two is None else len(two)
+            keep, keep_two = _shares(len(one), length, room, truncation == "only_first")
+            ids, types = frame.join(one[:keep], None if two is None else two[:keep_two])
+            result.append((ids, types, len(one) + length - keep - keep_two))
     return result
 
 
@@ -85,6 +183,12 @@ def pad(items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> dict[
             types[row, : len(kind)] = kind
         batch["token_type_ids"] = torch.from_numpy(types)
     return batch
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in float32 over the labels that are not IGNORED; 0 (not nan) where all of them are."""
+    total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
 
 
 class Projection(nn.Module):

@@ -35,7 +35,9 @@ def check(options: Mapping[str, Any]) -> list[str]:
 
     known = {item.name: item for item in fields(BnConfig) if item.name not in ("architecture", "leave_out")}
     problems = [
-        f"method.{name}: BnConfig of `adapters` has no such option{nearest(name, known)}" for name in options if name not in known
+        f"method.{name}: BnConfig of `adapters` has no such option{nearest(name, known)}"
+        for name in options
+        if name not in known
     ]
     wrong = [
         f"method.{name}={value!r}: BnConfig takes {known[name].type}"
@@ -49,7 +51,9 @@ def check(options: Mapping[str, Any]) -> list[str]:
         from transformers.activations import ACT2FN
 
         if str(options["non_linearity"]).lower() not in {*ACT2FN, "swish", "leakyrelu", "gelu_orig"}:
-            wrong.append(f"method.non_linearity={options['non_linearity']!r}: unknown{nearest(str(options['non_linearity']), ACT2FN)}")
+            wrong.append(
+                f"method.non_linearity={options['non_linearity']!r}: unknown{nearest(str(options['non_linearity']), ACT2FN)}"
+            )
     if not (options.get("mh_adapter") or options.get("output_adapter")):
         wrong.append("method.mh_adapter and method.output_adapter are both off: nothing would train")
     return problems + wrong
@@ -58,7 +62,7 @@ def check(options: Mapping[str, Any]) -> list[str]:
 def _fits(value: Any, item: Any) -> bool:
     """Whether a TOML value suits a dataclass field, going by the field's annotation."""
     text = str(item.type)
-    kinds = {"bool": bool, "int": int, "float": (int, float), "str": str, "Mapping": dict, "List": list}
+    kinds: dict[str, Any] = {"bool": bool, "int": int, "float": (int, float), "str": str, "Mapping": dict, "List": list}
     named = [kind for word, kind in kinds.items() if word in text]
     if isinstance(value, bool):
         return "bool" in text
@@ -99,18 +103,20 @@ def _assert_everywhere(encoder: Any, name: str, layers: int) -> None:
     found = encoder.get_adapter(name)
     lacking = [number for number in range(layers) if number not in left_out and not found.get(number)]
     if lacking:
-        raise RunError(f"layers {lacking} of this backbone did not get adapter '{name}'; `adapters` does not support it")
+        raise RunError(
+            f"layers {lacking} of this backbone did not get adapter '{name}'; `adapters` does not support it"
+        )
 
 
 def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0) -> int | None:
     config: Any = encoder.config
     if not set(options) <= _COUNTED or not isinstance(options["reduction_factor"], (int, float)):
         return None
-    d = config.hidden_size
+    d = int(config.hidden_size)
     h = max(1, int(d // options["reduction_factor"]))
     places = int(bool(options["mh_adapter"])) + int(bool(options["output_adapter"]))
     scale = int(options.get("scaling", 1.0) == "learned")
-    return (config.num_hidden_layers - from_layer) * places * (d * h + h + h * d + d + scale)
+    return (int(config.num_hidden_layers) - from_layer) * places * (d * h + h + h * d + d + scale)
 
 
 def save(encoder: nn.Module, name: str, directory: Path) -> None:

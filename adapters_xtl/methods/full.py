@@ -32,7 +32,9 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
     if source is not None:
         lacking = encoder.load_state_dict(load_file(str(source / "model.safetensors")), strict=False)
         if lacking.missing_keys or lacking.unexpected_keys:
-            raise MismatchError(f"{source}: these weights are of another encoder ({(lacking.missing_keys or lacking.unexpected_keys)[0]})")
+            raise MismatchError(
+                f"{source}: these weights are of another encoder ({(lacking.missing_keys or lacking.unexpected_keys)[0]})"
+            )
     encoder.requires_grad_(train)
     return encoder
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPOSES", "DEFAULTS", "LR", "attach", "check", "footprint", "save"]
 
 LR = 5e-4
-DEFAULTS: Mapping[str, Any] = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"}
+DEFAULTS: Mapping[str, Any] = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
 COMPOSES = {"stack": "additive", "init": "copy"}
 _COUNTED = {"r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "init_lora_weights", "exclude_modules"}
 _OURS = {"task_type", "peft_type", "inference_mode", "base_model_name_or_path", "revision", "auto_mapping",
@@ -33,13 +33,20 @@ def check(options: Mapping[str, Any]) -> list[str]:
 
     known = set(inspect.signature(LoraConfig).parameters) - _OURS
     problems = [
-        f"method.{name}: LoraConfig of `peft` has no such option{nearest(name, known)}" for name in options if name not in known
+        f"method.{name}: LoraConfig of `peft` has no such option{nearest(name, known)}"
+        for name in options
+        if name not in known
     ]
     if problems:
         return problems
     for name, low in (("r", 1), ("lora_alpha", 0)):
         value = options.get(name, low)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or value < low or (name == "r" and value != int(value)):
+        if (
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            or value < low
+            or (name == "r" and value != int(value))
+        ):
             problems.append(f"method.{name}={value!r}: takes a {'whole ' if name == 'r' else ''}number from {low} on")
     dropout = options.get("lora_dropout", 0.0)
     if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0 <= dropout < 1:
@@ -114,7 +121,10 @@ def save(encoder: nn.Module, name: str, directory: Path) -> None:
 
     model: Any = encoder
     directory.mkdir(parents=True, exist_ok=True)
-    state = {key: value.detach().cpu().contiguous() for key, value in get_peft_model_state_dict(model, adapter_name=name).items()}
+    state = {
+        key: value.detach().cpu().contiguous()
+        for key, value in get_peft_model_state_dict(model, adapter_name=name).items()
+    }
     save_file(state, str(directory / "adapter_model.safetensors"), metadata={"format": "pt"})
     config = model.peft_config[name]
     training, config.inference_mode = config.inference_mode, True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import evaluate  # type: ignore[import-untyped]
+import evaluate
 
 from adapters_xtl.metrics._wrap import NUMBER, TEXT, Rows, Scores, info
 from adapters_xtl.metrics.bootstrap import with_interval

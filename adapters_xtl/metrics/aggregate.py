@@ -8,10 +8,7 @@ from typing import Any
 from adapters_xtl.errors import DataError, nearest
 
 _XNLI = "ar bg de el en es fr hi ru sw th tr ur vi zh"
-_TATOEBA = (
-    "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw zh kk tr et fi"
-    " hu"
-)
+_TATOEBA = "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw zh kk tr et fi hu"
 _PANX = (
     "ar he vi id jv ms tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw yo my zh"
     " kk tr et fi hu"
@@ -119,14 +116,11 @@ def aggregate(
     return {"overall_scores": overall, "detailed_scores": detailed}
 
 
-def _detail(
-    task: str, by_language: Mapping[str, Mapping[str, float]], needed: Sequence[str]
-) -> dict[str, Any]:
+def _detail(task: str, by_language: Mapping[str, Mapping[str, float]], needed: Sequence[str]) -> dict[str, Any]:
     if missing := [language for language in needed if language not in by_language]:
         raise DataError(f"{task} lacks {len(missing)} of its {len(needed)} languages: {', '.join(missing)}")
     table = {
-        metric: {language: by_language[language][metric] for language in needed}
-        for metric in by_language[needed[0]]
+        metric: {language: by_language[language][metric] for language in needed} for metric in by_language[needed[0]]
     }
     averages = {metric: _mean(list(values.values())) for metric, values in table.items()}
     named = {f"avg_{metric}": value for metric, value in averages.items()}

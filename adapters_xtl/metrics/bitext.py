@@ -104,9 +104,7 @@ def tune_threshold(
             f1 = 2 * precision * recall / (precision + recall)
             if f1 > best:
                 if place + 1 == len(ranked) and strict:
-                    raise DataError(
-                        "the best prefix is the whole list: no next score to set the threshold by"
-                    )
+                    raise DataError("the best prefix is the whole list: no next score to set the threshold by")
                 best = f1
                 threshold = (value + ranked[min(place + 1, len(ranked) - 1)][1]) / 2
     return threshold

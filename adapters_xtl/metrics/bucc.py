@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import evaluate  # type: ignore[import-untyped]
+import evaluate
 
 from adapters_xtl.errors import DataError
 from adapters_xtl.metrics._wrap import TEXTS, Rows, Scores, info

@@ -100,17 +100,13 @@ TASKS: dict[str, Callable[[str, str, str, str], Scores]] = {
     "bucc2018": lambda p, r, language, rules: bitext.score(read_lines(p), read_lines(r)),
     "xquad": _squad,
     "tydiqa": _squad,
-    "mlqa": lambda p, r, language, rules: qa.mlqa_score(
-        _predicted(p), read_questions(_unwrapped(r)), language
-    ),
+    "mlqa": lambda p, r, language, rules: qa.mlqa_score(_predicted(p), read_questions(_unwrapped(r)), language),
     "mewslix": lambda p, r, language, rules: ranking.mewslix_score(_json(p), _json(r)),
 }
 # by the names of their official folders; (prediction text, label text, language, tagging rules) -> scores
 
 
-def score_text(
-    task: str, language: str, predictions: str, references: str, *, rules: str = "0.0.12"
-) -> Scores:
+def score_text(task: str, language: str, predictions: str, references: str, *, rules: str = "0.0.12") -> Scores:
     """The scores of one task and language from the text of the two files, 0-100.
 
     `task` is a key of TASKS; `language` matters for MLQA alone; `rules` are the tagging rules. Raises
@@ -121,9 +117,7 @@ def score_text(
     return TASKS[task](predictions, references, language, rules)
 
 
-def score_file(
-    task: str, language: str, predictions: Path, references: Path, *, rules: str = "0.0.12"
-) -> Scores:
+def score_file(task: str, language: str, predictions: Path, references: Path, *, rules: str = "0.0.12") -> Scores:
     """`score_text` of two files (UTF-8). DataErrors name the files; a missing one is a DataError, too."""
     texts = []
     for path in (predictions, references):
@@ -161,7 +155,5 @@ def _find(folder: Path, task: str, language: str) -> Path:
     names = [folder / task / f"test-{language}.{suffix}" for suffix in ("tsv", "json", "jsonl")]
     found = [path for path in names if path.is_file()]
     if len(found) != 1:
-        raise DataError(
-            f"{task} {language}: {len(found)} files {folder / task}/test-{language}.*, one is needed"
-        )
+        raise DataError(f"{task} {language}: {len(found)} files {folder / task}/test-{language}.*, one is needed")
     return found[0]

@@ -30,9 +30,7 @@ def items(
     return Items(stats, mean_measure("accuracy"), keys)
 
 
-def score(
-    predictions: Sequence[Hashable], references: Sequence[Hashable], *, strict: bool = True
-) -> dict[str, float]:
+def score(predictions: Sequence[Hashable], references: Sequence[Hashable], *, strict: bool = True) -> dict[str, float]:
     """`{"accuracy"}`: 100 · equal pairs / predictions. Values are compared raw: 0 and "0" differ.
 
     Raises DataError when the lengths differ or nothing is predicted. `strict=False` gives what XTREME's bare

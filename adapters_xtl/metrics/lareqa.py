@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import evaluate  # type: ignore[import-untyped]
+import evaluate
 
 from adapters_xtl.metrics._wrap import TEXTS, Rows, Scores, info
 from adapters_xtl.metrics.bootstrap import with_interval
@@ -20,8 +20,6 @@ class Lareqa(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         return info(str(self.__doc__), (TEXTS, TEXTS))
 
-    def _compute(
-        self, predictions: Rows, references: Rows, k: int = 20, resamples: int = 0, seed: int = 0
-    ) -> Scores:
+    def _compute(self, predictions: Rows, references: Rows, k: int = 20, resamples: int = 0, seed: int = 0) -> Scores:
         found = ranked_items(predictions, references, range(len(references)), k=k)
         return with_interval(found, resamples, seed)

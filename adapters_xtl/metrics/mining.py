@@ -77,9 +77,7 @@ class _Space:
         blocks = []
         for start in range(0, len(rows), _BLOCK):
             part = slice(start, start + _BLOCK)
-            dots = np.vecdot(
-                side.vectors[part, None], other[rows[part]]
-            )  # one BLAS dot a pair, as the original
+            dots = np.vecdot(side.vectors[part, None], other[rows[part]])  # one BLAS dot a pair, as the original
             level = (side.mean[part, None] + other_mean[rows[part]]) / 2
             if self.margin == "ratio":
                 dots = dots / level
@@ -90,9 +88,7 @@ class _Space:
 
     def best(self, forwards: bool) -> tuple[Vectors, Rows]:
         """Of each vector of one side: its best score among its neighbours, and which neighbour has it."""
-        side, back, other = (
-            (self.forward, self.backward, self.y) if forwards else (self.backward, self.forward, self.x)
-        )
+        side, back, other = (self.forward, self.backward, self.y) if forwards else (self.backward, self.forward, self.x)
         scores = self.scores(side, other, back.mean, side.rows)
         column = scores.argmax(axis=1)[:, None]
         return np.take_along_axis(scores, column, 1)[:, 0], np.take_along_axis(side.rows, column, 1)[:, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import evaluate  # type: ignore[import-untyped]
+import evaluate
 
 from adapters_xtl.metrics._wrap import PREDICTION, QUESTION, Rows, Scores, info
 from adapters_xtl.metrics.bootstrap import with_interval
@@ -23,7 +23,5 @@ class Mlqa(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         return info(str(self.__doc__), (PREDICTION, QUESTION))
 
-    def _compute(
-        self, predictions: Rows, references: Rows, language: str, resamples: int = 0, seed: int = 0
-    ) -> Scores:
+    def _compute(self, predictions: Rows, references: Rows, language: str, resamples: int = 0, seed: int = 0) -> Scores:
         return with_interval(items(*by_question(predictions, references), language), resamples, seed)

@@ -138,16 +138,12 @@ def per_question(
     for question, golds in _questions(references):
         text = _prediction(predictions, question)
         if text is not None and not golds:
-            raise DataError(
-                f"question {question} has no gold answer; SQuAD 2.0's metric scores such questions"
-            )
+            raise DataError(f"question {question} has no gold answer; SQuAD 2.0's metric scores such questions")
         result.append(None if text is None else _best(text, golds, normalise))
     return result
 
 
-def items(
-    predictions: Mapping[str, str], references: Answers, normalise: Normalise = normalise_squad
-) -> Items:
+def items(predictions: Mapping[str, str], references: Answers, normalise: Normalise = normalise_squad) -> Items:
     """Items, one a question, ids the question ids, with stats (EM, F1, 1). Errors as in `per_question`."""
     questions = _questions(references)
     scores = per_question(predictions, questions, normalise)

@@ -41,9 +41,7 @@ def mewslix_score(
     return mewslix_items(predictions, references, k=k).score() if references else {f"map@{k}": 0.0}
 
 
-def average_precision(
-    targets: Collection[Hashable], ranked: Sequence[Hashable], k: int | None = None
-) -> float:
+def average_precision(targets: Collection[Hashable], ranked: Sequence[Hashable], k: int | None = None) -> float:
     """AP@k, 0-1: mean over relevant places of precision there, divided by min(number of targets, k).
 
     A repeat in the ranking takes up a place and counts once; k None or 0 is no cut. Raises DataError
@@ -118,9 +116,7 @@ def rank(queries: ArrayLike, index: ArrayLike, k: int | None = None) -> NDArray[
         np.argsort(-(left[start : start + _BLOCK] @ right.T), axis=1, kind="stable")[:, : k or None]
         for start in range(0, len(left), _BLOCK)
     ]
-    return (
-        np.concatenate(blocks) if blocks else np.empty((0, min(k or len(right), len(right))), dtype=np.int64)
-    )
+    return np.concatenate(blocks) if blocks else np.empty((0, min(k or len(right), len(right))), dtype=np.int64)
 
 
 def lareqa_items(

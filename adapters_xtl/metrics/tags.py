@@ -89,18 +89,14 @@ def items(
     return Items(stats, f1_measure, range(len(references)) if ids is None else ids)
 
 
-def _per_sentence(
-    found: Sequence[Chunk], sentences: Sentences
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _per_sentence(found: Sequence[Chunk], sentences: Sentences) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """(n sentences,) float64: how many of the chunks end in each sentence."""
     borders = np.cumsum([len(sentence) + 1 for sentence in sentences])
     where = np.searchsorted(borders, [last for _, _, last in found], side="right")
     return np.bincount(where, minlength=len(sentences)).astype(np.float64)
 
 
-def token_items(
-    predictions: Sentences, references: Sentences, *, ids: Sequence[Hashable] | None = None
-) -> Items:
+def token_items(predictions: Sentences, references: Sentences, *, ids: Sequence[Hashable] | None = None) -> Items:
     """Items, one a sentence, with stats (tokens tagged right, tokens) → `{"token_accuracy"}`.
 
     Raises DataError when the number of sentences or a sentence's length differs.

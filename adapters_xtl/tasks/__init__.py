@@ -25,4 +25,5 @@ def load(name: str) -> Task:
     if name not in names():
         raise RequestError(f"unknown task '{name}'{nearest(name, names())}")
     module = importlib.import_module(f"{__name__}.{name}")
-    return replace(module.TASK, name=name, example=getattr(module, "example", dict))
+    task: Task = module.TASK
+    return replace(task, name=name, example=getattr(module, "example", dict))

