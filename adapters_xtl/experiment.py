@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 from adapters_xtl import card, evaluate, fingerprint, formats, methods, provenance, tasks, train
 from adapters_xtl.answer import Outcome, from_store, has
 from adapters_xtl.canon import atomic_write, digest, file_digest, read_json, write_json
-from adapters_xtl.data import Part, Reader, check_overlap, labels_of, read_report, read_training
-from adapters_xtl.errors import DataError, Problems, RequestError, RunError, XtlError
+from adapters_xtl.data import labels_of
+from adapters_xtl.errors import RequestError, RunError, XtlError
 from adapters_xtl.formats.items import Lengths
+from adapters_xtl.gather import Gathered, gather, record, tell
 from adapters_xtl.methods import Link
 from adapters_xtl.model import HeadSpec, Model, build, frozen_digest, head_specs, load_heads, save_heads
 from adapters_xtl.plan import own_evaluation
@@ -30,18 +31,6 @@ __all__ = ["execute"]
 Notify = Callable[[str], None]
 
 
-@dataclass
-class _Rows:
-    """Rows of one training and of what is scored with it."""
-
-    train: dict[str, Part] = field(default_factory=dict)
-    select: dict[str, Part] = field(default_factory=dict)
-    report: dict[str, dict[str, Part]] = field(default_factory=dict)
-    lacking: dict[str, dict[str, str]] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-    overlap: dict[str, int] = field(default_factory=dict)
-
-
 def execute(plan: Plan, store: Store, *, notify: Notify, force: bool = False) -> Outcome:
     """Runs a plan, or answers it from the store. Nothing is loaded before everything that can be checked was checked."""
     started = time.monotonic()
@@ -49,7 +38,7 @@ def execute(plan: Plan, store: Store, *, notify: Notify, force: bool = False) ->
     if answered is not None:
         return answered
     pending = [each for each in plan.modules if (force and each is plan.target) or not has(each, store)]
-    rows = _check(plan, pending)
+    rows = gather(plan, pending)
     for module in pending:
         inline = plan.inline and module is plan.target
         evaluation = plan.evaluation if inline else own_evaluation(plan, module)
@@ -62,47 +51,6 @@ def execute(plan: Plan, store: Store, *, notify: Notify, force: bool = False) ->
 
 def _outcome(path: Path, started: float) -> Outcome:
     return Outcome(path.name, path, False, round(time.monotonic() - started, 3), dict(read_json(path / "metrics.json")))
-
-
-def _check(plan: Plan, pending: Sequence[Module]) -> dict[str, _Rows]:
-    """Reads and checks every row that will be needed; method options too. All problems at once."""
-    problems = Problems()
-    reader = Reader(strict=plan.request.strict)
-    method = methods.load(plan.request.method)
-    found: dict[str, _Rows] = {}
-    for module in pending:
-        for problem in method.check(module.run.options):
-            problems.add(problem)
-        rows = found[module.id] = _Rows()
-        for name, files in module.members.items():
-            try:
-                rows.train[name], rows.select[name], rows.dropped[name] = read_training(
-                    reader, tasks.load(name), files, tasks.load
-                )
-            except DataError as error:
-                problems.catch(error)
-        inline = plan.inline and module is plan.target
-        _report(plan, plan.evaluation if inline else own_evaluation(plan, module), reader, rows, problems)
-    if not (plan.inline and plan.target in pending):
-        rows = found["evaluation"] = _Rows()
-        _report(plan, plan.evaluation, reader, rows, problems)
-    problems.raise_if_any()
-    return found
-
-
-def _report(plan: Plan, evaluation: Evaluation, reader: Reader, rows: _Rows, problems: Problems) -> None:
-    for name, files in evaluation.files.items():
-        task = tasks.load(name)
-        try:
-            rows.report[name], without = read_report(reader, task, files)
-            rows.lacking[name] = {**evaluation.lacking.get(name, {}), **without}
-            if without and (evaluation.explicit or not rows.report[name]):
-                for complaint in without.values():
-                    problems.add(complaint)
-            if name in rows.select:
-                rows.overlap[name] = check_overlap(task, plan.request.protocol, rows.select[name], rows.report[name])
-        except DataError as error:
-            problems.catch(error)
 
 
 def _chain(plan: Plan, module: Module, store: Store, *, trained: bool) -> list[Link]:
@@ -130,7 +78,7 @@ def _below(parents: tuple[Module, ...]) -> tuple[Module, ...]:
     return _below(parent.parents) if parent.run.compose == "init" else parent.parents
 
 
-def _heads(module: Module, rows: _Rows, hidden: int) -> dict[str, HeadSpec]:
+def _heads(module: Module, rows: Gathered, hidden: int) -> dict[str, HeadSpec]:
     hyper = module.run.hyper
     lengths = Lengths(hyper.max_length, min(hyper.stride, hyper.max_length // 2))
     return {
@@ -152,7 +100,7 @@ def _hidden(plan: Plan) -> int:
     return int(fingerprint.config(plan.backbone)["hidden_size"])
 
 
-def _train_sets(module: Module, rows: _Rows, model: Model, notify: Notify) -> list[train.TrainSet]:
+def _train_sets(module: Module, rows: Gathered, model: Model, notify: Notify) -> list[train.TrainSet]:
     sets = []
     for name, part in rows.train.items():
         spec = model.specs[name]
@@ -170,7 +118,7 @@ def _train_sets(module: Module, rows: _Rows, model: Model, notify: Notify) -> li
     return sets
 
 
-def _select_score(module: Module, rows: _Rows, model: Model, device: str, dtype: str) -> Callable[[], dict[str, float]]:
+def _select_score(module: Module, rows: Gathered, model: Model, device: str, dtype: str) -> Callable[[], dict[str, float]]:
     limit = module.run.hyper.select_examples
 
     def score() -> dict[str, float]:
@@ -220,40 +168,7 @@ def folder_digest(folder: Path) -> str:
     return digest({path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()})
 
 
-def _data_record(plan: Plan, rows: _Rows) -> dict[str, Any]:
-    def all_of(parts: Mapping[str, Part]) -> dict[str, Any]:
-        return {name: part.summary() for name, part in parts.items()}
-
-    return {
-        "source": plan.source.kind, "revisions": plan.source.revisions(), "train": all_of(rows.train),
-        "select": all_of(rows.select), "report": {name: all_of(by) for name, by in rows.report.items()},
-        "lacking": {name: sorted(by) for name, by in rows.lacking.items() if by}, "dropped_from_select": rows.dropped,
-        "select_rows_also_reported": rows.overlap, "protocol": plan.request.protocol,
-    }  # fmt: skip
-
-
-def _tell(rows: _Rows, notify: Notify) -> None:
-    """Says what was left out, kept though unfit, dropped or lacking: nothing is lost silently."""
-    named = [(f"{name} train", part) for name, part in rows.train.items()]
-    named += [(f"{name} select", part) for name, part in rows.select.items()]
-    named += [(f"{name} report {lang}", part) for name, by in rows.report.items() for lang, part in by.items()]
-    for where, part in named:
-        for reason, count in part.faults.items():
-            notify(f"{where}: {count} of {part.rows} rows left out: {reason}")
-        for reason, count in part.kept.items():
-            notify(f"{where}: {count} of {part.rows} rows scored though unfit: {reason}")
-    for name, count in rows.dropped.items():
-        if count:
-            notify(f"{name}: {count} select rows dropped: a borrowing task reports them")
-    for name, by in rows.lacking.items():
-        if by:
-            notify(f"{name}: this source lacks {', '.join(sorted(by))}")
-    for name, count in rows.overlap.items():
-        if count:
-            notify(f"{name}: {count} select rows are also reported: the score of that split is optimistic")
-
-
-def _evaluate(plan: Plan, model: Model, head: Callable[[str], str | None], evaluation: Evaluation, rows: _Rows,
+def _evaluate(plan: Plan, model: Model, head: Callable[[str], str | None], evaluation: Evaluation, rows: Gathered,
               partial: Path, notify: Notify) -> dict[str, Any]:  # fmt: skip
     """Predicts and scores every language; predictions found in the partial run are scored as they are."""
     found: dict[str, Any] = {}
@@ -291,7 +206,7 @@ def _predictions(plan: Plan, model: Model, head: str | None, task: Task, example
     return evaluate.retrieve(task, examples, items, vectors)
 
 
-def _training(plan: Plan, module: Module, evaluation: Evaluation, rows: _Rows, store: Store, notify: Notify,
+def _training(plan: Plan, module: Module, evaluation: Evaluation, rows: Gathered, store: Store, notify: Notify,
               force: bool) -> Path:  # fmt: skip
     """One training run, from its rows to its committed directory."""
     with store.work(module.task, module.id, notify) as partial:
@@ -300,7 +215,7 @@ def _training(plan: Plan, module: Module, evaluation: Evaluation, rows: _Rows, s
             return done
         partial.mkdir(parents=True, exist_ok=True)
         try:
-            _tell(rows, notify)
+            tell(rows, notify)
             metrics = _train_and_score(plan, module, evaluation, rows, store, partial, notify)
             write_json(partial / "metrics.json", metrics)
             atomic_write(partial / "README.md", card.run_card(partial))
@@ -313,7 +228,7 @@ def _training(plan: Plan, module: Module, evaluation: Evaluation, rows: _Rows, s
         return store.commit(module.task, module.id, replace=force)
 
 
-def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: _Rows, store: Store, partial: Path,
+def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: Gathered, store: Store, partial: Path,
                      notify: Notify) -> dict[str, Any]:  # fmt: skip
     run, work = module.run, partial / "work"
     notify(
@@ -321,7 +236,7 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: _
     )
     write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "training"))
     write_json(partial / "provenance.json", {
-        **provenance.record(), "data": _data_record(plan, rows), "notes": list(plan.notes),
+        **provenance.record(), "data": record(plan, rows), "notes": list(plan.notes),
         "lineage": _lineage(plan, module, store), "composition": methods.load(run.method).COMPOSES.get(run.compose, ""),
     })  # fmt: skip
     model = _model(plan, module, _heads(module, rows, _hidden(plan)), store, train=True)
@@ -352,7 +267,7 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: _
     }  # fmt: skip
 
 
-def _scoring(plan: Plan, rows: _Rows, store: Store, notify: Notify, force: bool) -> Path:
+def _scoring(plan: Plan, rows: Gathered, store: Store, notify: Notify, force: bool) -> Path:
     """One evaluation run: a trained module, or the bare backbone, on rows that its own run did not score."""
     evaluation, module = plan.evaluation, plan.target
     with store.work(plan.task, evaluation.id, notify) as partial:
@@ -360,11 +275,11 @@ def _scoring(plan: Plan, rows: _Rows, store: Store, notify: Notify, force: bool)
         if done is not None and not force:
             return done
         partial.mkdir(parents=True, exist_ok=True)
-        _tell(rows, notify)
+        tell(rows, notify)
         notify(f"evaluating {module or 'the bare backbone'} on {plan.task}, run {evaluation.id}")
         write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "evaluation"))
         write_json(partial / "provenance.json", {
-            **provenance.record(), "data": _data_record(plan, rows), "notes": list(plan.notes),
+            **provenance.record(), "data": record(plan, rows), "notes": list(plan.notes),
             "lineage": _lineage(plan, module, store) if module else {"backbone": plan.backbone.fingerprint, "parents": []},
         })  # fmt: skip
         model = trained_model(plan, module, store)

@@ -15,9 +15,7 @@ from adapters_xtl.spec import Backbone, Hyper, Run, Settings, parse_override, re
 BACKBONE = Backbone("x", "hub", "a/b", lr={"lora": 1e-3})
 
 
-def _settings(
-    overrides: list[str], recipe: dict[str, Any] | None = None, source: str = "hub"
-) -> tuple[Settings, list[str]]:
+def _settings(overrides: list[str], recipe: dict[str, Any] | None = None, source: str = "hub") -> tuple[Settings, list[str]]:
     problems = Problems()
     found = resolve_settings(
         recipe=recipe or {}, path=Path("r.toml"), method="lora", methods=("lora", "bottleneck"), method_defaults={"r": 16},

@@ -32,11 +32,7 @@ def test_a_run_is_found_only_once_committed(tmp_path: Path) -> None:
         store.commit("mnli", "a" * 12)
     found = store.find("mnli", "a" * 12)
     assert found is not None and store.all() == [found]
-    assert (
-        not (found / "work").exists()
-        and not list(tmp_path.glob("mnli/*.partial"))
-        and not list(tmp_path.glob("mnli/.*"))
-    )
+    assert not (found / "work").exists() and not list(tmp_path.glob("mnli/*.partial")) and not list(tmp_path.glob("mnli/.*"))
     verify(found)
 
 

@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from adapters_xtl.formats.items import IGNORED, Item, Lengths, Projection, Tokenizer, encode_batch, pad
+from adapters_xtl.formats.items import (
+    IGNORED,
+    Item,
+    Lengths,
+    Projection,
+    Tokenizer,
+    cross_entropy,
+    encode_batch,
+    pad,
+    softmax,
+)
 
 __all__ = ["collate", "decode", "encode", "head", "outputs"]
 
@@ -18,14 +27,15 @@ __all__ = ["collate", "decode", "encode", "head", "outputs"]
 def encode(examples: Sequence[Mapping[str, Any]], labels: Sequence[str], tokenizer: Tokenizer, lengths: Lengths, *,
            train: bool) -> list[Item]:  # fmt: skip
     """One item an example; a pair that is too long loses tokens from its longer side, counted in `cut`."""
-    pairs = [example["pair"] for example in examples] if examples and examples[0].get("pair") is not None else None
-    encoded = encode_batch(tokenizer, [example["text"] for example in examples], pairs, lengths.max_length)
+    texts = [example["text"] for example in examples]
+    encoded = encode_batch(tokenizer, texts, [example.get("pair") for example in examples], lengths.max_length)
     index = {label: number for number, label in enumerate(labels)}
-    return [
+    items = [
         Item(owner, (ids,), None if types is None else (types,),
-             {"label": index.get(examples[owner].get("label") or "", IGNORED)}, cut=cut)
+             {"label": index.get(examples[owner].get("label"), IGNORED)}, cut=cut)
         for owner, (ids, types, cut) in enumerate(encoded)
     ]  # fmt: skip
+    return [item for item in items if not train or item.gold["label"] != IGNORED]
 
 
 def collate(items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> dict[str, torch.Tensor]:
@@ -36,7 +46,7 @@ def collate(items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> d
 
 class _Head(Projection):
     def loss(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return F.cross_entropy(outputs.float(), batch["labels"], ignore_index=IGNORED)
+        return cross_entropy(outputs, batch["labels"])
 
 
 def head(hidden: int, labels: Sequence[str], dropout: float) -> nn.Module:
@@ -55,8 +65,7 @@ def decode(examples: Sequence[Mapping[str, Any]], items: Sequence[Item], outputs
     predictions = []
     for item, logits in zip(items, outputs, strict=True):
         example = examples[item.owner]
-        shifted = np.exp(logits.astype(np.float64) - logits.max())
-        shares = shifted / shifted.sum()
+        shares = softmax(logits)
         predictions.append({
             "id": example.get("id"),
             "prediction": labels[int(logits.argmax())],

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 __all__ = [
     "CHUNK", "IGNORED", "Frame", "Item", "Lengths", "Projection", "Tokenizer", "chunks", "cross_entropy",
-    "encode_batch", "pad", "pieces", "readable",
+    "encode_batch", "pad", "pieces", "readable", "softmax",
 ]  # fmt: skip
 
 IGNORED = -100  # torch's cross_entropy skips this target
@@ -189,6 +189,13 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy in float32 over the labels that are not IGNORED; 0 (not nan) where all of them are."""
     total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Shares of one row of logits, float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    shares: np.ndarray = shifted / shifted.sum()
+    return shares
 
 
 class Projection(nn.Module):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPOSES", "DEFAULTS", "LR", "attach", "check", "footprint", "save"]
 
 LR = 5e-4
-DEFAULTS: Mapping[str, Any] = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
+DEFAULTS: Mapping[str, Any] = {"r": 16, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
 COMPOSES = {"stack": "additive", "init": "copy"}
 _COUNTED = {"r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "init_lora_weights", "exclude_modules"}
 _OURS = {"task_type", "peft_type", "inference_mode", "base_model_name_or_path", "revision", "auto_mapping",

@@ -1,0 +1,61 @@
+"""How well and how fast a recipe learns: runs it as a user would and writes one JSON.
+
+    .venv/bin/python benchmarks/learning.py mnli DIR --method lora
+
+DIR is a mirror directory. The JSON goes to benchmarks/results/<task>-<method>-<content>.json and holds the command
+(with DIR for the directory), the run's metrics, its settings, what it was run on and the whole process's seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--method", default="bottleneck")
+    parser.add_argument("--name", help="name of the result file")
+    parser.add_argument("--what", default="", help="what the rows are, in words")
+    options, rest = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as runs:
+        flags = ["recipe", options.task, "--method", options.method, "--data", str(options.directory), *rest]
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "adapters_xtl", *flags, "--runs", runs, "--json"], stdout=subprocess.PIPE, check=True
+        )
+        seconds = time.monotonic() - started
+        found = json.loads(done.stdout)
+        spec = json.loads((Path(found["path"]) / "spec.json").read_text())
+        provenance = json.loads((Path(found["path"]) / "provenance.json").read_text())
+        log = [json.loads(line) for line in (Path(found["path"]) / "train_log.jsonl").read_text().splitlines()]
+    command = " ".join("DIR" if flag == str(options.directory) else flag for flag in ["xtl", *flags])
+    record = {
+        "command": command,
+        "what": options.what,
+        "wall_seconds": round(seconds, 1),
+        "id": found["id"],
+        "metrics": found["metrics"],
+        "run": spec["run"],
+        "backbone": spec["backbone"],
+        "versions": provenance["versions"],
+        "hardware": provenance["hardware"],
+        "data": provenance["data"],
+        "select_log": [{key: entry[key] for key in ("step", "eval_score")} for entry in log if "eval_score" in entry],
+    }
+    path = RESULTS / f"{options.name or f'{options.task}-{options.method}'}.json"
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{path}: score {found['metrics']['score']:.2f} in {seconds / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""Recipes on a tiny random XLM-R: what trains, what stays frozen, what a run holds, what a killed run leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adapters_xtl import commands, experiment, methods, mini, plan
+from adapters_xtl.canon import read_json
+from adapters_xtl.errors import RequestError
+from adapters_xtl.experiment import folder_digest
+from adapters_xtl.store import Store, verify
+from tests.cli import complaints, xtl, xtl_json
+
+QUICK = ("train.max_steps=3", "train.eval_every=2", "train.select_examples=20")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tokenizer() -> None:
+    mini.prepare(lambda text: None)
+
+
+def run(task: str, runs: Path, *settings: str, on: str = "", force: bool = False, **options: Any) -> dict[str, Any]:
+    asked = commands.request(
+        task=task, on=on, set_=[*QUICK, *settings], set_parents=list(QUICK), runs=str(runs),
+        **{"backbone": "tiny", "data": "embedded", "device": "cpu", **options},
+    )  # fmt: skip
+    payload, _ = commands.recipe(asked, baseline=False, force=force, dry_run=False, notify=lambda text: None)
+    return payload
+
+
+def predictions(path: str | Path, task: str, language: str) -> list[dict[str, Any]]:
+    text = (Path(path) / "predictions" / task / f"{language}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
+def test_a_run_directory_is_whole(method: str, runs: Path) -> None:
+    payload = run("mnli", runs, method=method)
+    path = Path(payload["path"])
+    verify(path)
+    assert payload["reused"] is False and path.name == payload["id"] and path.parent.name == "mnli"
+    names = {each.name for each in path.iterdir()}
+    assert names == {"spec.json", "provenance.json", "metrics.json", "module", "head", "predictions", "train_log.jsonl",
+                     "README.md", "manifest.json"}  # fmt: skip
+    metrics = payload["metrics"]
+    assert metrics == read_json(path / "metrics.json")
+    assert metrics["tasks"]["mnli"]["languages"]["en"]["n"] == 180 and metrics["tasks"]["mnli"]["selected_on"] == 180
+    assert metrics["score"] == metrics["tasks"]["mnli"]["score"]
+    assert metrics["train"]["steps"] == 3 and metrics["train"]["examples"] == 96
+    assert not list(path.rglob("*.bin")) and not list(path.rglob("*.pt"))
+    again = run("mnli", runs, method=method)
+    assert again["reused"] is True and again["id"] == payload["id"] and again["metrics"] == metrics
+    card = (path / "README.md").read_text()
+    assert "sample rows" in card and f"{metrics['score']:.2f}" in card
+
+
+def test_trainable_counts_are_the_formulas(runs: Path) -> None:
+    hidden, layers, inner = 32, 4, 64
+    head = hidden * hidden + hidden + hidden * 3 + 3
+    bottleneck = layers * (hidden * 2 + 2 + 2 * hidden + hidden)  # reduction factor 16: 32 → 2
+    lora = 4 * layers * (4 * 2 * hidden + 2 * (hidden + inner))
+    assert run("mnli", runs)["metrics"]["train"]["trainable_parameters"] == bottleneck + head
+    found = run("mnli", runs, "method.r=4", method="lora")["metrics"]["train"]
+    assert found["trainable_parameters"] == lora + head and found["head_parameters"] == head
+    upper = run("mnli", runs, from_layer=2)["metrics"]["train"]["trainable_parameters"]
+    assert upper == bottleneck // 2 + head
+
+
+@pytest.mark.parametrize("bits", ["32", "8"])
+@pytest.mark.parametrize("parents", ["", "qqp", "qqp,csqa"])
+@pytest.mark.parametrize("method", ["bottleneck", "lora"])
+def test_stacks_train_their_child_alone(method: str, parents: str, bits: str, runs: Path) -> None:
+    """The core test: parents' files and the backbone unchanged, exact counts (asserted inside), save → load equal."""
+    store = Store(runs)
+    payload = run("pawsx", runs, on=parents, method=method, bits=bits, languages="de")
+    below = [path for name in parents.split(",") if name for path in (runs / name).iterdir()]
+    before = {path: folder_digest(path / "module") for path in below}
+    lineage = read_json(Path(payload["path"]) / "provenance.json")["lineage"]
+    assert [parent["sha256"] for parent in lineage["parents"]] == [before[path] for path in below]
+    alone = run("pawsx", runs, method=method, bits=bits, languages="de")
+    assert alone["metrics"]["train"]["trainable_parameters"] == payload["metrics"]["train"]["trainable_parameters"]
+
+    # the run's module, loaded again over its parents, gives the predictions that the run wrote
+    declared = {name: methods.load(name) for name in methods.names()}
+    asked = commands.request(task="pawsx", on=parents, set_=list(QUICK), set_parents=list(QUICK), runs=str(runs),
+                             method=method, bits=bits, backbone="tiny", data="embedded", device="cpu", languages="de")  # fmt: skip
+    planned = plan.make(asked, declared, store=store)
+    assert planned.target is not None and planned.target.id == payload["id"]
+    model = experiment.trained_model(planned, planned.target, store)
+    from adapters_xtl import evaluate, tasks
+    from adapters_xtl.data import Reader, read_report
+
+    rows, _ = read_report(Reader(), tasks.load("pawsx"), planned.evaluation.files["pawsx"])
+    found = evaluate.predict(model, "pawsx", rows["de"].examples, device="cpu", dtype=planned.target.run.dtype)
+    assert found == predictions(payload["path"], "pawsx", "de")
+
+
+def test_a_parent_changes_the_child_and_init_starts_from_it(runs: Path) -> None:
+    alone = run("pawsx", runs, languages="de")
+    stacked = run("pawsx", runs, on="qqp", languages="de")
+    copied = run("pawsx", runs, on="qqp", languages="de", compose="init")
+    probabilities = [predictions(each["path"], "pawsx", "de")[0]["probabilities"]["0"] for each in (alone, stacked, copied)]
+    assert len(set(probabilities)) == 3
+    assert len(list((runs / "qqp").iterdir())) == 1, "one parent serves both"
+
+
+def test_the_loss_falls(runs: Path) -> None:
+    payload = run(
+        "udpos", runs, "train.max_steps=120", "train.eval_every=60", "train.lr=0.01", languages="en", method="lora"
+    )
+    log = [json.loads(line) for line in (Path(payload["path"]) / "train_log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses[-1] < 0.85 * losses[0]
+
+
+def test_borrowed_training_and_other_languages(runs: Path) -> None:
+    first = run("xquad", runs, languages="de")
+    assert first["metrics"]["train"] is None and list(first["metrics"]["tasks"]) == ["xquad"]
+    trained = list((runs / "squad1").iterdir())
+    assert len(trained) == 1
+    other = run("xquad", runs, languages="zh")
+    assert other["id"] != first["id"] and list((runs / "squad1").iterdir()) == trained
+    asked = commands.request(task="xquad", on="squad1", set_=[], set_parents=list(QUICK), runs=str(runs), backbone="tiny",
+                             data="embedded", device="cpu", languages="de")  # fmt: skip
+    same, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)
+    assert same["metrics"]["score"] == first["metrics"]["score"], "xquad --on squad1 evaluates that module itself"
+
+
+def test_bare_backbone_retrieves(runs: Path) -> None:
+    asked = commands.request(task="tatoeba", on="", set_=[], set_parents=[], runs=str(runs), backbone="tiny",
+                             data="embedded", device="cpu", languages="de,fr")  # fmt: skip
+    payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)
+    assert payload["metrics"]["tasks"]["tatoeba"]["languages"]["de"]["n"] == 40
+
+
+def test_several_tasks_share_one_module(runs: Path) -> None:
+    payload = run("multi", runs, "train.tasks=qqp,squad1,csqa,ccg", "train.max_steps=8")
+    path = Path(payload["path"])
+    assert sorted(each.name for each in (path / "head").iterdir()) == ["ccg", "csqa", "qqp", "squad1"]
+    assert sorted(payload["metrics"]["tasks"]) == ["ccg", "csqa", "qqp", "squad1"]
+    scores = [entry["score"] for entry in payload["metrics"]["tasks"].values()]
+    assert payload["metrics"]["score"] == pytest.approx(sum(scores) / 4)
+    child = run("pawsx", runs, on=payload["id"], languages="de")
+    assert child["metrics"]["train"]["steps"] == 3
+
+
+def test_a_named_run_must_fit(runs: Path) -> None:
+    payload = run("qqp", runs)
+    assert run("pawsx", runs, on=payload["path"], languages="de")["metrics"]["train"]["steps"] == 3
+    with pytest.raises(RequestError, match="bottleneck module"):
+        run("pawsx", runs, on=payload["id"], method="lora", languages="de")
+
+
+SLOW = ["recipe", "qqp", "--backbone", "tiny", "--data", "embedded", "--device", "cpu", "--set", "train.max_steps=60",
+        "--set", "train.eval_every=6", "--set", "train.lr=0.02", "--json"]  # fmt: skip
+
+
+def _kill_when(condition: Any, runs: Path, arguments: list[str]) -> None:
+    """Starts the command and kills it (SIGKILL) as soon as `condition(runs)` holds."""
+    process = subprocess.Popen([sys.executable, "-m", "adapters_xtl", *arguments, "--runs", str(runs)],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not condition(runs) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    alive = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert alive, "it ended before it could be killed"
+
+
+def _steps(runs: Path) -> list[int]:
+    return sorted(int(path.parent.name.split("-")[1]) for path in runs.glob("qqp/*.partial/work/checkpoint-*/complete.json"))
+
+
+def _comparable(metrics: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in metrics["train"].items() if name not in ("seconds", "peak_memory_bytes")}
+    return {**metrics, "train": kept}
+
+
+@pytest.mark.parametrize("patience", [0, 2], ids=["to the end", "early stopping"])
+def test_killed_runs_resume_to_the_same_metrics(patience: int, tmp_path: Path) -> None:
+    arguments = [*SLOW, "--set", f"train.patience={patience}"]
+    whole = xtl_json(*arguments[:-1], "--runs", tmp_path / "whole")
+    moments = {
+        "before the first checkpoint": lambda runs: bool(list(runs.glob("qqp/*.partial/spec.json"))),
+        "after the first checkpoint": lambda runs: bool(_steps(runs)),
+        "while a checkpoint is written": lambda runs: len(list(runs.glob("qqp/*.partial/work/checkpoint-*"))) > 1,
+        "while predicting": lambda runs: bool(list(runs.glob("qqp/*.partial/head"))),
+    }
+    for name, condition in moments.items():
+        runs = tmp_path / name.replace(" ", "-")
+        _kill_when(condition, runs, arguments)
+        assert not Store(runs).all(), f"killed {name}, a run looks finished"
+        resumed = xtl_json(*arguments[:-1], "--runs", runs)
+        assert resumed["reused"] is False
+        assert _comparable(resumed["metrics"]) == _comparable(whole["metrics"]), f"killed {name}"
+        assert predictions(resumed["path"], "qqp", "en") == predictions(whole["path"], "qqp", "en")
+
+
+def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    arguments = [*SLOW, "--set", "train.patience=0"]
+    whole = xtl_json(*arguments[:-1], "--runs", tmp_path / "whole")
+    runs = tmp_path / "broken"
+    _kill_when(lambda runs: len(_steps(runs)) >= 2, runs, arguments)
+    newest = max(runs.glob("qqp/*.partial/work/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for name in ("optimizer.pt", "trainable.safetensors"):
+        if (newest / name).exists():
+            os.truncate(newest / name, (newest / name).stat().st_size // 2)
+    resumed = xtl("recipe", *arguments[1:], "--runs", runs)
+    assert "resuming from step" in resumed.stderr
+    assert _comparable(json.loads(resumed.stdout)["metrics"]) == _comparable(whole["metrics"])
+
+
+def test_a_full_disk_loses_nothing_finished(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root: the full disk is not tested here")
+    try:
+        first = xtl_json(*SLOW[:-1], "--set", "train.max_steps=2", "--runs", disk)
+        done = xtl(*SLOW[:-1], "--method", "lora", "--set", "method.r=64", "--runs", disk, code=1)
+        assert "disk is full" in complaints(done)[-1]
+        verify(Path(first["path"]))
+        assert Store(disk).all() == [Path(first["path"])]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_force_keeps_what_it_replaces(runs: Path) -> None:
+    first = run("qqp", runs)
+    shutil.copytree(first["path"], runs.parent / "copy")
+    again = run("qqp", runs, force=True)
+    assert again["reused"] is False and again["id"] == first["id"]
+    assert _comparable(again["metrics"]) == _comparable(first["metrics"]), "the same request gives the same numbers"
+    assert len(list((runs / "failed").iterdir())) == 1
+
+
+def test_training_leaves_the_global_state_alone(runs: Path) -> None:
+    run("qqp", runs)
+    assert torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()

@@ -1,0 +1,85 @@
+"""Wrong requests: one clear line each, exit code 2, before any model is loaded, nothing half-written."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli import complaints, xtl, xtl_json
+
+WRONG = [
+    (["mlni"], "unknown task 'mlni'; did you mean 'mnli'?"),
+    (["mnli", "--method", "botleneck"], "did you mean 'bottleneck'?"),
+    (["mnli", "--backbone", "minni"], "did you mean 'mini'?"),
+    (["xnli", "--languages", "de,zz"], "no language or set 'zz'"),
+    (["mnli", "--compose", "stak"], "did you mean 'stack'?"),
+    (["mnli", "--compose", "fuse"], "not possible for method bottleneck"),
+    (["mnli", "--bits", "7"], "--bits 7"),
+    (["mnli", "--method", "full", "--bits", "8"], "stay at 32 bits"),
+    (["mnli", "--seed", "-1"], "--seed -1"),
+    (["mnli", "--split", "test"], "--split test"),
+    (["mnli", "--protocol", "cleen"], "--protocol cleen"),
+    (["mnli", "--from-layer", "12"], "layers 0 to 11"),
+    (["mnli", "--set", "train.lr=0"], "train.lr=0"),
+    (["mnli", "--set", "train.epoch=1"], "did you mean 'epochs'?"),
+    (["mnli", "--set", "train.tasks=mnli"], "for the task 'multi'"),
+    (["multi", "--set", "train.tasks=mnli,skuad1"], "did you mean 'squad1'?"),
+    (["mnli", "--set", "method.reduction_facter=2"], "did you mean 'reduction_factor'?"),
+    (["mnli", "--set", "method.reduction_factor=many"], "reduction_factor"),
+    (["mnli", "--method", "lora", "--set", "method.r=0"], "method.r"),
+    (["mnli", "--method", "lora", "--set", "method.rank=4"], "no such option"),
+    (["mnli", "--data", "no/such/dir"], "no such directory"),
+    (["mnli", "--on", "tatoeba"], "trains nothing"),
+    (["mnli", "--on", "mnly"], "did you mean 'mnli'?"),
+    (["xnli", "--on", "mnli,squad1", "--compose", "init"], "exactly one parent"),
+    (["tatoeba", "--set", "train.lr=0.1"], "trains nothing here"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_a_wrong_request_costs_one_line(arguments: list[str], message: str, runs: Path) -> None:
+    done = xtl("recipe", *arguments, "--runs", runs, code=2)
+    lines = complaints(done)
+    assert len(lines) == 1 and message in lines[0], done.stderr
+    assert not runs.exists() or not [path for path in runs.rglob("*") if path.is_file()]
+
+
+def test_all_that_is_wrong_is_said_at_once(runs: Path) -> None:
+    done = xtl("recipe", "xnli", "--languages", "zz", "--set", "train.lr=5", "--set", "train.epoch=1", "--bits", "3",
+               "--seed", "-4", "--runs", runs, code=2)  # fmt: skip
+    assert len(complaints(done)) == 5
+
+
+def test_a_runs_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = xtl("recipe", "mnli", "--runs", tmp_path / "file", code=2)
+    assert "not a directory" in complaints(done)[0]
+
+
+def test_a_backbone_directory_that_is_no_checkpoint(tmp_path: Path, runs: Path) -> None:
+    (tmp_path / "model").mkdir()
+    done = xtl("recipe", "mnli", "--backbone", tmp_path / "model", "--runs", runs, code=2)
+    assert "config.json" in complaints(done)[0]
+
+
+def test_dry_run_names_the_run_and_writes_nothing(runs: Path) -> None:
+    started = time.monotonic()
+    planned = xtl_json("recipe", "xnli", "--on", "mnli", "--runs", runs, "--dry-run")
+    assert time.monotonic() - started < 20
+    assert [run["task"] for run in planned["runs"]] == ["mnli", "xnli"]
+    assert planned["runs"][1]["parents"] == [planned["runs"][0]["id"]] and planned["id"] == planned["runs"][1]["id"]
+    assert not list(runs.rglob("*")) if runs.exists() else True
+
+
+def test_seed_and_options_change_the_id_and_languages_do_not(runs: Path) -> None:
+    def planned(*arguments: str) -> str:
+        return str(xtl_json("recipe", "xnli", "--runs", runs, "--dry-run", *arguments)["id"])
+
+    plain = planned()
+    assert planned("--languages", "de") == plain and planned("--set", "method.reduction_factor=16") == plain
+    assert len({plain, planned("--seed", "2"), planned("--set", "method.reduction_factor=8"), planned("--method", "lora"),
+                planned("--from-layer", "6"), planned("--set", "train.lr=2e-3"), planned("--bits", "8")}) == 7  # fmt: skip
