@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__"]
 
 try:
     __version__ = version("adapters-xtl")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0.0.0"
-
-
-def __getattr__(name: str) -> Any:
-    if name == "load":  # torch is imported only when a module is wanted
-        from adapters_xtl.model import load
-
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,8 +50,10 @@ def _facts(spec: dict[str, Any], provenance: dict[str, Any], metrics: dict[str, 
         if run["parents"]:
             facts.append(("composition", f"{run['compose']} ({provenance.get('composition', '')})"))
         hyper = run["hyper"]
-        facts.append(("training", f"lr {hyper['lr']:g}, batch {hyper['batch_size']}, epochs {hyper['epochs']:g}, "
-                                  f"max length {hyper['max_length']}, seed {run['seed']}, protocol {run['protocol']}"))  # fmt: skip
+        text = (
+            f"lr {hyper['lr']:g}, batch {hyper['batch_size']}, epochs {hyper['epochs']:g}, max length {hyper['max_length']}"
+        )
+        facts.append(("training", f"{text}, seed {run['seed']}, protocol {run['protocol']}"))
     facts.append(("precision", f"{spec['bits']}-bit backbone, {spec['dtype']} compute"))
     forms = {form for part in provenance["data"]["train"].values() for form in part["forms"]}
     facts.append(("data", f"{provenance['data']['source']}: {', '.join(sorted(forms)) or 'none for training'}"))

@@ -17,7 +17,7 @@ from adapters_xtl.data import Part, Reader, read_report, read_training
 from adapters_xtl.errors import DataError, Problems, RequestError, nearest
 from adapters_xtl.request import Plan, Request
 from adapters_xtl.sources import Source, locate_report, locate_training, open_source
-from adapters_xtl.spec import Task, parse_override
+from adapters_xtl.spec import PROTOCOLS, Task, parse_override
 from adapters_xtl.store import Store
 
 __all__ = ["backbones_table", "check_data", "import_data", "recipe", "request", "runs_table", "tasks_table"]
@@ -49,7 +49,10 @@ def recipe(asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify
     """Runs a recipe. The payload is the contract's: id, path, reused, seconds, metrics."""
     store = Store(Path(asked.runs))
     declared = {name: methods.load(name) for name in methods.names()}
-    planned = plan.make(asked, declared, store=store)
+    try:
+        planned = plan.make(asked, declared, store=store)
+    except RequestError as error:
+        raise RequestError("\n".join([str(error), *_data_problems(asked, str(error))])) from error
     bare = plan.make(replace(asked, on=(), compose=None), declared, store=store) if baseline and asked.on else None
     for note in planned.notes:
         notify(note)
@@ -70,6 +73,19 @@ def recipe(asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify
                      f"{trained['steps']} steps, {trained['seconds']:.0f} s")  # fmt: skip
     shown.append(f"run: {outcome.path}" + (" (from the store)" if outcome.reused else ""))
     return payload, shown
+
+
+def _data_problems(asked: Request, said: str) -> list[str]:
+    """What is wrong with the rows of a request that is wrong already: all of it is said at once."""
+    problems = Problems()
+    try:
+        task, source = tasks.load(asked.task), open_source(asked.data or "embedded")
+        if task.train and asked.protocol in PROTOCOLS:
+            files = locate_training(source, task, asked.protocol, tasks.load)
+            read_training(Reader(strict=asked.strict), task, files, tasks.load)
+    except RequestError as error:
+        problems.catch(error)
+    return [message for message in problems.messages if message not in said]
 
 
 def _execute(planned: Plan, store: Store, notify: Notify, force: bool) -> Any:

@@ -6,7 +6,8 @@ span      {"id", "question", "context", "answers": {"text": [text, …], "answer
 tag       {"id"?, "words": [text, …], "tags"?: [name, …]}
 retrieve  Tatoeba: {"source", "target"}; BUCC: {"part", "id", "sentence"} or {"part": "gold", "source_id", "target_id"}
 
-A label or tags of None mean "no gold". An example without an id gets "#<row number>".
+A label or tags of None mean "no gold", and so do no answers, unless the task's labels hold UNANSWERABLE: then an empty
+list of answers is the gold. An example without an id gets "#<row number>".
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["FAULTS", "Fault", "fault"]
+__all__ = ["FAULTS", "UNANSWERABLE", "Fault", "fault"]
+
+UNANSWERABLE = "unanswerable"  # the label of span tasks in which a question may have no answer
 
 Example = Mapping[str, Any]
 
@@ -52,14 +55,16 @@ def _classify(example: Example, labels: Sequence[str]) -> Fault | None:
 
 def _choice(example: Example, labels: Sequence[str]) -> Fault | None:
     choices, label = example["choices"], example.get("label")
+    if not isinstance(choices, (list, tuple)):
+        return Fault("no choices", False)
     if any(not isinstance(choice, str) for choice in choices) or not isinstance(example["context"], str):
         return Fault("a choice or the context is no text", False)
     if not 2 <= len(choices) <= 26:
         return Fault(f"{len(choices)} choices", False)
     if label is None:
         return Fault("no gold label", False)
-    if not 0 <= label < len(choices):
-        return Fault(f"label {label} of {len(choices)} choices", False)
+    if not isinstance(label, int) or not 0 <= label < len(choices):
+        return Fault(f"label {label!r} of {len(choices)} choices", False)
     if _blank(example["context"]) or any(_blank(choice) for choice in choices):
         return Fault("empty context or choice", True)
     return None
@@ -73,11 +78,17 @@ def _span(example: Example, labels: Sequence[str]) -> Fault | None:
     if not isinstance(answers, Mapping) or answers.get("text") is None or answers.get("answer_start") is None:
         return Fault("no answers", False)
     texts, starts = answers["text"], answers["answer_start"]
+    if not isinstance(texts, (list, tuple)) or not isinstance(starts, (list, tuple)):
+        return Fault("no answers", False)
+    if not texts and UNANSWERABLE not in labels:
+        return Fault("no gold answer", False)
     if len(texts) != len(starts):
         return Fault(f"{len(texts)} answer texts for {len(starts)} offsets", False)
     for text, start in zip(texts, starts, strict=True):
-        if not isinstance(text, str) or start is None:
+        if text is None or start is None:
             return Fault("an answer is null", False)
+        if not isinstance(text, str) or not isinstance(start, int):
+            return Fault("an answer is no text with an offset", False)
         if not text:
             return Fault("empty answer text", True)
         if start < 0 or example["context"][start : start + len(text)] != text:
@@ -90,11 +101,11 @@ def _span(example: Example, labels: Sequence[str]) -> Fault | None:
 
 def _tag(example: Example, labels: Sequence[str]) -> Fault | None:
     words, tags = example["words"], example.get("tags")
-    if words is None or any(not isinstance(word, str) for word in words):
-        return Fault("a word is null" if words is not None else "no words", False)
-    if not words:
+    if not words or not isinstance(words, (list, tuple)):
         return Fault("no words", False)
-    if tags is None or any(tag is None for tag in tags):
+    if any(not isinstance(word, str) for word in words):
+        return Fault("a word is null" if None in words else "a word is no text", False)
+    if not isinstance(tags, (list, tuple)) or None in tags:
         return Fault("no gold tags", False)
     if len(words) != len(tags):
         return Fault(f"{len(words)} words but {len(tags)} tags", False)

@@ -142,8 +142,7 @@ def _spec_record(plan: Plan, module: Module | None, evaluation: Evaluation, kind
         "kind": kind,
         "task": plan.task if kind == "evaluation" or module is None else module.task,
         "request": request,
-        "backbone": {"name": plan.backbone.name, "location": plan.backbone.location, "fingerprint": plan.backbone.fingerprint,
-                     "revision": plan.backbone.revision},
+        "backbone": {key: getattr(plan.backbone, key) for key in ("name", "location", "fingerprint", "revision")},
         "data": str(plan.source) if plan.source.kind != "mirror" else "mirror",
         "bits": plan.bits,
         "dtype": module.run.dtype if module else plan.dtype,
@@ -232,7 +231,8 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: G
                      notify: Notify) -> dict[str, Any]:  # fmt: skip
     run, work = module.run, partial / "work"
     notify(
-        f"training {module} ({run.method}{f', {run.compose}' if run.parents else ''}, {run.bits} bits, {run.dtype}), run {module.id}"
+        f"training {module} ({run.method}{f', {run.compose}' if run.parents else ''}, {run.bits} bits, {run.dtype}), "
+        f"run {module.id}"
     )
     write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "training"))
     write_json(partial / "provenance.json", {

@@ -7,8 +7,10 @@ directory give the same fingerprint.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +22,7 @@ from adapters_xtl.spec import Backbone
 
 __all__ = [
     "MINI_CONFIG", "MINI_FILES", "MODEL_TYPES", "NAMED", "TINY_CONFIG", "TINY_SEED",
-    "config", "files", "fingerprint", "resolve",
+    "config", "files", "fingerprint", "resolve", "tokenizer_files",
 ]  # fmt: skip
 
 MODEL_TYPES = ("xlm-roberta", "roberta", "bert")
@@ -60,11 +62,11 @@ MINI_CONFIG: Mapping[str, Any] = {
 }
 # sha256 of every file of the finished directory (see `adapters_xtl.mini`)
 MINI_FILES: Mapping[str, str] = {
-    "config.json": "",
-    "model.safetensors": "",
-    "special_tokens_map.json": "",
-    "tokenizer.json": "",
-    "tokenizer_config.json": "",
+    "config.json": "80f958aa7fd51d0aa4ae85c42791c0217ae6d95f2dc90453bc8859a72c508a6a",
+    "model.safetensors": "fdf4273a711b391fc9d8f8e12b484b4919b9da9a65dcaa9aa54007ad90f6d0d2",
+    "special_tokens_map.json": "d05497f1da52c5e09554c0cd874037a083e1dc1b9cfd48034d1c717f1afc07a7",
+    "tokenizer.json": "0b44a9d7b51c3c62626640cda0e2c2f70fdacdc25bbbd68038369d14ebdf4c39",
+    "tokenizer_config.json": "76c7c925045d049ee190aeb0a74f3982ac4283e7a56b50d2df097217bd90af5e",
 }
 
 # a random XLM-R for tests. Its weights are drawn wider than usual (0.15 is about 1/sqrt(32)), so that tokens mix.
@@ -122,8 +124,7 @@ def resolve(name: str) -> Backbone:
         return NAMED[name]
     path = Path(name).expanduser()
     if path.exists() or name.startswith((".", "/", "~")) or name.endswith("/") or name.partition("@")[0].count("/") > 1:
-        listing = _directory(path, f"--backbone {name}")
-        _check(listing)
+        _check(_directory(path, f"--backbone {name}"))
         return Backbone(name, "directory", str(path.absolute()))
     if name in BARE_IDS:
         return Backbone(name, "hub", BARE_IDS[name])
@@ -163,8 +164,14 @@ def files(backbone: Backbone) -> tuple[str, ...]:
     """Names of the files of a directory or hub backbone that are read: configuration, weights, tokenizer."""
     listing = _listing(backbone)
     _check(listing)
-    index = [name for name in (f"{_weights_kind(listing)}.index.json",) if name in listing.names]
-    return ("config.json", *_weights(listing), *index, *_tokenizer(listing))
+    weights = _weights(listing)
+    index = [f"{kind}.index.json" for kind in WEIGHTS if weights and weights[0] not in WEIGHTS]
+    return ("config.json", *weights, *(name for name in index if name in listing.names), *_tokenizer(listing))
+
+
+def tokenizer_files(folder: Path) -> tuple[str, ...]:
+    """Names of the files in `folder` that make its tokenizer."""
+    return _tokenizer(_directory(folder, str(folder)))
 
 
 @dataclass(frozen=True)
@@ -202,48 +209,106 @@ def _directory(path: Path, where: str) -> _Listing:
     return _Listing(where, names, path.joinpath, lambda name: file_digest(path / name, remember=True))
 
 
+@contextlib.contextmanager
+def _reached(where: str) -> Iterator[None]:
+    """Turns what the hub's client raises into one line."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        yield
+    except RevisionNotFoundError as error:
+        raise RequestError(f"{where}: no such revision") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise RequestError(f"{where}: no such model, or no access to it (named ones: {', '.join(NAMED)})") from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise RequestError(
+            f"{where}: the hub could not be reached ({reason}); --backbone mini or a directory need no hub"
+        ) from error
+
+
 @lru_cache(maxsize=16)
 def _hub(repo: str, revision: str) -> _Listing:
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
     from huggingface_hub.constants import HF_HUB_OFFLINE
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import LocalEntryNotFoundError
     from huggingface_hub.hf_api import RepoFile
 
-    where = f"backbone '{repo}' on the hub"
+    where = f"backbone '{repo}{'@' if revision else ''}{revision}' on the hub"
     if HF_HUB_OFFLINE:
         try:
             folder = Path(snapshot_download(repo, revision=revision or None, local_files_only=True))
         except LocalEntryNotFoundError as error:
-            wanted = f"{repo}@{revision}" if revision else repo
             raise RequestError(
-                f"{where}: HF_HUB_OFFLINE is set and {wanted} is not in the cache; unset it or give --backbone DIR"
+                f"{where}: HF_HUB_OFFLINE is set and the cache lacks it; unset that, or give --backbone DIRECTORY"
             ) from error
-        cached = _directory(folder, f"{where}: HF_HUB_OFFLINE is set and the cache is incomplete")
-        return replace(cached, revision=folder.name)
+        return replace(_directory(folder, f"{where}, as cached (HF_HUB_OFFLINE is set)"), revision=folder.name)
+    with _reached(where):
+        sha = str(HfApi().model_info(repo, revision=revision or None).sha or revision or "main")
+        known = {item.path: item for item in HfApi().list_repo_tree(repo, revision=sha) if isinstance(item, RepoFile)}
 
     def read(name: str) -> Path:
-        with _said():
+        with _reached(where):
             return Path(hf_hub_download(repo, name, revision=sha))
-
-    def _said() -> Any:
-        return _unreachable(where, (HfHubHTTPError, OSError))
-
-    with _said():
-        try:
-            sha = str(HfApi().model_info(repo, revision=revision or None).sha or revision or "main")
-            known = {item.path: item for item in HfApi().list_repo_tree(repo, revision=sha) if isinstance(item, RepoFile)}
-        except RevisionNotFoundError as error:
-            raise RequestError(f"{where}: it has no revision '{revision}'") from error
-        except RepositoryNotFoundError as error:
-            raise RequestError(f"{where}: no such model (or no access to it); named ones are {', '.join(NAMED)}") from error
 
     def sha256(name: str) -> str:
         lfs = known[name].lfs
         return str(lfs.sha256) if lfs else file_digest(read(name), remember=True)
 
     return _Listing(where, frozenset(known), read, sha256, sha)
+
+
+def _config(listing: _Listing) -> dict[str, Any]:
+    return _json(listing, "config.json")
+
+
+def _json(listing: _Listing, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(listing.read(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{listing.where}: {name} cannot be read ({str(error).splitlines()[0]})") from error
+    if not isinstance(found, dict):
+        raise RequestError(f"{listing.where}: {name} holds no JSON object")
+    return found
+
+
+def _weights(listing: _Listing) -> tuple[str, ...]:
+    """Names of the weight files: model.safetensors if there is one, other formats only where there is not."""
+    for kind in WEIGHTS:
+        if kind in listing.names:
+            return (kind,)
+        if f"{kind}.index.json" in listing.names:
+            shards = _json(listing, f"{kind}.index.json").get("weight_map")
+            if not isinstance(shards, dict) or not shards:
+                raise RequestError(f"{listing.where}: {kind}.index.json names no files")
+            return tuple(sorted({str(name) for name in shards.values()}))
+    return ()
+
+
+def _tokenizer(listing: _Listing) -> tuple[str, ...]:
+    """Names of the tokenizer's files: tokenizer.json if there is one, else a vocabulary; and the settings beside it."""
+    for vocabulary in TOKENIZERS:
+        if listing.names.issuperset(vocabulary):
+            return (*vocabulary, *(name for name in TOKENIZER_SETTINGS if name in listing.names))
+    return ()
+
+
+def _check(listing: _Listing) -> None:
+    """RequestError, one line, with everything that keeps the files from being a checkpoint we can read."""
+    problems: list[str] = []
+    if "config.json" not in listing.names:
+        problems.append("no config.json")
+    else:
+        kind = _config(listing).get("model_type")
+        if kind not in MODEL_TYPES:
+            problems.append(f"model_type {kind!r} in config.json is not one of {', '.join(MODEL_TYPES)}")
+    weights = _weights(listing)
+    if not weights:
+        problems.append(f"no weights ({' or '.join(WEIGHTS)})")
+    problems.extend(f"no {name}, which the weights' index names" for name in weights if name not in listing.names)
+    if not _tokenizer(listing):
+        problems.append(f"no tokenizer ({', '.join(' with '.join(names) for names in TOKENIZERS)})")
+    if "adapter_config.json" in listing.names and "config.json" not in listing.names:
+        problems.append("it holds an adapter, which is a module and not a backbone")
+    if problems:
+        raise RequestError(f"{listing.where}: not a checkpoint: {'; '.join(problems)}")

@@ -253,7 +253,8 @@ def make(request: Request, methods: Mapping[str, Declared], *, store: Store) -> 
     bits, dtype = _resolve_bits(request, device, problems)
     compose = _compose(request, methods, problems)
     if backbone is not None:
-        backbone = _attempt(problems, lambda: fingerprint.fingerprint(backbone))
+        named = backbone
+        backbone = _attempt(problems, lambda: fingerprint.fingerprint(named))
     if backbone is not None:
         layers = int(fingerprint.config(backbone)["num_hidden_layers"])
         if not 0 <= request.from_layer < layers:

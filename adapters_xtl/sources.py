@@ -6,13 +6,14 @@ A mirror is a directory of plain hub snapshots, `<root>/<namespace>/<name>/…` 
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from adapters_xtl.canon import file_digest
+from adapters_xtl.canon import file_digest, say_disk_full
 from adapters_xtl.errors import RequestError, nearest
 from adapters_xtl.snapshots import File, Missing, Snapshot, is_data, local_snapshot
 from adapters_xtl.spec import Rows, Task
@@ -21,6 +22,8 @@ __all__ = [
     "Embedded", "Hub", "Located", "Mirror", "Source", "Training", "locate",
     "locate_report", "locate_training", "open_source", "sample_languages", "samples_dir",
 ]  # fmt: skip
+
+CONVERTED = "refs/convert/parquet"  # where the hub keeps the rows of a script data set
 
 
 class Source:
@@ -32,24 +35,31 @@ class Source:
         """The files of data set `repo`; Missing when the source lacks it."""
         raise NotImplementedError
 
-    def files(self, rows: Rows) -> tuple[Rows, dict[str, list[File]]]:
+    def files(self, rows: Rows, code: str = "") -> tuple[Rows, dict[str, list[File]]]:
         """The form of `rows` that this source has, and its files by split name (or by part).
 
-        Tries `rows` itself, then the forms in `rows.instead`; Missing names what was looked for.
+        Tries `rows` itself, then the forms in `rows.instead`; Missing names what was looked for. `code`: the source's
+        name of the language that `{code}` stands for.
         """
         complaints: list[str] = []
-        for form in (rows, *rows.instead):
+        for template in (rows, *rows.instead):
+            form = template.named(code)
             try:
                 snapshot = self.snapshot(form.repo)
-                named = {part: snapshot.select(form.config, part) for part in (form.parts or [form.split])}
+                own = "{code}" in template.config
+                named = {part: snapshot.select(form.config, part, own=own) for part in (form.parts or [form.split])}
             except Missing as error:
                 complaints.append(str(error))
                 continue
-            return form, {part: [self._file(snapshot, path) for path in paths] for part, paths in named.items()}
-        raise Missing(complaints[0] + "".join(f" (nor {'; '.join(complaints[1:])})" for _ in complaints[1:2]))
+            classes = snapshot.classes(form.config)
+            return form, {
+                part: [self._file(snapshot, path, classes) for path in paths] for part, paths in named.items()
+            }
+        others = f" (nor {'; '.join(complaints[1:])})" if complaints[1:] else ""
+        raise Missing(complaints[0] + others)
 
-    def _file(self, snapshot: Snapshot, path: str) -> File:
-        return File(f"{snapshot.where}/{path}", snapshot.digest(path), lambda: snapshot.fetch(path))
+    def _file(self, snapshot: Snapshot, path: str, classes: Mapping[str, tuple[str, ...]]) -> File:
+        return File(f"{snapshot.where}/{path}", snapshot.digest(path), lambda: snapshot.fetch(path), classes)
 
     def revisions(self) -> dict[str, str]:
         """Data set → revision, for what was opened."""
@@ -109,44 +119,78 @@ class Hub(Source):
         return self._known[repo]
 
     def _open(self, repo: str) -> Snapshot:
-        from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-        from huggingface_hub.constants import HF_HUB_OFFLINE
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub import HfApi, constants, hf_hub_download
         from huggingface_hub.hf_api import RepoFile
 
-        if HF_HUB_OFFLINE:
-            try:
-                folder = Path(snapshot_download(repo, repo_type="dataset", local_files_only=True))
-            except LocalEntryNotFoundError as error:
-                raise Missing(
-                    f"the hub: HF_HUB_OFFLINE is set and '{repo}' is not in the cache; unset it or give --data DIR"
-                ) from error
-            return local_snapshot(repo, folder, revision=folder.name)
+        if constants.HF_HUB_OFFLINE:
+            return self._cached(repo, Path(constants.HF_HUB_CACHE))
+
+        def listed(revision: str) -> tuple[str, dict[str, RepoFile]]:
+            sha = api.dataset_info(repo, revision=revision).sha or revision
+            tree = api.list_repo_tree(repo, recursive=True, revision=sha, repo_type="dataset")
+            return sha, {item.path: item for item in tree if isinstance(item, RepoFile)}
+
         api = HfApi()
-        try:
-            revision = api.dataset_info(repo).sha or "main"
-            tree = [item for item in api.list_repo_tree(repo, recursive=True, revision=revision, repo_type="dataset")]
-            if not any(isinstance(item, RepoFile) and is_data(item.path) for item in tree):
-                # a script data set: the hub keeps its rows as parquet under this reference
-                revision = api.dataset_info(repo, revision="refs/convert/parquet").sha or "refs/convert/parquet"
-                tree = list(api.list_repo_tree(repo, recursive=True, revision=revision, repo_type="dataset"))
-        except RepositoryNotFoundError as error:
-            raise Missing(f"the hub: no data set '{repo}' (or no access to it)") from error
-        except (HfHubHTTPError, OSError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise RequestError(
-                f"the hub could not be reached for '{repo}' ({reason[:200]}); --data embedded or --data DIR need no network"
-            ) from error
-        known = {item.path: item for item in tree if isinstance(item, RepoFile)}
+        with _asking(repo):
+            revision, known = listed("main")
+            script = f"{repo.rsplit('/', 1)[-1]}.py" in known and not any(path.endswith(".parquet") for path in known)
+            if script or not any(map(is_data, known)):
+                revision, known = listed(CONVERTED)
 
         def fetch(path: str) -> Path:
-            return Path(hf_hub_download(repo, path, repo_type="dataset", revision=revision))
+            with _asking(repo):
+                return Path(hf_hub_download(repo, path, repo_type="dataset", revision=revision))
 
         def sha256(path: str) -> str:
             lfs = known[path].lfs
             return str(lfs.sha256) if lfs else file_digest(fetch(path), remember=True)
 
         return Snapshot(repo, revision, tuple(sorted(known)), f"hub:{repo}@{revision[:12]}", sha256, fetch)
+
+    def _cached(self, repo: str, cache: Path) -> Snapshot:
+        """The newest snapshot of the client's own cache."""
+        found = list((cache / f"datasets--{repo.replace('/', '--')}" / "snapshots").glob("*"))
+        if not found:
+            raise Missing(f"the hub: HF_HUB_OFFLINE is set and '{repo}' is not in the cache; unset it or give --data DIR")
+        snapshots = [local_snapshot(repo, folder, folder.name, f"hub cache (offline):{repo}@{folder.name[:12]}")
+                     for folder in sorted(found, key=lambda path: -path.stat().st_mtime_ns)]  # fmt: skip
+        return next((snapshot for snapshot in snapshots if any(map(is_data, snapshot.paths))), snapshots[0])
+
+    def __str__(self) -> str:
+        from huggingface_hub import constants
+
+        return "hub (offline: its cache)" if constants.HF_HUB_OFFLINE else self.kind
+
+
+@contextlib.contextmanager
+def _asking(repo: str) -> Iterator[None]:
+    """The client's errors as ours, one line each: Missing where the hub lacks it, RequestError where it cannot be asked."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    local = "--data embedded or --data DIR need no network"
+    try:
+        with say_disk_full(Path("the hub's cache (HF_HOME)")):
+            yield
+    except GatedRepoError as error:
+        raise Missing(f"the hub: '{repo}' is gated: accept its terms on its page and set HF_TOKEN") from error
+    except RepositoryNotFoundError as error:
+        raise Missing(f"the hub: no data set '{repo}', or no access to it (a private one needs HF_TOKEN)") from error
+    except RevisionNotFoundError as error:
+        raise Missing(f"the hub: '{repo}' is a script without a parquet form ({CONVERTED}); {local}") from error
+    except OSError as error:  # all of the client's and of requests' errors are
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+            said = f"it answered {cause.response.status_code} {cause.response.reason}".strip()
+        else:
+            said = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+            said = "connection refused" if "refused" in said else said[:200]
+        raise RequestError(f"the hub could not be asked for '{repo}': {said}; {local}") from error
 
 
 class Embedded(Source):
@@ -202,8 +246,9 @@ class Training:
         return {name: tuple(sha for located in group for sha in located.digests) for name, group in found.items()}
 
 
-def locate(source: Source, rows: Rows) -> Located:
-    return Located(*source.files(rows))
+def locate(source: Source, rows: Rows, code: str = "") -> Located:
+    """Where `rows` lie, `{code}` standing for the language that the source calls `code`; Missing when nowhere."""
+    return Located(*source.files(rows, code))
 
 
 def locate_training(source: Source, task: Task, protocol: str, load: Callable[[str], Task]) -> Training:
@@ -217,20 +262,20 @@ def locate_training(source: Source, task: Task, protocol: str, load: Callable[[s
         located = []
         for rows in wanted:
             try:
-                located.append(locate(source, rows))
+                located.append(locate(source, rows, english))
             except Missing as error:
                 problems.append(str(error))
         return tuple(located)
 
     english = task.code("en")
-    train = all_of(rows.named(english) for rows in task.train)
+    train = all_of(task.train)
     chosen = task.select_xtreme if protocol == "xtreme" and task.select_xtreme else task.select
-    select = all_of(rows.named(english) for rows in chosen)
+    select = all_of(chosen)
     drop: list[tuple[str, Located]] = []
     for other in map(load, task.drop if protocol == "clean" else ()):
         for rows in next(iter(other.report.values())):
             try:
-                drop.append((other.name, locate(source, rows.named(other.code("en")))))
+                drop.append((other.name, locate(source, rows, other.code("en"))))
             except Missing:  # what the source lacks cannot be reported from it either
                 continue
     if problems:
@@ -258,7 +303,7 @@ def locate_report(source: Source, task: Task, split: str, languages: Iterable[st
                     raise Missing(f"the embedded rows of '{task.name}' have no language '{language}'")
                 found[language] = (Located(Rows("embedded", task.name, split, {}), {split: [file]}),)
             else:
-                found[language] = tuple(locate(source, rows.named(task.code(language))) for rows in task.report[split])
+                found[language] = tuple(locate(source, rows, task.code(language)) for rows in task.report[split])
         except Missing as error:
             lacking[language] = str(error)
     return found, lacking

@@ -20,13 +20,14 @@ def show(console: Console, *renderables: Table | str) -> None:
 
 
 def result(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> list[Table]:
-    """One table a task: languages × metrics, mean, English and the gap to it; with a baseline, its scores and differences."""
+    """One table a task: languages × metrics, mean, gap to English; with a baseline, its scores and differences."""
     tables = []
     for name, entry in metrics["tasks"].items():
         scored = entry["languages"]
         names = list(dict.fromkeys(key for scores in scored.values() for key in scores if key != "n"))
-        title = f"{name} · {entry['split']}" + (" · also chose the checkpoint" if entry.get("selected_on") else "")
-        table = Table(title=title, title_justify="left")
+        table = Table(title=f"{name} · {entry['split']}", title_justify="left", min_width=44)
+        if entry.get("selected_on"):
+            table.caption = "these rows also chose the checkpoint"
         table.add_column("language")
         for key in names:
             table.add_column(key + (" *" if key == entry["metric"] else ""), justify="right")

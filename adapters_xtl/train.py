@@ -11,6 +11,7 @@ import math
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +155,9 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 class _Trainer(Trainer):  # type: ignore[misc]
     """`Trainer` around an encoder and heads: fixed batches, checkpoints of what trains, our evaluation."""
 
-    def __init__(self, model: Model, args: TrainingArguments, sets: Sequence[TrainSet], order: Sequence[tuple[str, np.ndarray]],
-                 score: Callable[[], dict[str, float]], multiple: int, patience: int) -> None:  # fmt: skip
+    def __init__(self, model: Model, args: TrainingArguments, sets: Sequence[TrainSet],
+                 order: Sequence[tuple[str, np.ndarray]], score: Callable[[], dict[str, float]], multiple: int,
+                 patience: int) -> None:  # fmt: skip
         offsets = dict(zip((each.task for each in sets), np.cumsum([0, *(len(each.items) for each in sets)]), strict=False))
         self.control: Any
         self.order = [(batch + offsets[task]).tolist() for task, batch in order]
@@ -200,7 +202,9 @@ class _Trainer(Trainer):  # type: ignore[misc]
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         with say_disk_full(folder):
             try:
-                super()._save_checkpoint(model, trial)
+                with warnings.catch_warnings():  # checkpoints a second apart are ordered by number, which is what we want
+                    warnings.filterwarnings("ignore", message="mtime may not be reliable")
+                    super()._save_checkpoint(model, trial)
             except (SafetensorError, RuntimeError) as error:  # safetensors and torch.save wrap the system's error
                 if shutil.disk_usage(folder.parent).free < 2**20 or "No space left" in str(error):
                     raise OSError(28, "No space left on device") from error

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from adapters_xtl.fingerprint import NAMED
 
 from adapters_xtl import methods, spec, tasks
 from adapters_xtl.errors import Problems
+from adapters_xtl.fingerprint import NAMED
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
@@ -111,7 +111,10 @@ def test_recipes_belong_to_tasks() -> None:
 
 
 def test_import_and_help_are_quick() -> None:
-    code = "import sys, adapters_xtl, adapters_xtl.cli, adapters_xtl.commands; print(sorted(set(sys.modules) & {'torch', 'evaluate', 'peft', 'adapters'}))"
+    code = (
+        "import sys, adapters_xtl.cli, adapters_xtl.commands; "
+        "print(sorted(set(sys.modules) & {'torch', 'evaluate', 'peft', 'adapters'}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -82,8 +82,8 @@ def test_a_recipe_names_its_unknown_tables(tmp_path: Path) -> None:
 
 
 RUN = Run(
-    tasks=(("mnli", 1),), data={"train": ("a",), "select": ("b",)}, backbone="f", method="lora", options={"r": 16}, compose="",
-    bits=32, dtype="float32", from_layer=0, hyper=Hyper(), seed=1, protocol="clean",
+    tasks=(("mnli", 1),), data={"train": ("a",), "select": ("b",)}, backbone="f", method="lora", options={"r": 16},
+    compose="", bits=32, dtype="float32", from_layer=0, hyper=Hyper(), seed=1, protocol="clean",
 )  # fmt: skip
 
 

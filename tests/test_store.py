@@ -48,7 +48,7 @@ def test_a_directory_without_manifest_is_not_a_run(tmp_path: Path) -> None:
 def test_a_changed_file_is_named(tmp_path: Path) -> None:
     path = _finish(Store(tmp_path))
     (path / "metrics.json").write_text("{} ")
-    with pytest.raises(MismatchError, match="metrics.json"):
+    with pytest.raises(MismatchError, match=r"metrics\.json"):
         verify(path)
     (path / "metrics.json").unlink()
     with pytest.raises(MismatchError, match="missing"):

@@ -62,8 +62,25 @@ def check(options: Mapping[str, Any]) -> list[str]:
 def _config(encoder: Any, options: Mapping[str, Any], from_layer: int) -> Any:
     from peft import LoraConfig
 
-    layers = list(range(from_layer, encoder.config.num_hidden_layers)) if from_layer else None
-    return LoraConfig(**options, layers_to_transform=layers, layers_pattern="layer" if from_layer else None)
+    if not from_layer:
+        return LoraConfig(**options)
+    if isinstance(options["target_modules"], str):  # peft takes layers_to_transform with a list of names only
+        return LoraConfig(**{**options, "target_modules": _linear_from(encoder, from_layer)})
+    layers = list(range(from_layer, encoder.config.num_hidden_layers))
+    return LoraConfig(**options, layers_to_transform=layers, layers_pattern="layer")
+
+
+def _linear_from(encoder: Any, layer: int) -> list[str]:
+    """Full names of the linear modules of the layers from `layer` up, with or without LoRA on them already."""
+    from torch import nn
+
+    found = []
+    for name, module in encoder.named_modules():
+        name = name.removeprefix("base_model.model.").removesuffix(".base_layer")
+        number = next((int(part) for part in name.split(".") if part.isdigit()), -1)
+        if isinstance(module, nn.Linear) and ".lora_" not in name and number >= layer:
+            found.append(name)
+    return found
 
 
 def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any], *, from_layer: int = 0,

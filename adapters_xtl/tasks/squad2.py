@@ -13,6 +13,7 @@ TASK = Task(
     metric="f1",
     scorer="squad2",
     title="extractive question answering with unanswerable questions",
+    labels=("unanswerable",),
     train=(Rows("rajpurkar/squad_v2", "squad_v2", "train", _COLUMNS),),
     select=_DEV,
     report={"validation": _DEV},

@@ -1,0 +1,217 @@
+"""Backbones as models: the headless encoder at 32, 16, 8 or 4 bits, frozen, and its tokenizer.
+
+Everything is loaded from a directory: a hub id's files are fetched first (at the recorded revision), so that reading
+them needs no further network and is the same for all sources.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BitsAndBytesConfig, XLMRobertaConfig, XLMRobertaModel
+from transformers.utils import logging as transformers_logging
+
+from adapters_xtl import fingerprint, mini
+from adapters_xtl.errors import MismatchError, RequestError, RunError
+from adapters_xtl.spec import BITS, DTYPES, Backbone
+
+__all__ = ["folder", "load", "tokenizer", "tokenizer_digest", "weights_digest"]
+
+_UNREADABLE = (
+    OSError, RuntimeError, ValueError, KeyError, EOFError, ImportError, SafetensorError, pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: str = "cpu",
+         layers: int | None = None) -> tuple[nn.Module, Any]:  # fmt: skip
+    """(encoder, tokenizer). The encoder has no pooler and no head, is in eval mode and trains nothing.
+
+    bits     32: float32 weights. 16: bfloat16 weights, or float16 where `dtype` says so. 8, 4: linear layers as int8 or
+             nf4 (bitsandbytes; on the CPU too), what is not quantised in `dtype`, which is also what they compute in
+    layers   only the first so many layers are kept (enough to read hidden states up to that one)
+    RequestError when files are missing, cut short or of another architecture; MismatchError when a directory no longer
+    holds what `backbone.fingerprint` was taken of.
+    """
+    if bits not in BITS or dtype not in DTYPES:
+        raise ValueError(f"bits {bits} of {BITS}, dtype {dtype} of {DTYPES}")
+    if backbone.source == "directory" and backbone.fingerprint:
+        now = fingerprint.fingerprint(backbone).fingerprint
+        if now != backbone.fingerprint:
+            raise MismatchError(
+                f"backbone {backbone.name}: its files changed (fingerprint {now[:12]}, was {backbone.fingerprint[:12]})"
+            )
+    path = folder(backbone)
+    if backbone.source == "random":
+        encoder = _random(bits, dtype, device)
+    else:
+        encoder = _read(path, backbone.name, bits, dtype, device)
+    if layers is not None:
+        total = encoder.config.num_hidden_layers
+        if not 0 < layers <= total:
+            raise RequestError(f"backbone {backbone.name} has {total} layers, not {layers}")
+        encoder.encoder.layer = encoder.encoder.layer[:layers]
+        encoder.config.num_hidden_layers = layers
+    encoder.eval()
+    encoder.requires_grad_(False)
+    return encoder, _tokenizer(path, backbone.name)
+
+
+def folder(backbone: Backbone) -> Path:
+    """The directory with the backbone's files: built (mini), fetched (hub) or given. `tiny` has mini's tokenizer only."""
+    if backbone.source in ("embedded", "random"):
+        return mini.prepare()
+    if backbone.source == "directory":
+        return Path(backbone.location)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # pinned: what is fetched is the revision that was listed, even if the hub has moved on meanwhile
+    pinned = backbone if backbone.revision else fingerprint.fingerprint(backbone)
+    wanted = list(fingerprint.files(pinned))
+    try:
+        return Path(snapshot_download(pinned.location, revision=pinned.revision or None, allow_patterns=wanted))
+    except (HfHubHTTPError, OSError) as error:
+        raise RunError(f"backbone {backbone.name} could not be fetched from the hub ({_first_line(error)})") from error
+
+
+def tokenizer(backbone: Backbone) -> Any:
+    """The backbone's tokenizer (a fast one where its files allow)."""
+    return _tokenizer(folder(backbone), backbone.name)
+
+
+def weights_digest(encoder: nn.Module) -> str:
+    """sha256 over name, shape, dtype and bytes of every parameter and buffer, quantisation scales included.
+
+    Of the bare encoder: libraries that add parameters rename it. Moving it between devices changes nothing.
+    """
+    total = hashlib.sha256()
+    for name, tensor in sorted(_tensors(encoder), key=lambda item: item[0]):
+        total.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        total.update(flat.view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """sha256 of what decides the tokens of a text; padding and truncation, which every call sets anew, are left out."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        content = json.loads(backend.to_str())
+        content.pop("truncation", None)
+        content.pop("padding", None)
+    else:
+        content = [type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.init_kwargs.get("do_lower_case")]
+    special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+    text = json.dumps([content, special], ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' remarks on unused heads are not news here: what is lacking is an error, raised by `_read`."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def _weight_dtype(bits: int, dtype: str) -> torch.dtype:
+    if bits == 32:
+        return torch.float32
+    if bits == 16:
+        return torch.float16 if dtype == "float16" else torch.bfloat16
+    found: torch.dtype = getattr(torch, dtype)
+    return found
+
+
+def _read(path: Path, name: str, bits: int, dtype: str, device: str) -> Any:
+    """The encoder in directory `path`; RequestError unless the files hold every one of its weights."""
+    options: dict[str, Any] = {}
+    if bits == 8:
+        options = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
+    elif bits == 4:
+        quantised = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=_weight_dtype(4, dtype)
+        )
+        options = {"quantization_config": quantised, "device_map": {"": device}}
+    try:
+        with _quiet():
+            # an explicit dtype: on a quantised model the default would leave some tensors in float16
+            encoder, loaded = AutoModel.from_pretrained(
+                path, add_pooling_layer=False, attn_implementation="sdpa", dtype=_weight_dtype(bits, dtype),
+                local_files_only=True, output_loading_info=True, **options,
+            )  # fmt: skip
+    except torch.OutOfMemoryError:
+        raise
+    except _UNREADABLE as error:
+        raise RequestError(f"backbone {name}: its weights cannot be read ({_first_line(error)})") from error
+    lacking = sorted(loaded["missing_keys"])
+    if lacking:
+        raise RequestError(f"backbone {name}: its weights lack {len(lacking)} of the encoder's tensors, e.g. {lacking[0]}")
+    return encoder if options else encoder.to(device)
+
+
+def _tokenizer(source: Path, name: str) -> Any:
+    with tempfile.TemporaryDirectory() as aside, _quiet():
+        # Without a config.json beside it, transformers does not take the tokenizer for one of Mistral's, whose regular
+        # expression it would warn of; and it does not ask the hub what the model derives from.
+        for file in fingerprint.tokenizer_files(source):
+            (Path(aside) / file).symlink_to((source / file).resolve())
+        try:
+            settings = AutoConfig.from_pretrained(source)
+            found = AutoTokenizer.from_pretrained(aside, config=settings, local_files_only=True)
+        except Exception as error:  # tokenizers raises bare Exception on a file it cannot parse
+            raise RequestError(f"backbone {name}: its tokenizer cannot be read ({_first_line(error)})") from error
+    found.name_or_path = str(source)
+    for kept in ("vocab_file", "merges_file"):  # a slow tokenizer copies them when it is saved
+        file = getattr(found, kept, None)
+        if file:
+            setattr(found, kept, str(source / Path(str(file)).name))
+    return found
+
+
+def _random(bits: int, dtype: str, device: str) -> Any:
+    """The random encoder, the same in every process; the global random state is left as it was."""
+    settings = XLMRobertaConfig(**{**fingerprint.TINY_CONFIG, "attn_implementation": "sdpa"})
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(fingerprint.TINY_SEED)  # the CPU's alone: torch.manual_seed takes CUDA's too
+        encoder: Any = XLMRobertaModel(settings, add_pooling_layer=False)
+    if bits in (32, 16):
+        return encoder.to(device=device, dtype=_weight_dtype(bits, dtype))
+    with tempfile.TemporaryDirectory() as aside:
+        encoder.save_pretrained(aside)
+        return _read(Path(aside), "tiny", bits, dtype, device)
+
+
+def _tensors(encoder: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from encoder.named_buffers()
+    for name, parameter in encoder.named_parameters():
+        yield name, parameter
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:  # nf4: the scales of its blocks
+            yield f"{name}.absmax", state.absmax
+    for name, module in encoder.named_modules():
+        # int8: the scales of its rows move from the weight to the layer's state in the first forward pass
+        scales = getattr(getattr(module, "weight", None), "SCB", None)
+        if scales is None:
+            scales = getattr(getattr(module, "state", None), "SCB", None)
+        if scales is not None:
+            yield f"{name}.weight.SCB", scales

@@ -1,0 +1,150 @@
+"""Methods against their libraries: options, counts, and files that the libraries themselves load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from adapters_xtl import backbones, methods
+from adapters_xtl.errors import RequestError
+from adapters_xtl.fingerprint import NAMED
+from adapters_xtl.methods import Link
+
+IDS = torch.tensor([[0, 100, 2000, 30, 2], [0, 7, 8, 2, 1]])
+MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+
+
+def tiny(**options: Any) -> Any:
+    encoder, _ = backbones.load(NAMED["tiny"], **options)
+    return encoder
+
+
+def states(encoder: Any) -> torch.Tensor:
+    with torch.inference_mode():
+        found: torch.Tensor = encoder.eval()(input_ids=IDS, attention_mask=MASK).last_hidden_state
+    return found
+
+
+def stirred(encoder: Any) -> Any:
+    """Fresh modules start as the identity: give what trains other values."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return encoder
+
+
+def count(encoder: Any) -> int:
+    return sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("bottleneck", {}), ("bottleneck", {"reduction_factor": 4}), ("bottleneck", {"mh_adapter": True}),
+        ("bottleneck", {"reduction_factor": 64}), ("lora", {}), ("lora", {"r": 3}),
+        ("lora", {"target_modules": ["query", "value"]}), ("lora", {"target_modules": ["dense"]}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("from_layer", [0, 3])
+def test_the_formula_counts_what_trains(method: str, options: dict[str, Any], from_layer: int) -> None:
+    module = methods.load(method)
+    chosen = {**module.DEFAULTS, **options}
+    assert module.check(chosen) == []
+    encoder = tiny()
+    expected = module.footprint(encoder, chosen, from_layer=from_layer)
+    attached = module.attach(encoder, [Link("alpha")], chosen, from_layer=from_layer)
+    assert count(attached) == expected
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "lora"])
+def test_a_fresh_module_changes_nothing_and_a_trained_one_does(method: str) -> None:
+    module = methods.load(method)
+    bare = states(tiny())
+    attached = module.attach(tiny(), [Link("alpha")], dict(module.DEFAULTS))
+    assert torch.allclose(states(attached), bare, atol=1e-2)
+    assert not torch.allclose(states(stirred(attached)), bare, atol=1e-2)
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
+def test_save_and_load_give_the_same_states(method: str, tmp_path: Path) -> None:
+    module = methods.load(method)
+    options = dict(module.DEFAULTS)
+    chain: list[Link] = []
+    for name in ("first", "second", "third")[: 1 if method == "full" else 3]:
+        attached = stirred(module.attach(tiny(), [*chain, Link(name)], options))
+        expected = states(attached)
+        module.save(attached, name, tmp_path / name)
+        chain.append(Link(name, tmp_path / name))
+        loaded = module.attach(tiny(), chain, options, train=False)
+        assert torch.equal(states(loaded), expected)
+        assert count(loaded) == 0
+    names = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {".json", ".safetensors"}
+
+
+def test_adapters_itself_loads_a_bottleneck_module(tmp_path: Path) -> None:
+    import adapters
+
+    module = methods.load("bottleneck")
+    attached = stirred(module.attach(tiny(), [Link("mnli")], dict(module.DEFAULTS)))
+    module.save(attached, "mnli", tmp_path)
+    theirs: Any = tiny()
+    adapters.init(theirs)
+    name = theirs.load_adapter(str(tmp_path), set_active=True, use_safetensors=True)
+    assert name == "mnli" and torch.equal(states(theirs), states(attached))
+
+
+def test_peft_itself_loads_a_lora_module(tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    module = methods.load("lora")
+    attached = stirred(module.attach(tiny(), [Link("mnli")], dict(module.DEFAULTS)))
+    module.save(attached, "mnli", tmp_path)
+    assert "/" not in (json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] or "")
+    assert torch.equal(states(PeftModel.from_pretrained(tiny(), str(tmp_path))), states(attached))
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "lora"])
+def test_only_the_child_gets_gradients(method: str, tmp_path: Path) -> None:
+    module = methods.load(method)
+    options = dict(module.DEFAULTS)
+    module.save(stirred(module.attach(tiny(), [Link("alpha")], options)), "alpha", tmp_path / "alpha")
+    child = module.attach(tiny(), [Link("alpha", tmp_path / "alpha"), Link("beta")], options)
+    child.train()
+    child(input_ids=IDS, attention_mask=MASK).last_hidden_state.square().mean().backward()
+    with_gradient = {name for name, parameter in child.named_parameters() if parameter.grad is not None}
+    assert with_gradient and all(".beta." in name for name in with_gradient)
+    assert not any(".alpha." in name for name in with_gradient)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("bottleneck", {"reduction_facter": 2}, "did you mean 'reduction_factor'"),
+        ("bottleneck", {"reduction_factor": -1}, "above 0"),
+        ("bottleneck", {"non_linearity": "rely"}, "did you mean 'relu'"),
+        ("bottleneck", {"mh_adapter": "yes"}, "mh_adapter"),
+        ("bottleneck", {"output_adapter": False}, "nothing would train"),
+        ("lora", {"rank": 2}, "no such option"),
+        ("lora", {"r": 1.5}, "whole number"),
+        ("lora", {"r": 0}, "from 1 on"),
+        ("lora", {"lora_dropout": 1.5}, "below 1"),
+        ("full", {"r": 2}, "no options"),
+    ],
+)
+def test_options_are_held_against_the_library(method: str, options: dict[str, Any], message: str) -> None:
+    module = methods.load(method)
+    problems = module.check({**module.DEFAULTS, **options})
+    assert len(problems) == 1 and message in problems[0]
+
+
+def test_methods_are_found_by_listing() -> None:
+    assert methods.names() == ("bottleneck", "full", "lora")
+    with pytest.raises(RequestError, match="did you mean 'lora'"):
+        methods.load("lroa")
