@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import pickle
 import tempfile
 import zipfile
@@ -28,6 +29,7 @@ from adapters_xtl.spec import BITS, DTYPES, Backbone
 
 __all__ = ["folder", "load", "tokenizer", "tokenizer_digest", "weights_digest"]
 
+NF4_BLOCK = 64
 _UNREADABLE = (
     OSError, RuntimeError, ValueError, KeyError, EOFError, ImportError, SafetensorError, pickle.UnpicklingError,
     zipfile.BadZipFile,
@@ -39,7 +41,7 @@ def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: 
     """(encoder, tokenizer). The encoder has no pooler and no head, is in eval mode and trains nothing.
 
     bits     32: float32 weights. 16: bfloat16 weights, or float16 where `dtype` says so. 8, 4: linear layers as int8 or
-             nf4 (bitsandbytes; on the CPU too), what is not quantised in `dtype`, which is also what they compute in
+             nf4 (bitsandbytes; on the CPU too); what is not quantised in `dtype`, which is also what they compute in
     layers   only the first so many layers are kept (enough to read hidden states up to that one)
     RequestError when files are missing, cut short or of another architecture; MismatchError when a directory no longer
     holds what `backbone.fingerprint` was taken of.
@@ -69,7 +71,7 @@ def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: 
 
 
 def folder(backbone: Backbone) -> Path:
-    """The directory with the backbone's files: built (mini), fetched (hub) or given. `tiny` has mini's tokenizer only."""
+    """The directory with the backbone's files: built (mini), fetched (hub), given; for `tiny` its tokenizer's."""
     if backbone.source in ("embedded", "random"):
         return mini.prepare()
     if backbone.source == "directory":
@@ -133,6 +135,11 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what bitsandbytes says at every int8 product (it computes in float16) and of an optional CPU kernel."""
+    return not str(record.msg).startswith(("MatMul8bitLt: inputs will be cast", "Failed to load CPU gemm_4bit_forward"))
+
+
 def _weight_dtype(bits: int, dtype: str) -> torch.dtype:
     if bits == 32:
         return torch.float32
@@ -144,14 +151,7 @@ def _weight_dtype(bits: int, dtype: str) -> torch.dtype:
 
 def _read(path: Path, name: str, bits: int, dtype: str, device: str) -> Any:
     """The encoder in directory `path`; RequestError unless the files hold every one of its weights."""
-    options: dict[str, Any] = {}
-    if bits == 8:
-        options = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
-    elif bits == 4:
-        quantised = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=_weight_dtype(4, dtype)
-        )
-        options = {"quantization_config": quantised, "device_map": {"": device}}
+    options = _quantised(path, name, bits, dtype, device) if bits in (8, 4) else {}
     try:
         with _quiet():
             # an explicit dtype: on a quantised model the default would leave some tensors in float16
@@ -165,7 +165,12 @@ def _read(path: Path, name: str, bits: int, dtype: str, device: str) -> Any:
         raise RequestError(f"backbone {name}: its weights cannot be read ({_first_line(error)})") from error
     lacking = sorted(loaded["missing_keys"])
     if lacking:
-        raise RequestError(f"backbone {name}: its weights lack {len(lacking)} of the encoder's tensors, e.g. {lacking[0]}")
+        raise RequestError(f"backbone {name}: its weights lack {len(lacking)} of the encoder's, e.g. {lacking[0]}")
+    for module in encoder.modules():
+        # On some CPUs bitsandbytes repacks nf4 weights in place, and rounds their scales, at the first forward pass
+        # in eval mode. The backbone must stay what it was, and the same on every CPU.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return encoder if options else encoder.to(device)
 
 
@@ -182,17 +187,44 @@ def _tokenizer(source: Path, name: str) -> Any:
             raise RequestError(f"backbone {name}: its tokenizer cannot be read ({_first_line(error)})") from error
     found.name_or_path = str(source)
     for kept in ("vocab_file", "merges_file"):  # a slow tokenizer copies them when it is saved
-        file = getattr(found, kept, None)
-        if file:
-            setattr(found, kept, str(source / Path(str(file)).name))
+        if copied := getattr(found, kept, None):
+            setattr(found, kept, str(source / Path(str(copied)).name))
     return found
+
+
+def _quantised(path: Path, name: str, bits: int, dtype: str, device: str) -> dict[str, Any]:
+    """from_pretrained's arguments for 8 or 4 bits.
+
+    nf4 shares one scale among 64 neighbours in a row. Where a row is no multiple of 64, bitsandbytes 0.50 takes the
+    wrong scales on the CPU (20-60% off instead of 9%), so such layers stay in `dtype`, on every device.
+    """
+    for source in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
+        logging.getLogger(source).addFilter(_is_news)
+    if bits == 8:
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
+    try:
+        with torch.device("meta"), _quiet():
+            shape = AutoModel.from_config(AutoConfig.from_pretrained(path), add_pooling_layer=False)
+    except _UNREADABLE as error:
+        raise RequestError(f"backbone {name}: its config.json cannot be read ({_first_line(error)})") from error
+    rows = {key: module.in_features for key, module in shape.named_modules() if isinstance(module, nn.Linear)}
+    uneven = [key for key, width in rows.items() if width % NF4_BLOCK]
+    if len(uneven) == len(rows):
+        raise RequestError(
+            f"backbone {name}: no layer's width is a multiple of {NF4_BLOCK}, so 4 bits do not fit; use 8"
+        )
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=_weight_dtype(bits, dtype),
+        llm_int8_skip_modules=uneven or None,
+    )  # fmt: skip
+    return {"quantization_config": quantised, "device_map": {"": device}}
 
 
 def _random(bits: int, dtype: str, device: str) -> Any:
     """The random encoder, the same in every process; the global random state is left as it was."""
     settings = XLMRobertaConfig(**{**fingerprint.TINY_CONFIG, "attn_implementation": "sdpa"})
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(fingerprint.TINY_SEED)  # the CPU's alone: torch.manual_seed takes CUDA's too
+        torch.default_generator.manual_seed(fingerprint.TINY_SEED)  # torch.manual_seed would also set CUDA's
         encoder: Any = XLMRobertaModel(settings, add_pooling_layer=False)
     if bits in (32, 16):
         return encoder.to(device=device, dtype=_weight_dtype(bits, dtype))

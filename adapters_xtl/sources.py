@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from adapters_xtl.canon import file_digest, say_disk_full
-from adapters_xtl.errors import RequestError, nearest
+from adapters_xtl.errors import DataError, Problems, RequestError, nearest
 from adapters_xtl.snapshots import File, Missing, Snapshot, is_data, local_snapshot
 from adapters_xtl.spec import Rows, Task
 
@@ -52,9 +52,7 @@ class Source:
                 complaints.append(str(error))
                 continue
             classes = snapshot.classes(form.config)
-            return form, {
-                part: [self._file(snapshot, path, classes) for path in paths] for part, paths in named.items()
-            }
+            return form, {part: [self._file(snapshot, path, classes) for path in paths] for part, paths in named.items()}
         others = f" (nor {'; '.join(complaints[1:])})" if complaints[1:] else ""
         raise Missing(complaints[0] + others)
 
@@ -295,6 +293,7 @@ def locate_report(source: Source, task: Task, split: str, languages: Iterable[st
     """
     found: dict[str, tuple[Located, ...]] = {}
     lacking: dict[str, str] = {}
+    problems = Problems()
     for language in languages:
         try:
             if isinstance(source, Embedded):
@@ -306,6 +305,9 @@ def locate_report(source: Source, task: Task, split: str, languages: Iterable[st
                 found[language] = tuple(locate(source, rows, task.code(language)) for rows in task.report[split])
         except Missing as error:
             lacking[language] = str(error)
+        except DataError as error:
+            problems.catch(error)
+    problems.raise_if_any(DataError)
     return found, lacking
 
 

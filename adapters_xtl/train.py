@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
@@ -274,6 +275,7 @@ def fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, *, seed: int, dtyp
     order = batches(sets, hyper, seed)
     total = len(order)
     every = min(total, hyper.eval_every or max(1, math.ceil(total / 10)))
+    AcceleratorState._reset_state(reset_partial_state=True)  # one process, several trainings: its precision is global
     args = TrainingArguments(
         output_dir=str(work), max_steps=total, per_device_train_batch_size=hyper.batch_size, learning_rate=hyper.lr,
         weight_decay=hyper.weight_decay, max_grad_norm=hyper.clip, warmup_steps=math.ceil(total * hyper.warmup),
@@ -305,6 +307,7 @@ def fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, *, seed: int, dtyp
     tokens = {each.task: np.array([item.tokens for item in each.items]) for each in sets}
     best = next(entry for entry in trainer.state.log_history
                 if entry.get("step") == trainer.state.best_global_step and "eval_score" in entry)  # fmt: skip
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes accelerate's autocast off model.forward
     model.eval()
     return Fitted(
         seconds=time.monotonic() - started, steps=trainer.state.global_step,

@@ -163,7 +163,7 @@ def test_a_named_run_must_fit(runs: Path) -> None:
 
 
 SLOW = ["recipe", "qqp", "--backbone", "tiny", "--data", "embedded", "--device", "cpu", "--set", "train.max_steps=60",
-        "--set", "train.eval_every=6", "--set", "train.lr=0.02", "--json"]  # fmt: skip
+        "--set", "train.eval_every=6", "--set", "train.lr=0.02"]  # fmt: skip
 
 
 def _kill_when(condition: Any, runs: Path, arguments: list[str]) -> None:
@@ -191,7 +191,7 @@ def _comparable(metrics: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("patience", [0, 2], ids=["to the end", "early stopping"])
 def test_killed_runs_resume_to_the_same_metrics(patience: int, tmp_path: Path) -> None:
     arguments = [*SLOW, "--set", f"train.patience={patience}"]
-    whole = xtl_json(*arguments[:-1], "--runs", tmp_path / "whole")
+    whole = xtl_json(*arguments, "--runs", tmp_path / "whole")
     moments = {
         "before the first checkpoint": lambda runs: bool(list(runs.glob("qqp/*.partial/spec.json"))),
         "after the first checkpoint": lambda runs: bool(_steps(runs)),
@@ -202,7 +202,7 @@ def test_killed_runs_resume_to_the_same_metrics(patience: int, tmp_path: Path) -
         runs = tmp_path / name.replace(" ", "-")
         _kill_when(condition, runs, arguments)
         assert not Store(runs).all(), f"killed {name}, a run looks finished"
-        resumed = xtl_json(*arguments[:-1], "--runs", runs)
+        resumed = xtl_json(*arguments, "--runs", runs)
         assert resumed["reused"] is False
         assert _comparable(resumed["metrics"]) == _comparable(whole["metrics"]), f"killed {name}"
         assert predictions(resumed["path"], "qqp", "en") == predictions(whole["path"], "qqp", "en")
@@ -210,14 +210,14 @@ def test_killed_runs_resume_to_the_same_metrics(patience: int, tmp_path: Path) -
 
 def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:
     arguments = [*SLOW, "--set", "train.patience=0"]
-    whole = xtl_json(*arguments[:-1], "--runs", tmp_path / "whole")
+    whole = xtl_json(*arguments, "--runs", tmp_path / "whole")
     runs = tmp_path / "broken"
     _kill_when(lambda runs: len(_steps(runs)) >= 2, runs, arguments)
     newest = max(runs.glob("qqp/*.partial/work/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for name in ("optimizer.pt", "trainable.safetensors"):
         if (newest / name).exists():
             os.truncate(newest / name, (newest / name).stat().st_size // 2)
-    resumed = xtl("recipe", *arguments[1:], "--runs", runs)
+    resumed = xtl(*arguments, "--json", "--runs", runs)
     assert "resuming from step" in resumed.stderr
     assert _comparable(json.loads(resumed.stdout)["metrics"]) == _comparable(whole["metrics"])
 
@@ -229,8 +229,8 @@ def test_a_full_disk_loses_nothing_finished(tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root: the full disk is not tested here")
     try:
-        first = xtl_json(*SLOW[:-1], "--set", "train.max_steps=2", "--runs", disk)
-        done = xtl(*SLOW[:-1], "--method", "lora", "--set", "method.r=64", "--runs", disk, code=1)
+        first = xtl_json(*SLOW, "--set", "train.max_steps=2", "--runs", disk)
+        done = xtl(*SLOW, "--method", "lora", "--set", "method.r=64", "--runs", disk, code=1)
         assert "disk is full" in complaints(done)[-1]
         verify(Path(first["path"]))
         assert Store(disk).all() == [Path(first["path"])]

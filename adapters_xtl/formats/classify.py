@@ -29,7 +29,7 @@ def encode(examples: Sequence[Mapping[str, Any]], labels: Sequence[str], tokeniz
     """One item an example; a pair that is too long loses tokens from its longer side, counted in `cut`."""
     texts = [example["text"] for example in examples]
     encoded = encode_batch(tokenizer, texts, [example.get("pair") for example in examples], lengths.max_length)
-    index = {label: number for number, label in enumerate(labels)}
+    index: dict[Any, int] = {label: number for number, label in enumerate(labels)}
     items = [
         Item(owner, (ids,), None if types is None else (types,),
              {"label": index.get(examples[owner].get("label"), IGNORED)}, cut=cut)

@@ -18,6 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from adapters_xtl.errors import RequestError
+
 __all__ = [
     "CHUNK", "IGNORED", "Frame", "Item", "Lengths", "Projection", "Tokenizer", "chunks", "cross_entropy",
     "encode_batch", "pad", "pieces", "readable", "softmax",
@@ -83,9 +85,14 @@ def pieces(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
 
 
 class Frame:
-    """The special tokens that a tokenizer puts around one text or a pair, and its token types, read off a probe."""
+    """The special tokens that a tokenizer puts around one text or a pair, and its token types, read off a probe.
+
+    RequestError for a tokenizer without offsets (a "slow" one).
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        if not tokenizer.is_fast:
+            raise RequestError(f"{type(tokenizer).__name__} knows no character offsets: the backbone needs a tokenizer.json")
         self._single = self._parts(tokenizer, "a")
         self._pair = self._parts(tokenizer, "a", "a")
         self.typed = "token_type_ids" in tokenizer.model_input_names

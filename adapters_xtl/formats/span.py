@@ -106,6 +106,7 @@ def _contexts(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, _Context]
         return_offsets_mapping=True, verbose=False,
     )  # fmt: skip
     marker = tokenizer.convert_tokens_to_ids("▁")  # alone, it claims a character of the piece that follows
+    marker = -1 if marker in (None, tokenizer.unk_token_id) else marker
     found = {}
     for text, plain, numbers, spans in zip(unique, clean, encoded["input_ids"], encoded["offset_mapping"], strict=True):
         ids = np.asarray(numbers, dtype=np.int32)
@@ -213,7 +214,7 @@ def head(hidden: int, labels: Sequence[str], dropout: float) -> nn.Module:
 
 def outputs(outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
     """(tokens, 4) an item: logits as first and as last piece, characters to leave out as first and as last piece."""
-    trims = outputs[..., 2:].unflatten(-1, (2, TRIMS)).argmax(-1)
+    trims = outputs[..., 2:].reshape(*outputs.shape[:2], 2, TRIMS).argmax(-1)
     rows = torch.cat([outputs[..., :2].float(), trims.float()], -1).cpu().numpy()
     lengths = batch["attention_mask"].sum(1).tolist()
     return [row[:length] for row, length in zip(rows, lengths, strict=True)]

@@ -140,7 +140,7 @@ def save(encoder: nn.Module, name: str, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     state = {
         key: value.detach().cpu().contiguous()
-        for key, value in get_peft_model_state_dict(model, adapter_name=name).items()
+        for key, value in get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False).items()
     }
     save_file(state, str(directory / "adapter_model.safetensors"), metadata={"format": "pt"})
     config = model.peft_config[name]

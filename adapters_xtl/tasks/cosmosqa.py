@@ -24,9 +24,11 @@ TASK = Task(
 
 
 def example(row: Row) -> dict[str, Any]:
+    answers = [row[f"answer{number}"] for number in range(4)]
     return {
         "id": row["id"],
         "context": row["context"],
-        "choices": [f"{row['question']} {row[f'answer{number}']}" for number in range(4)],
+        # a null or empty part leaves the choice null or empty, so that it is found
+        "choices": [row["question"] and answer and f"{row['question']} {answer}" for answer in answers],
         "label": row["label"] if row["label"] != -1 else None,
     }

@@ -25,6 +25,6 @@ def example(row: Row) -> dict[str, Any]:
     return {
         "id": row.get("ind"),
         "context": row["ctx_a"],
-        "choices": [f"{row['ctx_b']} {ending}".strip() for ending in row["endings"]],
+        "choices": [ending and f"{row['ctx_b'] or ''} {ending}".strip() for ending in row["endings"]],
         "label": int(row["label"]) if row["label"] else None,
     }

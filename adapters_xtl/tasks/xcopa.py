@@ -38,10 +38,14 @@ TASK = Task(
 
 
 def example(row: Row) -> dict[str, Any]:
+    # a null or empty part leaves the choice null or empty, so that it is found
     if "answerA" in row:
-        choices = [f"{row['question']} {row[key]}" for key in ("answerA", "answerB", "answerC")]
-        return {"context": row["context"], "choices": choices, "label": int(row["label"]) - 1 if row["label"] else None}
-    asked = _ASKED[row["question"]]
-    choices = [f"{asked} {row[key]}" for key in ("choice1", "choice2")]
-    label = row["label"] if row["label"] != -1 else None
-    return {"id": row.get("idx"), "context": row["premise"], "choices": choices, "label": label}
+        asked, answers = row["question"], [row[key] for key in ("answerA", "answerB", "answerC")]
+        label = int(row["label"]) - 1 if row["label"] else None
+        identity, context, stage = None, row["context"], 0
+    else:
+        asked, answers = _ASKED[row["question"]], [row["choice1"], row["choice2"]]
+        label = row["label"] if row["label"] != -1 else None
+        identity, context, stage = row.get("idx"), row["premise"], 1
+    choices = [asked and answer and f"{asked} {answer}" for answer in answers]
+    return {"id": identity, "context": context, "choices": choices, "label": label, "stage": stage}

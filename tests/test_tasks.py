@@ -1,0 +1,224 @@
+"""Every task's declaration: against the hub's schemas, XTREME's language lists, the scorers, and itself."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters_xtl import tasks
+from adapters_xtl.columns import INSIDE
+from adapters_xtl.errors import RequestError
+from adapters_xtl.metrics import aggregate
+from adapters_xtl.spec import COLUMN_TYPES, FORMATS, HYPER_FIELDS, Rows, Task
+from tests.conftest import ROOT, shared_dir
+
+NAMES = [name for name in tasks.names() if tasks.load(name).format != "multi"]
+INTERMEDIATE = {"anli", "mnli", "qqp", "squad2", "squad1", "hellaswag", "ccg", "cosmosqa", "csqa"}
+TARGETS = {"xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc", "tatoeba", "xcopa"}
+# XTREME-R's added languages are not in the hub's google/xtreme
+ADDED = {
+    "panx": {"qu", "pl", "uk", "az", "lt", "pa", "gu", "ro"}, "udpos": {"lt", "pl", "uk", "wo", "ro"},
+    "tatoeba": {"az", "lt", "pl", "uk", "ro"}, "xquad": {"ro"},
+}  # fmt: skip
+NOT_IN_THE_FILE = {"lighteval/siqa", "aps/super_glue", "google/xquad"}  # data sets whose schema nobody wrote down there
+NO_DEV = {"kk", "th", "tl", "yo"}  # UDPOS has no dev rows in these (and one dev split in some others)
+
+
+@pytest.fixture(scope="session")
+def schemas() -> dict[str, list[dict[str, Any]]]:
+    path = shared_dir() / "hub-schemas.json"
+    if not path.is_file():
+        pytest.skip(f"the hub's schemas are not at {path} (set XTL_SHARED)")
+    found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text())
+    return found
+
+
+def wanted(task: Task) -> Iterator[tuple[Rows, str]]:
+    """Every form of every rows of a task, with the language ("" for English training rows)."""
+    for rows in (*task.train, *task.select, *task.select_xtreme):
+        yield from ((form.named(task.code("en")), "") for form in (rows, *rows.instead))
+    for split in task.report.values():
+        for rows in split:
+            for language in task.all_languages:
+                yield from ((form.named(task.code(language)), language) for form in (rows, *rows.instead))
+
+
+def _declared(kind: Any) -> str:
+    """A hub type as one of our column types."""
+    if isinstance(kind, dict):
+        inner = kind.get("sequence")
+        if "class" in kind:
+            return "class"
+        if isinstance(inner, dict) and "class" in inner:
+            return "classes"
+        if isinstance(inner, dict):
+            return next((name for name, parts in INSIDE.items() if set(inner) == set(parts)), "")
+        return "strings" if inner == "string" else ""
+    return {"string": "string", "int32": "int", "int64": "int"}.get(kind, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_columns_configs_and_splits_are_the_hubs(name: str, schemas: dict[str, list[dict[str, Any]]]) -> None:
+    task = tasks.load(name)
+    looked = 0
+    for rows, language in wanted(task):
+        if rows.repo.startswith("original/") or rows.repo in NOT_IN_THE_FILE:
+            continue
+        assert rows.repo in schemas, f"{rows}: a data set that the schemas do not know"
+        entry = next((each for each in schemas[rows.repo] if rows.config in each["configs"]), None)
+        if entry is None:
+            partial = rows.repo == "unimelb-nlp/wikiann"  # the file lists two of its languages
+            assert partial or language in ADDED.get(name, set()), f"{rows}: no such config"
+            continue
+        splits = entry["configs"][rows.config]
+        assert rows.split in splits or (name == "udpos" and language in NO_DEV), f"{rows}: it has {', '.join(splits)}"
+        looked += 1
+        for column, declared in rows.columns.items():
+            kind = entry["columns"].get(column)
+            assert kind is not None, f"{rows}: no column {column}"
+            found = _declared(kind)
+            assert found == declared or (declared == "class" and found == "string"), f"{rows}: {column} is {kind}"
+            if declared in ("class", "classes") and found != "string":
+                names = (kind if declared == "class" else kind["sequence"])["class"]
+                assert tuple(names) == task.labels, f"{rows}: {column} has the classes {names}"
+    assert looked or name in ("bucc", "ccg")
+
+
+def test_what_is_not_in_the_schemas_is_known(schemas: dict[str, list[dict[str, Any]]]) -> None:
+    unknown = {rows.repo for name in NAMES for rows, _ in wanted(tasks.load(name))} - set(schemas)
+    assert {repo for repo in unknown if not repo.startswith("original/")} <= NOT_IN_THE_FILE
+
+
+def test_the_nine_and_the_nine_and_xcopa() -> None:
+    kinds = {name: tasks.load(name).kind for name in tasks.names()}
+    assert {name for name, kind in kinds.items() if kind == "target"} == TARGETS
+    assert {name for name, kind in kinds.items() if kind == "intermediate"} == INTERMEDIATE | {"multi"}
+    assert set(tasks.load("multi").members) == INTERMEDIATE
+
+
+@pytest.mark.parametrize("version", ["xtreme", "xtreme-r"])
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_language_sets_are_the_evaluators(name: str, version: str) -> None:
+    official = aggregate.languages_of(version)
+    found = tasks.load(name).languages.get(version)
+    wanted = official.get("bucc2018" if name == "bucc" else name)
+    assert (sorted(found) if found else None) == (sorted(wanted) if wanted else None)
+    assert not found or len(set(found)) == len(found)
+
+
+def test_every_target_of_a_benchmark_is_a_task() -> None:
+    known = {"bucc2018" if name == "bucc" else name for name in tasks.names()}
+    assert set(aggregate.languages_of("xtreme")) <= known
+    assert set(aggregate.languages_of("xtreme-r")) - known == {"mewslix", "lareqa"}
+
+
+def _scorers() -> set[str]:
+    """Keys of `adapters_xtl.evaluate.SCORERS`, read without importing it (that costs torch)."""
+    tree = ast.parse((ROOT / "adapters_xtl/evaluate.py").read_text())
+    for node in tree.body:
+        if (
+            isinstance(node, ast.AnnAssign)
+            and getattr(node.target, "id", "") == "SCORERS"
+            and isinstance(node.value, ast.Dict)
+        ):
+            return {str(ast.literal_eval(key)) for key in node.value.keys if key is not None}
+    raise AssertionError("no SCORERS in evaluate.py")
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_a_declaration_is_whole(name: str) -> None:
+    task = tasks.load(name)
+    assert task.format in FORMATS and task.kind in ("intermediate", "target") and task.title and task.name == name
+    if task.format == "multi":
+        assert task.members and all(tasks.load(member).train for member in task.members)
+        return
+    assert task.scorer in _scorers() and task.metric and task.licence and task.report
+    assert set(task.codes) <= set(task.all_languages) and len(set(task.codes.values())) == len(task.codes)
+    assert task.kind == "intermediate" or task.group in ("classification", "structured", "qa", "retrieval")
+    assert task.kind == "target" or task.all_languages == ("en",)
+    for other in (task.train_from, task.samples, *task.drop):
+        assert not other or other in tasks.names()
+    if task.train_from:
+        assert tasks.load(task.train_from).train and not task.train
+    assert task.train or task.train_from or task.format == "retrieve"
+    for rows, _ in wanted(task):
+        declared = [rows.columns, *rows.parts.values()]
+        assert all(kind in COLUMN_TYPES for columns in declared for kind in columns.values())
+        how, _, column = rows.language.partition(":")
+        assert not how or (how in ("column", "prefix") and column in rows.columns)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_under_clean_nothing_that_selects_is_reported(name: str) -> None:
+    task = tasks.load(name)
+    if task.kind == "target" and task.train:
+        reported = {str(form) for rows in task.report.values() for row in rows for code in task.all_languages
+                    for form in (each.named(task.code(code)) for each in (row, *row.instead))}  # fmt: skip
+        chosen = {str(form) for rows in task.select for form in (rows, *rows.instead)}
+        assert not reported & chosen
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_settings_have_a_source_and_known_names(name: str) -> None:
+    task = tasks.load(name)
+    for source, settings in task.published.items():
+        assert "full fine-tuning" in source and len(source) > 30
+        assert set(settings) <= set(HYPER_FIELDS) and all(value > 0 for value in settings.values())
+    if task.kind == "target" and task.train and name != "xcopa":
+        assert task.published, "a target with training has its literature's settings"
+
+
+def test_an_unknown_task_is_answered_with_the_nearest() -> None:
+    with pytest.raises(RequestError, match="did you mean 'tydiqa'"):
+        tasks.load("tydiqua")
+
+
+def test_a_file_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weather.py").write_text(
+        "from adapters_xtl.spec import Task\n"
+        "TASK = Task(kind='target', format='classify', metric='accuracy', scorer='accuracy', title='rain or not')\n"
+        "def example(row):\n    return {'text': row['said']}\n"
+    )
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
+    assert "weather" in tasks.names()
+    assert tasks.load("weather").example({"said": "x"}) == {"text": "x"}
+    tasks.load.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["xcopa", "cosmosqa", "hellaswag"])
+@pytest.mark.parametrize("bad", [None, ""])
+def test_a_missing_part_of_a_choice_is_not_written_out(name: str, bad: str | None) -> None:
+    rows = {
+        "xcopa": {"premise": "It rained.", "question": "effect", "choice1": bad, "choice2": "b", "label": 1, "idx": 3},
+        "cosmosqa": {"id": "1", "context": "c", "question": "q", "answer0": bad, "answer1": "b", "answer2": "c",
+                     "answer3": "d", "label": 1},
+        "hellaswag": {"ind": 1, "ctx_a": "He ran.", "ctx_b": "He", "endings": [bad, "b"], "label": "1"},
+    }  # fmt: skip
+    assert tasks.load(name).example(rows[name])["choices"][0] == bad
+
+
+def test_golden_examples() -> None:
+    """What `example()` makes of one row each: changing any of it bumps `Task.version`."""
+    golden: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "csqa": ({"id": "x", "question": "q", "choices": {"label": ["A", "B"], "text": ["s", "t"]}, "answerKey": "B"},
+                 {"id": "x", "context": "q", "choices": ["s", "t"], "label": 1}),
+        "hellaswag": ({"ind": 4, "ctx_a": "He ran.", "ctx_b": "Then he", "endings": ["sat.", "ate."], "label": "0"},
+                      {"id": 4, "context": "He ran.", "choices": ["Then he sat.", "Then he ate."], "label": 0}),
+        "xcopa": ({"premise": "It rained.", "question": "cause", "choice1": "a", "choice2": "b", "label": 0, "idx": 3},
+                  {"id": 3, "context": "It rained.", "choices": ["What was the cause? a", "What was the cause? b"],
+                   "label": 0, "stage": 1}),
+        "xnli": ({"language": "de", "sentence1": "a", "sentence2": "b", "gold_label": "neutral"},
+                 {"text": "a", "pair": "b", "label": "neutral"}),
+        "tatoeba": ({"source_sentence": "ja", "target_sentence": "yes"}, {"source": "ja", "target": "yes"}),
+    }  # fmt: skip
+    for name, (row, example) in golden.items():
+        assert tasks.load(name).example(row) == example
+        assert tasks.load(name).version == 1
+    siqa = {"context": "c", "question": "q?", "answerA": "x", "answerB": "y", "answerC": "z", "label": "3"}
+    assert tasks.load("xcopa").example(siqa) == {
+        "id": None, "context": "c", "choices": ["q? x", "q? y", "q? z"], "label": 2, "stage": 0}  # fmt: skip
