@@ -14,6 +14,7 @@ import pickle
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,7 @@ def _read(path: Path, name: str, bits: int, dtype: str, device: str) -> Any:
     return encoder if options else encoder.to(device)
 
 
+@lru_cache(maxsize=4)
 def _tokenizer(source: Path, name: str) -> Any:
     with tempfile.TemporaryDirectory() as aside, _quiet():
         # Without a config.json beside it, transformers does not take the tokenizer for one of Mistral's, whose regular

@@ -239,7 +239,7 @@ def _splits(task: Task, source: Source, reader: Reader, errors: list[str], lacki
     or where a training has one half without the other.
     """
     found: list[tuple[str, str, Located]] = []
-    absent: list[str] = []
+    absent: list[Missing] = []
 
     def failed(error: DataError, split: str, what: str) -> None:
         if isinstance(error, Missing):
@@ -268,7 +268,7 @@ def _splits(task: Task, source: Source, reader: Reader, errors: list[str], lacki
             try:
                 located = locate(source, rows, task.code("en"))
             except DataError as error:
-                absent += [str(error)] if isinstance(error, Missing) else []
+                absent += [error] if isinstance(error, Missing) else []
                 failed(error, split, rows.repo)
                 continue
             training += 1
@@ -277,7 +277,8 @@ def _splits(task: Task, source: Source, reader: Reader, errors: list[str], lacki
     if task.train and source.kind == "embedded":
         files = locate_training(source, task, "clean", tasks.load)
         found += [("train", "en", files.train[0]), *([("select", "en", files.select[0])] if task.kind == "target" else [])]
-    errors.extend(complaint for complaint in absent if named or (training and "no data set" not in complaint))
+    if named or (training and not any(error.whole for error in absent)):
+        errors.extend(map(str, absent))
     parts: list[tuple[str, str, Part]] = []
     for split, language, located in found:
         kind = split if split in ("train", "select") else "report" if task.kind == "target" else "select"

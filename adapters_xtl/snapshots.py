@@ -25,7 +25,11 @@ SHARD = re.compile(r"-(\d+)-of-(\d+)")
 
 
 class Missing(DataError):
-    """The source does not have these rows."""
+    """The source does not have these rows. `whole`: it lacks the data set itself, not just some of its rows."""
+
+    def __init__(self, message: str, *, whole: bool = False) -> None:
+        super().__init__(message)
+        self.whole = whole
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Source:
         Tries `rows` itself, then the forms in `rows.instead`; Missing names what was looked for. `code`: the source's
         name of the language that `{code}` stands for.
         """
-        complaints: list[str] = []
+        complaints: list[Missing] = []
         for template in (rows, *rows.instead):
             form = template.named(code)
             try:
@@ -49,12 +49,12 @@ class Source:
                 own = "{code}" in template.config
                 named = {part: snapshot.select(form.config, part, own=own) for part in (form.parts or [form.split])}
             except Missing as error:
-                complaints.append(str(error))
+                complaints.append(error)
                 continue
             classes = snapshot.classes(form.config)
             return form, {part: [self._file(snapshot, path, classes) for path in paths] for part, paths in named.items()}
-        others = f" (nor {'; '.join(complaints[1:])})" if complaints[1:] else ""
-        raise Missing(complaints[0] + others)
+        others = f" (nor {'; '.join(map(str, complaints[1:]))})" if complaints[1:] else ""
+        raise Missing(f"{complaints[0]}{others}", whole=all(complaint.whole for complaint in complaints))
 
     def _file(self, snapshot: Snapshot, path: str, classes: Mapping[str, tuple[str, ...]]) -> File:
         return File(f"{snapshot.where}/{path}", snapshot.digest(path), lambda: snapshot.fetch(path), classes)
@@ -84,7 +84,7 @@ class Mirror(Source):
     def _open(self, repo: str) -> Snapshot:
         folder = self.root / repo
         if not folder.is_dir():
-            raise Missing(f"{self.root}: no data set '{repo}'{nearest(repo, self._repos())}")
+            raise Missing(f"{self.root}: no data set '{repo}'{nearest(repo, self._repos())}", whole=True)
         return local_snapshot(repo, folder, revision="")
 
     def _repos(self) -> list[str]:
@@ -101,6 +101,7 @@ class Hub(Source):
 
     def __init__(self) -> None:
         self._known: dict[str, Snapshot] = {}
+        self._absent: dict[str, Missing] = {}  # asked for once, not once a language
 
     def revisions(self) -> dict[str, str]:
         return {repo: snapshot.revision for repo, snapshot in self._known.items()}
@@ -110,10 +111,17 @@ class Hub(Source):
             raise Missing(
                 f"the hub: '{repo.removeprefix('original/')}' has no usable form there; give a directory with --data DIR "
                 f"that holds {repo}/ (see `xtl data import`)"
-                + (": the hub's google/xtreme bucc18.* are gold pairs without distractors" if "bucc" in repo else "")
+                + (": the hub's google/xtreme bucc18.* are gold pairs without distractors" if "bucc" in repo else ""),
+                whole=True,
             )
+        if repo in self._absent:
+            raise Missing(str(self._absent[repo]), whole=True)
         if repo not in self._known:
-            self._known[repo] = self._open(repo)
+            try:
+                self._known[repo] = self._open(repo)
+            except Missing as error:
+                self._absent[repo] = error
+                raise
         return self._known[repo]
 
     def _open(self, repo: str) -> Snapshot:
@@ -149,7 +157,9 @@ class Hub(Source):
         """The newest snapshot of the client's own cache."""
         found = list((cache / f"datasets--{repo.replace('/', '--')}" / "snapshots").glob("*"))
         if not found:
-            raise Missing(f"the hub: HF_HUB_OFFLINE is set and '{repo}' is not in the cache; unset it or give --data DIR")
+            raise Missing(
+                f"the hub: HF_HUB_OFFLINE is set and '{repo}' is not in the cache; unset it or give --data DIR", whole=True
+            )
         snapshots = [local_snapshot(repo, folder, folder.name, f"hub cache (offline):{repo}@{folder.name[:12]}")
                      for folder in sorted(found, key=lambda path: -path.stat().st_mtime_ns)]  # fmt: skip
         return next((snapshot for snapshot in snapshots if any(map(is_data, snapshot.paths))), snapshots[0])
@@ -176,11 +186,13 @@ def _asking(repo: str) -> Iterator[None]:
         with say_disk_full(Path("the hub's cache (HF_HOME)")):
             yield
     except GatedRepoError as error:
-        raise Missing(f"the hub: '{repo}' is gated: accept its terms on its page and set HF_TOKEN") from error
+        raise Missing(f"the hub: '{repo}' is gated: accept its terms on its page and set HF_TOKEN", whole=True) from error
     except RepositoryNotFoundError as error:
-        raise Missing(f"the hub: no data set '{repo}', or no access to it (a private one needs HF_TOKEN)") from error
+        raise Missing(
+            f"the hub: no data set '{repo}', or no access to it (a private one needs HF_TOKEN)", whole=True
+        ) from error
     except RevisionNotFoundError as error:
-        raise Missing(f"the hub: '{repo}' is a script without a parquet form ({CONVERTED}); {local}") from error
+        raise Missing(f"the hub: '{repo}' is a script without a parquet form ({CONVERTED}); {local}", whole=True) from error
     except OSError as error:  # all of the client's and of requests' errors are
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
         if isinstance(cause, HfHubHTTPError) and cause.response is not None:

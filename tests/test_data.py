@@ -132,6 +132,8 @@ def test_texts_and_golds_are_those_of_the_file(mirror: Path) -> None:
 @pytest.mark.parametrize("protocol", ["clean", "xtreme"])
 def test_training_of_the_mirror(name: str, protocol: str, mirror: Path) -> None:
     task, source = tasks.load(name), Mirror(mirror)
+    if protocol == "xtreme" and not (task.select_xtreme or task.drop):
+        pytest.skip(f"{name}: the same under both protocols")
     try:
         files = locate_training(source, task, protocol, tasks.load)
     except Missing:
@@ -641,7 +643,7 @@ def _part(task: str, count: int, group: int = 1) -> Part:
     return Part(examples, rows=count)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(count=st.integers(1, 400), group=st.integers(1, 9), seed=st.integers(0, 99))
 @pytest.mark.parametrize("name", ["tydiqa", "panx", "xcopa"])
 def test_a_select_slice_is_whole_groups_of_the_right_size(name: str, count: int, group: int, seed: int) -> None:
@@ -719,7 +721,7 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 @pytest.mark.parametrize("scoring", [False, True], ids=["training", "evaluation"])
 @pytest.mark.parametrize("name", STRATEGIES)

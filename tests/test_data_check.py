@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adapters_xtl import tasks
+from adapters_xtl import commands, tasks
 
 XTL = Path(sys.executable).parent / "xtl"
 MNLI = "nyu-mll/multi_nli/default/{}-00000-of-00001.parquet"
@@ -50,8 +50,10 @@ def copy(tmp_path: Path) -> Path:
 
 def rows(root: Path, split: str, count: int, **cells: Any) -> Path:
     """MNLI rows; `cells`: column → {row: value}."""
-    table = {"premise": [f"{split} premise {n}" for n in range(count)], "hypothesis": [f"hypothesis {n}" for n in range(count)],
-             "label": [n % 3 for n in range(count)]}  # fmt: skip
+    numbers = range(count)
+    table: dict[str, list[Any]] = {"premise": [f"{split} premise {n}" for n in numbers],
+                                   "hypothesis": [f"hypothesis {n}" for n in numbers],
+                                   "label": [n % 3 for n in numbers]}  # fmt: skip
     for column, changes in cells.items():
         for number, value in changes.items():
             table[column][number] = value
@@ -87,6 +89,7 @@ def test_a_sound_copy(copy: Path) -> None:
     assert {(each["task"], each["split"], each["language"], each["rows"]) for each in found["splits"]} == {
         ("mnli", "train", "en", 300), ("mnli", "validation", "en", 60), ("mnli", "mismatched", "en", 60),
         ("xnli", "train", "en", 300), ("xnli", "select", "en", 60),
+        ("anli", "train", "en", 300), ("anli", "select", "en", 60),
         ("panx", "validation", "de", 40), ("panx", "validation", "sw", 40)}  # fmt: skip
     labels = next(each["labels"] for each in found["splits"] if each["split"] == "train")
     assert labels == {"entailment": 100, "neutral": 100, "contradiction": 100}
@@ -117,7 +120,8 @@ def test_bad_rows_are_counted_and_named(copy: Path) -> None:
         (lambda root: rows(root, "train", 0), "no rows"),
         (lambda root: rows(root, "train", 30, premise={n: n for n in range(30)}), "column 'premise' is int64"),
         (lambda root: pq.write_table(pq.read_table(root / MNLI.format("train")).rename_columns(
-            ["premise", "hypotesis", "label"]), root / MNLI.format("train")), "no column 'hypothesis'; did you mean 'hypotesis'?"),
+            ["premise", "hypotesis", "label"]), root / MNLI.format("train")),
+         "no column 'hypothesis'; did you mean 'hypotesis'?"),
         (lambda root: (root / MNLI.format("train")).rename(root / MNLI.format("trian")),
          "no split 'train' of config 'default'; did you mean 'trian'?"),
         (lambda root: (root / MNLI.format("train")).rename(root / MNLI.format("train").replace("00001", "00002")),
@@ -127,11 +131,12 @@ def test_bad_rows_are_counted_and_named(copy: Path) -> None:
 )  # fmt: skip
 def test_what_is_broken_is_an_error_with_its_place(copy: Path, damage: Any, said: str) -> None:
     damage(copy)
-    found = checked("mnli", "--data", copy, code=2)
+    found, shown = commands.check_data("mnli", str(copy), 20)
     assert len(found["errors"]) == 1 and said in found["errors"][0], found["errors"]
     assert {each["split"] for each in found["splits"]} == {"validation", "mismatched"}, "the rest is checked all the same"
-    assert f"error: {copy}" in flat(xtl("data", "check", "--data", copy, code=2).stdout)
-    assert xtl("tasks", "--data", copy).stdout.count("│ mnli ") == 1
+    assert any(line.startswith(f"error: {copy}") for line in shown if isinstance(line, str))
+    assert commands.check_data(None, str(copy), 20)[0]["errors"] == found["errors"], "and told once, asked by name or not"
+    assert set(commands.tasks_table(str(copy))[0]["tasks"]) == set(tasks.names())
 
 
 def test_every_error_of_a_mirror_is_told(copy: Path) -> None:
@@ -139,12 +144,14 @@ def test_every_error_of_a_mirror_is_told(copy: Path) -> None:
     rows(copy, "validation_matched", 30, label={5: 8})
     for code in ("de", "sw"):
         (copy / f"google/xtreme/PAN-X.{code}/validation-00000-of-00001.parquet").write_bytes(b"no parquet")
-    errors = checked("--data", copy, code=2)["errors"]
+    done = xtl("data", "check", "--data", copy, code=2)
+    assert flat(done.stdout).count("error: ") == 4
+    errors = commands.check_data(None, str(copy), 20)[0]["errors"]
     assert len(errors) == 4 and sum("unreadable" in error for error in errors) == 2
 
 
 def test_what_is_not_there(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert "no data set 'tau/commonsense_qa'" in checked("csqa", "--data", copy, code=2)["errors"][0]
+    assert "no data set 'tau/commonsense_qa'" in commands.check_data("csqa", str(copy), 20)[0]["errors"][0]
     empty = tmp_path_factory.mktemp("empty")
     assert "nothing of any task is there" in checked("--data", empty, code=2)["errors"][0]
     assert "did you mean 'mnli'" in xtl("data", "check", "mnly", code=2).stderr
@@ -161,11 +168,11 @@ def test_tasks_are_all_listed(copy: Path) -> None:
         assert task.kind == "intermediate" or len(entry["source"]["languages"]) >= 6
     text = xtl("tasks").stdout
     assert all(f" {name} " in text for name in tasks.names())
-    of_copy = json.loads(xtl("tasks", "--data", copy, "--json").stdout)["tasks"]
+    of_copy = commands.tasks_table(str(copy))[0]["tasks"]
     assert of_copy["mnli"]["source"] == {"train": "300", "languages": ["en"]}
     assert of_copy["panx"]["source"] == {"train": "lacking", "languages": ["de", "sw"]}
     (copy / MNLI.format("train")).write_bytes(b"no parquet")
-    assert json.loads(xtl("tasks", "--data", copy, "--json").stdout)["tasks"]["mnli"]["source"]["train"] == "damaged"
+    assert commands.tasks_table(str(copy))[0]["tasks"]["mnli"]["source"]["train"] == "damaged"
 
 
 def test_tasks_of_the_mirror(mirror: Path) -> None:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -16,21 +17,23 @@ from adapters_xtl.fingerprint import NAMED
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
-FLOORS = {
-    "errors": 0, "canon": 0,
-    "spec": 1, "snapshots": 1,
-    "tasks": 2, "store": 2, "provenance": 2, "fingerprint": 2, "sources": 2, "examples": 2, "columns": 2,
-    "data": 3, "request": 3, "mini": 3, "imports": 3,
-    "plan": 4,
-    "metrics": 4, "formats": 4, "backbones": 4,
-    "answer": 5, "methods": 5,
-    "model": 6, "gather": 6,
-    "train": 7, "evaluate": 7, "card": 7,
-    "experiment": 8,
-    "tables": 9,
-    "commands": 10,
-    "cli": 11, "__main__": 12,
-}  # fmt: skip
+ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
+    ("errors",),
+    ("canon",),
+    ("spec", "snapshots"),
+    ("tasks", "store", "provenance", "fingerprint", "sources", "examples", "columns"),
+    ("data", "request", "mini", "imports"),
+    ("plan", "metrics", "formats", "backbones"),
+    ("answer", "methods"),
+    ("model", "gather"),
+    ("train", "evaluate", "card"),
+    ("experiment",),
+    ("tables",),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
+)
+FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 LIGHT = {"plan", "answer", "commands", "tables"}  # higher up, and still quick
 HEAVY = {"torch", "transformers", "adapters", "peft", "evaluate", "accelerate", "bitsandbytes"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -62,7 +65,7 @@ def test_every_file_imports_only_from_floors_below(path: Path) -> None:
         if name.startswith("adapters_xtl.") and _room(name) != room:
             assert FLOORS[_room(name)] < FLOORS[room], f"{path.name} on floor {FLOORS[room]} imports {name}"
         top = name.split(".")[0]
-        assert not ((FLOORS[room] <= 3 or room in LIGHT) and top in HEAVY), (
+        assert not ((FLOORS[room] <= 4 or room in LIGHT) and top in HEAVY), (
             f"{path.name} on floor {FLOORS[room]} imports {top}"
         )
 
@@ -75,7 +78,22 @@ def test_no_file_is_long_and_every_one_says_what_it_is(path: Path) -> None:
 
 
 def test_the_package_stays_small() -> None:
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")) < 7500
+    """Lines that hold code: blank lines, comments and docstrings do not count."""
+    total = 0
+    for path in PACKAGE.rglob("*.py"):
+        with path.open("rb") as file:
+            tokens = list(tokenize.tokenize(file.readline))
+        skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
+        lines = {line for token in tokens if token.type not in (*skipped, tokenize.ENDMARKER)
+                 for line in range(token.start[0], token.end[0] + 1)}  # fmt: skip
+        documented = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                      if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]  # fmt: skip
+        for node in documented:
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                lines -= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+        total += len(lines)
+    assert total < 7500, total
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

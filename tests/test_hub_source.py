@@ -117,8 +117,9 @@ def test_a_tree_of_many_pages(hub: HubServer) -> None:
 
 
 def test_languages_that_the_hub_lacks_are_named(hub: HubServer) -> None:
-    found, lacking = locate_report(Hub(), tasks.load("panx"), "validation", ("de", "fr", "sw"))
+    found, lacking = locate_report(Hub(), tasks.load("panx"), "validation", ("de", "fr", "es", "sw"))
     assert sorted(found) == ["de", "sw"] and "no split 'validation' of config 'PAN-X.fr'" in lacking["fr"]
+    assert sum("unimelb-nlp/wikiann" in each.path for each in hub.log) == 1, "what is not there is asked for once"
     parts, _ = read_report(Reader(), tasks.load("panx"), found)
     assert parts["de"].examples[0]["tags"] == ["O", "O", "B-LOC"]
 

@@ -93,8 +93,10 @@ def test_stacks_train_their_child_alone(method: str, parents: str, bits: str, ru
 
     # the run's module, loaded again over its parents, gives the predictions that the run wrote
     declared = {name: methods.load(name) for name in methods.names()}
-    asked = commands.request(task="pawsx", on=parents, set_=list(QUICK), set_parents=list(QUICK), runs=str(runs),
-                             method=method, bits=bits, backbone="tiny", data="embedded", device="cpu", languages="de")  # fmt: skip
+    asked = commands.request(
+        task="pawsx", on=parents, set_=list(QUICK), set_parents=list(QUICK), runs=str(runs), method=method, bits=bits,
+        backbone="tiny", data="embedded", device="cpu", languages="de",
+    )  # fmt: skip
     planned = plan.make(asked, declared, store=store)
     assert planned.target is not None and planned.target.id == payload["id"]
     model = experiment.trained_model(planned, planned.target, store)
@@ -162,8 +164,18 @@ def test_a_named_run_must_fit(runs: Path) -> None:
         run("pawsx", runs, on=payload["id"], method="lora", languages="de")
 
 
-SLOW = ["recipe", "qqp", "--backbone", "tiny", "--data", "embedded", "--device", "cpu", "--set", "train.max_steps=60",
-        "--set", "train.eval_every=6", "--set", "train.lr=0.02"]  # fmt: skip
+SETTINGS = ("train.max_steps=60", "train.eval_every=6", "train.lr=0.02", "train.select_examples=20")
+SLOW = ["recipe", "qqp", "--backbone", "tiny", "--data", "embedded", "--device", "cpu",
+        *(word for setting in SETTINGS for word in ("--set", setting))]  # fmt: skip
+
+
+def slow(runs: Path, *settings: str) -> tuple[dict[str, Any], list[str]]:
+    """The request of SLOW in this process, and what it said."""
+    said: list[str] = []
+    asked = commands.request(task="qqp", on="", set_=[*SETTINGS, *settings], set_parents=[], backbone="tiny", data="embedded",
+                             device="cpu", runs=str(runs))  # fmt: skip
+    payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=said.append)
+    return payload, said
 
 
 def _kill_when(condition: Any, runs: Path, arguments: list[str]) -> None:
@@ -188,38 +200,41 @@ def _comparable(metrics: dict[str, Any]) -> dict[str, Any]:
     return {**metrics, "train": kept}
 
 
-@pytest.mark.parametrize("patience", [0, 2], ids=["to the end", "early stopping"])
-def test_killed_runs_resume_to_the_same_metrics(patience: int, tmp_path: Path) -> None:
-    arguments = [*SLOW, "--set", f"train.patience={patience}"]
-    whole = xtl_json(*arguments, "--runs", tmp_path / "whole")
-    moments = {
-        "before the first checkpoint": lambda runs: bool(list(runs.glob("qqp/*.partial/spec.json"))),
-        "after the first checkpoint": lambda runs: bool(_steps(runs)),
-        "while a checkpoint is written": lambda runs: len(list(runs.glob("qqp/*.partial/work/checkpoint-*"))) > 1,
-        "while predicting": lambda runs: bool(list(runs.glob("qqp/*.partial/head"))),
-    }
-    for name, condition in moments.items():
+MOMENTS = {
+    "before the first checkpoint": lambda runs: bool(list(runs.glob("qqp/*.partial/spec.json"))),
+    "after the first checkpoint": lambda runs: bool(_steps(runs)),
+    "while a checkpoint is written": lambda runs: len(list(runs.glob("qqp/*.partial/work/checkpoint-*"))) > 1,
+    "while predicting": lambda runs: bool(list(runs.glob("qqp/*.partial/head"))),
+}
+
+
+@pytest.mark.parametrize(("patience", "moments"), [(0, list(MOMENTS)[1::2]), (2, list(MOMENTS)[::2])],
+                         ids=["to the end", "early stopping"])  # fmt: skip
+def test_killed_runs_resume_to_the_same_metrics(patience: int, moments: list[str], tmp_path: Path) -> None:
+    setting = f"train.patience={patience}"
+    whole, _ = slow(tmp_path / "whole", setting)
+    assert (whole["metrics"]["train"]["steps"] < 60) == bool(patience)
+    for name in moments:
         runs = tmp_path / name.replace(" ", "-")
-        _kill_when(condition, runs, arguments)
+        _kill_when(MOMENTS[name], runs, [*SLOW, "--set", setting])
         assert not Store(runs).all(), f"killed {name}, a run looks finished"
-        resumed = xtl_json(*arguments, "--runs", runs)
+        resumed, _ = slow(runs, setting)
         assert resumed["reused"] is False
         assert _comparable(resumed["metrics"]) == _comparable(whole["metrics"]), f"killed {name}"
         assert predictions(resumed["path"], "qqp", "en") == predictions(whole["path"], "qqp", "en")
 
 
 def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    arguments = [*SLOW, "--set", "train.patience=0"]
-    whole = xtl_json(*arguments, "--runs", tmp_path / "whole")
+    whole, _ = slow(tmp_path / "whole", "train.patience=0")
     runs = tmp_path / "broken"
-    _kill_when(lambda runs: len(_steps(runs)) >= 2, runs, arguments)
+    _kill_when(lambda runs: len(_steps(runs)) >= 2, runs, [*SLOW, "--set", "train.patience=0"])
     newest = max(runs.glob("qqp/*.partial/work/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for name in ("optimizer.pt", "trainable.safetensors"):
         if (newest / name).exists():
             os.truncate(newest / name, (newest / name).stat().st_size // 2)
-    resumed = xtl(*arguments, "--json", "--runs", runs)
-    assert "resuming from step" in resumed.stderr
-    assert _comparable(json.loads(resumed.stdout)["metrics"]) == _comparable(whole["metrics"])
+    resumed, said = slow(runs, "train.patience=0")
+    assert any("resuming from step" in text for text in said)
+    assert _comparable(resumed["metrics"]) == _comparable(whole["metrics"])
 
 
 def test_a_full_disk_loses_nothing_finished(tmp_path: Path) -> None:

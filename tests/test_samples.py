@@ -172,7 +172,9 @@ def test_texts_are_in_their_languages_script(name: str) -> None:
         for example in part.examples:
             if example.get("part") == "target" or (example.get("part") == "gold"):
                 continue
-            own = example.get("source") or " ".join(text for text in texts(example)) or str(example.get("sentence", ""))
+            # a choice starts with the English question that is asked of all of them
+            whole = [example["context"]] if "choices" in example else texts(example)
+            own = example.get("source") or " ".join(whole) or str(example.get("sentence", ""))
             letters.update(unicodedata.name(char, "?").split()[0] for char in own if char.isalpha())
         share = letters[script] / sum(letters.values()) if script else letters["LATIN"] / sum(letters.values())
         assert share > (0.75 if script else 0.95) or language == "ja", f"{language}: {letters.most_common(3)}"

@@ -24,7 +24,7 @@ LR = 1e-4  # the library's own examples
 DEFAULTS: Mapping[str, Any] = {
     "mh_adapter": False, "output_adapter": True, "reduction_factor": 16, "non_linearity": "relu",
 }  # fmt: skip
-COMPOSES = {"stack": "sequential", "init": "copy", "fuse": "attention over parents"}
+COMPOSES = {"stack": "sequential", "init": "copy"}
 _COUNTED = {"mh_adapter", "output_adapter", "reduction_factor", "non_linearity", "original_ln_before",
             "original_ln_after", "residual_before_ln", "adapter_residual_before_ln", "dropout", "scaling", "init_weights",
             "is_parallel"}  # fmt: skip

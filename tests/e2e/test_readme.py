@@ -1,0 +1,56 @@
+"""The README's commands are real, and the second asking is quick. The slow first asking is `.ci/run`'s own first line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli import xtl, xtl_json
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines() if line.strip()]
+
+
+def test_the_readme_has_its_two_commands() -> None:
+    assert COMMANDS[:2] == ["make recipe TASK=mnli", "make test"]
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make")])
+def test_every_make_command_becomes_the_flags_it_names(command: str) -> None:
+    shown = subprocess.run([*command.split(), "-n", "-o", ".venv/.installed"], cwd=ROOT, capture_output=True, text=True,
+                           check=True).stdout  # fmt: skip
+    flags = {"ON": "--on", "METHOD": "--method", "DATA": "--data", "BACKBONE": "--backbone", "BITS": "--bits"}
+    for name, value in re.findall(r"([A-Z]+)=(\S+)", command):
+        assert (f"{flags[name]} {value}" if name in flags else f"recipe {value}") in shown
+
+
+def test_make_help_lists_the_targets() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(f"make {target}" in shown for target in ("install", "recipe", "test", "check"))
+
+
+def test_every_file_of_the_tree_exists() -> None:
+    tree = README.split("## The tree")[1].split("```")[1]
+    named = re.findall(r"^  ([\w./ ]+?)(?:   |$)", tree, re.M)
+    for name in (each for line in named for each in line.split()):
+        assert (ROOT / "adapters_xtl" / name).exists(), name
+    modules = {path.name for path in (ROOT / "adapters_xtl").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert modules <= set(tree.split()), "a module is not in the README's tree"
+
+
+@pytest.mark.e2e
+def test_the_embedded_encoder_trains_and_the_store_answers(tmp_path: Path) -> None:
+    asked = ["recipe", "mnli", "--set", "train.max_steps=3", "--set", "train.select_examples=30", "--runs", tmp_path]
+    first = xtl_json(*asked)
+    assert first["reused"] is False and first["metrics"]["train"]["steps"] == 3
+    started = time.monotonic()
+    again = xtl_json(*asked)
+    assert again["reused"] is True and again["metrics"] == first["metrics"]
+    assert time.monotonic() - started < 5
+    shown = xtl(*asked).stdout
+    assert "accuracy" in shown and first["path"] in shown.replace("\n", "")
