@@ -212,9 +212,7 @@ def _quantised(path: Path, name: str, bits: int, dtype: str, device: str) -> dic
     rows = {key: module.in_features for key, module in shape.named_modules() if isinstance(module, nn.Linear)}
     uneven = [key for key, width in rows.items() if width % NF4_BLOCK]
     if len(uneven) == len(rows):
-        raise RequestError(
-            f"backbone {name}: no layer's width is a multiple of {NF4_BLOCK}, so 4 bits do not fit; use 8"
-        )
+        raise RequestError(f"backbone {name}: no layer's width is a multiple of {NF4_BLOCK}, so 4 bits do not fit; use 8")
     quantised = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=_weight_dtype(bits, dtype),
         llm_int8_skip_modules=uneven or None,

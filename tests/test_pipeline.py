@@ -172,8 +172,10 @@ SLOW = ["recipe", "qqp", "--backbone", "tiny", "--data", "embedded", "--device",
 def slow(runs: Path, *settings: str) -> tuple[dict[str, Any], list[str]]:
     """The request of SLOW in this process, and what it said."""
     said: list[str] = []
-    asked = commands.request(task="qqp", on="", set_=[*SETTINGS, *settings], set_parents=[], backbone="tiny", data="embedded",
-                             device="cpu", runs=str(runs))  # fmt: skip
+    asked = commands.request(
+        task="qqp", on="", set_=[*SETTINGS, *settings], set_parents=[], backbone="tiny", data="embedded", device="cpu",
+        runs=str(runs),
+    )  # fmt: skip
     payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=said.append)
     return payload, said
 

@@ -31,8 +31,15 @@ FORMATS = {
 class Format(Protocol):
     """What a format's module provides. `labels` are the head's class names, empty where the format has none."""
 
-    def encode(self, examples: Sequence[Mapping[str, Any]], labels: Sequence[str], tokenizer: Tokenizer,
-               lengths: Lengths, *, train: bool) -> list[Item]:
+    def encode(
+        self,
+        examples: Sequence[Mapping[str, Any]],
+        labels: Sequence[str],
+        tokenizer: Tokenizer,
+        lengths: Lengths,
+        *,
+        train: bool,
+    ) -> list[Item]:
         """Items in the order of the examples; an example may give several (windows). `train` keeps only what teaches."""
 
     def collate(self, items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> dict[str, torch.Tensor]:
@@ -44,8 +51,13 @@ class Format(Protocol):
     def outputs(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
         """One float32 array an item, padding cut off."""
 
-    def decode(self, examples: Sequence[Mapping[str, Any]], items: Sequence[Item], outputs: Sequence[np.ndarray],
-               labels: Sequence[str]) -> list[dict[str, Any]]:
+    def decode(
+        self,
+        examples: Sequence[Mapping[str, Any]],
+        items: Sequence[Item],
+        outputs: Sequence[np.ndarray],
+        labels: Sequence[str],
+    ) -> list[dict[str, Any]]:
         """One prediction an example, in their order, as JSON-ready values; what is needed to score it is in it."""
 
 

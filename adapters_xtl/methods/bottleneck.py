@@ -6,6 +6,7 @@ place by default, after the feed-forward block): down d·h + h, up h·d + d, wit
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -76,6 +77,7 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
     from adapters.composition import Stack
 
     bare: Any = encoder
+    logging.getLogger("adapters.model_mixin").addFilter(_is_news)
     if not hasattr(bare, "adapters_config"):
         adapters.init(bare)
     layers = bare.config.num_hidden_layers
@@ -97,15 +99,18 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
     return encoder
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for the library's remark, made while modules are being added, that none is active yet."""
+    return "none are activated" not in record.getMessage()
+
+
 def _assert_everywhere(encoder: Any, name: str, layers: int) -> None:
     """`adapters.init` passes silently over modules that it does not know: see that every wanted layer has its module."""
     left_out = set(encoder.adapters_config.get(name).leave_out)
     found = encoder.get_adapter(name)
     lacking = [number for number in range(layers) if number not in left_out and not found.get(number)]
     if lacking:
-        raise RunError(
-            f"layers {lacking} of this backbone did not get adapter '{name}'; `adapters` does not support it"
-        )
+        raise RunError(f"layers {lacking} of this backbone did not get adapter '{name}'; `adapters` does not support it")
 
 
 def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0) -> int | None:

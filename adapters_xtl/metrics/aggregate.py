@@ -10,8 +10,7 @@ from adapters_xtl.errors import DataError, nearest
 _XNLI = "ar bg de el en es fr hi ru sw th tr ur vi zh"
 _TATOEBA = "ar he vi id jv tl eu ml ta te af nl de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw zh kk tr et fi hu"
 _PANX = (
-    "ar he vi id jv ms tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw yo my zh"
-    " kk tr et fi hu"
+    "ar he vi id jv ms tl eu ml ta te af nl en de el bn hi mr ur fa fr it pt es bg ru ja ka ko th sw yo my zh kk tr et fi hu"
 )
 _UDPOS = "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh"
 _XQUAD = "en es de el ru tr ar vi th zh hi"
@@ -87,9 +86,7 @@ def task_score(averages: Mapping[str, float]) -> float:
     raise DataError(f"none of f1, accuracy, map@20 among {', '.join(averages) or 'no metrics'}")
 
 
-def aggregate(
-    scores: Mapping[str, Mapping[str, Mapping[str, float]]], version: str = "xtreme"
-) -> dict[str, dict[str, Any]]:
+def aggregate(scores: Mapping[str, Mapping[str, Mapping[str, float]]], version: str = "xtreme") -> dict[str, dict[str, Any]]:
     """XTREME's `evaluate()` from task → language → metric → score (0-100).
 
     Returns `{"overall_scores": group → score, "detailed_scores": task → {metric: {language: score},
@@ -119,9 +116,7 @@ def aggregate(
 def _detail(task: str, by_language: Mapping[str, Mapping[str, float]], needed: Sequence[str]) -> dict[str, Any]:
     if missing := [language for language in needed if language not in by_language]:
         raise DataError(f"{task} lacks {len(missing)} of its {len(needed)} languages: {', '.join(missing)}")
-    table = {
-        metric: {language: by_language[language][metric] for language in needed} for metric in by_language[needed[0]]
-    }
+    table = {metric: {language: by_language[language][metric] for language in needed} for metric in by_language[needed[0]]}
     averages = {metric: _mean(list(values.values())) for metric, values in table.items()}
     named = {f"avg_{metric}": value for metric, value in averages.items()}
     return {**table, **named, "avg_metric": task_score(averages)}

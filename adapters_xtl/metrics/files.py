@@ -131,9 +131,7 @@ def score_file(task: str, language: str, predictions: Path, references: Path, *,
         raise DataError(f"{task} {language}, {predictions} against {references}: {error}") from None
 
 
-def score_folders(
-    predictions: Path, references: Path, *, version: str = "xtreme", rules: str = "0.0.12"
-) -> dict[str, Any]:
+def score_folders(predictions: Path, references: Path, *, version: str = "xtreme", rules: str = "0.0.12") -> dict[str, Any]:
     """`aggregate` over whole folders: tasks with a folder on both sides, each in all its languages."""
     scores: dict[str, dict[str, Scores]] = {}
     for task, languages in languages_of(version).items():

@@ -118,9 +118,7 @@ def _check_lengths(predictions: Sentences, references: Sentences) -> None:
             raise DataError(f"sentence {row}: {len(predicted)} predicted tags for {len(gold)} tokens")
 
 
-def score(
-    predictions: Sentences, references: Sentences, *, rules: str = "0.0.12", tokens: bool = False
-) -> dict[str, float]:
+def score(predictions: Sentences, references: Sentences, *, rules: str = "0.0.12", tokens: bool = False) -> dict[str, float]:
     """`{"f1", "precision", "recall"}` over all chunks (micro; type and span must match), 0-100.
 
     With `tokens`, "token_accuracy" beside them. No gold or no predicted chunk gives 0. Raises DataError when

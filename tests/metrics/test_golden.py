@@ -122,9 +122,7 @@ def test_mlqa_normal_form(language: str, text: str, normal: str) -> None:
 
 def test_em_and_f1_take_their_own_best_gold() -> None:
     references = {"q": ["red car", "big red car here"], "r": ["x"]}
-    assert qa.score({"q": "big red car"}, references) == pytest.approx(
-        {"exact_match": 0.0, "f1": 100 * (6 / 7) / 2}
-    )
+    assert qa.score({"q": "big red car"}, references) == pytest.approx({"exact_match": 0.0, "f1": 100 * (6 / 7) / 2})
     assert qa.score({"q": "red car"}, {"q": ["car", "a red car"]})["exact_match"] == 100.0
     assert qa.score({"q": ""}, [("q", [""]), ("q", ["x"])]) == {"exact_match": 50.0, "f1": 0.0}
 
@@ -234,9 +232,7 @@ def test_shift_undoes_an_offset_between_the_sides() -> None:
     x = rng.normal(size=(20, 6))
     sentences = [str(i) for i in range(20)]
     plain, moved = (
-        mining.mine_bitext(
-            sentences, sentences, x, x + 5.0, dist="l2", shift=shift, margin="absolute", retrieval="bwd"
-        )
+        mining.mine_bitext(sentences, sentences, x, x + 5.0, dist="l2", shift=shift, margin="absolute", retrieval="bwd")
         for shift in (False, True)
     )
     assert sum(i == j for _, i, j in moved) > sum(i == j for _, i, j in plain)

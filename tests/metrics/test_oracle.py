@@ -158,9 +158,7 @@ def bucc_mining(case: Case) -> None:
         bucc_search(found, case["gold"], case["expected_jiant"], percent=100.0, count_repeats=True)
 
 
-def bucc_search(
-    found: Mapping[str, float], gold: Sequence[str], expected: Any, percent: float, **options: bool
-) -> None:
+def bucc_search(found: Mapping[str, float], gold: Sequence[str], expected: Any, percent: float, **options: bool) -> None:
     if "error" in expected:
         with pytest.raises(DataError):
             bitext.bucc_eval(found, gold, strict=True, **options)
@@ -186,9 +184,7 @@ def lareqa(case: Case) -> None:
     vectors = (np.float32(case["question_embeddings"]), np.float32(case["candidate_embeddings"]))
     for name, value in case["expected"].items():
         k = int(name.partition("@")[2] or 0)
-        found = ranking.lareqa_items(
-            *vectors, case["questions"], case["candidates"], data.relevant, k=k
-        ).score()
+        found = ranking.lareqa_items(*vectors, case["questions"], case["candidates"], data.relevant, k=k).score()
         close(found, {name.replace("mAP", "map"): 100 * value})
 
 

@@ -16,10 +16,7 @@ POS = st.sampled_from(["NOUN", "SCONJ", "CCONJ", "X", "_", "INTJ", "SYM", "PUNCT
 TEXT = st.text(st.sampled_from("abAthe nx.,!-'ßİ 中国。ال€\u00a0ด"), max_size=12)
 LANGUAGE = st.sampled_from(qa.MLQA_LANGUAGES)
 SENTENCES = st.one_of(
-    *(
-        st.lists(st.lists(kind, max_size=6), min_size=1, max_size=6)
-        for kind in (IOB, POS, st.one_of(IOB, POS))
-    )
+    *(st.lists(st.lists(kind, max_size=6), min_size=1, max_size=6) for kind in (IOB, POS, st.one_of(IOB, POS)))
 )
 RULES = st.sampled_from(sorted(tags.RULES))
 SCORED = st.dictionaries(
