@@ -131,7 +131,8 @@ def _tatoeba(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[st
 def _bucc(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
     found = {f"{row['source_id']}\t{row['target_id']}": row["score"] for row in predictions if "score" in row}
     gold = {f"{row['source_id']}\t{row['target_id']}" for row in predictions if row["gold"]}
-    return {name: float(value) for name, value in bitext.report(found, gold).items()}
+    # XTREME's own number is tuned on the gold it is scored on; its keys lose the suffix, the task's notes say what it is
+    return {name.removesuffix("_upper_bound"): float(value) for name, value in bitext.report(found, gold).items()}
 
 
 SCORERS: Mapping[str, Callable[[Sequence[Mapping[str, Any]], str], dict[str, float]]] = {

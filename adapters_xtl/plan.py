@@ -68,6 +68,8 @@ def _evaluation(task: Task, source: Source, run: Run | None, bare: Mapping[str, 
     lacking: dict[str, dict[str, str]] = {}
     splits: dict[str, str] = {}
     explicit = False
+    if limit and task.scorer == "bucc":
+        problems.add("--set eval.max_examples: bucc is mined whole; a part of its sentences measures nothing")
     for each in scored:
         codes, named = _languages(each, languages, source, problems)
         explicit = explicit or named

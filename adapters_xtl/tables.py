@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from adapters_xtl import tasks
 from adapters_xtl.canon import read_json
 
 __all__ = ["checked", "listed", "planned", "result", "runs", "show"]
@@ -26,8 +27,9 @@ def result(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None = None
         scored = entry["languages"]
         names = list(dict.fromkeys(key for scores in scored.values() for key in scores if key != "n"))
         table = Table(title=f"{name} · {entry['split']}", title_justify="left", min_width=44)
+        notes = list(tasks.load(name).notes)
         if entry.get("selected_on"):
-            table.caption = "these rows also chose the checkpoint"
+            notes.append("these rows also chose the checkpoint")
         table.add_column("language")
         for key in names:
             table.add_column(key + (" *" if key == entry["metric"] else ""), justify="right")
@@ -52,9 +54,9 @@ def result(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None = None
             if "en" in scored:
                 english = scored["en"][entry["metric"]]
                 rest = [scores[entry["metric"]] for language, scores in scored.items() if language != "en"]
-                table.caption = (
-                    f"English {english:.2f}, others {sum(rest) / len(rest):.2f}, gap {english - sum(rest) / len(rest):.2f}"
-                )
+                others = sum(rest) / len(rest)
+                notes.insert(0, f"English {english:.2f}, others {others:.2f}, gap {english - others:.2f}")
+        table.caption, table.caption_justify = "\n".join(notes), "left"
         tables.append(table)
     return tables
 

@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/learning.py mnli DIR --method lora
 
-DIR is a mirror directory, or "embedded". The JSON goes to benchmarks/results/<task>-<method>-<content>.json and holds the command
-(with DIR for the directory), the run's metrics, its settings, what it was run on and the whole process's seconds.
+DIR is a mirror directory, or "embedded". The JSON goes to benchmarks/results/<task>-<method>.json and holds the
+command (with DIR for the directory), the run's metrics and settings, what it was run on and the whole process's
+seconds.
 """
 
 from __future__ import annotations
