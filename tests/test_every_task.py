@@ -34,6 +34,7 @@ def test_a_task_runs_on_the_embedded_rows(name: str, runs: Path) -> None:
     for scores in languages.values():
         assert scores["n"] > 0 and 0 <= scores[task.metric] <= 100
         assert all(math.isfinite(value) for value in scores.values())
+    assert bool(metrics["tasks"][name].get("selected_on")) == (task.kind == "intermediate")
     mean = sum(scores[task.metric] for scores in languages.values()) / len(languages)
     assert metrics["tasks"][name]["score"] == pytest.approx(mean)
 
