@@ -180,8 +180,8 @@ def slow(runs: Path, *settings: str) -> tuple[dict[str, Any], list[str]]:
     return payload, said
 
 
-def _kill_when(condition: Any, runs: Path, arguments: list[str]) -> None:
-    """Starts the command and kills it (SIGKILL) as soon as `condition(runs)` holds."""
+def _kill_when(condition: Any, runs: Path, arguments: list[str]) -> bool:
+    """Starts the command and kills it (SIGKILL) as soon as `condition(runs)` holds; False when it had just ended."""
     process = subprocess.Popen([sys.executable, "-m", "adapters_xtl", *arguments, "--runs", str(runs)],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + 120
@@ -190,7 +190,7 @@ def _kill_when(condition: Any, runs: Path, arguments: list[str]) -> None:
     alive = process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert alive, "it ended before it could be killed"
+    return alive and not Store(runs).all()
 
 
 def _steps(runs: Path) -> list[int]:
@@ -217,9 +217,10 @@ def test_killed_runs_resume_to_the_same_metrics(patience: int, moments: list[str
     whole, _ = slow(tmp_path / "whole", setting)
     assert (whole["metrics"]["train"]["steps"] < 60) == bool(patience)
     for name in moments:
-        runs = tmp_path / name.replace(" ", "-")
-        _kill_when(MOMENTS[name], runs, [*SLOW, "--set", setting])
-        assert not Store(runs).all(), f"killed {name}, a run looks finished"
+        # the moment may be missed by a few milliseconds on a busy machine: three tries to hit it
+        places = [tmp_path / f"{name.replace(' ', '-')}-{attempt}" for attempt in range(3)]
+        runs = next((each for each in places if _kill_when(MOMENTS[name], each, [*SLOW, "--set", setting])), None)
+        assert runs is not None, f"it could not be killed {name}"
         resumed, _ = slow(runs, setting)
         assert resumed["reused"] is False
         assert _comparable(resumed["metrics"]) == _comparable(whole["metrics"]), f"killed {name}"
@@ -229,7 +230,7 @@ def test_killed_runs_resume_to_the_same_metrics(patience: int, moments: list[str
 def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:
     whole, _ = slow(tmp_path / "whole", "train.patience=0")
     runs = tmp_path / "broken"
-    _kill_when(lambda runs: len(_steps(runs)) >= 2, runs, [*SLOW, "--set", "train.patience=0"])
+    assert _kill_when(lambda runs: len(_steps(runs)) >= 2, runs, [*SLOW, "--set", "train.patience=0"])
     newest = max(runs.glob("qqp/*.partial/work/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for name in ("optimizer.pt", "trainable.safetensors"):
         if (newest / name).exists():
