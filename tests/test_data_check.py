@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adapters_xtl import commands, tasks
+from adapters_xtl import tasks
+from adapters_xtl.commands import data, listing
 
 XTL = Path(sys.executable).parent / "xtl"
 MNLI = "nyu-mll/multi_nli/default/{}-00000-of-00001.parquet"
@@ -131,12 +132,12 @@ def test_bad_rows_are_counted_and_named(copy: Path) -> None:
 )  # fmt: skip
 def test_what_is_broken_is_an_error_with_its_place(copy: Path, damage: Any, said: str) -> None:
     damage(copy)
-    found, shown = commands.check_data("mnli", str(copy), 20)
+    found, shown = data.check_data("mnli", str(copy), 20)
     assert len(found["errors"]) == 1 and said in found["errors"][0], found["errors"]
     assert {each["split"] for each in found["splits"]} == {"validation", "mismatched"}, "the rest is checked all the same"
     assert any(line.startswith(f"error: {copy}") for line in shown if isinstance(line, str))
-    assert commands.check_data(None, str(copy), 20)[0]["errors"] == found["errors"], "and told once, asked by name or not"
-    assert set(commands.tasks_table(str(copy))[0]["tasks"]) == set(tasks.names())
+    assert data.check_data(None, str(copy), 20)[0]["errors"] == found["errors"], "and told once, asked by name or not"
+    assert set(listing.tasks_table(str(copy))[0]["tasks"]) == set(tasks.names())
 
 
 def test_every_error_of_a_mirror_is_told(copy: Path) -> None:
@@ -146,12 +147,12 @@ def test_every_error_of_a_mirror_is_told(copy: Path) -> None:
         (copy / f"google/xtreme/PAN-X.{code}/validation-00000-of-00001.parquet").write_bytes(b"no parquet")
     done = xtl("data", "check", "--data", copy, code=2)
     assert flat(done.stdout).count("error: ") == 4
-    errors = commands.check_data(None, str(copy), 20)[0]["errors"]
+    errors = data.check_data(None, str(copy), 20)[0]["errors"]
     assert len(errors) == 4 and sum("unreadable" in error for error in errors) == 2
 
 
 def test_what_is_not_there(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert "no data set 'tau/commonsense_qa'" in commands.check_data("csqa", str(copy), 20)[0]["errors"][0]
+    assert "no data set 'tau/commonsense_qa'" in data.check_data("csqa", str(copy), 20)[0]["errors"][0]
     empty = tmp_path_factory.mktemp("empty")
     assert "nothing of any task is there" in checked("--data", empty, code=2)["errors"][0]
     assert "did you mean 'mnli'" in xtl("data", "check", "mnly", code=2).stderr
@@ -168,11 +169,11 @@ def test_tasks_are_all_listed(copy: Path) -> None:
         assert task.kind == "intermediate" or len(entry["source"]["languages"]) >= 6
     text = xtl("tasks").stdout
     assert all(f" {name} " in text for name in tasks.names())
-    of_copy = commands.tasks_table(str(copy))[0]["tasks"]
+    of_copy = listing.tasks_table(str(copy))[0]["tasks"]
     assert of_copy["mnli"]["source"] == {"train": "300", "languages": ["en"]}
     assert of_copy["panx"]["source"] == {"train": "lacking", "languages": ["de", "sw"]}
     (copy / MNLI.format("train")).write_bytes(b"no parquet")
-    assert commands.tasks_table(str(copy))[0]["tasks"]["mnli"]["source"]["train"] == "damaged"
+    assert listing.tasks_table(str(copy))[0]["tasks"]["mnli"]["source"]["train"] == "damaged"
 
 
 def test_tasks_of_the_mirror(mirror: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from adapters_xtl import commands, tasks
+from adapters_xtl import tasks
+from adapters_xtl.commands import recipe as commands
 
 NAMES = [name for name in tasks.names() if name != "multi"]  # multi: tests/test_pipeline.py
 

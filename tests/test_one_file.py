@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters_xtl import commands, methods, spec, tasks
+from adapters_xtl import methods, spec, tasks
+from adapters_xtl.commands import recipe as commands
 
 TASK = '''
 """Are two numbers written alike?"""

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from adapters_xtl import commands, experiment, methods, mini, plan
+from adapters_xtl import experiment, methods, mini, plan
 from adapters_xtl.canon import read_json
+from adapters_xtl.commands import recipe as commands
 from adapters_xtl.errors import RequestError
 from adapters_xtl.experiment import folder_digest
 from adapters_xtl.store import Store, verify

@@ -1,0 +1,55 @@
+"""Flags that several commands share, and how a command's answer is printed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "Backbone", "Bits", "Compose", "Data", "Device", "FromLayer", "Json", "Languages", "Method", "On", "Protocol", "Runs",
+    "Seed", "Set", "SetParents", "Split", "Strict", "answer", "say",
+]  # fmt: skip
+
+On = Annotated[str, typer.Option("--on", help="Parents, in order: tasks (trained if need be), run directories or run ids.")]
+Method = Annotated[str, typer.Option("--method", help="bottleneck, lora or full.")]
+Compose = Annotated[str | None, typer.Option("--compose", help="stack or init: how the child meets its parents.")]
+Backbone = Annotated[str | None, typer.Option("--backbone", help="A name (`xtl backbones`), a hub id or a directory.")]
+Data = Annotated[str | None, typer.Option("--data", help="embedded, hub, or a mirror directory.")]
+Bits = Annotated[str, typer.Option("--bits", help="auto, 32, 16, 8 or 4: storage of the frozen backbone.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Languages = Annotated[str | None, typer.Option("--languages", help="Codes (de,zh), or xtreme, xtreme-r, all.")]
+Split = Annotated[str | None, typer.Option("--split", help="The split that is scored: validation or test.")]
+Protocol = Annotated[str, typer.Option("--protocol", help="clean: no row both selects and is reported; or xtreme.")]
+FromLayer = Annotated[int, typer.Option("--from-layer", help="Put modules only into layers from this one up.")]
+Seed = Annotated[int, typer.Option("--seed")]
+Set = Annotated[list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*")]
+SetParents = Annotated[list[str], typer.Option("--set-parents", help="The same, for the parents' runs.")]
+Runs = Annotated[str, typer.Option("--runs", help="Directory of the runs.", envvar="XTL_RUNS")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Any unfit row is an error.")]
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def answer(as_json: bool, call: Callable[[], tuple[dict[str, Any], Iterable[Any]]]) -> dict[str, Any]:
+    """Runs a command and prints what it shows or, with --json, its payload alone; returns the payload.
+
+    Libraries print to stdout; while the command runs that is stderr.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        payload, shown = call()
+    if as_json:
+        print(json.dumps(payload, ensure_ascii=False, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        Console(width=None if sys.stdout.isatty() else 120).print(*shown, sep="\n", highlight=False)
+    return payload

@@ -1,0 +1,52 @@
+"""`xtl recipe`: what trains."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from adapters_xtl.cli.flags import (
+    Backbone,
+    Bits,
+    Compose,
+    Data,
+    Device,
+    FromLayer,
+    Json,
+    Languages,
+    Method,
+    On,
+    Protocol,
+    Runs,
+    Seed,
+    Set,
+    SetParents,
+    Split,
+    Strict,
+    answer,
+    say,
+)
+
+__all__ = ["recipe"]
+
+
+def recipe(
+    task: str, on: On = "", compose: Compose = None, method: Method = "bottleneck", backbone: Backbone = None,
+    data: Data = None, bits: Bits = "auto", device: Device = "auto", languages: Languages = None, split: Split = None,
+    protocol: Protocol = "clean", from_layer: FromLayer = 0, seed: Seed = 1, set_: Set = [],  # noqa: B006
+    set_parents: SetParents = [], runs: Runs = "runs", strict: Strict = False,  # noqa: B006
+    baseline: Annotated[bool, typer.Option("--baseline", help="Also run the task without parents.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run again; what the store has is kept under failed/.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and their ids; run nothing.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a module for TASK (and its parents, if the store lacks them) and evaluate it."""
+    from adapters_xtl.commands import recipe as command
+
+    request = command.request(
+        task=task, on=on, compose=compose, method=method, backbone=backbone, data=data, bits=bits, device=device,
+        languages=languages, split=split, protocol=protocol, from_layer=from_layer, seed=seed, set_=set_,
+        set_parents=set_parents, runs=runs, strict=strict,
+    )  # fmt: skip
+    answer(as_json, lambda: command.recipe(request, baseline=baseline, force=force, dry_run=dry_run, notify=say))
