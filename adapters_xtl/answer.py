@@ -32,6 +32,13 @@ def has(module: Module, store: Store) -> Path | None:
 def from_store(plan: Plan, store: Store) -> Outcome | None:
     """The finished run that answers the plan: the target's own where it scored what is asked, else an evaluation."""
     path = has(plan.target, store) if plan.inline and plan.target else None
-    if path is None or read_json(path / "spec.json")["evaluation"]["id"] != plan.evaluation.id:
+    if path is None or _scored(path) != plan.evaluation.id:
         path = store.find(plan.task, plan.evaluation.id)
     return None if path is None else Outcome(path.name, path, True, 0.0, dict(read_json(path / "metrics.json")))
+
+
+def _scored(path: Path) -> str:
+    """The id of the evaluation that a run's own scores answer; "" for a bundle, which has none."""
+    spec = path / "spec.json"
+    evaluation = read_json(spec)["evaluation"] if spec.is_file() else None
+    return str(evaluation["id"]) if evaluation else ""

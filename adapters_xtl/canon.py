@@ -19,6 +19,7 @@ __all__ = [
     "canonical",
     "digest",
     "file_digest",
+    "folder_digest",
     "read_json",
     "say_disk_full",
     "write_json",
@@ -74,6 +75,11 @@ def file_digest(path: Path, *, remember: bool = False) -> str:
         with contextlib.suppress(OSError, RunError):
             atomic_write(note, value)
     return value
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over the names and sha256 of a directory's files."""
+    return digest({path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()})
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Predictions per language → metrics. Inputs are sorted by length and batched by tokens."""
+"""Examples → predictions. Inputs are sorted by length and batched by tokens."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from adapters_xtl import formats
-from adapters_xtl.errors import DataError
-from adapters_xtl.formats.items import Item
-from adapters_xtl.formats.retrieve import sides
-from adapters_xtl.metrics import bitext, labels, mining, qa, tags
+from adapters_xtl.formats.items import Item, Lengths
+from adapters_xtl.formats.retrieve import pool, sides
+from adapters_xtl.metrics import bitext, mining
 from adapters_xtl.model import Model
 from adapters_xtl.spec import Task
 
-__all__ = ["SCORERS", "by_tokens", "embed", "forward", "predict", "retrieval_layer", "score"]
+__all__ = ["by_tokens", "embed", "forward", "predict", "progress_line", "retrieval_layer", "retrieve", "sentences"]
 
 TOKENS = {"cpu": 4096, "cuda": 32768}  # padded tokens in one forward pass
 
@@ -48,9 +47,9 @@ def _autocast(device: str, dtype: str) -> Any:
 
 
 @torch.inference_mode()
-def forward(model: Model, format: str, items: Sequence[Item], call: Callable[[dict[str, torch.Tensor]], torch.Tensor], *,
+def forward(model: Model, format: str, items: Sequence[Item], call: Callable[[dict[str, torch.Tensor]], list[np.ndarray]], *,
             device: str, dtype: str, progress: Callable[[int, int], None] | None = None) -> list[np.ndarray]:  # fmt: skip
-    """One array an item, in their order: what the format cuts out of `call(batch)`."""
+    """One array an item, in their order: what `call(batch)` gives for each item of a batch."""
     model.eval()
     module = formats.load(format)
     found: list[np.ndarray] = [np.empty(0)] * len(items)
@@ -59,8 +58,8 @@ def forward(model: Model, format: str, items: Sequence[Item], call: Callable[[di
         batch = module.collate([items[number] for number in numbers], model.tokenizer, 8 if device == "cuda" else 1)
         batch = {name: value.to(device) for name, value in batch.items()}
         with _autocast(device, dtype):
-            outputs = call(batch)
-        for number, array in zip(numbers, module.outputs(outputs, batch), strict=True):
+            arrays = call(batch)
+        for number, array in zip(numbers, arrays, strict=True):
             found[number] = array
         done += len(numbers)
         if progress:
@@ -74,10 +73,11 @@ def predict(model: Model, task: str, examples: Sequence[Mapping[str, Any]], *, d
     spec = model.specs[task]
     module = formats.load(spec.format)
     items = module.encode(examples, spec.labels, model.tokenizer, spec.lengths, train=False)
-    outputs = forward(
-        model, spec.format, items, lambda batch: model(task, batch, with_loss=False)["outputs"],
-        device=device, dtype=dtype, progress=progress,
-    )  # fmt: skip
+
+    def call(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
+        return module.outputs(model(task, batch, with_loss=False)["outputs"], batch)
+
+    outputs = forward(model, spec.format, items, call, device=device, dtype=dtype, progress=progress)
     return module.decode(examples, items, outputs, spec.labels)
 
 
@@ -86,76 +86,25 @@ def retrieval_layer(layers: int) -> int:
     return round(14 / 24 * layers)
 
 
-def embed(model: Model, examples: Sequence[Mapping[str, Any]], lengths: Any, *, layer: int, device: str, dtype: str,
-          progress: Callable[[int, int], None] | None = None) -> tuple[Sequence[Item], list[np.ndarray]]:  # fmt: skip
-    """Items and the mean of their tokens' hidden states at `layer`, float32."""
-    items = formats.load("retrieve").encode(examples, (), model.tokenizer, lengths, train=False)
-    vectors = forward(model, "retrieve", items, lambda batch: model.states(batch, layer), device=device, dtype=dtype,
-                      progress=progress)  # fmt: skip
-    return items, vectors
+def sentences(model: Model, examples: Sequence[Mapping[str, Any]], lengths: Lengths) -> list[Item]:
+    """The sentences of retrieval examples as items."""
+    return formats.load("retrieve").encode(examples, (), model.tokenizer, lengths, train=False)
 
 
-def _accuracy(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(labels.score([row["prediction"] for row in predictions], [row["gold"] for row in predictions]))
+def embed(model: Model, items: Sequence[Item], *, layers: Sequence[int], device: str, dtype: str,
+          progress: Callable[[int, int], None] | None = None) -> np.ndarray:  # fmt: skip
+    """Means over each sentence's tokens of the hidden states `layers`: (sentences, layers, hidden) float32."""
+
+    def call(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
+        states = model.layers(batch, max(layers))
+        pooled = [pool(states[layer], batch["attention_mask"]) for layer in layers]
+        return list(torch.stack(pooled, 1).cpu().numpy())
+
+    found = forward(model, "retrieve", items, call, device=device, dtype=dtype, progress=progress)
+    return np.stack(found)
 
 
-def _tagging(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(tags.score([row["prediction"] for row in predictions], [row["gold"] for row in predictions], tokens=True))
-
-
-def _tokens(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    pairs = [(p, g) for row in predictions for p, g in zip(row["prediction"], row["gold"], strict=True)]
-    return {"accuracy": 100 * sum(p == g for p, g in pairs) / len(pairs)}
-
-
-def _answers(predictions: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    return {row["id"]: row["prediction"] for row in predictions}, {row["id"]: row["gold"] for row in predictions}
-
-
-def _squad(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(qa.score(*_answers(predictions)))
-
-
-def _squad2(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(qa.squad_v2_score(*_answers(predictions)))
-
-
-def _mlqa(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(qa.mlqa_score(*_answers(predictions), language))
-
-
-def _tatoeba(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(labels.score([row["prediction"] for row in predictions], [row["gold"] for row in predictions]))
-
-
-def _bucc(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    found = {f"{row['source_id']}\t{row['target_id']}": row["score"] for row in predictions if "score" in row}
-    gold = {f"{row['source_id']}\t{row['target_id']}" for row in predictions if row["gold"]}
-    # XTREME's own number is tuned on the gold it is scored on; its keys lose the suffix, the task's notes say what it is
-    return {name.removesuffix("_upper_bound"): float(value) for name, value in bitext.report(found, gold).items()}
-
-
-SCORERS: Mapping[str, Callable[[Sequence[Mapping[str, Any]], str], dict[str, float]]] = {
-    "accuracy": _accuracy,
-    "tagging": _tagging,
-    "token_accuracy": _tokens,
-    "squad": _squad,
-    "squad2": _squad2,
-    "mlqa": _mlqa,
-    "tatoeba": _tatoeba,
-    "bucc": _bucc,
-}
-
-
-def score(task: Task, predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, Any]:
-    """Metrics of one language on the 0-100 scale, with `n`, the number of predictions, from predictions alone."""
-    if not predictions:
-        raise DataError(f"{task.name}: nothing to score in {language}")
-    found = SCORERS[task.scorer](predictions, language)
-    return {**{name: value for name, value in found.items() if name not in ("total", "n")}, "n": len(predictions)}
-
-
-def retrieve(task: Task, examples: Sequence[Mapping[str, Any]], items: Sequence[Item], vectors: Sequence[np.ndarray],
+def retrieve(task: Task, examples: Sequence[Mapping[str, Any]], items: Sequence[Item], vectors: np.ndarray,
              ) -> list[dict[str, Any]]:  # fmt: skip
     """Predictions of a retrieval task from embeddings: Tatoeba's nearest rows, BUCC's mined pairs with their margin."""
     found = sides(examples, items, vectors)

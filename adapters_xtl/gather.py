@@ -34,7 +34,7 @@ def gather(plan: Plan, pending: Sequence[Module]) -> dict[str, Gathered]:
     method = methods.load(plan.request.method)
     found: dict[str, Gathered] = {}
     for module in pending:
-        for problem in method.check(module.run.options):
+        for problem in method.check(module.run.options, module.run.compose):
             problems.add(problem)
         rows = found[module.id] = Gathered()
         for name, files in module.members.items():
@@ -44,6 +44,8 @@ def gather(plan: Plan, pending: Sequence[Module]) -> dict[str, Gathered]:
                 )
             except DataError as error:
                 problems.catch(error)
+        if not module.run.tasks:  # an untrained module: nothing to read
+            continue
         inline = plan.inline and module is plan.target
         _report(plan, plan.evaluation if inline else own_evaluation(plan, module), reader, rows, problems)
     if not (plan.inline and plan.target in pending):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import resource
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from adapters_xtl.formats.items import Lengths, Tokenizer
 from adapters_xtl.methods import Link
 from adapters_xtl.spec import Backbone
 
-__all__ = ["HeadSpec", "Model", "build", "frozen_digest", "load_heads"]
+__all__ = ["HeadSpec", "Host", "Model", "build", "frozen_digest", "head_specs", "load_heads", "peak_memory", "save_heads"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ class Model(nn.Module):
     The batch is what the format's `collate` made. The encoder runs under the caller's autocast; heads too.
     """
 
-    def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, heads: Mapping[str, HeadSpec]) -> None:
+    def __init__(self, encoder: nn.Module, tokenizer: Tokenizer, heads: Mapping[str, HeadSpec],
+                 penalty: Callable[[nn.Module], Any] | None = None) -> None:  # fmt: skip
         super().__init__()
+        self.penalty = penalty
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.specs = dict(heads)
@@ -48,34 +51,81 @@ class Model(nn.Module):
             {task: formats.load(spec.format).head(spec.hidden, spec.labels, spec.dropout) for task, spec in heads.items()}
         )
 
-    def states(self, batch: Mapping[str, torch.Tensor], layer: int | None = None) -> torch.Tensor:
-        """Hidden states (B, T, hidden): the last layer's, or hidden state `layer` (0: embeddings)."""
-        names = ("input_ids", "attention_mask", "token_type_ids")
-        out = self.encoder(**{name: batch[name] for name in names if name in batch}, output_hidden_states=layer is not None)
-        states: torch.Tensor = out.last_hidden_state if layer is None else out.hidden_states[layer]
+    def states(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Hidden states of the last layer, (B, T, hidden)."""
+        states: torch.Tensor = self._encode(batch, False).last_hidden_state
         return states
+
+    def layers(self, batch: Mapping[str, torch.Tensor], top: int) -> tuple[torch.Tensor, ...]:
+        """Hidden states 0 (embeddings) to `top`, each (B, T, hidden); the layers above are not computed."""
+        encoder: Any = self.encoder
+        core = encoder.get_base_model().encoder if hasattr(encoder, "get_base_model") else encoder.encoder
+        whole = core.layer
+        core.layer = whole[: max(top, 1)]
+        try:
+            states: tuple[torch.Tensor, ...] = self._encode(batch, True).hidden_states
+        finally:
+            core.layer = whole
+        return states
+
+    def _encode(self, batch: Mapping[str, torch.Tensor], every: bool) -> Any:
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        return self.encoder(**{name: batch[name] for name in names if name in batch}, output_hidden_states=every)
 
     def forward(self, task: str, batch: Mapping[str, torch.Tensor], with_loss: bool = True) -> dict[str, torch.Tensor]:
         head: Any = self.heads[task]
         outputs = head(self.states(batch), batch)
-        return {"loss": head.loss(outputs, batch), "outputs": outputs} if with_loss else {"outputs": outputs}
+        if not with_loss:
+            return {"outputs": outputs}
+        loss = head.loss(outputs, batch)
+        if self.penalty is not None and self.training:
+            loss = loss + self.penalty(self.encoder)
+        return {"loss": loss, "outputs": outputs}
 
     def trainable(self) -> dict[str, torch.Tensor]:
         """Name → parameter, for everything that trains."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
 
+class Host:
+    """One loaded backbone that carries stack after stack: changing the stack reads its few megabytes and no backbone.
+
+    A model built on a host is valid until the next one is built on it.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._model: Model | None = None
+
+    def encoder(self, backbone: Backbone, *, bits: int, dtype: str, device: str, method: str) -> tuple[nn.Module, Tokenizer]:
+        """The bare encoder, frozen, and its tokenizer: the one that is here, or loaded."""
+        key = (backbone.fingerprint, bits, dtype if bits in (16, 8, 4) else "", device, method)
+        before, self._model = self._model, None
+        if before is not None and key == self._key:
+            bare = methods.load(method).detach(before.encoder)
+            if bare is not None:
+                return bare.eval(), before.tokenizer
+        del before  # gone before the next one is loaded: two do not fit where one just does
+        self._key = key
+        return backbones.load(backbone, bits=bits, dtype=dtype, device=device)
+
+    def carries(self, model: Model) -> None:
+        self._model = model
+
+
 def build(backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, chain: Sequence[Link],
           options: Mapping[str, Any], from_layer: int, heads: Mapping[str, HeadSpec], train: bool, seed: int,
-          loaded: tuple[nn.Module, Tokenizer] | None = None) -> Model:  # fmt: skip
+          fuse: bool = False, host: Host | None = None) -> Model:  # fmt: skip
     """The model of a chain. With `train`, only the last link and the heads train, and their number is asserted."""
-    encoder, tokenizer = loaded or backbones.load(backbone, bits=bits, dtype=dtype, device=device)
+    host = host or Host()
+    encoder, tokenizer = host.encoder(backbone, bits=bits, dtype=dtype, device=device, method=method)
     torch.manual_seed(seed)
-    expected = methods.load(method).footprint(encoder, options, from_layer=from_layer) if chain and train else None
+    how = methods.load(method)
+    expected = how.footprint(encoder, options, from_layer=from_layer, fuse=fuse) if chain and train else None
     if chain:
-        encoder = methods.load(method).attach(encoder, chain, options, from_layer=from_layer, train=train)
+        encoder = how.attach(encoder, chain, options, from_layer=from_layer, train=train, fuse=fuse)
     torch.manual_seed(seed)  # the heads do not depend on what was attached before them
-    model = Model(encoder, tokenizer, heads).to(device)
+    model = Model(encoder, tokenizer, heads, getattr(how, "penalty", None) if fuse and train else None).to(device)
     if train:
         head_count = sum(parameter.numel() for parameter in model.heads.parameters())
         found = sum(parameter.numel() for parameter in model.trainable().values())
@@ -83,6 +133,7 @@ def build(backbone: Backbone, *, bits: int, dtype: str, device: str, method: str
             raise RunError(f"{found - head_count:,} parameters of the module would train, {expected:,} were expected")
         if not found:
             raise RunError("nothing would train")
+    host.carries(model)
     return model
 
 
@@ -124,3 +175,10 @@ def load_heads(model: Model, directory: Path) -> None:
             head.load_state_dict(load_file(str(path)))
         except (RuntimeError, FileNotFoundError) as error:
             raise MismatchError(f"{path}: not the weights of this head: {str(error).splitlines()[0]}") from error
+
+
+def peak_memory(device: str) -> int:
+    """Bytes: the CUDA allocator's peak, or the process's peak resident size."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -5,43 +5,21 @@ All that is wrong with a request is found here (or in the data) and reported at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from adapters_xtl import fingerprint, tasks
-from adapters_xtl.canon import digest, read_json
-from adapters_xtl.errors import Problems, RequestError, XtlError, nearest
+from adapters_xtl import fingerprint, lineage, tasks
+from adapters_xtl.canon import digest
+from adapters_xtl.errors import Problems, RequestError, nearest
 from adapters_xtl.provenance import gpu, native_dtype
 from adapters_xtl.request import Declared, Evaluation, Module, Plan, Request
-from adapters_xtl.sources import Located, Source, Training, locate_report, locate_training, open_source
-from adapters_xtl.spec import (
-    BITS,
-    COMPOSES,
-    PROTOCOLS,
-    Backbone,
-    Hyper,
-    Run,
-    Settings,
-    Task,
-    read_recipe,
-    resolve_settings,
-)
+from adapters_xtl.sources import Located, Source, locate_report, open_source
+from adapters_xtl.spec import BITS, COMPOSES, PROTOCOLS, Backbone, Task
+from adapters_xtl.stacks import SELF, Stacks, attempt
 from adapters_xtl.store import Store
 
-__all__ = ["find_run", "make", "own_evaluation"]
-
-T = TypeVar("T")
-
-
-def _attempt(problems: Problems, call: Callable[[], T]) -> T | None:
-    try:
-        return call()
-    except XtlError as error:
-        problems.catch(error)
-        return None
-
+__all__ = ["evaluate", "head_for", "make", "own_evaluation"]
 
 def _languages(task: Task, asked: str | None, source: Source, problems: Problems) -> tuple[tuple[str, ...], bool]:
     """(codes, whether they were named one by one)."""
@@ -61,8 +39,9 @@ def _languages(task: Task, asked: str | None, source: Source, problems: Problems
     return codes, True
 
 
-def _evaluation(task: Task, source: Source, run: Run | None, bare: Mapping[str, Any], *, languages: str | None,
-                split: str | None, limit: int, members: Iterable[str], problems: Problems) -> Evaluation:  # fmt: skip
+def _evaluation(task: Task, source: Source, module: Module | None, bare: Mapping[str, Any], *, languages: str | None,
+                split: str | None, limit: int, members: Iterable[str], problems: Problems,
+                layer: str = "") -> Evaluation:  # fmt: skip
     scored = [tasks.load(name) for name in members] if task.format == "multi" else [task]
     files: dict[str, dict[str, tuple[Located, ...]]] = {}
     lacking: dict[str, dict[str, str]] = {}
@@ -87,129 +66,16 @@ def _evaluation(task: Task, source: Source, run: Run | None, bare: Mapping[str, 
     shas = {name: {code: [sha for located in group for sha in located.digests] for code, group in by.items()}
             for name, by in files.items()}  # fmt: skip
     key = {
-        "module": run.digest if run else None, "bare": None if run else dict(bare),
+        "module": _weights(module) if module else None, "bare": None if module else dict(bare),
         "tasks": [[each.name, each.version] for each in scored], "splits": splits, "files": shas, "limit": limit,
+        **({"layer": layer} if layer else {}),
     }  # fmt: skip
-    return Evaluation(digest(key)[:12], splits, files, lacking, explicit, limit)
+    return Evaluation(digest(key)[:12], splits, files, lacking, explicit, limit, layer)
 
 
-def find_run(text: str, store: Store) -> Path | None:
-    """A finished run named by its directory or by its id; None when `text` is neither."""
-    path = Path(text)
-    if (path / "manifest.json").is_file():
-        return path.resolve()
-    found = store.by_id(text)
-    return found[0] if found else None
-
-
-def _existing(path: Path) -> Module:
-    """The module of a finished training run, with its parents found beside it."""
-    spec = read_json(path / "spec.json")
-    if spec.get("kind") != "training":
-        raise RequestError(f"{path}: an evaluation, not a trained module")
-    fields = dict(spec["run"])
-    fields["hyper"] = Hyper(**{**fields["hyper"], "tasks": tuple(fields["hyper"]["tasks"])})
-    fields["tasks"] = tuple((name, version) for name, version in fields["tasks"])
-    fields["data"] = {name: tuple(shas) for name, shas in fields["data"].items()}
-    fields["parents"] = tuple(fields["parents"])
-    parents = []
-    for entry in spec["parents"]:
-        beside = path.parent.parent / entry["task"] / entry["id"]
-        if not (beside / "manifest.json").is_file():
-            raise RequestError(f"{path}: its parent {entry['task']}/{entry['id']} is not beside it ({beside})")
-        parents.append(_existing(beside))
-    return Module(spec["task"], Run(**fields), tuple(parents), existing=path)
-
-
-@dataclass
-class _Planner:
-    request: Request
-    methods: Mapping[str, Declared]
-    problems: Problems
-    backbone: Backbone
-    source: Source
-    bits: int
-    dtype: str
-    store: Store
-
-    def module(self, name: str, parents: tuple[Module, ...], overrides: tuple[tuple[str, Any], ...], flag: str,
-               compose: str) -> Module | None:  # fmt: skip
-        task = tasks.load(name)
-        method = self.methods[self.request.method]
-        recipe, path = _attempt(self.problems, lambda: read_recipe(name)) or ({}, None)
-        settings = resolve_settings(
-            recipe=recipe, path=path, method=self.request.method, methods=self.methods, method_defaults=method.DEFAULTS,
-            method_lr=method.LR, backbone=self.backbone, source=self.source.kind, overrides=overrides, flag=flag,
-            problems=self.problems,
-        )  # fmt: skip
-        names = self._members(task, settings, flag)
-        members: dict[str, Training] = {}
-        for member in names:
-            found = _attempt(self.problems, lambda member=member: locate_training(  # type: ignore[misc]
-                self.source, tasks.load(member), self.request.protocol, tasks.load))  # fmt: skip
-            if found is not None:
-                members[member] = found
-        if len(members) < len(names):
-            return None
-        shas = [members[member].digests() for member in names]
-        run = Run(
-            tasks=tuple((member, tasks.load(member).version) for member in names),
-            data={part: tuple(sha for found in shas for sha in found[part]) for part in ("train", "select")},
-            backbone=self.backbone.fingerprint, method=self.request.method, options=settings.method,
-            compose=compose if parents else "", bits=self.bits, dtype=self._dtype(settings),
-            from_layer=self.request.from_layer, hyper=settings.hyper, seed=self.request.seed,
-            protocol=self.request.protocol, parents=tuple(parent.id for parent in parents),
-        )  # fmt: skip
-        return Module(name, run, parents, members, settings)
-
-    def _dtype(self, settings: Settings) -> str:
-        return self.dtype if settings.hyper.dtype == "auto" else settings.hyper.dtype
-
-    def _members(self, task: Task, settings: Settings, flag: str) -> tuple[str, ...]:
-        if task.format != "multi":
-            if settings.hyper.tasks:
-                self.problems.add(f"{flag}: train.tasks is for the task 'multi', not for '{task.name}'")
-            return (task.name,)
-        if settings.hyper.tasks:
-            known = [name for name in tasks.names() if tasks.load(name).train]
-            for name in settings.hyper.tasks:
-                if name not in known:
-                    self.problems.add(f"{flag}: train.tasks: '{name}' cannot be trained{nearest(name, known)}")
-            if len(set(settings.hyper.tasks)) < len(settings.hyper.tasks):
-                self.problems.add(f"{flag}: train.tasks names a task twice")
-            return tuple(name for name in dict.fromkeys(settings.hyper.tasks) if name in known)
-        return task.members
-
-    def chain(self, names: tuple[str, ...], compose: str) -> tuple[Module, ...] | None:
-        """The parents named by --on, each trained on those before it."""
-        chain: tuple[Module, ...] = ()
-        for name in names:
-            if name in tasks.names():
-                trained = tasks.load(name).train_from or name
-                if not tasks.load(trained).train and tasks.load(trained).format != "multi":
-                    self.problems.add(f"--on {name}: '{name}' trains nothing, so nothing can stand on it")
-                    return None
-                built = self.module(trained, chain, self.request.parent_overrides, "--set-parents", compose)
-                if built is None:
-                    return None
-                chain = (*chain, built)
-                continue
-            path = find_run(name, self.store)
-            if path is None:
-                self.problems.add(f"--on {name}: no task, no run directory and no run id{nearest(name, tasks.names())}")
-                return None
-            found = _attempt(self.problems, lambda path=path: _existing(path))  # type: ignore[misc]
-            if found is None:
-                return None
-            if chain and tuple(parent.id for parent in found.parents) != tuple(module.id for module in chain):
-                self.problems.add(f"--on {name}: it was not trained on {chain[-1]}, the one named before it")
-            if (found.run.backbone, found.run.method) != (self.backbone.fingerprint, self.request.method):
-                self.problems.add(
-                    f"--on {name}: a {found.run.method} module on backbone {found.run.backbone[:12]}, but this request is "
-                    f"{self.request.method} on {self.backbone.name} ({self.backbone.fingerprint[:12]})"
-                )
-            chain = (*found.parents, found)
-        return chain
+def _weights(module: Module) -> str:
+    """What names a module's weights: its run's digest, or the id under which they came from elsewhere."""
+    return module.run.digest if module.id == module.run.id else module.id
 
 
 def _resolve_bits(request: Request, device: str, problems: Problems) -> tuple[int, str]:
@@ -242,12 +108,12 @@ def make(request: Request, methods: Mapping[str, Declared], *, store: Store) -> 
     notes = [f"backbone {backbone_name} · data {data} · method {request.method} · device {device}"
              + (f" ({' and '.join(defaulted)} by default: {why})" if defaulted else "")]  # fmt: skip
 
-    task = _attempt(problems, lambda: tasks.load(request.task))
+    task = attempt(problems, lambda: tasks.load(request.task))
     if request.method not in methods:
         problems.add(f"--method: unknown method '{request.method}'{nearest(request.method, methods)}")
-    backbone = _attempt(problems, lambda: fingerprint.resolve(backbone_name))
-    source = _attempt(problems, lambda: open_source(data))
-    _attempt(problems, store.check_writable)
+    backbone = attempt(problems, lambda: fingerprint.resolve(backbone_name))
+    source = attempt(problems, lambda: open_source(data))
+    attempt(problems, store.check_writable)
     if request.protocol not in PROTOCOLS:
         problems.add(f"--protocol {request.protocol}: takes {' or '.join(PROTOCOLS)}")
     if request.seed < 0 or request.seed >= 2**32:
@@ -256,7 +122,7 @@ def make(request: Request, methods: Mapping[str, Declared], *, store: Store) -> 
     compose = _compose(request, methods, problems)
     if backbone is not None:
         named = backbone
-        backbone = _attempt(problems, lambda: fingerprint.fingerprint(named))
+        backbone = attempt(problems, lambda: fingerprint.fingerprint(named))
     if backbone is not None:
         layers = int(fingerprint.config(backbone)["num_hidden_layers"])
         if not 0 <= request.from_layer < layers:
@@ -290,12 +156,13 @@ def _compose(request: Request, methods: Mapping[str, Declared], problems: Proble
 def _assemble(request: Request, methods: Mapping[str, Declared], store: Store, task: Task, backbone: Backbone,
               source: Source, bits: int, dtype: str, device: str, compose: str, notes: list[str],
               problems: Problems) -> Plan:  # fmt: skip
-    planner = _Planner(request, methods, problems, backbone, source, bits, dtype, store)
+    planner = Stacks(request, methods, problems, backbone, source, bits, dtype, store)
     chain = planner.chain(request.on, compose)
     target: Module | None = None
     if chain is not None:
         trains = bool(task.train) or task.format == "multi"
-        if trains or (task.train_from and not (chain and chain[-1].task == task.train_from)):
+        borrowed = chain and chain[-1].task == task.train_from and SELF not in request.on
+        if trains or (task.train_from and not borrowed):
             target = planner.module(task.train_from or task.name, chain, request.overrides, "--set", compose)
         else:
             target = chain[-1] if chain else None
@@ -306,7 +173,7 @@ def _assemble(request: Request, methods: Mapping[str, Declared], store: Store, t
     members = [name for name, _ in target.run.tasks] if target else []
     bare = {"backbone": backbone.fingerprint, "bits": bits, "dtype": dtype}
     evaluation = _evaluation(
-        task, source, target.run if target else None, bare, languages=request.languages, split=request.split,
+        task, source, target, bare, languages=request.languages, split=request.split,
         limit=limit if isinstance(limit, int) else 0, members=members, problems=problems,
     )  # fmt: skip
     problems.raise_if_any()
@@ -321,7 +188,64 @@ def own_evaluation(plan: Plan, module: Module) -> Evaluation:
     task = tasks.load(module.task)
     members = [name for name, _ in module.run.tasks]
     language = "en" if task.format == "multi" or "en" in task.all_languages else None
-    found = _evaluation(task, plan.source, module.run, {}, languages=language, split=None, limit=0, members=members,
+    found = _evaluation(task, plan.source, module, {}, languages=language, split=None, limit=0, members=members,
                         problems=problems)  # fmt: skip
     problems.raise_if_any()
     return found
+
+
+def evaluate(request: Request, text: str, store: Store, *, layer: str = "") -> Plan:
+    """The plan that scores a finished module (a run, a bundle, a hub id) on a task; nothing is trained.
+
+    `request.task` "" stands for the module's own task, `request.backbone` None for the recorded one.
+    """
+    path = lineage.find(text, store)
+    if path is None:
+        known = [each.name for each in store.all()]
+        raise RequestError(f"{text}: no run or bundle directory, no run id and no hub id{nearest(text, known)}")
+    module = lineage.read(path)
+    problems = Problems()
+    task = attempt(problems, lambda: tasks.load(request.task or module.task))
+    backbone = attempt(problems, lambda: fingerprint.fingerprint(lineage.backbone(module, request.backbone)))
+    has_gpu = request.device == "cuda" or (request.device == "auto" and gpu() is not None)
+    data = request.data or ("hub" if has_gpu else "embedded")
+    source = attempt(problems, lambda: open_source(data))
+    attempt(problems, store.check_writable)
+    if task is not None and task.format != "multi" and head_for(task, [name for name, _ in module.run.tasks]) is None:
+        problems.add(f"{path}: has no head for '{task.name}'; `xtl recipe {task.name} --on {text}` trains one on it")
+    if layer and task is not None and task.format != "retrieve":
+        problems.add(f"--layer: '{task.name}' is read off the last layer by its head; layers are for bucc and tatoeba")
+    if layer and backbone is not None:
+        layers = int(fingerprint.config(backbone)["num_hidden_layers"])
+        if layer != "all" and not (layer.isdigit() and int(layer) <= layers):
+            problems.add(f"--layer {layer}: takes 0 (embeddings) to {layers}, or all")
+    if task is None or backbone is None or source is None:
+        problems.raise_if_any()
+    assert task is not None and backbone is not None and source is not None
+    limit = next((value for key, value in request.overrides if key == "eval.max_examples"), 0)
+    members = [name for name, _ in module.run.tasks]
+    evaluation = _evaluation(task, source, module, {}, languages=request.languages, split=request.split,
+                             limit=limit if isinstance(limit, int) else 0, members=members, problems=problems,
+                             layer=layer)  # fmt: skip
+    problems.raise_if_any()
+    notes = [f"backbone {backbone.name} · data {data} · device {'cuda' if has_gpu else 'cpu'}"]
+    if backbone.note:
+        notes.append(backbone.note)
+    asked = replace(request, method=module.run.method)
+    return Plan(asked, task.name, backbone, source, module.run.bits, module.run.dtype, "cuda" if has_gpu else "cpu", (),
+                module, evaluation, tuple(notes))  # fmt: skip
+
+
+def head_for(task: Task, heads: Iterable[str]) -> str | None:
+    """Which of a module's heads answers a task: its own, the one it borrows, or one of the same format and labels.
+
+    "" for retrieval, which needs none; None where no head fits.
+    """
+    known = list(heads)
+    if task.format == "retrieve":
+        return ""
+    for name in (task.name, task.train_from):
+        if name in known:
+            return name
+    alike = [name for name in known if (tasks.load(name).format, tasks.load(name).labels) == (task.format, task.labels)]
+    return alike[0] if len(alike) == 1 and (task.labels or task.format in ("span", "choice")) else None

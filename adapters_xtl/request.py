@@ -42,13 +42,14 @@ class Request:
     parent_overrides: tuple[tuple[str, Any], ...] = ()
     runs: str = "runs"
     strict: bool = False
+    allow_mismatch: bool = False
 
 
 @dataclass(frozen=True)
 class Module:
     """One module of the plan: its task, what it is trained on, its run, and the parents below it in order.
 
-    `existing`: the directory of a finished run that was named as a parent; nothing is trained for it.
+    A module that exists already has its directory in `existing`, its id in `known` and its backbone's record.
     """
 
     task: str
@@ -57,10 +58,12 @@ class Module:
     members: Mapping[str, Training] = field(default_factory=dict)
     settings: Settings = field(default_factory=lambda: Settings(Hyper(), {}))
     existing: Path | None = None
+    known: str = ""
+    backbone: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        return self.existing.name if self.existing else self.run.id
+        return self.known or self.run.id
 
     def __str__(self) -> str:
         return ">".join([*(parent.task for parent in self.parents), self.task])
@@ -68,7 +71,10 @@ class Module:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is scored: task → language → where its rows lie. `lacking`: task → language → complaint."""
+    """What is scored: task → language → where its rows lie. `lacking`: task → language → complaint.
+
+    `layer`: the hidden state that retrieval pools, where it is not the rule's; "all" scores each of them besides.
+    """
 
     id: str
     splits: Mapping[str, str]
@@ -76,11 +82,13 @@ class Evaluation:
     lacking: Mapping[str, Mapping[str, str]]
     explicit: bool
     limit: int = 0
+    layer: str = ""
 
     def record(self) -> dict[str, Any]:
         return {
             "id": self.id, "splits": dict(self.splits), "max_examples": self.limit,
             "languages": {task: sorted(files) for task, files in self.files.items()},
+            **({"layer": self.layer} if self.layer else {}),
         }  # fmt: skip
 
 

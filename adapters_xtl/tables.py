@@ -100,7 +100,7 @@ def runs(paths: Sequence[Path]) -> Table:
             [*(parent["task"] for parent in spec["parents"]), *([spec["module"]["task"]] if spec["module"] else [])]
         )
         rows.append((path.parent.name, path.name, spec["kind"], method, stack or "bare", spec["backbone"]["name"],
-                     spec["data"], f"{metrics['score']:.2f}"))  # fmt: skip
+                     spec["data"], "" if metrics["score"] is None else f"{metrics['score']:.2f}"))  # fmt: skip
     return listed("runs", ("task", "id", "kind", "method", "stack", "backbone", "data", "score"), rows)
 
 

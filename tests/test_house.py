@@ -19,14 +19,17 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
 ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
     ("errors",),
-    ("canon",),
+    ("canon", "stats"),
     ("spec", "snapshots"),
     ("tasks", "store", "provenance", "fingerprint", "sources", "examples", "columns"),
     ("data", "request", "mini", "imports"),
+    ("lineage",),
+    ("stacks",),
     ("plan", "metrics", "formats", "backbones"),
     ("answer", "methods"),
     ("model", "gather"),
-    ("train", "evaluate", "card"),
+    ("assembly", "train", "evaluate", "card", "scoring"),
+    ("reporting",),
     ("experiment",),
     ("tables",),
     ("commands",),
@@ -34,7 +37,7 @@ ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
     ("__main__",),
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-LIGHT = {"plan", "answer", "commands", "tables"}  # higher up, and still quick
+LIGHT = {"plan", "answer", "commands", "tables", "lineage", "stacks", "scoring"}  # higher up, and still quick
 HEAVY = {"torch", "transformers", "adapters", "peft", "evaluate", "accelerate", "bitsandbytes"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

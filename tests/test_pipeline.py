@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 import torch
 
-from adapters_xtl import experiment, methods, mini, plan
-from adapters_xtl.canon import read_json
+from adapters_xtl import evaluate, mini, plan, tasks
+from adapters_xtl.assembly import trained_model
+from adapters_xtl.canon import folder_digest, read_json
 from adapters_xtl.commands import recipe as commands
+from adapters_xtl.data import Reader, read_report
 from adapters_xtl.errors import RequestError
-from adapters_xtl.experiment import folder_digest
+from adapters_xtl.model import Host
 from adapters_xtl.store import Store, verify
 from tests.cli import complaints, xtl, xtl_json
 
@@ -93,19 +95,12 @@ def test_stacks_train_their_child_alone(method: str, parents: str, bits: str, ru
     assert alone["metrics"]["train"]["trainable_parameters"] == payload["metrics"]["train"]["trainable_parameters"]
 
     # the run's module, loaded again over its parents, gives the predictions that the run wrote
-    declared = {name: methods.load(name) for name in methods.names()}
-    asked = commands.request(
-        task="pawsx", on=parents, set_=list(QUICK), set_parents=list(QUICK), runs=str(runs), method=method, bits=bits,
-        backbone="tiny", data="embedded", device="cpu", languages="de",
-    )  # fmt: skip
-    planned = plan.make(asked, declared, store=store)
-    assert planned.target is not None and planned.target.id == payload["id"]
-    model = experiment.trained_model(planned, planned.target, store)
-    from adapters_xtl import evaluate, tasks
-    from adapters_xtl.data import Reader, read_report
-
+    asked = commands.request(task="", on="", set_=[], set_parents=[], runs=str(runs), data="embedded", device="cpu",
+                             languages="de")  # fmt: skip
+    planned = plan.evaluate(asked, payload["path"], store)
+    model = trained_model(planned, planned.target, store, Host(), lambda text: None)
     rows, _ = read_report(Reader(), tasks.load("pawsx"), planned.evaluation.files["pawsx"])
-    found = evaluate.predict(model, "pawsx", rows["de"].examples, device="cpu", dtype=planned.target.run.dtype)
+    found = evaluate.predict(model, "pawsx", rows["de"].examples, device="cpu", dtype=planned.dtype)
     assert found == predictions(payload["path"], "pawsx", "de")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,9 @@ from adapters_xtl import tasks
 from adapters_xtl.columns import INSIDE
 from adapters_xtl.errors import RequestError
 from adapters_xtl.metrics import aggregate
+from adapters_xtl.scoring import SCORERS
 from adapters_xtl.spec import COLUMN_TYPES, FORMATS, HYPER_FIELDS, Rows, Task
-from tests.conftest import ROOT, shared_dir
+from tests.conftest import shared_dir
 
 NAMES = [name for name in tasks.names() if tasks.load(name).format != "multi"]
 INTERMEDIATE = {"anli", "mnli", "qqp", "squad2", "squad1", "hellaswag", "ccg", "cosmosqa", "csqa"}
@@ -117,19 +117,6 @@ def test_every_target_of_a_benchmark_is_a_task() -> None:
     assert set(aggregate.languages_of("xtreme-r")) - known == {"mewslix", "lareqa"}
 
 
-def _scorers() -> set[str]:
-    """Keys of `adapters_xtl.evaluate.SCORERS`, read without importing it (that costs torch)."""
-    tree = ast.parse((ROOT / "adapters_xtl/evaluate.py").read_text())
-    for node in tree.body:
-        if (
-            isinstance(node, ast.AnnAssign)
-            and getattr(node.target, "id", "") == "SCORERS"
-            and isinstance(node.value, ast.Dict)
-        ):
-            return {str(ast.literal_eval(key)) for key in node.value.keys if key is not None}
-    raise AssertionError("no SCORERS in evaluate.py")
-
-
 @pytest.mark.parametrize("name", tasks.names())
 def test_a_declaration_is_whole(name: str) -> None:
     task = tasks.load(name)
@@ -137,7 +124,7 @@ def test_a_declaration_is_whole(name: str) -> None:
     if task.format == "multi":
         assert task.members and all(tasks.load(member).train for member in task.members)
         return
-    assert task.scorer in _scorers() and task.metric and task.licence and task.report
+    assert task.scorer in set(SCORERS) and task.metric and task.licence and task.report
     assert set(task.codes) <= set(task.all_languages) and len(set(task.codes.values())) == len(task.codes)
     assert task.kind == "intermediate" or task.group in ("classification", "structured", "qa", "retrieval")
     assert task.kind == "target" or task.all_languages == ("en",)

@@ -78,7 +78,7 @@ def decode(examples: Sequence[Mapping[str, Any]], items: Sequence[Item], outputs
     return predictions
 
 
-def sides(examples: Sequence[Mapping[str, Any]], items: Sequence[Item], vectors: Sequence[np.ndarray],
+def sides(examples: Sequence[Mapping[str, Any]], items: Sequence[Item], vectors: Sequence[np.ndarray] | np.ndarray,
           ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """{"source" and "target": {"ids": [id, …], "texts": [text, …], "vectors": (n, hidden) float32}}, in file order."""
     width = len(vectors[0]) if len(vectors) else 0

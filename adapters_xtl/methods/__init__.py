@@ -41,17 +41,22 @@ class Method(Protocol):
     DEFAULTS: Mapping[str, Any]
     COMPOSES: Mapping[str, str]
 
-    def check(self, options: Mapping[str, Any]) -> list[str]:
+    def check(self, options: Mapping[str, Any], compose: str = "") -> list[str]:
         """What is wrong with the options, held against the library's own configuration class; [] when nothing is."""
 
     def attach(self, encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any], *, from_layer: int = 0,
-               train: bool = True) -> nn.Module:  # fmt: skip
+               train: bool = True, fuse: bool = False) -> nn.Module:  # fmt: skip
         """The encoder with every link active, in order. With `train` the last link's parameters, and only they, train.
 
-        The options are the fresh link's; a saved one brings its own. RunError when a layer did not get its module.
+        The options are the fresh link's; a saved one brings its own. `fuse`: the last link joins the others, which stand
+        side by side. RunError when a layer did not get its module.
         """
 
-    def footprint(self, encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0) -> int | None:
+    def detach(self, encoder: nn.Module) -> nn.Module | None:
+        """The bare encoder again, every module taken off, frozen; None where its weights are no longer the backbone's."""
+
+    def footprint(self, encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0,
+                  fuse: bool = False) -> int | None:  # fmt: skip
         """Number of parameters one fresh module adds to the bare encoder; None where no formula holds."""
 
     def save(self, encoder: nn.Module, name: str, directory: Path) -> None:

@@ -2,6 +2,9 @@
 
 Stacked modules run one after the other in each layer (AdapterStack). Count of one module, per layer and place (one
 place by default, after the feed-forward block): down d·h + h, up h·d + d, with h = d / reduction_factor.
+
+A fused module is an AdapterFusion layer (Pfeiffer et al. 2021, arXiv 2005.00247) over independent parents: in each layer
+attention from its output to the parents' outputs. Count per layer and place: query and key d·d + d, value d·d.
 """
 
 from __future__ import annotations
@@ -19,20 +22,24 @@ if TYPE_CHECKING:
 
     from adapters_xtl.methods import Link
 
-__all__ = ["COMPOSES", "DEFAULTS", "LR", "attach", "check", "footprint", "save"]
+__all__ = ["COMPOSES", "DEFAULTS", "LR", "attach", "check", "detach", "footprint", "save"]
 
 LR = 1e-4  # the library's own examples
 DEFAULTS: Mapping[str, Any] = {
     "mh_adapter": False, "output_adapter": True, "reduction_factor": 16, "non_linearity": "relu",
 }  # fmt: skip
-COMPOSES = {"stack": "sequential", "init": "copy"}
+COMPOSES = {"stack": "sequential", "init": "copy", "fuse": "attention over parents"}
 _COUNTED = {"mh_adapter", "output_adapter", "reduction_factor", "non_linearity", "original_ln_before",
             "original_ln_after", "residual_before_ln", "adapter_residual_before_ln", "dropout", "scaling", "init_weights",
             "is_parallel"}  # fmt: skip
 
 
-def check(options: Mapping[str, Any]) -> list[str]:
+def check(options: Mapping[str, Any], compose: str = "") -> list[str]:
     from adapters import BnConfig
+
+    if compose == "fuse":
+        return [f"method.{name}: a fused module is one attention layer over its parents and takes no options; "
+                "--set-parents reaches theirs" for name in options]  # fmt: skip
 
     known = {item.name: item for item in fields(BnConfig) if item.name not in ("architecture", "leave_out")}
     problems = [
@@ -71,17 +78,17 @@ def _fits(value: Any, item: Any) -> bool:
 
 
 def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any], *, from_layer: int = 0,
-           train: bool = True) -> nn.Module:  # fmt: skip
+           train: bool = True, fuse: bool = False) -> nn.Module:  # fmt: skip
     import adapters
     from adapters import BnConfig
-    from adapters.composition import Stack
+    from adapters.composition import Fuse, Stack
 
     bare: Any = encoder
     logging.getLogger("adapters.model_mixin").addFilter(_is_news)
     if not hasattr(bare, "adapters_config"):
         adapters.init(bare)
     layers = bare.config.num_hidden_layers
-    for link in chain:
+    for link in chain[:-1] if fuse else chain:
         source = link.directory or link.start
         if source is not None:
             bare.load_adapter(str(source), load_as=link.name, with_head=False, set_active=False, use_safetensors=True)
@@ -90,13 +97,43 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
         _assert_everywhere(bare, link.name, layers)
         if getattr(bare, "is_quantized", False):
             bare.adapter_to(link.name, dtype=bare.dtype)
-    # train_adapter(Stack(…)) would train the parents too: name the child alone, then activate the whole chain
-    if train:
-        bare.train_adapter(chain[-1].name)
+    if fuse:
+        together = Fuse(*(link.name for link in chain[:-1]))
+        if chain[-1].directory is not None:
+            bare.load_adapter_fusion(str(chain[-1].directory), load_as=together.name, use_safetensors=True)
+        else:
+            bare.add_adapter_fusion(together)
+        if getattr(bare, "is_quantized", False):
+            bare.adapter_fusion_to(together, dtype=bare.dtype)
+        bare.train_adapter_fusion(together)
+        active: Any = together
     else:
+        # train_adapter(Stack(…)) would train the parents too: name the child alone, then activate the whole chain
+        bare.train_adapter(chain[-1].name)
+        active = Stack(*(link.name for link in chain))
+    if not train:
         bare.requires_grad_(False)
-    bare.active_adapters = Stack(*(link.name for link in chain))
+    bare.active_adapters = active
     return encoder
+
+
+def detach(encoder: nn.Module) -> nn.Module:
+    bare: Any = encoder
+    if hasattr(bare, "adapters_config"):
+        bare.active_adapters = None
+        for name in list(bare.adapters_config.fusions):
+            bare.delete_adapter_fusion(name)
+        for name in list(bare.adapters_config.adapters):
+            bare.delete_adapter(name)
+    bare.requires_grad_(False)
+    return encoder
+
+
+def penalty(encoder: nn.Module) -> Any:
+    """AdapterFusion's regulariser, 0.01 · |V − I|² summed over the layers that train, or None where none does."""
+    bare: Any = encoder
+    fused = getattr(getattr(bare, "adapters_config", None), "fusions", None)
+    return bare.get_fusion_regularization_loss() if fused else None
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -113,8 +150,10 @@ def _assert_everywhere(encoder: Any, name: str, layers: int) -> None:
         raise RunError(f"layers {lacking} of this backbone did not get adapter '{name}'; `adapters` does not support it")
 
 
-def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0) -> int | None:
+def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0, fuse: bool = False) -> int | None:
     config: Any = encoder.config
+    if fuse:  # in every layer and place that holds a bottleneck of a parent, which only the parents know
+        return None
     if not set(options) <= _COUNTED or not isinstance(options["reduction_factor"], (int, float)):
         return None
     d = int(config.hidden_size)
@@ -126,4 +165,7 @@ def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int
 
 def save(encoder: nn.Module, name: str, directory: Path) -> None:
     bare: Any = encoder
+    if name not in bare.adapters_config.adapters:  # the fusion layer, which goes by its parents' names
+        bare.save_adapter_fusion(str(directory), next(iter(bare.adapters_config.fusions)), use_safetensors=True)
+        return
     bare.save_adapter(str(directory), name, with_head=False, use_safetensors=True)

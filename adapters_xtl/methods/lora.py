@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from adapters_xtl.methods import Link
 
-__all__ = ["COMPOSES", "DEFAULTS", "LR", "attach", "check", "footprint", "save"]
+__all__ = ["COMPOSES", "DEFAULTS", "LR", "attach", "check", "detach", "footprint", "randomize", "save"]
 
 LR = 5e-4
 DEFAULTS: Mapping[str, Any] = {"r": 16, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
@@ -28,7 +28,7 @@ _OURS = {"task_type", "peft_type", "inference_mode", "base_model_name_or_path", 
          "layers_to_transform", "layers_pattern", "runtime_config", "modules_to_save"}  # fmt: skip
 
 
-def check(options: Mapping[str, Any]) -> list[str]:
+def check(options: Mapping[str, Any], compose: str = "") -> list[str]:
     from peft import LoraConfig
 
     known = set(inspect.signature(LoraConfig).parameters) - _OURS
@@ -84,7 +84,7 @@ def _linear_from(encoder: Any, layer: int) -> list[str]:
 
 
 def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any], *, from_layer: int = 0,
-           train: bool = True) -> nn.Module:  # fmt: skip
+           train: bool = True, fuse: bool = False) -> nn.Module:  # fmt: skip
     from peft import PeftModel, get_peft_model
     from peft.tuners.lora import LoraLayer
 
@@ -115,7 +115,26 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
     return result
 
 
-def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0) -> int | None:
+def detach(encoder: nn.Module) -> nn.Module:
+    from peft import PeftModel
+
+    model: Any = encoder
+    bare: nn.Module = model.unload() if isinstance(model, PeftModel) else encoder
+    if hasattr(bare, "peft_config"):
+        del bare.peft_config  # else the next module would be taken for a second one
+    return bare.requires_grad_(False)
+
+
+def randomize(encoder: nn.Module) -> None:
+    """Draws the zero halves (B) of what trains from N(0, 0.02²): an untrained LoRA would change nothing at all."""
+    from torch import nn as layers
+
+    for name, parameter in encoder.named_parameters():
+        if parameter.requires_grad and ".lora_B." in name:
+            layers.init.normal_(parameter, std=0.02)
+
+
+def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0, fuse: bool = False) -> int | None:
     from torch import nn as layers
 
     targets = options["target_modules"]

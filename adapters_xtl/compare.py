@@ -1,0 +1,331 @@
+"""A comparison: methods × bits × parents × seeds on the same tasks, planned first, then run, then summed up.
+
+Cells are trained and scored like any recipe, so the store answers what it has and parents are trained once. With a
+tuning grid each cell gets the same number of trials; the select split chooses among them, and trials have seeds of their
+own, so that no reported number took part in a choice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl import apart, methods, mini, plan, tasks
+from adapters_xtl.answer import from_store, has
+from adapters_xtl.canon import read_json
+from adapters_xtl.errors import Problems, RequestError, RunError, XtlError
+from adapters_xtl.request import Module, Plan, Request
+from adapters_xtl.store import Store
+from adapters_xtl.summary import Scored, scored
+
+__all__ = ["Cell", "Comparison", "Done", "Tuning", "Variant", "Worker"]
+
+Notify = Callable[[str], None]
+Override = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One method at one precision of the frozen weights, both as asked."""
+
+    method: str
+    bits: str = "auto"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Method → its trials, each a group of overrides; every method has as many. `seeds` are none of the reported ones."""
+
+    trials: Mapping[str, tuple[tuple[Override, ...], ...]]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared. `base` holds what all runs share; its task, method, bits, parents and seed mean nothing."""
+
+    tasks: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    chains: tuple[tuple[str, ...], ...]
+    seeds: tuple[int, ...]
+    base: Request
+    tuning: Tuning | None = None
+    skip_lacking: bool = False  # tasks that the source lacks are left out, and named, instead of refused
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One task with one variant on one chain of parents. `trains`: whether a module of its own is trained for it."""
+
+    task: str
+    variant: Variant
+    chain: tuple[str, ...]
+    trains: bool
+    bare: bool  # nothing is trained at all: the backbone itself is scored
+
+    def __str__(self) -> str:
+        bits = "" if self.variant.bits == "auto" else f" {self.variant.bits}-bit"
+        method = "bare backbone" if self.bare else self.variant.method
+        return f"{self.task}, {method}{bits}{f' on {">".join(self.chain)}' if self.chain else ''}"
+
+
+@dataclass
+class Done:
+    """What a cell came to: its finished runs, the trials before them, and what failed."""
+
+    cell: Cell
+    runs: list[Scored] = field(default_factory=list)
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    chosen: tuple[Override, ...] | None = None
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Worker:
+    """Plans and runs the cells of one comparison."""
+
+    def __init__(self, comparison: Comparison, notify: Notify) -> None:
+        self.comparison, self.notify = comparison, notify
+        self.store = Store(Path(comparison.base.runs))
+        self.declared = {name: methods.load(name) for name in methods.names()}
+        self.left_out: dict[str, str] = {}
+        self.broken: dict[str, str] = {}  # a parent that failed once is not tried again for each of its children
+
+    def plan(self, asked: Request) -> Plan:
+        return plan.make(asked, self.declared, store=self.store)
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell, planned once to see that it is possible. RequestError with every problem of every cell."""
+        asked = self.comparison
+        problems = Problems()
+        found: list[Cell] = []
+        for task in asked.tasks:
+            own = Problems()
+            cells: list[Cell] = []
+            for chain in asked.chains:
+                for variant in asked.variants:
+                    try:
+                        cells.append(self._cell(task, variant, chain))
+                    except XtlError as error:
+                        own.catch(error)
+            if own.messages and asked.skip_lacking and self._lacks(task):
+                self.left_out[task] = own.messages[0]
+                continue
+            for message in own.messages:
+                problems.add(message)
+            found += cells
+        problems.raise_if_any()
+        if not found:
+            raise RequestError("nothing to compare: " + "; ".join(f"{task}: {why}" for task, why in self.left_out.items()))
+        ignored = not any(cell.trains for cell in found)  # then settings of a training are a mistake, and not passed over
+        for cell in found:
+            try:
+                self._check(replace(cell, trains=cell.trains or ignored))
+            except XtlError as error:
+                problems.catch(error)
+        problems.raise_if_any()
+        return tuple(found)
+
+    def _check(self, cell: Cell) -> None:
+        """Plans a cell with all its settings, and with those of every trial."""
+        tuning = self.comparison.tuning
+        for extra in ((), *(tuning.trials[cell.variant.method] if tuning and cell.trains else ())):
+            *before, own = self.steps(cell, self.comparison.seeds[0], extra)
+            self.plan(replace(own, on=()) if before else own)
+            if before:
+                self.plan(before[0])
+
+    def _lacks(self, task: str) -> bool:
+        """Whether the source has not the rows of a task at all, whatever the method."""
+        try:
+            self.plan(replace(self.comparison.base, task=task, on=(), compose=None, overrides=()))
+        except XtlError:
+            return True
+        return False
+
+    def _cell(self, task: str, variant: Variant, chain: tuple[str, ...]) -> Cell:
+        plain, known = Cell(task, variant, chain, trains=False, bare=False), tasks.load(task)
+        first, *more = self.steps(plain, self.comparison.seeds[0])
+        planned = self.plan(first)
+        trained = known.train_from or (task if known.train or known.format == "multi" else "")
+        if not trained:
+            return replace(plain, bare=planned.target is None)
+        if more:  # the last step's parents may not be there yet
+            return replace(plain, trains=trained not in (task, chain[-1]) or trained == task)
+        alone = self.plan(replace(first, task=trained, languages=None, split=None))
+        assert alone.target is not None and planned.target is not None
+        return replace(plain, trains=alone.target.id == planned.target.id)
+
+    # --- requests
+
+    def _request(self, cell: Cell, seed: int, extra: Sequence[Override] = ()) -> Request:
+        base = self.comparison.base
+        overrides = tuple(each for each in base.overrides if cell.trains or each[0].startswith("eval."))
+        composes = self.declared[cell.variant.method].COMPOSES if cell.variant.method in self.declared else {}
+        return replace(
+            base, task=cell.task, method=cell.variant.method, bits=cell.variant.bits, on=cell.chain, seed=seed,
+            compose=base.compose if len(composes) > 1 else None, overrides=(*overrides, *extra),
+        )  # fmt: skip
+
+    def steps(self, cell: Cell, seed: int, extra: Sequence[Override] = ()) -> list[Request]:
+        """The requests of one run, in order; the last is the cell's own.
+
+        One, but where a child starts as a copy (`init`) of the last of several parents: then each parent is a step, and
+        a later step names the one before by its run's id ("" as long as that is not known).
+        """
+        own = self._request(cell, seed, extra)
+        composes = self.declared[own.method].COMPOSES if own.method in self.declared else {}
+        compose = own.compose or ("stack" if "stack" in composes else "init")
+        if compose != "init" or len(cell.chain) < 2:
+            return [own]
+        found, before = [], cell.chain[0]
+        for name in cell.chain[1:]:
+            asked = replace(own, task=name, on=(before,), overrides=own.parent_overrides, languages=None, split=None)
+            found.append(asked)
+            before = self._id(asked) if before else ""
+        return [*found, replace(own, on=(before,))]
+
+    def _id(self, asked: Request) -> str:
+        """The id of a finished run, else ""."""
+        planned = self.plan(asked)
+        return planned.target.id if planned.target and has(planned.target, self.store) else ""
+
+    def trial(self, cell: Cell, seed: int, values: Sequence[Override]) -> Request:
+        """One tuning trial: the training of the cell's module, scored in one language (English where the task has it)."""
+        task = tasks.load(tasks.load(cell.task).train_from or cell.task)
+        asked = replace(self.steps(cell, seed, values)[-1], task=task.name, split=None, languages=None)
+        if asked.on != ("",) and task.format != "multi":
+            there = list(self.plan(asked).evaluation.files.get(task.name, {}))
+            asked = replace(asked, languages="en" if "en" in there else (there or [None])[0])
+        return asked
+
+    # --- running
+
+    def run(self, cell: Cell) -> Done:
+        """Tunes and runs a cell; a run that fails is noted, and the others go on."""
+        done = Done(cell)
+        tuning = self.comparison.tuning
+        if tuning and cell.trains:
+            self._tune(cell, tuning, done)
+            if done.chosen is None:
+                return done
+        for seed in self.comparison.seeds[:1] if cell.bare else self.comparison.seeds:
+            try:
+                done.runs.append(self._execute(cell, seed, done.chosen or ()))
+            except (XtlError, OSError) as error:
+                done.failures.append(_failure(cell, seed, "report", (), error))
+                self.notify(f"{cell}, seed {seed} failed: {error}")
+        return done
+
+    def _execute(self, cell: Cell, seed: int, extra: Sequence[Override]) -> Scored:
+        for number in range(len(self.steps(cell, seed, extra)) - 1):
+            self.answer(self.steps(cell, seed, extra)[number])
+        planned, reused, seconds = self.answer(self.steps(cell, seed, extra)[-1])
+        found = scored(planned, self.store, seed=seed, reused=reused, seconds=seconds)
+        self.notify(f"{cell}, seed {seed}: {found.score:.2f}{' (from the store)' if reused else ''}")
+        return found
+
+    def answer(self, asked: Request) -> tuple[Plan, bool, float]:
+        """(the plan, whether the store had its run already, seconds it took now); afterwards the store has it."""
+        started = time.monotonic()
+        planned = self.plan(asked)
+        if from_store(planned, self.store) is not None:
+            return planned, True, 0.0
+        if planned.backbone.source in ("embedded", "random"):
+            mini.prepare(self.notify)
+        for module in planned.modules:
+            if module.id in self.broken:
+                raise RunError(self.broken[module.id])
+        try:
+            apart.execute(asked, preload=planned.device == "cpu")
+        except RunError as error:
+            culprit = next((module for module in planned.modules if has(module, self.store) is None), None)
+            if culprit is not None:
+                self.broken[culprit.id] = str(error)
+            raise
+        if from_store(planned, self.store) is None:
+            raise RunError(f"{planned.task}: the run ended, but the store has not got it")
+        return planned, False, round(time.monotonic() - started, 3)
+
+    def _tune(self, cell: Cell, tuning: Tuning, done: Done) -> None:
+        """Runs every trial and takes the one with the best select score (mean over the tuning seeds; ties: the first)."""
+        means: dict[int, list[float]] = {}
+        for number, values in enumerate(tuning.trials[cell.variant.method]):
+            for seed in tuning.seeds:
+                try:
+                    for step in range(len(self.steps(cell, seed, values)) - 1):
+                        self.answer(self.steps(cell, seed, values)[step])
+                    planned, reused, _ = self.answer(self.trial(cell, seed, values))
+                except (XtlError, OSError) as error:
+                    done.failures.append(_failure(cell, seed, "trial", values, error))
+                    self.notify(f"{cell}, trial {shown(values)} failed: {error}")
+                    continue
+                select = self.select_score(planned)
+                assert planned.target is not None
+                done.trials.append({"values": dict(values), "seed": seed, "id": planned.target.id, "select": select})
+                means.setdefault(number, []).append(select)
+                self.notify(f"{cell}, trial {shown(values)}, seed {seed}: select {select:.2f}"
+                            f"{' (from the store)' if reused else ''}")  # fmt: skip
+        done.chosen = best(tuning, cell.variant.method, means)
+
+    def select_score(self, planned: Plan) -> float:
+        """Score of the split that chose the checkpoint, of the plan's finished training."""
+        assert planned.target is not None
+        path = has(planned.target, self.store)
+        assert path is not None
+        return float(read_json(path / "metrics.json")["train"]["select"]["score"])
+
+    # --- looking ahead
+
+    def ahead(self) -> Iterator[tuple[Cell, str, int, tuple[Override, ...], Plan | None]]:
+        """Every run to come: (cell, "trial" or "report", seed, tuned values, plan). Nothing is run.
+
+        The plan is None where it hangs on what is not known yet: a tuned value, a parent's run.
+        """
+        tuning = self.comparison.tuning
+        for cell in self.cells:
+            chosen: tuple[Override, ...] | None = ()
+            if tuning and cell.trains:
+                means: dict[int, list[float]] = {}
+                for number, values in enumerate(tuning.trials[cell.variant.method]):
+                    for seed in tuning.seeds:
+                        asked = self.trial(cell, seed, values)
+                        planned = None if asked.on == ("",) else self.plan(asked)
+                        yield cell, "trial", seed, values, planned
+                        if planned and planned.target and has(planned.target, self.store):
+                            means.setdefault(number, []).append(self.select_score(planned))
+                whole = sum(map(len, means.values())) == len(tuning.seeds) * len(tuning.trials[cell.variant.method])
+                chosen = best(tuning, cell.variant.method, means) if whole else None
+            for seed in self.comparison.seeds[:1] if cell.bare else self.comparison.seeds:
+                asked = self.steps(cell, seed, chosen or ())[-1]
+                known = chosen is not None and asked.on != ("",)
+                yield cell, "report", seed, chosen or (), self.plan(asked) if known else None
+
+    def modules(self, planned: Plan) -> Iterator[tuple[Module, Path | None]]:
+        """The trainings of a plan, each with its finished directory or None."""
+        for module in planned.modules:
+            yield module, has(module, self.store)
+
+
+def best(tuning: Tuning, method: str, scores: Mapping[int, Sequence[float]]) -> tuple[Override, ...] | None:
+    """The trial with the highest mean of its select scores; one that lacks a seed does not count; ties go to the first."""
+    whole = {number: sum(found) / len(found) for number, found in scores.items() if len(found) == len(tuning.seeds)}
+    if not whole:
+        return None
+    return tuning.trials[method][max(whole, key=lambda number: (whole[number], -number))]
+
+
+def shown(values: Sequence[Override]) -> str:
+    """`lr 0.0003, r 8`."""
+    return ", ".join(f"{key.partition('.')[2]} {value:g}" if isinstance(value, float) else f"{key.partition('.')[2]} {value}"
+                     for key, value in values)  # fmt: skip
+
+
+def _failure(cell: Cell, seed: int, kind: str, values: Sequence[Override], error: Exception) -> dict[str, Any]:
+    return {"task": cell.task, "method": cell.variant.method, "bits": cell.variant.bits, "parents": list(cell.chain),
+            "seed": seed, "kind": kind, "values": dict(values), "error": str(error),
+            "wrong_request": isinstance(error, RequestError)}  # fmt: skip

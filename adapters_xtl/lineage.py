@@ -1,0 +1,102 @@
+"""Modules that exist already: found by name, read with the parents they were trained on, and held to their lineage.
+
+A trained module records the fingerprint of its backbone and the digest of every parent's weights. Loaded on anything
+else it would still give numbers, only not its own: so that is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl.canon import folder_digest, read_json
+from adapters_xtl.errors import MismatchError, RequestError
+from adapters_xtl.fingerprint import NAMED, resolve
+from adapters_xtl.request import Module
+from adapters_xtl.spec import Backbone, Hyper, Run
+from adapters_xtl.store import MANIFEST, Store, verify
+
+__all__ = ["backbone", "check", "find", "read", "saved"]
+
+Notify = Callable[[str], None]
+
+
+def find(text: str, store: Store) -> Path | None:
+    """A finished run named by its directory or its id; None when `text` is neither."""
+    path = Path(text)
+    if (path / "spec.json").is_file() and (path / MANIFEST).is_file():
+        return path.resolve()
+    found = store.by_id(text)
+    return found[0] if found else None
+
+
+def read(path: Path) -> Module:
+    """The module of a finished training run, with its parents found beside it. RequestError for an evaluation."""
+    spec = read_json(path / "spec.json")
+    if spec.get("kind") != "training":
+        raise RequestError(f"{path}: an evaluation, not a trained module")
+    parents = []
+    for entry in spec["parents"]:
+        beside = path.parent.parent / entry["task"] / entry["id"]
+        if not (beside / MANIFEST).is_file():
+            raise RequestError(f"{path}: its parent {entry['task']}/{entry['id']} is not beside it ({beside})")
+        parents.append(read(beside))
+    return Module(spec["task"], _run(spec["run"]), tuple(parents), existing=path, known=path.name,
+                  backbone=spec["backbone"])  # fmt: skip
+
+
+def _run(record: Mapping[str, Any]) -> Run:
+    fields = dict(record)
+    fields["hyper"] = Hyper(**{**fields["hyper"], "tasks": tuple(fields["hyper"]["tasks"])})
+    fields["tasks"] = tuple((name, version) for name, version in fields["tasks"])
+    fields["data"] = {name: tuple(shas) for name, shas in fields["data"].items()}
+    fields["parents"] = tuple(fields["parents"])
+    return Run(**fields)
+
+
+def backbone(module: Module, asked: str | None) -> Backbone:
+    """The backbone to load a module on: the one that is asked for, else the one on its record."""
+    if asked is not None:
+        return resolve(asked)
+    record = module.backbone
+    if record["name"] in NAMED:
+        return NAMED[record["name"]]
+    pinned = f"@{record['revision']}" if record.get("revision") else ""
+    return resolve(record["location"] + pinned)
+
+
+def saved(module: Module, store: Store) -> Path:
+    """The directory of a trained module."""
+    return module.existing or store.path(module.task, module.id)
+
+
+def check(module: Module, store: Store, fingerprint: str, *, allow: bool, notify: Notify) -> None:
+    """Holds a trained module, and every parent below it, against what it was trained on.
+
+    MismatchError names both digests; with `allow` it is said instead of raised. A file of the module itself that is not
+    the one its manifest names is an error in any case.
+    """
+    path = saved(module, store)
+    verify(path, only=("module/", "head/"))
+    recorded = _recorded(path)
+    problems = []
+    if recorded["backbone"] != fingerprint:
+        problems.append(f"{path}: trained on a backbone with fingerprint {recorded['backbone'][:12]}, but this one has "
+                        f"{fingerprint[:12]}")  # fmt: skip
+    for entry, parent in zip(recorded["parents"], module.parents, strict=True):
+        found = folder_digest(saved(parent, store) / "module")
+        if entry["sha256"] != found:
+            problems.append(f"{path}: trained on {entry['task']} weights {entry['sha256'][:12]}, but "
+                            f"{saved(parent, store)} holds {found[:12]}")  # fmt: skip
+    if problems and not allow:
+        raise MismatchError("\n".join([*problems, "--allow-mismatch loads it all the same"]))
+    for problem in problems:
+        notify(f"{problem} (allowed)")
+    for parent in module.parents:
+        check(parent, store, fingerprint, allow=allow, notify=notify)
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_json(path / "provenance.json")["lineage"]
+    return found
