@@ -1,12 +1,24 @@
-"""adapters_xtl: intermediate tasks as stackable adapters on a frozen multilingual encoder."""
+"""adapters_xtl: intermediate tasks as stackable adapters on a frozen multilingual encoder.
+
+`import adapters_xtl as xtl; model = xtl.load("runs/xnli/…"); model.predict([…])`: see `adapters_xtl.predictor`.
+"""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
-__all__ = ["__version__"]
+__all__ = ["__version__", "load"]
 
 try:
     __version__ = version("adapters-xtl")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0.0.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":  # what it needs costs seconds: imported when it is asked for
+        from adapters_xtl.predictor import load
+
+        return load
+    raise AttributeError(f"module 'adapters_xtl' has no attribute '{name}'")

@@ -12,6 +12,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from adapters_xtl import errors
 from adapters_xtl.errors import RunError, XtlError
@@ -26,7 +27,7 @@ def execute(asked: Request, *, preload: bool) -> None:
     `preload` keeps the libraries loaded from one call to the next (a server process that forks): seconds saved, but not
     for CUDA, which does not survive a fork. Raises what the run raised, RunError when its process was killed.
     """
-    context = multiprocessing.get_context("forkserver" if preload else "spawn")
+    context: Any = multiprocessing.get_context("forkserver" if preload else "spawn")
     if preload:
         context.set_forkserver_preload(["adapters_xtl.experiment"])
     ours, theirs = context.Pipe(duplex=False)
@@ -35,6 +36,7 @@ def execute(asked: Request, *, preload: bool) -> None:
     theirs.close()
     try:
         kind, message = ours.recv()
+        process.join(60)  # lets it put its things away
     except EOFError:
         process.join()
         code = process.exitcode or 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adapters_xtl import tasks
 from adapters_xtl.canon import read_json
 
-__all__ = ["run_card"]
+__all__ = ["run_card", "score_table"]
 
 
 def run_card(run: Path) -> str:
@@ -19,15 +20,10 @@ def run_card(run: Path) -> str:
         lines += ["Trained and scored on the package's sample rows: the scores only show that the pipeline works.", ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in _facts(spec, provenance, metrics)), ""]
     for name, entry in metrics["tasks"].items():
-        names = sorted({key for scores in entry["languages"].values() for key in scores if key != "n"})
         lines += [f"## {name}: {tasks.load(name).title}, {entry['split']}", ""]
         if entry.get("selected_on"):
             lines += ["The same rows chose the checkpoint, so this score is optimistic.", ""]
-        lines += [f"| language | {' | '.join(names)} | n |", "|---|" + "---:|" * (len(names) + 1)]
-        for language, scores in entry["languages"].items():
-            cells = [f"{scores[key]:.2f}" if key in scores else "" for key in names]
-            lines.append(f"| {language} | {' | '.join(cells)} | {scores['n']} |")
-        lines += [f"| **mean {entry['metric']}** | **{entry['score']:.2f}** |" + " |" * len(names), ""]
+        lines += score_table(entry)
         lines += [f"- {note}" for note in tasks.load(name).notes] + [""] * bool(tasks.load(name).notes)
     if provenance["data"]["lacking"]:
         lacking = "; ".join(f"{name}: {', '.join(codes)}" for name, codes in provenance["data"]["lacking"].items())
@@ -35,9 +31,21 @@ def run_card(run: Path) -> str:
     return "\n".join(lines)
 
 
+def score_table(entry: Mapping[str, Any]) -> list[str]:
+    """One task's languages and their mean, as lines of Markdown that end with an empty one."""
+    names = sorted({key for scores in entry["languages"].values() for key in scores if key != "n"})
+    lines = [f"| language | {' | '.join(names)} | n |", "|---|" + "---:|" * (len(names) + 1)]
+    for language, scores in entry["languages"].items():
+        cells = [f"{scores[key]:.2f}" if key in scores else "" for key in names]
+        lines.append(f"| {language} | {' | '.join(cells)} | {scores['n']} |")
+    return [*lines, f"| **mean {entry['metric']}** | **{entry['score']:.2f}** |" + " |" * len(names), ""]
+
+
 def _stack(spec: dict[str, Any]) -> str:
     own = [spec["module"]["task"]] if spec["module"] else [spec["backbone"]["name"]]
-    chain = ">".join([*(parent["task"] for parent in spec["parents"]), *own])
+    between = "+" if spec["run"] and spec["run"]["compose"] == "fuse" else ">"
+    below = between.join(parent["task"] for parent in spec["parents"])
+    chain = ">".join([*([below] if below else []), *own])
     return chain if spec["kind"] == "training" else f"{spec['task']} by {chain}"
 
 

@@ -70,7 +70,8 @@ class Cell:
     def __str__(self) -> str:
         bits = "" if self.variant.bits == "auto" else f" {self.variant.bits}-bit"
         method = "bare backbone" if self.bare else self.variant.method
-        return f"{self.task}, {method}{bits}{f' on {">".join(self.chain)}' if self.chain else ''}"
+        on = f" on {'>'.join(self.chain)}" if self.chain else ""
+        return f"{self.task}, {method}{bits}{on}"
 
 
 @dataclass
@@ -199,8 +200,8 @@ class Worker:
         task = tasks.load(tasks.load(cell.task).train_from or cell.task)
         asked = replace(self.steps(cell, seed, values)[-1], task=task.name, split=None, languages=None)
         if asked.on != ("",) and task.format != "multi":
-            there = list(self.plan(asked).evaluation.files.get(task.name, {}))
-            asked = replace(asked, languages="en" if "en" in there else (there or [None])[0])
+            there = self.plan(asked).evaluation.files.get(task.name, {})
+            asked = replace(asked, languages="en" if "en" in there else next(iter(there), None))
         return asked
 
     # --- running

@@ -22,7 +22,7 @@ from adapters_xtl.spec import Backbone
 
 __all__ = [
     "MINI_CONFIG", "MINI_FILES", "MODEL_TYPES", "NAMED", "TINY_CONFIG", "TINY_SEED",
-    "config", "files", "fingerprint", "resolve", "tokenizer_files",
+    "config", "files", "fingerprint", "identity", "resolve", "tokenizer_files",
 ]  # fmt: skip
 
 MODEL_TYPES = ("xlm-roberta", "roberta", "bert")
@@ -147,17 +147,21 @@ def fingerprint(backbone: Backbone) -> Backbone:
 
     RequestError when a file is lacking, the hub cannot be reached, or the architecture is not supported.
     """
+    revision = _listing(backbone).revision if backbone.source in ("hub", "directory") else ""
+    return replace(backbone, fingerprint=digest(identity(backbone)), revision=revision)
+
+
+def identity(backbone: Backbone) -> dict[str, Any]:
+    """What the fingerprint is the digest of: {"config", "weights": sha256, "tokenizer": name → sha256}."""
     if backbone.source == "embedded":
-        weights = [MINI_FILES["model.safetensors"]]
-        return replace(backbone, fingerprint=_identity(MINI_CONFIG, weights, _mini_tokenizer()))
+        return _identity(MINI_CONFIG, [MINI_FILES["model.safetensors"]], _mini_tokenizer())
     if backbone.source == "random":
-        return replace(backbone, fingerprint=_identity(TINY_CONFIG, [f"seed {TINY_SEED}"], _mini_tokenizer()))
+        return _identity(TINY_CONFIG, [f"seed {TINY_SEED}"], _mini_tokenizer())
     listing = _listing(backbone)
     _check(listing)
     weights = [listing.sha256(name) for name in _weights(listing)]
     tokenizer = {name: listing.sha256(name) for name in _tokenizer(listing)}
-    value = _identity(_config(listing), weights, tokenizer)
-    return replace(backbone, fingerprint=value, revision=listing.revision)
+    return _identity(_config(listing), weights, tokenizer)
 
 
 def files(backbone: Backbone) -> tuple[str, ...]:
@@ -185,9 +189,9 @@ class _Listing:
     revision: str = ""
 
 
-def _identity(settings: Mapping[str, Any], weights: Iterable[str], tokenizer: Mapping[str, str]) -> str:
+def _identity(settings: Mapping[str, Any], weights: Iterable[str], tokenizer: Mapping[str, str]) -> dict[str, Any]:
     plain = {key: value for key, value in settings.items() if key not in NOT_IDENTITY}
-    return digest({"config": plain, "weights": sorted(weights), "tokenizer": dict(tokenizer)})
+    return {"config": plain, "weights": sorted(weights), "tokenizer": dict(tokenizer)}
 
 
 def _mini_tokenizer() -> dict[str, str]:

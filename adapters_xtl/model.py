@@ -112,6 +112,10 @@ class Host:
     def carries(self, model: Model) -> None:
         self._model = model
 
+    def holds(self, model: Model) -> bool:
+        """Whether `model` is the one that was built last, and so still whole."""
+        return self._model is model
+
 
 def build(backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, chain: Sequence[Link],
           options: Mapping[str, Any], from_layer: int, heads: Mapping[str, HeadSpec], train: bool, seed: int,

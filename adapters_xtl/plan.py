@@ -19,7 +19,7 @@ from adapters_xtl.spec import BITS, COMPOSES, PROTOCOLS, Backbone, Task
 from adapters_xtl.stacks import SELF, Stacks, attempt
 from adapters_xtl.store import Store
 
-__all__ = ["evaluate", "head_for", "make", "own_evaluation"]
+__all__ = ["evaluate", "head_for", "make", "own_evaluation", "serve"]
 
 def _languages(task: Task, asked: str | None, source: Source, problems: Problems) -> tuple[tuple[str, ...], bool]:
     """(codes, whether they were named one by one)."""
@@ -194,8 +194,8 @@ def own_evaluation(plan: Plan, module: Module) -> Evaluation:
     return found
 
 
-def evaluate(request: Request, text: str, store: Store, *, layer: str = "") -> Plan:
-    """The plan that scores a finished module (a run, a bundle, a hub id) on a task; nothing is trained.
+def serve(request: Request, text: str, store: Store) -> tuple[Plan, tuple[str, ...]]:
+    """The plan of a finished module (a run, a bundle, a hub id) that is to be used, and the tasks it has heads for.
 
     `request.task` "" stands for the module's own task, `request.backbone` None for the recorded one.
     """
@@ -205,35 +205,45 @@ def evaluate(request: Request, text: str, store: Store, *, layer: str = "") -> P
         raise RequestError(f"{text}: no run or bundle directory, no run id and no hub id{nearest(text, known)}")
     module = lineage.read(path)
     problems = Problems()
-    task = attempt(problems, lambda: tasks.load(request.task or module.task))
+    heads = tuple(name for name, _ in module.run.tasks)
+    name = request.task or (module.task if module.task in tasks.names() else "tatoeba")
+    task = attempt(problems, lambda: tasks.load(name))
     backbone = attempt(problems, lambda: fingerprint.fingerprint(lineage.backbone(module, request.backbone)))
+    if request.device not in ("auto", "cpu", "cuda"):
+        problems.add(f"--device {request.device}: takes auto, cpu or cuda")
+    problems.raise_if_any()
+    assert task is not None and backbone is not None
     has_gpu = request.device == "cuda" or (request.device == "auto" and gpu() is not None)
     data = request.data or ("hub" if has_gpu else "embedded")
-    source = attempt(problems, lambda: open_source(data))
-    attempt(problems, store.check_writable)
-    if task is not None and task.format != "multi" and head_for(task, [name for name, _ in module.run.tasks]) is None:
-        problems.add(f"{path}: has no head for '{task.name}'; `xtl recipe {task.name} --on {text}` trains one on it")
-    if layer and task is not None and task.format != "retrieve":
-        problems.add(f"--layer: '{task.name}' is read off the last layer by its head; layers are for bucc and tatoeba")
-    if layer and backbone is not None:
-        layers = int(fingerprint.config(backbone)["num_hidden_layers"])
-        if layer != "all" and not (layer.isdigit() and int(layer) <= layers):
-            problems.add(f"--layer {layer}: takes 0 (embeddings) to {layers}, or all")
-    if task is None or backbone is None or source is None:
-        problems.raise_if_any()
-    assert task is not None and backbone is not None and source is not None
-    limit = next((value for key, value in request.overrides if key == "eval.max_examples"), 0)
-    members = [name for name, _ in module.run.tasks]
-    evaluation = _evaluation(task, source, module, {}, languages=request.languages, split=request.split,
-                             limit=limit if isinstance(limit, int) else 0, members=members, problems=problems,
-                             layer=layer)  # fmt: skip
-    problems.raise_if_any()
     notes = [f"backbone {backbone.name} · data {data} · device {'cuda' if has_gpu else 'cpu'}"]
-    if backbone.note:
-        notes.append(backbone.note)
-    asked = replace(request, method=module.run.method)
-    return Plan(asked, task.name, backbone, source, module.run.bits, module.run.dtype, "cuda" if has_gpu else "cpu", (),
-                module, evaluation, tuple(notes))  # fmt: skip
+    asked = replace(request, method=module.run.method, data=data)
+    nothing = Evaluation("", {}, {}, {}, False)
+    return Plan(
+        asked, task.name, backbone, open_source(data), module.run.bits, module.run.dtype, "cuda" if has_gpu else "cpu", (),
+        module, nothing, (*notes, *([backbone.note] if backbone.note else [])),
+    ), heads  # fmt: skip
+
+
+def evaluate(request: Request, text: str, store: Store, *, layer: str = "") -> Plan:
+    """The plan that scores a finished module on a task; nothing is trained. See `serve`."""
+    found, heads = serve(request, text, store)
+    problems = Problems()
+    attempt(problems, store.check_writable)
+    task = tasks.load(found.task)
+    if task.format != "multi" and head_for(task, heads) is None:
+        problems.add(f"{text}: has no head for '{task.name}'; `xtl recipe {task.name} --on {text}` trains one on it")
+    if layer and task.format != "retrieve":
+        problems.add(f"--layer: '{task.name}' is read off the last layer by its head; layers are for bucc and tatoeba")
+    layers = int(fingerprint.config(found.backbone)["num_hidden_layers"])
+    if layer and layer != "all" and not (layer.isdigit() and int(layer) <= layers):
+        problems.add(f"--layer {layer}: takes 0 (embeddings) to {layers}, or all")
+    limit = next((value for key, value in request.overrides if key == "eval.max_examples"), 0)
+    scored = _evaluation(
+        task, found.source, found.target, {}, languages=request.languages, split=request.split,
+        limit=limit if isinstance(limit, int) else 0, members=heads, problems=problems, layer=layer,
+    )  # fmt: skip
+    problems.raise_if_any()
+    return replace(found, evaluation=scored)
 
 
 def head_for(task: Task, heads: Iterable[str]) -> str | None:

@@ -66,7 +66,8 @@ class Module:
         return self.known or self.run.id
 
     def __str__(self) -> str:
-        return ">".join([*(parent.task for parent in self.parents), self.task])
+        between = "+" if self.run.compose == "fuse" else ">"
+        return f"{between.join(parent.task for parent in self.parents)}>{self.task}" if self.parents else self.task
 
 
 @dataclass(frozen=True)

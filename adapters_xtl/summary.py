@@ -1,4 +1,4 @@
-"""Finished runs → the rows of a comparison: means and intervals over seeds, gaps to full fine-tuning, averages over tasks."""
+"""Finished runs → the rows of a comparison: means and intervals over seeds, gaps to full fine-tuning, averages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import methods, tasks
+from adapters_xtl import methods
 from adapters_xtl.answer import from_store, has
 from adapters_xtl.canon import read_json
 from adapters_xtl.metrics.aggregate import means
@@ -16,7 +16,7 @@ from adapters_xtl.request import Module, Plan
 from adapters_xtl.stats import interval, paired
 from adapters_xtl.store import Store
 
-__all__ = ["Scored", "averages", "differences", "row", "scored"]
+__all__ = ["Scored", "averages", "differences", "row", "scored", "unequal"]
 
 # hyper-parameters whose differences between methods a reader must know of, beside the learning rate
 _NAMED = ("epochs", "max_steps", "batch_size", "max_length", "max_examples", "warmup", "eval_every", "patience",
@@ -56,7 +56,7 @@ def scored(planned: Plan, store: Store, *, seed: int, reused: bool, seconds: flo
     compose = run.compose if run and run.parents else ""
     return Scored(
         seed=seed, id=found.id, task=planned.task, reused=reused, seconds=seconds, score=float(found.metrics["score"]),
-        entry=next(iter(found.metrics["tasks"].values())), module=f"{target.task}/{target.id}" if target else "",
+        entry=_entry(found.metrics), module=f"{target.task}/{target.id}" if target else "",
         trained=read_json(path / "metrics.json")["train"] if path else None,
         stored_bytes=_stored(path) if path else 0,
         stack_bytes=sum(_stored(each) for each in _stack(target, store)) if target else 0,
@@ -64,6 +64,15 @@ def scored(planned: Plan, store: Store, *, seed: int, reused: bool, seconds: flo
         bits=run.bits if run else planned.bits, dtype=run.dtype if run else planned.dtype, compose=compose,
         composition=methods.load(run.method).COMPOSES.get(compose, "") if run else "",
     )  # fmt: skip
+
+
+def _entry(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    entries = list(metrics["tasks"].values())
+    if len(entries) == 1:
+        found: Mapping[str, Any] = entries[0]
+        return found
+    return {"metric": "mean over tasks", "split": entries[0]["split"], "languages": {},
+            "selected_on": max(entry.get("selected_on", 0) for entry in entries)}  # fmt: skip
 
 
 def _stored(path: Path) -> int:
@@ -194,7 +203,8 @@ def averages(cells: Mapping[tuple[str, str, int, tuple[str, ...]], dict[str, Any
                          for name in next(iter(per_seed.values()), {})}  # fmt: skip
     for group, values in scores.items():
         method, bits, chain = group
-        full = next((other for key, other in scores.items() if key[0] == "full" and key[2] == chain and method != "full"), {})
+        against = [other for key, other in scores.items() if key[0] == "full" and key[2] == chain and method != "full"]
+        full = against[0] if against else {}
         found.append({
             "method": method, "bits": bits, "parents": list(chain), "tasks": list(wanted),
             **{name: {**_score(by, level), "gap_to_full": _difference(by, full[name], level) if name in full else None}
@@ -204,7 +214,7 @@ def averages(cells: Mapping[tuple[str, str, int, tuple[str, ...]], dict[str, Any
 
 
 def unequal(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Settings other than the learning rate in which the methods of one task differ, one line a task."""
+    """Settings other than the learning rate in which the rows of one task differ, one line a task."""
     lines = []
     for task in dict.fromkeys(found["task"] for found in rows):
         by = {found["method"]: found["hyper"] for found in rows if found["task"] == task and found["hyper"]}
@@ -213,10 +223,10 @@ def unequal(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             values = {method: hyper[name] for method, hyper in by.items()}
             if len(set(values.values())) > 1:
                 parts.append(f"{name} {', '.join(f'{value:g} ({method})' for method, value in values.items())}")
+        types = {f"{found['method']} at {found['bits']} bits": found["dtype"] for found in rows if found["task"] == task}
+        if len(set(types.values())) > 1:
+            parts.append(f"compute type {', '.join(f'{value} ({name})' for name, value in types.items())}")
         if parts:
-            lines.append(f"{task}: the methods' recipes differ in {'; '.join(parts)}")
+            lines.append(f"{task}: the rows differ in {'; '.join(parts)}")
     return lines
 
-
-def retrieval(task: str) -> bool:
-    return tasks.load(task).format == "retrieve"

@@ -12,7 +12,7 @@ from rich.table import Table
 from adapters_xtl import tasks
 from adapters_xtl.canon import read_json
 
-__all__ = ["checked", "listed", "planned", "result", "runs", "show"]
+__all__ = ["checked", "cost", "listed", "planned", "result", "runs", "show", "spread"]
 
 
 def show(console: Console, *renderables: Table | str) -> None:
@@ -56,9 +56,70 @@ def result(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None = None
                 rest = [scores[entry["metric"]] for language, scores in scored.items() if language != "en"]
                 others = sum(rest) / len(rest)
                 notes.insert(0, f"English {english:.2f}, others {others:.2f}, gap {english - others:.2f}")
+        if "layer" in entry:
+            notes.insert(0, f"mean-pooled hidden state {entry['layer']}")
         table.caption, table.caption_justify = "\n".join(notes), "left"
         tables.append(table)
+        if "layers" in entry:
+            tables.append(_layers(name, entry))
     return tables
+
+
+def _layers(name: str, entry: Mapping[str, Any]) -> Table:
+    """Every layer's score: analysis, never a choice of the layer that is reported."""
+    languages = list(entry["languages"])
+    table = Table(title=f"{name} by layer · {entry['metric']}", title_justify="left", caption_justify="left",
+                  caption="analysis: the reported layer is fixed by rule, not chosen here")  # fmt: skip
+    for column in ("layer", *languages, "mean"):
+        table.add_column(column, justify="right")
+    for layer, scores in entry["layers"].items():
+        mean = sum(scores.values()) / len(scores)
+        mark = " *" if int(layer) == entry["layer"] else ""
+        table.add_row(layer + mark, *(f"{scores[language]:.2f}" for language in languages), f"{mean:.2f}")
+    return table
+
+
+def spread(summary: Mapping[str, Any]) -> list[Table]:
+    """One table a task over seeds: mean and t-interval of every language and, with a baseline, the difference."""
+    tables = []
+    for name, entry in summary["tasks"].items():
+        count = len(entry["score"]["seeds"])
+        table = Table(title=f"{name} · {entry['split']} · {entry['metric']} over {count} seeds", title_justify="left")
+        differs = "difference" in entry["score"]
+        for column in ("language", "mean", "95 % t-interval", *(("difference", "verdict") if differs else ())):
+            table.add_column(column, justify="left" if column in ("language", "verdict") else "right")
+        rows = [*entry["languages"].items(), ("mean", entry["score"])]
+        for language, found in rows:
+            if language == "mean":
+                table.add_section()
+            row = [language, f"{found['mean']:.2f}", _between(found["interval"])]
+            if "difference" in found:
+                difference = found["difference"]
+                row += [f"{difference['mean']:+.2f} ({_between(difference['interval'])})", difference["verdict"]]
+            table.add_row(*row)
+        table.caption = "intervals cover the choice of the seed, not that of the rows; one with 0 in it is inconclusive"
+        table.caption_justify = "left"
+        tables.append(table)
+    return tables
+
+
+def _between(found: Mapping[str, Any] | None) -> str:
+    return f"{found['low']:.2f} to {found['high']:.2f}" if found else "one seed"
+
+
+def cost(run: Path) -> list[str]:
+    """A line a task on what predicting cost, from a run's provenance."""
+    spent = read_json(run / "provenance.json").get("inference", {})
+    lines = []
+    for name, by in spent.items():
+        inputs, seconds = sum(each["inputs"] for each in by.values()), sum(each["seconds"] for each in by.values())
+        cached = sum(each["from_cache"] for each in by.values())
+        what = "sentences" if tasks.load(name).format == "retrieve" else "inputs"
+        rate = inputs / max(seconds, 1e-9)
+        lines.append(f"{name}: {inputs:,} {what} in {seconds:.1f} s ({rate:,.0f} {what}/s), peak memory "
+                     f"{max(each['peak_memory_bytes'] for each in by.values()) / 2**30:.2f} GiB"
+                     + (f"; embeddings of {cached} languages from the cache" if cached else ""))  # fmt: skip
+    return lines
 
 
 def _mean(values: Any) -> str:
@@ -96,9 +157,9 @@ def runs(paths: Sequence[Path]) -> Table:
     for path in paths:
         spec, metrics = read_json(path / "spec.json"), read_json(path / "metrics.json")
         method = spec["run"]["method"] if spec["run"] else "none"
-        stack = ">".join(
-            [*(parent["task"] for parent in spec["parents"]), *([spec["module"]["task"]] if spec["module"] else [])]
-        )
+        between = "+" if spec["run"] and spec["run"]["compose"] == "fuse" else ">"
+        below = between.join(parent["task"] for parent in spec["parents"])
+        stack = ">".join([*([below] if below else []), *([spec["module"]["task"]] if spec["module"] else [])])
         rows.append((path.parent.name, path.name, spec["kind"], method, stack or "bare", spec["backbone"]["name"],
                      spec["data"], "" if metrics["score"] is None else f"{metrics['score']:.2f}"))  # fmt: skip
     return listed("runs", ("task", "id", "kind", "method", "stack", "backbone", "data", "score"), rows)

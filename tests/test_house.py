@@ -19,25 +19,27 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
 ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
     ("errors",),
-    ("canon", "stats"),
+    ("canon", "stats", "published"),
     ("spec", "snapshots"),
     ("tasks", "store", "provenance", "fingerprint", "sources", "examples", "columns"),
     ("data", "request", "mini", "imports"),
     ("lineage",),
     ("stacks",),
-    ("plan", "metrics", "formats", "backbones"),
-    ("answer", "methods"),
+    ("plan", "metrics", "formats", "backbones", "forecast"),
+    ("answer", "methods", "inputs"),
     ("model", "gather"),
     ("assembly", "train", "evaluate", "card", "scoring"),
-    ("reporting",),
-    ("experiment",),
-    ("tables",),
+    ("reporting", "export"),
+    ("experiment", "predictor"),
+    ("tables", "summary", "compared", "plots", "apart"),
+    ("compare",),
     ("commands",),
     ("cli",),
     ("__main__",),
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-LIGHT = {"plan", "answer", "commands", "tables", "lineage", "stacks", "scoring"}  # higher up, and still quick
+LIGHT = {"plan", "answer", "commands", "tables", "lineage", "stacks", "scoring", "inputs", "export",
+         "forecast", "summary", "compared", "plots", "apart", "compare"}  # higher up, and still quick
 HEAVY = {"torch", "transformers", "adapters", "peft", "evaluate", "accelerate", "bitsandbytes"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

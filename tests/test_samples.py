@@ -236,9 +236,9 @@ def test_ids_are_unique_within_a_split() -> None:
 def test_the_samples_are_small() -> None:
     files = sorted(samples_dir().glob("*.jsonl"))
     assert {path.stem for path in files} == set(NAMES)
-    assert sum(path.stat().st_size for path in files) < 3_000_000
+    assert sum(path.stat().st_size for path in files) < 4_000_000
     packed = sum(len(zlib.compress(path.read_bytes())) for path in files)
-    assert packed < 700_000, f"{packed:,} bytes in the wheel"
+    assert packed < 1_000_000, f"{packed:,} bytes in the wheel"
 
 
 def test_a_language_without_samples_is_said() -> None:

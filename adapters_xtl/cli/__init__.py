@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapters_xtl.cli import data, listing, training
+from adapters_xtl.cli import compare, data, listing, modules, training
 from adapters_xtl.cli.flags import say
 from adapters_xtl.errors import XtlError
 
@@ -15,7 +15,10 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Intermediate tasks as stackable adapters on a frozen multilingual encoder.")  # fmt: skip
-for command in (training.recipe, listing.tasks, listing.backbones, listing.runs):
+for command in (
+    training.recipe, modules.evaluate, modules.predict, modules.score, compare.compare, listing.tasks, listing.backbones,
+    listing.runs,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(data.app, name="data")
 

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "Backbone", "Bits", "Compose", "Data", "Device", "FromLayer", "Json", "Languages", "Method", "On", "Protocol", "Runs",
+    "AllowMismatch", "Backbone", "Bits", "Compose", "Data", "Device", "Force", "FromLayer", "Json", "Languages", "Method", "On", "Protocol", "Runs",
     "Seed", "Set", "SetParents", "Split", "Strict", "answer", "say",
 ]  # fmt: skip
 
-On = Annotated[str, typer.Option("--on", help="Parents, in order: tasks (trained if need be), run directories or run ids.")]
+On = Annotated[str, typer.Option("--on", help="Parents, in order: tasks, runs, bundles, hub ids, random, self.")]
 Method = Annotated[str, typer.Option("--method", help="bottleneck, lora or full.")]
-Compose = Annotated[str | None, typer.Option("--compose", help="stack or init: how the child meets its parents.")]
+Compose = Annotated[str | None, typer.Option("--compose", help="stack, init or fuse: how the child meets its parents.")]
 Backbone = Annotated[str | None, typer.Option("--backbone", help="A name (`xtl backbones`), a hub id or a directory.")]
 Data = Annotated[str | None, typer.Option("--data", help="embedded, hub, or a mirror directory.")]
 Bits = Annotated[str, typer.Option("--bits", help="auto, 32, 16, 8 or 4: storage of the frozen backbone.")]
@@ -30,6 +30,8 @@ Seed = Annotated[int, typer.Option("--seed")]
 Set = Annotated[list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*")]
 SetParents = Annotated[list[str], typer.Option("--set-parents", help="The same, for the parents' runs.")]
 Runs = Annotated[str, typer.Option("--runs", help="Directory of the runs.", envvar="XTL_RUNS")]
+Force = Annotated[bool, typer.Option("--force", help="Run again; what the store has is kept under failed/.")]
+AllowMismatch = Annotated[bool, typer.Option("--allow-mismatch", help="Load a module on weights it was not trained on.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Any unfit row is an error.")]
 

@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from adapters_xtl.cli.flags import (
+    AllowMismatch,
     Backbone,
     Bits,
     Compose,
     Data,
     Device,
+    Force,
     FromLayer,
     Json,
     Languages,
@@ -37,7 +39,8 @@ def recipe(
     protocol: Protocol = "clean", from_layer: FromLayer = 0, seed: Seed = 1, set_: Set = [],  # noqa: B006
     set_parents: SetParents = [], runs: Runs = "runs", strict: Strict = False,  # noqa: B006
     baseline: Annotated[bool, typer.Option("--baseline", help="Also run the task without parents.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Run again; what the store has is kept under failed/.")] = False,
+    force: Force = False, allow_mismatch: AllowMismatch = False,
+    seeds: Annotated[str, typer.Option("--seeds", help="Run once a seed, e.g. 1,2,3, and give t-intervals.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and their ids; run nothing.")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -48,5 +51,7 @@ def recipe(
         task=task, on=on, compose=compose, method=method, backbone=backbone, data=data, bits=bits, device=device,
         languages=languages, split=split, protocol=protocol, from_layer=from_layer, seed=seed, set_=set_,
         set_parents=set_parents, runs=runs, strict=strict,
+        allow_mismatch=allow_mismatch,
     )  # fmt: skip
-    answer(as_json, lambda: command.recipe(request, baseline=baseline, force=force, dry_run=dry_run, notify=say))
+    answer(as_json, lambda: command.recipe(request, baseline=baseline, force=force, dry_run=dry_run, seeds=seeds,
+                                           notify=say))  # fmt: skip

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from adapters_xtl import methods, plan, tables, tasks
+from adapters_xtl import methods, plan, stats, tables, tasks
 from adapters_xtl.data import Reader, read_training
 from adapters_xtl.errors import Problems, RequestError
 from adapters_xtl.request import Plan, Request
@@ -18,7 +18,7 @@ from adapters_xtl.sources import locate_training, open_source
 from adapters_xtl.spec import PROTOCOLS, parse_override
 from adapters_xtl.store import Store
 
-__all__ = ["recipe", "request"]
+__all__ = ["recipe", "request", "spread"]
 
 Notify = Callable[[str], None]
 Shown = list[Table | str]
@@ -43,34 +43,111 @@ def request(*, on: str, set_: Sequence[str], set_parents: Sequence[str], **optio
     return Request(on=names, overrides=own, parent_overrides=parents, **options)
 
 
-def recipe(asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify: Notify) -> tuple[dict[str, Any], Shown]:
-    """Runs a recipe. The payload is the contract's: id, path, reused, seconds, metrics."""
+def recipe(asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify: Notify,
+           seeds: str = "") -> tuple[dict[str, Any], Shown]:  # fmt: skip
+    """Runs a recipe. The payload is the contract's: id, path, reused, seconds, metrics (and `baseline`).
+
+    With `seeds` ("1,2,3") it runs once a seed, and the payload holds `runs`, one such object a seed, and `summary`.
+    """
+    numbers = _seeds(seeds) if seeds else (asked.seed,)
     store = Store(Path(asked.runs))
+    plans = [_plans(replace(asked, seed=number), store, baseline) for number in numbers]
+    for note in plans[0][0].notes:
+        notify(note)
+    if dry_run:
+        answers = [_dry(planned, store) for planned, _ in plans]
+        if not seeds:
+            return answers[0]
+        payloads = [payload for payload, _ in answers]
+        return {"dry_run": True, "runs": payloads}, [each for _, shown in answers for each in shown]
+    host = _Later()
+    answers = []
+    for number, (planned, bare) in zip(numbers, plans, strict=True):
+        if seeds:
+            notify(f"seed {number}")
+        answers.append(_answered(planned, bare, store, host, notify, force))
+    if not seeds:
+        return answers[0]
+    runs = {number: payload for number, (payload, _) in zip(numbers, answers, strict=True)}
+    summary = spread({number: payload["metrics"] for number, payload in runs.items()},
+                     {number: payload["baseline"]["metrics"] for number, payload in runs.items() if "baseline" in payload})
+    payload = {"task": asked.task, "runs": [{"seed": number, **payload} for number, payload in runs.items()],
+               "summary": summary}  # fmt: skip
+    shown: Shown = [*tables.spread(summary)]
+    shown += [f"run: {each['path']} (seed {number})" for number, each in runs.items()]
+    return payload, shown
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        raise RequestError(f"--seeds {text}: expected different whole numbers separated by commas, e.g. 1,2,3")
+    return tuple(int(part) for part in parts)
+
+
+def _plans(asked: Request, store: Store, baseline: bool) -> tuple[Plan, Plan | None]:
+    """The plan of a request and, with `baseline`, that of the same task without parents."""
     declared = {name: methods.load(name) for name in methods.names()}
     try:
         planned = plan.make(asked, declared, store=store)
     except RequestError as error:
         raise RequestError("\n".join([str(error), *_data_problems(asked, str(error))])) from error
-    bare = plan.make(replace(asked, on=(), compose=None), declared, store=store) if baseline and asked.on else None
-    for note in planned.notes:
-        notify(note)
-    if dry_run:
-        return _dry(planned, store)
-    outcome = _execute(planned, store, notify, force)
+    if not (baseline and asked.on):
+        return planned, None
+    return planned, plan.make(replace(asked, on=(), compose=None), declared, store=store)
+
+
+def _answered(planned: Plan, bare: Plan | None, store: Store, host: _Later, notify: Notify,
+              force: bool) -> tuple[dict[str, Any], Shown]:  # fmt: skip
+    outcome = _execute(planned, store, host, notify, force)
     payload = {"id": outcome.id, "path": str(outcome.path), "reused": outcome.reused, "seconds": outcome.seconds,
                "metrics": outcome.metrics}  # fmt: skip
     other = None
     if bare is not None:
         notify("baseline: the same task without parents")
-        other = _execute(bare, store, notify, force)
+        other = _execute(bare, store, host, notify, force)
         payload["baseline"] = {"id": other.id, "path": str(other.path), "metrics": other.metrics}
     shown: Shown = [*tables.result(outcome.metrics, other.metrics if other else None)]
+    shown += tables.cost(outcome.path)
     trained = outcome.metrics["train"]
     if trained:
         shown.append(f"trained {trained['trainable_parameters']:,} of {trained['total_parameters']:,} parameters, "
                      f"{trained['steps']} steps, {trained['seconds']:.0f} s")  # fmt: skip
     shown.append(f"run: {outcome.path}" + (" (from the store)" if outcome.reused else ""))
     return payload, shown
+
+
+def spread(by_seed: Mapping[int, Mapping[str, Any]], baseline: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics of several seeds → mean and t-interval of every language's headline metric, of the means and of the score,
+    and with a baseline the paired differences, "inconclusive" where the interval includes 0.
+    """
+
+    def of(*keys: str) -> dict[str, Any]:
+        values = {seed: float(_at(metrics, keys)) for seed, metrics in by_seed.items()}
+        found = stats.interval(list(values.values()))
+        entry: dict[str, Any] = {"mean": sum(values.values()) / len(values), "seeds": {str(s): v for s, v in values.items()},
+                                 "interval": found.record() if found else None}  # fmt: skip
+        if baseline:
+            difference = stats.paired(values, {seed: float(_at(metrics, keys)) for seed, metrics in baseline.items()})
+            entry["difference"] = difference.record() if difference else None
+        return entry
+
+    first = next(iter(by_seed.values()))
+    found: dict[str, Any] = {"score": of("score"), "tasks": {}}
+    for name, entry in first["tasks"].items():
+        found["tasks"][name] = {
+            "split": entry["split"], "metric": entry["metric"], "score": of("tasks", name, "score"),
+            "languages": {language: of("tasks", name, "languages", language, entry["metric"])
+                          for language in entry["languages"]},
+        }  # fmt: skip
+    return found
+
+
+def _at(metrics: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    found: Any = metrics
+    for key in keys:
+        found = found[key]
+    return found
 
 
 def _data_problems(asked: Request, said: str) -> list[str]:
@@ -86,7 +163,13 @@ def _data_problems(asked: Request, said: str) -> list[str]:
     return [message for message in problems.messages if message not in said]
 
 
-def _execute(planned: Plan, store: Store, notify: Notify, force: bool) -> Any:
+class _Later:
+    """The host that keeps the backbone from one plan to the next, made when first needed: it costs torch."""
+
+    host: Any = None
+
+
+def _execute(planned: Plan, store: Store, later: _Later, notify: Notify, force: bool) -> Any:
     from adapters_xtl.answer import from_store
 
     started = time.monotonic()
@@ -98,8 +181,10 @@ def _execute(planned: Plan, store: Store, notify: Notify, force: bool) -> Any:
 
         mini.prepare(notify)
     from adapters_xtl import experiment
+    from adapters_xtl.model import Host
 
-    return experiment.execute(planned, store, notify=notify, force=force)
+    later.host = later.host or Host()
+    return experiment.execute(planned, store, notify=notify, force=force, host=later.host)
 
 
 def _dry(planned: Plan, store: Store) -> tuple[dict[str, Any], Shown]:

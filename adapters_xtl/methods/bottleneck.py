@@ -106,6 +106,7 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
         if getattr(bare, "is_quantized", False):
             bare.adapter_fusion_to(together, dtype=bare.dtype)
         bare.train_adapter_fusion(together)
+        _assert_fused(bare, chain)
         active: Any = together
     else:
         # train_adapter(Stack(…)) would train the parents too: name the child alone, then activate the whole chain
@@ -148,6 +149,15 @@ def _assert_everywhere(encoder: Any, name: str, layers: int) -> None:
     lacking = [number for number in range(layers) if number not in left_out and not found.get(number)]
     if lacking:
         raise RunError(f"layers {lacking} of this backbone did not get adapter '{name}'; `adapters` does not support it")
+
+
+def _assert_fused(encoder: Any, chain: Sequence[Link]) -> None:
+    """One attention layer wherever the parents have a bottleneck, and nothing else that trains."""
+    d = int(encoder.config.hidden_size)
+    places = sum(len(found) for found in encoder.get_adapter(chain[0].name).values())
+    trains = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
+    if trains != places * (3 * d * d + 2 * d):
+        raise RunError(f"{trains:,} parameters of the fusion layers would train, not {places * (3 * d * d + 2 * d):,}")
 
 
 def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0, fuse: bool = False) -> int | None:

@@ -1,0 +1,299 @@
+"""`xtl compare`: flags → a comparison → its runs → one table, one JSON, one picture."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from adapters_xtl import compared, forecast, methods, plots, provenance, published, tasks
+from adapters_xtl.canon import digest, write_json
+from adapters_xtl.commands.recipe import request
+from adapters_xtl.compare import Comparison, Done, Tuning, Variant, Worker
+from adapters_xtl.errors import Problems, RequestError, RunError, nearest
+from adapters_xtl.request import Plan, Request
+from adapters_xtl.spec import BITS, HYPER_FIELDS, parse_override
+from adapters_xtl.summary import averages, differences, row, unequal
+
+__all__ = ["compare", "comparison"]
+
+Notify = Callable[[str], None]
+Shown = list[Table | str]
+Overrides = tuple[tuple[str, Any], ...]
+LEVEL = 0.95
+ALL = "all"  # every target, and with it these methods and parents unless others are asked for
+ALL_METHODS, ALL_CHAINS = "full,bottleneck,lora,lora@8", ("none", "mnli", "squad1")
+NO_EVIDENCE = {
+    "embedded": "the embedded rows are samples: no evidence about a task, a method or an intermediate task",
+    "mini": "mini had labelled NLI, SQuAD and retrieval data in its own training, and its weights come from 4-bit files: no "
+            "evidence about XLM-R, about intermediate training, or about what 8 and 4 bits cost a larger model",
+    "tiny": "tiny is random weights: its numbers only show that the machinery runs",
+}  # fmt: skip
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def comparison(*, task: str, on: Sequence[str], methods_: str | None, bits: str, seeds: str, tune: Sequence[str],
+               tune_seeds: str, **options: Any) -> Comparison:  # fmt: skip
+    """Flags → a comparison. RequestError with every malformed flag; what only a plan can tell is found later."""
+    problems = Problems()
+    every = task == ALL
+    known = tuple(name for name in tasks.names() if tasks.load(name).kind == "target") if every else _names(task)
+    for name in known:
+        if name not in tasks.names():
+            problems.add(f"unknown task '{name}'{nearest(name, [*tasks.names(), ALL])}")
+    if not known:
+        problems.add("TASK: a task, several with commas between them, or all")
+    variants = _variants(methods_ or (ALL_METHODS if every else "full,bottleneck,lora"), _names(bits), problems)
+    chains = tuple(dict.fromkeys(() if text.strip() in ("none", "") else _names(text)
+                                 for text in (on or (ALL_CHAINS if every else ("none",)))))  # fmt: skip
+    reported = _seeds(seeds, "--seeds", problems)
+    try:
+        base = request(task="", on="", seed=0, **options)
+    except RequestError as error:
+        problems.catch(error)
+        base = Request("")
+    tuning = None
+    if tune:
+        free = next(seed for seed in itertools.count() if seed not in reported)
+        apart = _seeds(tune_seeds, "--tune-seeds", problems) if tune_seeds else (free,)
+        for seed in sorted(set(apart) & set(reported)):
+            problems.add(f"--tune-seeds {seed}: also reported (--seeds); a trial's seed must not be")
+        trials = _trials(tune, tuple(dict.fromkeys(each.method for each in variants)), problems)
+        tuning = Tuning(trials, apart)
+    elif tune_seeds:
+        problems.add("--tune-seeds: there is nothing to tune; give --tune key=value,value")
+    problems.raise_if_any()
+    return Comparison(known, variants, chains, reported, base, tuning, skip_lacking=every)
+
+
+def _variants(text: str, bits: tuple[str, ...], problems: Problems) -> tuple[Variant, ...]:
+    """`full,lora@8` and `--bits 16,4` → variants. What names its own bits takes no others; `full` stays at 32."""
+    allowed = ("auto", *map(str, BITS))
+    found: list[Variant] = []
+    for name in _names(text):
+        method, at, own = name.partition("@")
+        if method not in methods.names():
+            problems.add(f"--methods: unknown method '{method}'{nearest(method, methods.names())}")
+        for each in (own,) if at else ("auto",) if method == "full" else bits or ("auto",):
+            if each not in allowed:
+                problems.add(f"{'--methods ' + name if at else f'--bits {each}'}: takes {', '.join(allowed)}")
+            found.append(Variant(method, each))
+    if not found:
+        problems.add("--methods: expected names separated by commas, e.g. full,bottleneck,lora")
+    return tuple(dict.fromkeys(found))
+
+
+def _seeds(text: str, flag: str, problems: Problems) -> tuple[int, ...]:
+    names = _names(text)
+    wrong = [name for name in names if not name.isdecimal() or int(name) >= 2**32]
+    for name in wrong:
+        problems.add(f"{flag} {name}: takes whole numbers from 0 to 4294967295, e.g. 1,2,3")
+    if not names:
+        problems.add(f"{flag}: expected whole numbers separated by commas, e.g. 1,2,3")
+    return tuple(dict.fromkeys(int(name) for name in names if name not in wrong))
+
+
+def _trials(texts: Sequence[str], names: Sequence[str], problems: Problems) -> dict[str, tuple[Overrides, ...]]:
+    """`lr=1e-4,3e-4`, `full:lr=1e-5,2e-5` → each method's trials: the product of its keys' values.
+
+    A key with a method's name before it stands for that method alone, in place of the general one.
+    """
+    grids: dict[str, dict[str, tuple[tuple[str, Any], ...]]] = {"": {}}
+    for text in texts:
+        left, equals, values = text.partition("=")
+        method, colon, key = left.rpartition(":")
+        method, key = method.strip(), key.strip()
+        if not equals or not key or not _names(values):
+            problems.add(f"--tune {text!r}: expected key=value,value, e.g. --tune lr=1e-4,3e-4,1e-3")
+            continue
+        if colon and method not in names:
+            problems.add(f"--tune {text}: '{method}' is not among the methods compared{nearest(method, names)}")
+        full = key if key.startswith(("train.", "method.")) else f"train.{key}"
+        if full.startswith("train.") and full.removeprefix("train.") not in HYPER_FIELDS:
+            problems.add(f"--tune {text}: unknown key '{key}'{nearest(full, [f'train.{name}' for name in HYPER_FIELDS])}")
+        grids.setdefault(method, {})[full] = tuple(parse_override(f"{full}={value}", "--tune") for value in _names(values))
+    found = {}
+    for name in names:
+        grid = {**grids[""], **grids.get(name, {})}
+        found[name] = tuple(itertools.product(*grid.values()))
+    if len({len(trials) for trials in found.values()}) > 1:
+        counts = ", ".join(f"{name} {len(trials)}" for name, trials in found.items())
+        problems.add(f"--tune: every method gets the same number of trials, not {counts}")
+    return found
+
+
+def compare(asked: Comparison, *, command: str, out: str | None, dry_run: bool, notify: Notify
+            ) -> tuple[dict[str, Any], Shown]:  # fmt: skip
+    """Runs a comparison and writes `comparison.json`, `memory.png` and `memory.svg` to `out`.
+
+    The payload is the written record and its `path`. Failed runs stand in it; RequestError when all failed because the
+    request was wrong.
+    """
+    worker = Worker(asked, notify)
+    cells = worker.cells
+    first = worker.plan(worker.steps(cells[0], asked.seeds[0])[0])
+    notify(first.notes[0].replace(f" · method {first.request.method}", ""))
+    if dry_run:
+        return _ahead(worker)
+    folder = Path(out) if out else Path(asked.base.runs) / "compare" / f"{_label(asked)}-{_identity(asked)[:12]}"
+    started = time.monotonic()
+    done = []
+    for number, cell in enumerate(cells):
+        notify(f"[{number + 1}/{len(cells)}] {cell}")
+        done.append(worker.run(cell))
+    failures = [failure for each in done for failure in each.failures]
+    if not any(each.runs for each in done):
+        texts = "\n".join(dict.fromkeys(failure["error"] for failure in failures))
+        raise (RequestError if all(failure["wrong_request"] for failure in failures) else RunError)(texts)
+    record = _record(asked, worker, done, command)
+    record["seconds"] = round(time.monotonic() - started, 3)
+    said = [f"{note[0].upper()}{note[1:]}." for note in record["no_evidence"]]
+    caption = [f"Bars: {LEVEL:.0%} t-intervals over seeds.", *said]
+    if record["device"] == "cpu":
+        caption.insert(1, "Peak memory is that of a run's whole process, libraries included.")
+    files = plots.scatter(record["rows"], folder, title=record["title"], caption="\n".join(caption))
+    record["plots"] = [file.name for file in files]
+    write_json(folder / "comparison.json", record)
+    shown: Shown = [*compared.table(record), *compared.published(record["published"])]
+    shown.append(f"comparison: {folder}")
+    return {"path": str(folder), **record}, shown
+
+
+def _label(asked: Comparison) -> str:
+    return ALL if asked.skip_lacking else "+".join(asked.tasks)[:60]
+
+
+def _identity(asked: Comparison) -> str:
+    base = asked.base
+    return digest({
+        "tasks": list(asked.tasks), "variants": [[each.method, each.bits] for each in asked.variants],
+        "chains": [list(chain) for chain in asked.chains], "seeds": list(asked.seeds), "tuning": _tuning(asked.tuning),
+        "base": {name: value for name, value in vars(base).items()
+                 if name not in ("task", "on", "method", "bits", "seed", "runs", "overrides", "parent_overrides")},
+        "overrides": [list(each) for each in base.overrides],
+        "parent_overrides": [list(each) for each in base.parent_overrides],
+    })  # fmt: skip
+
+
+def _tuning(tuning: Tuning | None) -> dict[str, Any] | None:
+    if tuning is None:
+        return None
+    return {"trials": {method: [dict(values) for values in trials] for method, trials in tuning.trials.items()},
+            "seeds": list(tuning.seeds), "chosen_on": "select"}  # fmt: skip
+
+
+def _record(asked: Comparison, worker: Worker, done: Sequence[Done], command: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    by_cell: dict[tuple[str, str, int, tuple[str, ...]], dict[str, Any]] = {}
+    for each in done:
+        if not each.runs:
+            continue
+        cell = each.cell
+        found = row(each.runs, method=cell.variant.method, chain=cell.chain, trials=each.trials, level=LEVEL,
+                    chosen=dict(each.chosen) if each.chosen is not None else None)  # fmt: skip
+        same = next((other for other in rows if cell.bare and other["runs"] == [
+            {**each, "reused": other["runs"][0]["reused"], "seconds": other["runs"][0]["seconds"]} for each in found["runs"]
+        ]), None)  # fmt: skip
+        if same is None:
+            rows.append(found)
+        by_cell[cell.task, cell.variant.method, found["bits"], cell.chain] = same or found
+    differences(rows, LEVEL)
+    planned = worker.plan(worker.steps(worker.cells[0], asked.seeds[0])[0])
+    compared_tasks = [task for task in asked.tasks if task not in worker.left_out]
+    return {
+        "kind": "comparison", "id": _identity(asked)[:12], "command": command,
+        "title": f"{_label(asked)} · {planned.backbone.name} · {_source(planned)} data · "
+                 f"{len(asked.seeds)} seed{'s' if len(asked.seeds) > 1 else ''}",
+        "tasks": compared_tasks, "seeds": list(asked.seeds), "level": LEVEL, "device": planned.device,
+        "backbone": {"name": planned.backbone.name, "fingerprint": planned.backbone.fingerprint}, "data": _source(planned),
+        "protocol": asked.base.protocol, "tuning": _tuning(asked.tuning), "rows": rows,
+        "averages": averages(by_cell, compared_tasks, LEVEL),
+        "failed": [failure for each in done for failure in each.failures], "left_out": dict(worker.left_out),
+        "no_evidence": _no_evidence(planned), "notes": _notes(asked, rows, worker, planned),
+        "published": published.record(compared_tasks), "provenance": provenance.record(),
+    }  # fmt: skip
+
+
+def _source(planned: Plan) -> str:
+    return "mirror" if planned.source.kind == "mirror" else str(planned.source)
+
+
+def _no_evidence(planned: Plan) -> list[str]:
+    keys = [*([planned.source.kind] if planned.source.kind in NO_EVIDENCE else []), planned.backbone.name]
+    return [NO_EVIDENCE[key] for key in keys if key in NO_EVIDENCE]
+
+
+def _notes(asked: Comparison, rows: Sequence[Mapping[str, Any]], worker: Worker, planned: Plan) -> list[str]:
+    notes = _no_evidence(planned)
+    seeds = ", ".join(map(str, asked.seeds))
+    notes.append(f"scores: mean over seeds {seeds} and its {LEVEL:.0%} t-interval; gaps are paired over the seeds, and "
+                 "inconclusive when the interval includes 0 or there is one seed")  # fmt: skip
+    if asked.tuning:
+        counts = len(next(iter(asked.tuning.trials.values())))
+        notes.append(f"tuned: {counts} trials a row, the same number for every method, chosen on the select split with seed "
+                     f"{', '.join(map(str, asked.tuning.seeds))}; parents are not tuned")  # fmt: skip
+    if any(each["compose"] == "stack" for each in rows):
+        notes.append("a stack adds capacity (sequential for bottleneck, additive for LoRA): only init, a copy of its parent "
+                     "that goes on training, matches the paper's single set of parameters")  # fmt: skip
+    if any(each["selected_on"] for each in rows):
+        notes.append("rows that are reported also chose checkpoints: such scores are optimistic")
+    if any(each["trained_task"] not in (None, each["task"]) for each in rows):
+        notes.append("parameters, bytes, memory and seconds are those of the module that is scored, also where another task "
+                     "trained it")  # fmt: skip
+    if planned.device == "cpu":
+        notes.append("peak memory on the CPU is that of a run's whole process, libraries included")
+    if any(each["energy_joules"] is not None for each in rows):
+        notes.append("energy is what the device reports for the time of the training, other processes on it included")
+    return [*notes, *unequal(rows), *(f"left out: {task}: {why}" for task, why in worker.left_out.items())]
+
+
+def _ahead(worker: Worker) -> tuple[dict[str, Any], Shown]:
+    """The runs that a comparison comes to, each module once, with what is in the store and what it will take."""
+    known = forecast.speeds(worker.store)
+    runs: dict[str, dict[str, Any]] = {}
+    for cell, kind, seed, values, planned in worker.ahead():
+        common = {"task": cell.task, "method": cell.variant.method, "bits": cell.variant.bits, "parents": list(cell.chain),
+                  "kind": kind, "seed": seed, "values": dict(values), "stack": ">".join([*cell.chain, cell.task]),
+                  "predicted_training_seconds": None, "predicted_memory_bytes": None}  # fmt: skip
+        if planned is None:
+            runs[f"{cell} {kind} {seed}"] = {**common, "id": None, "state": "after the trials" if worker.comparison.tuning
+                                             else "after its parents"}  # fmt: skip
+            continue
+        for module, path in worker.modules(planned):
+            own = planned.inline and module is planned.target
+            entry = {
+                **common, "id": module.id, "task": module.task, "stack": str(module), "bits": module.run.bits,
+                "parents": [parent.task for parent in module.parents], "kind": kind if own else "parent",
+                "values": dict(values) if module is planned.target else {},
+                "state": "in the store" if path else "would train",
+            }  # fmt: skip
+            if not path:
+                entry["predicted_training_seconds"] = forecast.seconds(
+                    module, known, remote=planned.source.kind == "hub")
+            runs.setdefault(module.id, entry)
+            if own:
+                runs[module.id]["kind"] = kind
+        if not planned.inline:
+            there = worker.store.find(planned.task, planned.evaluation.id) is not None
+            method = "none" if planned.target is None else cell.variant.method
+            runs.setdefault(planned.evaluation.id, {
+                **common, "id": planned.evaluation.id, "method": method, "bits": planned.bits, "kind": "evaluation",
+                "stack": f"{cell.task} by {planned.target or 'the bare backbone'}",
+                "state": "in the store" if there else "would score"})  # fmt: skip
+    found = list(runs.values())
+    missing = [run for run in found if run["state"] != "in the store" and run["kind"] != "evaluation"]
+    times = [run["predicted_training_seconds"] for run in missing]
+    total = {
+        "runs": len(found), "in_store": sum(run["state"] == "in the store" for run in found),
+        "predicted_training_seconds": sum(time for time in times if time) if any(times) or not times else None,
+        "complete": None not in times,
+    }  # fmt: skip
+    payload = {"dry_run": True, "runs": found, "total": total, "left_out": dict(worker.left_out)}
+    return payload, compared.ahead(found, total)

@@ -1,0 +1,72 @@
+"""What a training will cost, before it runs: its time, from the speed of finished runs like it.
+
+Nothing is guessed: without a finished run of the same backbone, method, precision and hardware, or without the number of
+rows (a hub's rows are not fetched to be counted), the answer is None.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapters_xtl import provenance, tasks
+from adapters_xtl.canon import read_json
+from adapters_xtl.data import count
+from adapters_xtl.errors import XtlError
+from adapters_xtl.request import Module
+from adapters_xtl.store import Store
+
+__all__ = ["Speeds", "examples", "seconds", "speeds"]
+
+# (backbone fingerprint, method, bits, task) → [examples, seconds]; task "" holds all tasks together
+Speeds = dict[tuple[str, str, int, str], list[float]]
+
+
+def speeds(store: Store) -> Speeds:
+    """Examples and seconds of every finished training of the store that was made on hardware like this one's."""
+    here = _machine(provenance.record()["hardware"])
+    found: Speeds = {}
+    for path in store.all():
+        spec, trained = read_json(path / "spec.json"), read_json(path / "metrics.json")["train"]
+        made = read_json(path / "provenance.json").get("hardware")
+        if spec["kind"] != "training" or not trained or not made or _machine(made) != here:
+            continue
+        run = spec["run"]
+        for task in (spec["task"], ""):
+            sums = found.setdefault((run["backbone"], run["method"], run["bits"], task), [0.0, 0.0])
+            sums[0] += trained["examples"]
+            sums[1] += trained["seconds"]
+    return found
+
+
+def _machine(hardware: dict[str, Any]) -> tuple[Any, ...]:
+    gpu = hardware.get("gpu")
+    return (gpu["name"],) if gpu else (hardware["cpu"]["name"], hardware["cpu"]["cores"])
+
+
+def examples(module: Module) -> int | None:
+    """Examples that a training goes through at most (early stopping may end it sooner); None for unreadable files.
+
+    Counts rows, so the files are opened; those of a hub would be fetched for it.
+    """
+    hyper = module.run.hyper
+    if hyper.max_steps:
+        return hyper.max_steps * hyper.batch_size
+    total = 0
+    for name, files in module.members.items():
+        try:
+            rows = count(files.train, tasks.load(name).code("en"))
+        except XtlError:
+            return None
+        total += min(rows, hyper.max_examples or rows, hyper.cap if len(module.members) > 1 else rows)
+    return round(total * hyper.epochs) or None
+
+
+def seconds(module: Module, known: Speeds, *, remote: bool) -> float | None:
+    """Predicted seconds of a training alone, its scoring not included; None where it cannot be told."""
+    run = module.run
+    key = (run.backbone, run.method, run.bits)
+    rate = known.get((*key, module.task)) or known.get((*key, ""))
+    if not rate or not rate[0] or not rate[1] or (remote and not run.hyper.max_steps):
+        return None
+    wanted = examples(module)
+    return None if wanted is None else wanted * rate[1] / rate[0]

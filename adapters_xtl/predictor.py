@@ -1,0 +1,133 @@
+"""A trained module as an object: `load` it, `predict`, `embed`.
+
+>>> model = load(run)
+>>> model.task, model.labels
+('mnli', ('entailment', 'neutral', 'contradiction'))
+>>> answer = model.predict([("The train to Lyon was cancelled.", "No train went to Lyon.")])[0]
+>>> answer["prediction"] in model.labels, round(sum(answer["probabilities"].values()), 4)
+(True, 1.0)
+>>> model.embed(["Der Zug kam pünktlich.", "The train came on time."]).shape[0]
+2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapters_xtl import evaluate, plan, tasks
+from adapters_xtl.assembly import trained_model
+from adapters_xtl.errors import DataError, RequestError, nearest
+from adapters_xtl.formats.items import Lengths
+from adapters_xtl.inputs import example
+from adapters_xtl.model import Host, Model
+from adapters_xtl.reporting import RETRIEVAL_LENGTH
+from adapters_xtl.request import Plan, Request
+from adapters_xtl.store import Store
+
+__all__ = ["Predictor", "load"]
+
+_HOST = Host()  # all predictors of a process share one backbone where they can
+
+
+class Predictor:
+    """A module on its backbone, ready for texts. Made by `load`.
+
+    Predictors on the same backbone share it in memory; going from one to the other reads the other's few megabytes.
+    """
+
+    def __init__(self, planned: Plan, store: Store, head: str) -> None:
+        self._plan, self._store, self.head = planned, store, head
+        self._model: Model | None = None
+        self._spec = self._ready().specs.get(head)
+
+    @property
+    def task(self) -> str:
+        """Name of the task that `predict` answers."""
+        return self._plan.task
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the head's order; () where the format has none."""
+        return self._spec.labels if self._spec else ()
+
+    def predict(self, inputs: Iterable[Any]) -> list[dict[str, Any]]:
+        """One dict an input, in order: `prediction`, and by format `probabilities`, `start` and `end`, `words`.
+
+        Inputs are dicts by the format's keys (text, pair; context, choices; question, context; words) or the task's own
+        columns, plain texts, or pairs. DataError names the input that is wrong; RequestError for a task without a head.
+        """
+        if not self.head:
+            raise RequestError(f"'{self.task}' is answered by embeddings: use embed()")
+        task = tasks.load(self.task)
+        pairs = self.pairs
+        examples = []
+        for number, given in enumerate(inputs):
+            try:
+                examples.append(example(task, given, pairs=pairs))
+            except DataError as error:
+                raise DataError(f"input {number}: {error}") from error
+        found = evaluate.predict(self._ready(), self.head, examples, device=self._plan.device, dtype=self._plan.dtype)
+        for row in found:
+            row.pop("gold")
+            if row["id"] is None:
+                row.pop("id")
+            if "start" in row:
+                row["end"] = None if row["start"] is None else row["start"] + len(row["prediction"])
+        return found
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the task is about two texts."""
+        task = tasks.load(self.task)
+        return task.format == "classify" and any(
+            {"hypothesis", "sentence2", "question2"} & set(rows.columns) for rows in (*task.train, *_reports(task))
+        )
+
+    def embed(self, texts: Iterable[str], *, layer: int | None = None) -> np.ndarray:
+        """Mean over tokens of hidden state `layer` (default: 14 of 24, scaled): (texts, hidden) float32."""
+        task = tasks.load("tatoeba")
+        known = [example(task, text) for text in texts]
+        model = self._ready()
+        encoder: Any = model.encoder
+        chosen = evaluate.retrieval_layer(encoder.config.num_hidden_layers) if layer is None else layer
+        if not 0 <= chosen <= encoder.config.num_hidden_layers:
+            raise RequestError(f"layer {chosen}: this backbone has hidden states 0 to {encoder.config.num_hidden_layers}")
+        rows = [{"part": "source", "id": None, "sentence": each["text"]} for each in known]
+        items = evaluate.sentences(model, rows, Lengths(RETRIEVAL_LENGTH))
+        found: np.ndarray = evaluate.embed(
+            model, items, layers=[chosen], device=self._plan.device, dtype=self._plan.dtype
+        )[:, 0]
+        return found
+
+    def _ready(self) -> Model:
+        if self._model is None or not _HOST.holds(self._model):
+            self._model = trained_model(self._plan, self._plan.target, self._store, _HOST, _silent)
+        return self._model
+
+
+def _reports(task: Any) -> list[Any]:
+    return [rows for group in task.report.values() for rows in group]
+
+
+def _silent(text: str) -> None:
+    """What `--allow-mismatch` allowed is no news to a caller who asked for it by name."""
+
+
+def load(module: str | Path, *, task: str = "", backbone: str | None = None, device: str = "auto", runs: str = "runs",
+         allow_mismatch: bool = False) -> Predictor:  # fmt: skip
+    """The module of a run directory, a run id (under `runs`), a bundle directory or a hub id.
+
+    `task`: which of its tasks is asked, its own where left out. RequestError when there is no such module or head;
+    MismatchError when the backbone or a parent is not the one it was trained on (unless `allow_mismatch`).
+    """
+    store = Store(Path(runs))
+    asked = Request(task=task, backbone=backbone, device=device, runs=runs, allow_mismatch=allow_mismatch)
+    planned, heads = plan.serve(asked, str(module), store)
+    chosen = plan.head_for(tasks.load(planned.task), heads)
+    if chosen is None:
+        raise RequestError(f"{module}: has no head for '{planned.task}'{nearest(planned.task, heads)}")
+    return Predictor(planned, store, chosen)
