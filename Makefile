@@ -9,12 +9,26 @@ FLAGS = $(if $(ON),--on $(ON)) $(if $(METHOD),--method $(METHOD)) $(if $(COMPOSE
         $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \
         $(if $(SPLIT),--split $(SPLIT)) $(foreach pair,$(SET),--set $(pair))
 
-.PHONY: help install recipe test check clean
+comma := ,
+empty :=
+# several words for one flag become one value: METHODS="full lora" and METHODS=full,lora are the same
+listed = $(subst $(empty) ,$(comma),$(strip $(1)))
+COMPARED = $(foreach chain,$(ON),--on $(chain)) $(if $(METHODS),--methods $(call listed,$(METHODS))) \
+           $(if $(BITS),--bits $(call listed,$(BITS))) $(if $(SEEDS),--seeds $(call listed,$(SEEDS))) \
+           $(foreach grid,$(TUNE),--tune $(grid)) $(if $(COMPOSE),--compose $(COMPOSE)) \
+           $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(DATA),--data $(DATA)) $(if $(RUNS),--runs $(RUNS)) \
+           $(if $(LANGUAGES),--languages $(LANGUAGES)) $(if $(SPLIT),--split $(SPLIT)) \
+           $(foreach pair,$(SET),--set $(pair)) $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) \
+           $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run)
+
+.PHONY: help install recipe compare test check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
 	@echo
 	@echo '  make recipe takes TASK ON METHOD COMPOSE BACKBONE DATA BITS SEED RUNS LANGUAGES SPLIT and SET="key=value …"'
+	@echo '  make compare takes TASK (or all) ON="none mnli" METHODS BITS=16,8,4 SEEDS=1,2,3 TUNE="lr=1e-4,3e-4" DRY=1 OUT,'
+	@echo '               COMPOSE BACKBONE DATA RUNS LANGUAGES SPLIT SET and SET_PARENTS="key=value …"'
 
 install: $(STAMP) ## Make the environment in .venv
 
@@ -27,6 +41,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 recipe: $(STAMP) ## Train TASK's module and evaluate it: make recipe TASK=mnli
 	@$(XTL) recipe $(TASK) $(FLAGS)
+
+compare: $(STAMP) ## Compare methods with full fine-tuning: make compare TASK=xnli
+	@$(XTL) compare $(TASK) $(COMPARED)
 
 test: $(STAMP) ## Run the tests
 	@$(XTL) prepare

@@ -13,7 +13,7 @@ import logging
 import pickle
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,14 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: str = "cpu",
-         layers: int | None = None) -> tuple[nn.Module, Any]:  # fmt: skip
+def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: str = "cpu", layers: int | None = None,
+         offload: bool = False) -> tuple[nn.Module, Any]:  # fmt: skip
     """(encoder, tokenizer). The encoder has no pooler and no head, is in eval mode and trains nothing.
 
     bits     32: float32 weights. 16: bfloat16 weights, or float16 where `dtype` says so. 8, 4: linear layers as int8 or
              nf4 (bitsandbytes; on the CPU too); what is not quantised in `dtype`, which is also what they compute in
     layers   only the first so many layers are kept (enough to read hidden states up to that one)
+    offload  the table of token embeddings stays in the CPU's memory, whatever the device; only looked-up rows travel
     RequestError when files are missing, cut short or of another architecture; MismatchError when a directory no longer
     holds what `backbone.fingerprint` was taken of.
     """
@@ -57,9 +58,9 @@ def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: 
             )
     path = folder(backbone)
     if backbone.source == "random":
-        encoder = _random(bits, dtype, device)
+        encoder = _random(bits, dtype, device, offload)
     else:
-        encoder = _read(path, backbone.name, bits, dtype, device)
+        encoder = _read(path, backbone.name, bits, dtype, device, offload)
     if layers is not None:
         total = encoder.config.num_hidden_layers
         if not 0 < layers <= total:
@@ -150,7 +151,52 @@ def _weight_dtype(bits: int, dtype: str) -> torch.dtype:
     return found
 
 
-def _read(path: Path, name: str, bits: int, dtype: str, device: str) -> Any:
+class _OnCPU(nn.Embedding):
+    """A table that stays in the CPU's memory: looked up there, the rows go to where the ids came from.
+
+    Its name, its state and its place in the model are those of the table that it stands for.
+    """
+
+    @staticmethod
+    def of(table: nn.Embedding) -> _OnCPU:
+        found = _OnCPU(1, 1, padding_idx=0, device="meta")
+        found.num_embeddings, found.embedding_dim = table.num_embeddings, table.embedding_dim
+        found.padding_idx, found.training = table.padding_idx, table.training
+        found.weight = nn.Parameter(table.weight.detach().cpu(), requires_grad=False)
+        return found
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.to(self.weight.device)).to(input.device, non_blocking=True)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> _OnCPU:
+        # what `.to()` and `.half()` come down to: the type is taken over, the device is not
+        self.weight.data = self.weight.data.to(fn(torch.empty(0, dtype=self.weight.dtype)).dtype)
+        return self
+
+
+def _placed(encoder: Any, device: str, offload: bool, quantised: bool) -> Any:
+    """The encoder on its device, the table of token embeddings left behind where it is to be.
+
+    bitsandbytes quantises on the device, so there the table passes through the device's memory.
+    """
+    if offload:
+        encoder.set_input_embeddings(_OnCPU.of(encoder.get_input_embeddings()))
+    return encoder if quantised else encoder.to(device)
+
+
+def _release(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+    """bitsandbytes' int8 product keeps its input for a weight's gradient, which a frozen weight does not have.
+
+    It keeps it beside the graph's saved tensors, so that checkpointing would not let go of it either.
+    """
+    node: Any = output.grad_fn
+    if hasattr(node, "A"):
+        node.A = None
+    if hasattr(node, "tensors"):
+        node.tensors = (None, None, None)
+
+
+def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bool) -> Any:
     """The encoder in directory `path`; RequestError unless the files hold every one of its weights."""
     options = _quantised(path, name, bits, dtype, device) if bits in (8, 4) else {}
     try:
@@ -172,7 +218,9 @@ def _read(path: Path, name: str, bits: int, dtype: str, device: str) -> Any:
         # in eval mode. The backbone must stay what it was, and the same on every CPU.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    return encoder if options else encoder.to(device)
+        if bits == 8 and type(module).__name__ == "Linear8bitLt":
+            module.register_forward_hook(_release)
+    return _placed(encoder, device, offload, quantised=bool(options))
 
 
 @lru_cache(maxsize=4)
@@ -220,17 +268,17 @@ def _quantised(path: Path, name: str, bits: int, dtype: str, device: str) -> dic
     return {"quantization_config": quantised, "device_map": {"": device}}
 
 
-def _random(bits: int, dtype: str, device: str) -> Any:
+def _random(bits: int, dtype: str, device: str, offload: bool) -> Any:
     """The random encoder, the same in every process; the global random state is left as it was."""
     settings = XLMRobertaConfig(**{**fingerprint.TINY_CONFIG, "attn_implementation": "sdpa"})
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(fingerprint.TINY_SEED)  # torch.manual_seed would also set CUDA's
         encoder: Any = XLMRobertaModel(settings, add_pooling_layer=False)
     if bits in (32, 16):
-        return encoder.to(device=device, dtype=_weight_dtype(bits, dtype))
+        return _placed(encoder.to(dtype=_weight_dtype(bits, dtype)), device, offload, quantised=False)
     with tempfile.TemporaryDirectory() as aside:
         encoder.save_pretrained(aside)
-        return _read(Path(aside), "tiny", bits, dtype, device)
+        return _read(Path(aside), "tiny", bits, dtype, device, offload)
 
 
 def _tensors(encoder: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

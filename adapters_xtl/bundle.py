@@ -28,8 +28,8 @@ from adapters_xtl.errors import MismatchError, RequestError
 from adapters_xtl.trust import JSON_BYTES, Refusal, load_json, parse_json, printable, safe_name, scan, tensors, unfit_name
 
 __all__ = [
-    "MANIFEST", "RECORD", "RECORD_BYTES", "SHOWN", "Bundle", "is_bundle", "manifest_of", "parse_record", "read", "seal",
-    "unwanted",
+    "FORMAT", "MANIFEST", "RECORD", "RECORD_BYTES", "SHOWN", "Bundle", "is_bundle", "manifest_of", "parse_record", "read",
+    "seal", "unwanted",
 ]  # fmt: skip
 
 FORMAT = 1

@@ -226,7 +226,7 @@ class Worker:
         for number in range(len(self.steps(cell, seed, extra)) - 1):
             self.answer(self.steps(cell, seed, extra)[number])
         planned, reused, seconds = self.answer(self.steps(cell, seed, extra)[-1])
-        found = scored(planned, self.store, seed=seed, reused=reused, seconds=seconds)
+        found = scored(planned, self.store, seed=seed, reused=reused, seconds=seconds, trains=cell.trains)
         self.notify(f"{cell}, seed {seed}: {found.score:.2f}{' (from the store)' if reused else ''}")
         return found
 
@@ -283,7 +283,7 @@ class Worker:
     # --- looking ahead
 
     def ahead(self) -> Iterator[tuple[Cell, str, int, tuple[Override, ...], Plan | None]]:
-        """Every run to come: (cell, "trial" or "report", seed, tuned values, plan). Nothing is run.
+        """Every run to come: (cell, "parent", "trial" or "report", seed, tuned values, plan). Nothing is run.
 
         The plan is None where it hangs on what is not known yet: a tuned value, a parent's run.
         """
@@ -294,6 +294,7 @@ class Worker:
                 means: dict[int, list[float]] = {}
                 for number, values in enumerate(tuning.trials[cell.variant.method]):
                     for seed in tuning.seeds:
+                        yield from self._before(cell, seed)
                         asked = self.trial(cell, seed, values)
                         planned = None if asked.on == ("",) else self.plan(asked)
                         yield cell, "trial", seed, values, planned
@@ -302,9 +303,16 @@ class Worker:
                 whole = sum(map(len, means.values())) == len(tuning.seeds) * len(tuning.trials[cell.variant.method])
                 chosen = best(tuning, cell.variant.method, means) if whole else None
             for seed in self.comparison.seeds[:1] if cell.bare else self.comparison.seeds:
+                yield from self._before(cell, seed)
                 asked = self.steps(cell, seed, chosen or ())[-1]
                 known = chosen is not None and asked.on != ("",)
                 yield cell, "report", seed, chosen or (), self.plan(asked) if known else None
+
+    def _before(self, cell: Cell, seed: int) -> Iterator[tuple[Cell, str, int, tuple[Override, ...], Plan | None]]:
+        """The steps before a cell's own run."""
+        for step in self.steps(cell, seed)[:-1]:
+            if step.on != ("",):
+                yield cell, "parent", seed, (), self.plan(step)
 
     def modules(self, planned: Plan) -> Iterator[tuple[Module, Path | None]]:
         """The trainings of a plan, each with its finished directory or None."""

@@ -120,8 +120,10 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
         found.add_column(name, justify="right" if name in ("seed", "training", "memory") else "left")
     for run in runs:
         values = ", ".join(f"{key.partition('.')[2]} {value}" for key, value in run["values"].items())
+        trains = run["state"] != "in the store" and run["kind"] != "evaluation"
         found.add_row(f"{run['stack']}, {run['method']}, {run['bits']} bits", run["id"] or "-", run["kind"],
-                      str(run["seed"]), values or "default", run["state"], _seconds(run["predicted_training_seconds"]),
+                      str(run["seed"]), values or "default", run["state"],
+                      _seconds(run["predicted_training_seconds"]) if trains else "-",
                       _bytes(run["predicted_memory_bytes"], True))  # fmt: skip
     text = f"{total['runs']} runs, {total['in_store']} of them in the store; training time of the rest: "
     text += _seconds(total["predicted_training_seconds"])

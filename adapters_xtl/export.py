@@ -35,7 +35,8 @@ ROWS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "xnli": {"test": _each(5010, "ar bg de el en es fr hi ru sw th tr ur vi zh"),
              "validation": _each(2490, "ar bg de el en es fr hi ru sw th tr ur vi zh")},
     "pawsx": {"test": _each(2000, "de en es fr ja ko zh"), "validation": _each(2000, "de en es fr ja ko zh")},
-    "panx": {split: {**_each(10000, _TEN), **_each(1000, _ONE), **_each(100, "jv yo my")} for split in ("test", "validation")},
+    "panx": {split: {**_each(10000, _TEN), **_each(1000, _ONE), **_each(100, "jv yo my")}
+             for split in ("test", "validation")},
     "udpos": {
         "test": {
             "af": 425, "ar": 1680, "bg": 1116, "de": 22458, "el": 2809, "en": 5440, "es": 3147, "et": 3760, "eu": 1799,

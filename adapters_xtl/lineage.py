@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl import bundle, hub, shelf
+from adapters_xtl.bundle import Bundle
 from adapters_xtl.canon import folder_digest, read_json
 from adapters_xtl.errors import MismatchError, RequestError
 from adapters_xtl.fingerprint import NAMED, resolve
@@ -17,22 +19,33 @@ from adapters_xtl.request import Module
 from adapters_xtl.spec import Backbone, Hyper, Run
 from adapters_xtl.store import MANIFEST, Store, verify
 
-__all__ = ["backbone", "check", "find", "read", "saved"]
+__all__ = ["backbone", "check", "find", "read", "saved", "silent"]
 
 Notify = Callable[[str], None]
 
 
-def find(text: str, store: Store) -> Path | None:
-    """A finished run named by its directory or its id; None when `text` is neither."""
+def silent(text: str) -> None:
+    """A notify that says nothing."""
+
+
+def find(text: str, store: Store, notify: Notify = silent) -> Path | None:
+    """The directory of a finished run (named by it or by the run's id) or of a verified bundle (its directory, `file:…` or
+    a hub id, pulled if need be); None when `text` is none of these.
+    """
     path = Path(text)
     if (path / "spec.json").is_file() and (path / MANIFEST).is_file():
         return path.resolve()
     found = store.by_id(text)
-    return found[0] if found else None
+    return found[0] if found else hub.locate(text, notify)
 
 
-def read(path: Path) -> Module:
-    """The module of a finished training run, with its parents found beside it. RequestError for an evaluation."""
+def read(path: Path, notify: Notify = silent) -> Module:
+    """The module of a finished training run or a bundle, with the parents it was trained on.
+
+    RequestError for an evaluation, or where a run's parent is not beside it; MismatchError where a bundle's is not found.
+    """
+    if not (path / "spec.json").is_file():
+        return _bundle(bundle.read(path), notify)
     spec = read_json(path / "spec.json")
     if spec.get("kind") != "training":
         raise RequestError(f"{path}: an evaluation, not a trained module")
@@ -40,10 +53,26 @@ def read(path: Path) -> Module:
     for entry in spec["parents"]:
         beside = path.parent.parent / entry["task"] / entry["id"]
         if not (beside / MANIFEST).is_file():
-            raise RequestError(f"{path}: its parent {entry['task']}/{entry['id']} is not beside it ({beside})")
-        parents.append(read(beside))
+            beside = _shelved(path, entry)
+        parents.append(read(beside, notify))
     return Module(spec["task"], _run(spec["run"]), tuple(parents), existing=path, known=path.name,
                   backbone=spec["backbone"])  # fmt: skip
+
+
+def _bundle(found: Bundle, notify: Notify) -> Module:
+    parents = tuple(_bundle(bundle.read(hub.parent(entry, found, notify)), notify) for entry in found.parents)
+    return Module(found.task, _run(found.run), parents, existing=found.path, known=found.digest[:12],
+                  backbone=found.backbone)  # fmt: skip
+
+
+def _shelved(run: Path, entry: Mapping[str, Any]) -> Path:
+    """A run's parent that came as a bundle: in the cache under its own id."""
+    shas = {each["id"]: each["sha256"] for each in _recorded(run)["parents"]}
+    for note in shelf.notes(shas[entry["id"]]):
+        found = shelf.cached(note["bundle"], silent)
+        if found is not None and found.module_sha256 == shas[entry["id"]]:
+            return found.path
+    raise RequestError(f"{run}: its parent {entry['task']}/{entry['id']} is neither beside it nor in the cache")
 
 
 def _run(record: Mapping[str, Any]) -> Run:
@@ -78,7 +107,8 @@ def check(module: Module, store: Store, fingerprint: str, *, allow: bool, notify
     the one its manifest names is an error in any case.
     """
     path = saved(module, store)
-    verify(path, only=("module/", "head/"))
+    if (path / "spec.json").is_file():  # a bundle was verified when it was read
+        verify(path, only=("module/", "head/"))
     recorded = _recorded(path)
     problems = []
     if recorded["backbone"] != fingerprint:
@@ -98,5 +128,8 @@ def check(module: Module, store: Store, fingerprint: str, *, allow: bool, notify
 
 
 def _recorded(path: Path) -> dict[str, Any]:
+    if not (path / "spec.json").is_file():
+        known = bundle.read(path)
+        return {"backbone": known.run["backbone"], "parents": list(known.parents)}
     found: dict[str, Any] = read_json(path / "provenance.json")["lineage"]
     return found

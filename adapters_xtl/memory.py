@@ -84,9 +84,11 @@ def shape(config: Mapping[str, Any], name: str = "the config") -> Shape:
     wrong = [key for key in keys if not isinstance(config.get(key), int) or config[key] < 1]
     if wrong:
         raise RequestError(f"{name}: no memory plan without {', '.join(wrong)}")
-    return Shape(*(int(config[key]) for key in keys), types=int(config.get("type_vocab_size", 1)),
-                 dropout=float(config.get("hidden_dropout_prob", 0.1)),
-                 attention_dropout=float(config.get("attention_probs_dropout_prob", 0.1)))  # fmt: skip
+    layers, hidden, heads, inner, vocab, positions = (int(config[key]) for key in keys)
+    return Shape(
+        layers, hidden, heads, inner, vocab, positions, int(config.get("type_vocab_size", 1)),
+        float(config.get("hidden_dropout_prob", 0.1)), float(config.get("attention_probs_dropout_prob", 0.1)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

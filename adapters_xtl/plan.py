@@ -5,7 +5,7 @@ All that is wrong with a request is found here (or in the data) and reported at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from adapters_xtl.stacks import SELF, Stacks, attempt
 from adapters_xtl.store import Store
 
 __all__ = ["evaluate", "head_for", "make", "own_evaluation", "serve"]
+Notify = Callable[[str], None]
+
 
 def _languages(task: Task, asked: str | None, source: Source, problems: Problems) -> tuple[tuple[str, ...], bool]:
     """(codes, whether they were named one by one)."""
@@ -94,7 +96,7 @@ def _resolve_bits(request: Request, device: str, problems: Problems) -> tuple[in
     return bits, "bfloat16" if device == "cpu" or native == "bfloat16" else native
 
 
-def make(request: Request, methods: Mapping[str, Declared], *, store: Store) -> Plan:
+def make(request: Request, methods: Mapping[str, Declared], *, store: Store, notify: Notify = lineage.silent) -> Plan:
     """The plan of a request. RequestError with every problem found, one a line."""
     problems = Problems()
     has_gpu = request.device == "cuda" or (request.device == "auto" and gpu() is not None)
@@ -137,7 +139,7 @@ def make(request: Request, methods: Mapping[str, Declared], *, store: Store) -> 
         notes.append(backbone.note)
     if source.kind == "embedded":
         notes.append("embedded sample rows: scores on them only show that the pipeline works")
-    return _assemble(request, methods, store, task, backbone, source, bits, dtype, device, compose, notes, problems)
+    return _assemble(request, methods, store, task, backbone, source, bits, dtype, device, compose, notes, problems, notify)
 
 
 def _compose(request: Request, methods: Mapping[str, Declared], problems: Problems) -> str:
@@ -155,8 +157,8 @@ def _compose(request: Request, methods: Mapping[str, Declared], problems: Proble
 
 def _assemble(request: Request, methods: Mapping[str, Declared], store: Store, task: Task, backbone: Backbone,
               source: Source, bits: int, dtype: str, device: str, compose: str, notes: list[str],
-              problems: Problems) -> Plan:  # fmt: skip
-    planner = Stacks(request, methods, problems, backbone, source, bits, dtype, store)
+              problems: Problems, notify: Notify) -> Plan:  # fmt: skip
+    planner = Stacks(request, methods, problems, backbone, source, bits, dtype, store, notify)
     chain = planner.chain(request.on, compose)
     target: Module | None = None
     if chain is not None:
@@ -194,16 +196,16 @@ def own_evaluation(plan: Plan, module: Module) -> Evaluation:
     return found
 
 
-def serve(request: Request, text: str, store: Store) -> tuple[Plan, tuple[str, ...]]:
+def serve(request: Request, text: str, store: Store, notify: Notify = lineage.silent) -> tuple[Plan, tuple[str, ...]]:
     """The plan of a finished module (a run, a bundle, a hub id) that is to be used, and the tasks it has heads for.
 
     `request.task` "" stands for the module's own task, `request.backbone` None for the recorded one.
     """
-    path = lineage.find(text, store)
+    path = lineage.find(text, store, notify)
     if path is None:
         known = [each.name for each in store.all()]
         raise RequestError(f"{text}: no run or bundle directory, no run id and no hub id{nearest(text, known)}")
-    module = lineage.read(path)
+    module = lineage.read(path, notify)
     problems = Problems()
     heads = tuple(name for name, _ in module.run.tasks)
     name = request.task or (module.task if module.task in tasks.names() else "tatoeba")
@@ -224,9 +226,9 @@ def serve(request: Request, text: str, store: Store) -> tuple[Plan, tuple[str, .
     ), heads  # fmt: skip
 
 
-def evaluate(request: Request, text: str, store: Store, *, layer: str = "") -> Plan:
+def evaluate(request: Request, text: str, store: Store, *, layer: str = "", notify: Notify = lineage.silent) -> Plan:
     """The plan that scores a finished module on a task; nothing is trained. See `serve`."""
-    found, heads = serve(request, text, store)
+    found, heads = serve(request, text, store, notify)
     problems = Problems()
     attempt(problems, store.check_writable)
     task = tasks.load(found.task)

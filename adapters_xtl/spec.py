@@ -159,6 +159,7 @@ class Hyper:
     select_examples: int = _bounded(0, 10**9, 2000, "at most so many select rows are scored during training; 0: all")
     cap: int = _bounded(1, 10**9, 131072, "multi: a task counts as at most so many examples in the mixture")
     dropout: float = _bounded(0, 0.9, 0.1, "dropout of the head")
+    optimizer: str = field(default="adamw", metadata={"choices": ("adamw", "adamw8bit"), "help": "8 bits: smaller state"})
     dtype: str = field(default="auto", metadata={"choices": ("auto", *DTYPES), "help": "compute precision"})
     tasks: tuple[str, ...] = field(default=(), metadata={"help": "multi: the tasks trained together"})
 

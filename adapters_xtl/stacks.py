@@ -39,6 +39,7 @@ class Stacks:
     bits: int
     dtype: str
     store: Store
+    notify: Callable[[str], None] = lineage.silent
 
     def module(self, name: str, parents: tuple[Module, ...], overrides: tuple[tuple[str, Any], ...], flag: str,
                compose: str) -> Module | None:  # fmt: skip
@@ -136,13 +137,13 @@ class Stacks:
 
     def _existing(self, name: str, below: tuple[Module, ...]) -> Module | None:
         """A parent that is named by its run, bundle or hub id, held against what is asked."""
-        path = attempt(self.problems, lambda: lineage.find(name, self.store))
+        path = attempt(self.problems, lambda: lineage.find(name, self.store, self.notify))
         if path is None:
             if not self.problems.messages:
                 self.problems.add(f"--on {name}: no task, no run or bundle directory, no run id and no hub id"
                                   f"{nearest(name, (*tasks.names(), RANDOM, SELF))}")  # fmt: skip
             return None
-        found = attempt(self.problems, lambda: lineage.read(path))
+        found = attempt(self.problems, lambda: lineage.read(path, self.notify))
         if found is None:
             return None
         if below and tuple(parent.id for parent in found.parents) != tuple(module.id for module in below):

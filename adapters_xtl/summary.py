@@ -44,10 +44,14 @@ class Scored:
     dtype: str
     compose: str
     composition: str
+    parents: tuple[str, ...]  # their tasks, in order
 
 
-def scored(planned: Plan, store: Store, *, seed: int, reused: bool, seconds: float) -> Scored:
-    """The finished run of a plan, with the figures of the training that it stands on."""
+def scored(planned: Plan, store: Store, *, seed: int, reused: bool, seconds: float, trains: bool) -> Scored:
+    """The finished run of a plan, with the figures of the training that it stands on.
+
+    `trains`: the plan's last module was trained for it; otherwise that module is a parent, scored as it is.
+    """
     found = from_store(planned, store)
     assert found is not None
     target = planned.target
@@ -63,6 +67,7 @@ def scored(planned: Plan, store: Store, *, seed: int, reused: bool, seconds: flo
         hyper=run.identity()["hyper"] if run else {}, options=dict(run.options) if run else {},
         bits=run.bits if run else planned.bits, dtype=run.dtype if run else planned.dtype, compose=compose,
         composition=methods.load(run.method).COMPOSES.get(compose, "") if run else "",
+        parents=tuple(module.task for module in planned.modules[: len(planned.modules) - trains]),
     )  # fmt: skip
 
 
@@ -114,7 +119,7 @@ def row(runs: Sequence[Scored], *, method: str, chain: Sequence[str], chosen: Ma
     languages = {code: _mean([run.entry["languages"][code][entry["metric"]] for run in runs]) for code in entry["languages"]}
     found: dict[str, Any] = {
         "task": first.task, "method": method if first.module else "none", "bits": first.bits, "dtype": first.dtype,
-        "parents": list(chain), "compose": first.compose, "composition": first.composition,
+        "parents": list(first.parents), "on": list(chain), "compose": first.compose, "composition": first.composition,
         "settings": "tuned" if chosen is not None else "default", "tuned": dict(chosen) if chosen is not None else None,
         "trials": [dict(trial) for trial in trials], "metric": entry["metric"], "split": entry["split"],
         "selected_on": entry.get("selected_on", 0), "score": _score({run.seed: run.score for run in runs}, level),
@@ -158,11 +163,11 @@ def differences(rows: Sequence[dict[str, Any]], level: float) -> None:
         for other in rows:
             if other is found or other["task"] != found["task"]:
                 continue
-            if other["method"] == "full" and other["parents"] == found["parents"] and found["method"] != "none":
+            if other["method"] == "full" and other["on"] == found["on"] and found["method"] not in ("full", "none"):
                 found["gap_to_full"] = _difference(_seeds(found), _seeds(other), level)
             alike = (other["method"], other["bits"]) == (found["method"], found["bits"])
             bare = other["method"] == "none" and other["bits"] == found["bits"]
-            if found["parents"] and not other["parents"] and (alike or bare):
+            if found["on"] and not other["on"] and (alike or bare):
                 scores = _seeds(other)
                 if bare:  # an untrained backbone has no seed: its one score stands against each
                     scores = dict.fromkeys(_seeds(found), next(iter(scores.values())))

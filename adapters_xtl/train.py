@@ -1,18 +1,21 @@
 """One `fit()` on the Hugging Face `Trainer`, for every method and format.
 
-The order of all batches is fixed before the first step, so a resumed run sees what an uninterrupted one would have.
-Checkpoints hold only what trains, and count only once their own manifest is written.
+The order of all batches is fixed before the first step, so a resumed run sees what an uninterrupted one would have. A
+batch is one optimizer step; how many of its examples pass through the model at once changes nothing but rounding and
+dropout's draws, so a step that runs out of memory is done again in smaller parts.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import gc
+import importlib.metadata
 import math
 import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,35 +24,36 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from adapters_xtl import formats
-from adapters_xtl.canon import file_digest, read_json, say_disk_full, write_json
-from adapters_xtl.errors import RunError
+from adapters_xtl.batches import TrainSet, batches, shares, split, weighted
+from adapters_xtl.canon import say_disk_full
+from adapters_xtl.checkpoints import (
+    COMPLETE,
+    load_trainable,
+    mark_complete,
+    newest_checkpoint,
+    save_trainable,
+    was_over,
+)
+from adapters_xtl.errors import RequestError, RunError
 from adapters_xtl.formats.items import Item
-from adapters_xtl.model import Model
+from adapters_xtl.model import Model, peak_memory
 from adapters_xtl.spec import Hyper
 
-__all__ = ["Fitted", "TrainSet", "batches", "fit"]
+__all__ = ["COMPLETE", "Fitted", "TrainSet", "batches", "fit", "newest_checkpoint", "out_of_memory"]
 
-WINDOW = 50  # batches that are sorted by length together: enough for little padding, few enough to stay shuffled
-COMPLETE = "complete.json"
-
-
-@dataclass(frozen=True)
-class TrainSet:
-    """Items of one task. `stages` (one number an item) orders them: a stage is finished before the next begins."""
-
-    task: str
-    items: Sequence[Item]
-    stages: Sequence[int] | None = None
+HELP = "what needs less: a smaller train.max_length or train.batch_size, fewer --bits, or --memory GB, which plans it"
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training came to. `select` holds the scores of the checkpoint that was kept, `step` is its step."""
+    """What training came to. `select` holds the scores of the checkpoint that was kept, `step` is its step.
+
+    `micro_batch`: examples that passed at once in the end.
+    """
 
     seconds: float
     steps: int
@@ -57,54 +61,17 @@ class Fitted:
     examples: int
     tokens: int
     peak_memory_bytes: int
+    micro_batch: int
     select: dict[str, Any]
     log: list[dict[str, Any]]
 
 
-def _by_length(order: np.ndarray, lengths: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Batches of similar length, in random order: each window of the shuffled items is sorted and cut."""
-    found: list[np.ndarray] = []
-    for start in range(0, len(order), size * WINDOW):
-        window = order[start : start + size * WINDOW]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        found += [window[cut : cut + size] for cut in range(0, len(window), size)]
-    return [found[number] for number in rng.permutation(len(found))]
-
-
-def _passes(indices: np.ndarray, lengths: np.ndarray, size: int, wanted: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """`wanted` batches over as many passes as they take; every item once a pass."""
-    found: list[np.ndarray] = []
-    while len(found) < wanted:
-        found += _by_length(rng.permutation(indices), lengths, size, rng)
-    return found[:wanted]
-
-
-def batches(sets: Sequence[TrainSet], hyper: Hyper, seed: int) -> list[tuple[str, np.ndarray]]:
-    """(task, item numbers) of every optimizer step.
-
-    One task: all items once an epoch. Several: each task gets steps in proportion to min(size, cap), batches of one
-    task each, mixed evenly at random. Stages follow one another, each with its share of the steps.
-    """
-    rng = np.random.default_rng(seed)
-    sizes = [min(len(each.items), hyper.cap) if len(sets) > 1 else len(each.items) for each in sets]
-    epoch = sum(math.ceil(size / hyper.batch_size) for size in sizes)
-    total = hyper.max_steps or max(1, round(epoch * hyper.epochs))
-    planned: list[tuple[str, np.ndarray]] = []
-    remaining, weight = total, sum(sizes)
-    for each, size in zip(sets, sizes, strict=True):
-        steps = min(remaining, max(1, round(total * size / weight))) if each is not sets[-1] else remaining
-        remaining -= steps
-        lengths = np.array([item.tokens for item in each.items])
-        stages = np.array(each.stages if each.stages is not None else np.zeros(len(each.items)))
-        left = steps
-        for stage in (known := sorted(set(stages.tolist()))):
-            indices = np.flatnonzero(stages == stage)
-            share = left if stage == known[-1] else min(left, max(1, round(steps * len(indices) / len(stages))))
-            left -= share
-            planned += [(each.task, batch) for batch in _passes(indices, lengths, hyper.batch_size, share, rng)]
-    if len(sets) > 1:
-        planned = [planned[number] for number in rng.permutation(len(planned))]
-    return planned
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the machine, has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    texts = ("DefaultCPUAllocator", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 class _Items(Dataset[tuple[str, Item]]):
@@ -154,36 +121,76 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """`Trainer` around an encoder and heads: fixed batches, checkpoints of what trains, our evaluation."""
+    """`Trainer` around an encoder and heads: fixed batches, checkpoints of what trains, our steps and evaluation."""
 
     def __init__(self, model: Model, args: TrainingArguments, sets: Sequence[TrainSet],
-                 order: Sequence[tuple[str, np.ndarray]], score: Callable[[], dict[str, float]], multiple: int,
-                 patience: int) -> None:  # fmt: skip
+                 order: Sequence[tuple[str, np.ndarray]], score: Callable[[], dict[str, float]],
+                 notify: Callable[[str], None], multiple: int, patience: int, micro_batch: int) -> None:  # fmt: skip
         offsets = dict(zip((each.task for each in sets), np.cumsum([0, *(len(each.items) for each in sets)]), strict=False))
         self.control: Any
         self.order = [(batch + offsets[task]).tolist() for task, batch in order]
-        self.score, self.multiple = score, multiple
+        self.score, self.notify, self.multiple, self.micro_batch = score, notify, multiple, micro_batch
         callbacks: list[TrainerCallback] = [EarlyStoppingCallback(patience)] if patience else []
         items = _Items(sets)  # `Trainer` wants some eval_dataset; ours is scored by `evaluate` below
         super().__init__(model=model, args=args, train_dataset=items, eval_dataset=items, callbacks=callbacks)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        model: Model = self.model
-
         def collate(batch: Sequence[tuple[str, Item]]) -> dict[str, Any]:
-            task = batch[0][0]
-            tensors = formats.load(model.specs[task].format).collate(
-                [item for _, item in batch], model.tokenizer, self.multiple
-            )
-            return {"task": task, "batch": tensors}
+            return {"task": batch[0][0], "items": [item for _, item in batch]}
 
         loader: DataLoader[Any] = DataLoader(self.train_dataset, batch_sampler=self.order, collate_fn=collate)
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-        found = model(inputs["task"], inputs["batch"])
-        return (found["loss"], found) if return_outputs else found["loss"]
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One batch, in as many parts as memory asks for; its loss, detached."""
+        model.train()
+        cuda = self.args.device.type == "cuda"
+        while True:
+            draws = torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else None
+            try:
+                return self._accumulated(model, inputs["task"], inputs["items"])
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            # out here the error is gone, and with it the frames that held the failed step's tensors
+            self.model.zero_grad(set_to_none=True)
+            gc.collect()
+            if cuda:
+                torch.cuda.empty_cache()
+            self._halve(inputs["items"])
+            torch.set_rng_state(draws[0])
+            if draws[1] is not None:
+                torch.cuda.set_rng_state(draws[1])
+
+    def _halve(self, items: Sequence[Item]) -> None:
+        tried = min(self.micro_batch, len(items))
+        step = self.state.global_step + 1
+        if tried == 1:
+            longest = max(item.tokens for item in items)
+            raise RunError(f"out of memory at step {step} with one example (up to {longest} tokens) at a time; {HELP}")
+        self.micro_batch = -(-tried // 2)
+        self.notify(
+            f"out of memory at step {step} with {tried} examples at a time: the step is done again, and the run goes on, "
+            f"with {self.micro_batch}; the batch stays {self.args.per_device_train_batch_size}"
+        )
+
+    def _accumulated(self, model: Any, task: str, items: Sequence[Item]) -> torch.Tensor:
+        """Gradients of the whole batch's loss, part by part, each padded to its own longest sequence."""
+        own: Model = self.model
+        parts = split(items, self.micro_batch)
+        format = formats.load(own.specs[task].format)
+        total = torch.zeros((), device=self.args.device)
+        for part, share in zip(parts, shares(parts), strict=True):
+            batch = {name: value.to(self.args.device, non_blocking=True)
+                     for name, value in format.collate(part, own.tokenizer, self.multiple).items()}  # fmt: skip
+            with self.compute_loss_context_manager():
+                found = model(task, batch)
+                loss = weighted(own.heads[task], found, batch, share)
+            del found
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         was = self.model.training
@@ -194,10 +201,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.model.trainable().items()}
-        save_file(state, str(folder / "trainable.safetensors"))
+        save_trainable(Path(output_dir or self.args.output_dir), self.model.trainable())
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -211,67 +215,77 @@ class _Trainer(Trainer):  # type: ignore[misc]
                     raise OSError(28, "No space left on device") from error
                 raise
             if folder.is_dir():
-                write_json(folder / COMPLETE, {file.name: file_digest(file) for file in sorted(folder.iterdir())})
-
-    def _load_trainable(self, folder: Path) -> None:
-        own = self.model.trainable()
-        saved = load_file(str(folder / "trainable.safetensors"))
-        if set(own) != set(saved):
-            raise RunError(f"{folder}: holds other parameters than the ones that train")
-        with torch.no_grad():
-            for name, value in saved.items():
-                own[name].copy_(value)
+                mark_complete(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._load_trainable(Path(resume_from_checkpoint))
+        load_trainable(Path(resume_from_checkpoint), self.model.trainable())
 
     def _load_best_model(self) -> None:
         # not state.best_model_checkpoint: that path is stale once the runs directory was moved
-        self._load_trainable(Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}")
+        load_trainable(Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}", self.model.trainable())
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint whose every file is the one its manifest names; broken ones are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for path in found:
-        try:
-            files: dict[str, str] = read_json(path / COMPLETE)
-            if all(file_digest(path / name) == sha for name, sha in files.items()):
-                return path
-        except (OSError, json.JSONDecodeError):
-            pass
-        shutil.rmtree(path, ignore_errors=True)
-    return None
+@contextlib.contextmanager
+def _checkpointed(model: Model, wanted: bool) -> Iterator[None]:
+    """The encoder's layers forget what they computed and compute it again going back: less memory, a third slower.
 
-
-def _was_over(checkpoint: Path, total: int, patience: int) -> bool:
-    """Whether training had ended at this checkpoint: all steps done, or early stopping had spoken.
-
-    `Trainer` would go on from a checkpoint at which it had stopped early.
+    Not reentrant: `adapters` works with nothing else, and gradients need not reach the inputs.
     """
-    state = read_json(checkpoint / "trainer_state.json")
-    stopping = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {}).get("attributes", {})
-    counter = int(stopping.get("early_stopping_patience_counter", 0))
-    return bool(state["global_step"] >= total or (patience and counter >= patience))
+    if not wanted:
+        yield
+        return
+    encoder: Any = next(module for module in model.encoder.modules() if isinstance(module, PreTrainedModel))
+    encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if hasattr(encoder, "_require_grads_hook"):  # `adapters` asks for them all the same, all the way down
+        encoder.disable_input_require_grads()
+    try:
+        yield
+    finally:
+        encoder.gradient_checkpointing_disable()
 
 
-def _peak_memory(device: str) -> int:
-    """Bytes: the CUDA allocator's peak, or the process's peak resident size."""
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    import resource
+@contextlib.contextmanager
+def _optimizer(hyper: Hyper, device: str) -> Iterator[str]:
+    """`Trainer`'s name of the optimizer. RequestError where bitsandbytes cannot run the 8-bit one on this device."""
+    if hyper.optimizer == "adamw":
+        yield "adamw_torch_fused" if device == "cuda" else "adamw_torch"  # fused: no copies of all weights in a step
+        return
+    from bitsandbytes.optim import GlobalOptimManager
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    kernel = "bitsandbytes::optimizer_update_8bit_blockwise"
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(kernel, device.upper()):
+        found = importlib.metadata.version("bitsandbytes")
+        raise RequestError(f"train.optimizer=adamw8bit: bitsandbytes {found} has no 8-bit optimizer for {device}")
+    try:
+        yield "adamw_bnb_8bit"
+    finally:
+        # its exceptions (embeddings stay at 32 bits) are global, by the parameters' position: not for the next training
+        GlobalOptimManager.get_instance().initialize()
 
 
 def fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, *, seed: int, dtype: str, device: str, work: Path,
-        score: Callable[[], dict[str, float]], notify: Callable[[str], None]) -> Fitted:  # fmt: skip
+        score: Callable[[], dict[str, float]], notify: Callable[[str], None], micro_batch: int | None = None,
+        checkpointing: bool = False) -> Fitted:  # fmt: skip
     """Trains what is trainable in `model` and leaves it at its best checkpoint by `score()["score"]`.
 
     `work` keeps the checkpoints; a complete one found there is resumed from. `score` is called every
     `hyper.eval_every` steps (0: ten times a run) with the model in eval mode, and returns numbers to log.
-    RunError when the loss is no number or the disk is full.
+    `micro_batch` examples pass at once (None: the whole batch), fewer once memory runs out.
+    RunError when the loss is no number, the disk is full, or one example at a time is too much for the memory.
     """
+    with _checkpointed(model, checkpointing), _optimizer(hyper, device) as optimizer:
+        try:
+            return _fit(model, sets, hyper, optimizer, seed=seed, dtype=dtype, device=device, work=work, score=score,
+                        notify=notify, micro_batch=micro_batch or hyper.batch_size)  # fmt: skip
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise RunError(f"out of memory between steps (optimizer, evaluation or checkpoint); {HELP}") from error
+
+
+def _fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, optimizer: str, *, seed: int, dtype: str, device: str,
+         work: Path, score: Callable[[], dict[str, float]], notify: Callable[[str], None], micro_batch: int,
+         ) -> Fitted:  # fmt: skip
     order = batches(sets, hyper, seed)
     total = len(order)
     every = min(total, hyper.eval_every or max(1, math.ceil(total / 10)))
@@ -279,14 +293,14 @@ def fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, *, seed: int, dtyp
     args = TrainingArguments(
         output_dir=str(work), max_steps=total, per_device_train_batch_size=hyper.batch_size, learning_rate=hyper.lr,
         weight_decay=hyper.weight_decay, max_grad_norm=hyper.clip, warmup_steps=math.ceil(total * hyper.warmup),
-        lr_scheduler_type="linear", optim="adamw_torch", seed=seed, data_seed=seed, use_cpu=device == "cpu",
+        lr_scheduler_type="linear", optim=optimizer, seed=seed, data_seed=seed, use_cpu=device == "cpu",
         bf16=dtype == "bfloat16", fp16=dtype == "float16", eval_strategy="steps", eval_steps=every, save_strategy="steps",
         save_steps=every, save_total_limit=3, load_best_model_at_end=True, metric_for_best_model="eval_score",
         greater_is_better=True, logging_steps=max(1, min(50, every // 5 or 1)), disable_tqdm=True, report_to=[],
-        restore_callback_states_from_checkpoint=True, remove_unused_columns=False, dataloader_pin_memory=device != "cpu",
+        restore_callback_states_from_checkpoint=True, remove_unused_columns=False, dataloader_pin_memory=False,
         logging_nan_inf_filter=False, average_tokens_across_devices=False,
     )  # fmt: skip
-    trainer = _Trainer(model, args, sets, order, score, 8 if device == "cuda" else 1, hyper.patience)
+    trainer = _Trainer(model, args, sets, order, score, notify, 8 if device == "cuda" else 1, hyper.patience, micro_batch)
     trainer.pop_callback(next(cb for cb in trainer.callback_handler.callbacks if type(cb).__name__ == "PrinterCallback"))
     trainer.add_callback(_Progress(hyper.batch_size))
     trainer.add_callback(_Guard())
@@ -296,7 +310,7 @@ def fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, *, seed: int, dtyp
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     started = time.monotonic()
-    if checkpoint is not None and _was_over(checkpoint, total, hyper.patience):
+    if checkpoint is not None and was_over(checkpoint, total, hyper.patience):
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         trainer._load_best_model()
     else:
@@ -312,7 +326,8 @@ def fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, *, seed: int, dtyp
     return Fitted(
         seconds=time.monotonic() - started, steps=trainer.state.global_step,
         step=int(trainer.state.best_global_step), examples=sum(len(batch) for _, batch in done),
-        tokens=int(sum(tokens[task][batch].sum() for task, batch in done)), peak_memory_bytes=_peak_memory(device),
+        tokens=int(sum(tokens[task][batch].sum() for task, batch in done)), peak_memory_bytes=peak_memory(device),
+        micro_batch=trainer.micro_batch,
         select={name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")},
         log=[entry for entry in trainer.state.log_history if "train_runtime" not in entry],
     )  # fmt: skip

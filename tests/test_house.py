@@ -18,19 +18,19 @@ from adapters_xtl.fingerprint import NAMED
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
 ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
-    ("errors",),
-    ("canon", "stats", "published"),
-    ("spec", "snapshots"),
-    ("tasks", "store", "provenance", "fingerprint", "sources", "examples", "columns"),
-    ("data", "request", "mini", "imports"),
+    ("errors", "trust"),
+    ("canon", "stats", "anatomy", "published"),
+    ("spec", "snapshots", "bundle", "remote", "folders"),
+    ("tasks", "store", "provenance", "fingerprint", "sources", "examples", "columns", "shelf"),
+    ("data", "request", "mini", "imports", "hub"),
     ("lineage",),
     ("stacks",),
     ("plan", "metrics", "formats", "backbones", "forecast"),
     ("answer", "methods", "inputs"),
     ("model", "gather"),
     ("assembly", "train", "evaluate", "card", "scoring"),
-    ("reporting", "export"),
-    ("experiment", "predictor"),
+    ("reporting", "export", "bundle_card", "foreign"),
+    ("experiment", "predictor", "pack"),
     ("tables", "summary", "compared", "plots", "apart"),
     ("compare",),
     ("commands",),
@@ -39,7 +39,8 @@ ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 LIGHT = {"plan", "answer", "commands", "tables", "lineage", "stacks", "scoring", "inputs", "export",
-         "forecast", "summary", "compared", "plots", "apart", "compare"}  # higher up, and still quick
+         "forecast", "summary", "compared", "plots", "apart", "compare", "bundle_card", "foreign",
+         "pack"}  # higher up, and still quick
 HEAVY = {"torch", "transformers", "adapters", "peft", "evaluate", "accelerate", "bitsandbytes"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapters_xtl.cli import compare, data, listing, modules, training
+from adapters_xtl.cli import compare, data, hub, listing, modules, training
 from adapters_xtl.cli.flags import say
 from adapters_xtl.errors import XtlError
 
@@ -21,6 +21,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(data.app, name="data")
+app.add_typer(hub.app, name="hub")
 
 _debug = False
 

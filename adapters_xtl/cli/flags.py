@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "AllowMismatch", "Backbone", "Bits", "Compose", "Data", "Device", "Force", "FromLayer", "Json", "Languages", "Method", "On", "Protocol", "Runs",
-    "Seed", "Set", "SetParents", "Split", "Strict", "answer", "say",
+    "AllowMismatch", "Backbone", "Bits", "Compose", "Data", "Device", "Force", "FromLayer", "Json", "Languages",
+    "Method", "On", "Protocol", "Runs", "Seed", "Set", "SetParents", "Split", "Strict", "answer", "say",
 ]  # fmt: skip
 
 On = Annotated[str, typer.Option("--on", help="Parents, in order: tasks, runs, bundles, hub ids, random, self.")]

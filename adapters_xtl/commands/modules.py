@@ -32,7 +32,7 @@ def evaluate(asked: Request, module: str, *, layer: str, form: str, out: Path | 
              notify: Notify) -> tuple[dict[str, Any], Shown]:  # fmt: skip
     """Scores a module on a task's rows; the payload is the contract's, and the files of an export."""
     store = Store(Path(asked.runs))
-    planned = plan.evaluate(asked, module, store, layer=layer)
+    planned = plan.evaluate(asked, module, store, layer=layer, notify=notify)
     if form:
         export.check(form, list(planned.evaluation.files), planned.source.kind)
         if out is None:

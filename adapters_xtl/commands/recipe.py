@@ -51,7 +51,7 @@ def recipe(asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify
     """
     numbers = _seeds(seeds) if seeds else (asked.seed,)
     store = Store(Path(asked.runs))
-    plans = [_plans(replace(asked, seed=number), store, baseline) for number in numbers]
+    plans = [_plans(replace(asked, seed=number), store, baseline, notify) for number in numbers]
     for note in plans[0][0].notes:
         notify(note)
     if dry_run:
@@ -85,11 +85,11 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _plans(asked: Request, store: Store, baseline: bool) -> tuple[Plan, Plan | None]:
+def _plans(asked: Request, store: Store, baseline: bool, notify: Notify) -> tuple[Plan, Plan | None]:
     """The plan of a request and, with `baseline`, that of the same task without parents."""
     declared = {name: methods.load(name) for name in methods.names()}
     try:
-        planned = plan.make(asked, declared, store=store)
+        planned = plan.make(asked, declared, store=store, notify=notify)
     except RequestError as error:
         raise RequestError("\n".join([str(error), *_data_problems(asked, str(error))])) from error
     if not (baseline and asked.on):

@@ -1,0 +1,370 @@
+"""Comparisons on a tiny random XLM-R: every number worked out again from the runs, tuning, failures, resuming, plots."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from adapters_xtl import methods, mini, spec, tasks
+from adapters_xtl.canon import read_json
+from adapters_xtl.commands import compare as commands
+from adapters_xtl.errors import Problems, RequestError
+from adapters_xtl.fingerprint import NAMED
+from adapters_xtl.published import FIGURES
+from adapters_xtl.stats import t_quantile
+from tests.cli import complaints, xtl, xtl_json
+
+QUICK = ("train.max_steps=2", "train.eval_every=1", "train.select_examples=20")
+FLAGS = ["--backbone", "tiny", "--data", "embedded", "--device", "cpu",
+         *(word for setting in QUICK for word in ("--set", setting, "--set-parents", setting))]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tokenizer() -> None:
+    mini.prepare(lambda text: None)
+
+
+def asked(task: str, runs: Path, *settings: str, **options: Any) -> Any:
+    given = {"on": (), "methods_": "full,lora", "bits": "auto", "seeds": "1,2", "tune": (), "tune_seeds": "",
+             "backbone": "tiny", "data": "embedded", "device": "cpu", "languages": "de", **options}  # fmt: skip
+    return commands.comparison(
+        task=task, set_=[*QUICK, *settings], set_parents=list(QUICK), runs=str(runs), **given
+    )  # fmt: skip
+
+
+def compare(task: str, runs: Path, *settings: str, out: Path | None = None, dry_run: bool = False, **options: Any
+            ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    said: list[str] = []
+    payload, _ = commands.compare(asked(task, runs, *settings, **options), command="xtl compare", dry_run=dry_run,
+                                  out=str(out) if out else None, notify=said.append)  # fmt: skip
+    return payload, said
+
+
+def metrics(runs: Path, name: str) -> dict[str, Any]:
+    return dict(read_json(runs / name / "metrics.json"))
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
+    """pawsx × {full, lora} × {none, qqp}, tuned over two learning rates, seeds 1 and 2."""
+    runs = tmp_path_factory.mktemp("compared")
+    payload, said = compare("pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2"))
+    return runs, payload, said
+
+
+def test_rows_are_the_runs_own_numbers(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
+    runs, payload, _ = compared
+    assert [(row["method"], row["parents"]) for row in payload["rows"]] == [
+        ("full", []), ("lora", []), ("full", ["qqp"]), ("lora", ["qqp"])]  # fmt: skip
+    for row in payload["rows"]:
+        found = [metrics(runs, run["run"]) for run in row["runs"]]
+        assert [run["seed"] for run in row["runs"]] == [1, 2]
+        scores = [each["tasks"]["pawsx"]["languages"]["de"]["accuracy"] for each in found]
+        mean, half = sum(scores) / 2, 12.706205 * statistics.stdev(scores) / math.sqrt(2)
+        assert row["score"]["mean"] == pytest.approx(mean)
+        assert row["score"]["interval"] == pytest.approx([mean - half, mean + half], abs=1e-4)
+        assert row["score"]["seeds"] == dict(zip(("1", "2"), scores, strict=True))
+        trained = [each["train"] for each in found]
+        assert row["trainable_parameters"] == trained[0]["trainable_parameters"] == trained[1]["trainable_parameters"]
+        assert row["seconds"] == pytest.approx((trained[0]["seconds"] + trained[1]["seconds"]) / 2)
+        rate = sum(each["examples"] for each in trained) / sum(each["seconds"] for each in trained)
+        assert row["examples_per_second"] == pytest.approx(rate)
+        assert row["peak_memory_bytes"] == max(each["peak_memory_bytes"] for each in trained)
+        folders = [runs / run["run"] / part for run in row["runs"] for part in ("module", "head")]
+        stored = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+        assert row["stored_bytes"] == round(stored / 2)
+        assert row["bits"] == 32 and row["energy_joules"] is None
+    by = {(row["method"], tuple(row["parents"])): row for row in payload["rows"]}
+    assert by["full", ("qqp",)]["composition"] == "copy" and by["lora", ("qqp",)]["composition"] == "additive"
+    # a LoRA stack needs its parent's files to predict, a fully tuned copy does not
+    assert by["full", ("qqp",)]["stack_bytes"] == by["full", ("qqp",)]["stored_bytes"]
+    assert by["lora", ("qqp",)]["stack_bytes"] > 1.5 * by["lora", ("qqp",)]["stored_bytes"]
+
+
+def test_gaps_are_paired_over_seeds(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
+    _, payload, _ = compared
+    by = {(row["method"], tuple(row["parents"])): row for row in payload["rows"]}
+
+    def difference(a: dict[str, Any], b: dict[str, Any]) -> tuple[float, float]:
+        values = [a["score"]["seeds"][seed] - b["score"]["seeds"][seed] for seed in ("1", "2")]
+        return sum(values) / 2, t_quantile(0.975, 1) * statistics.stdev(values) / math.sqrt(2)
+
+    for parents in ((), ("qqp",)):
+        gap = by["lora", parents]["gap_to_full"]
+        mean, half = difference(by["lora", parents], by["full", parents])
+        assert gap["mean"] == pytest.approx(mean) and gap["seeds"] == [1, 2]
+        assert gap["interval"] == pytest.approx([mean - half, mean + half])
+        assert gap["verdict"] == ("inconclusive" if abs(mean) <= half else "higher" if mean > 0 else "lower")
+        assert by["full", parents]["gap_to_full"] is None
+    gain = by["lora", ("qqp",)]["gain_over_no_parents"]
+    assert gain["mean"] == pytest.approx(difference(by["lora", ("qqp",)], by["lora", ()])[0])
+    assert by["lora", ()]["gain_over_no_parents"] is None
+
+
+def test_tuning_picks_by_the_select_split_with_seeds_of_its_own(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
+    runs, payload, _ = compared
+    assert payload["tuning"]["seeds"] == [0] and payload["seeds"] == [1, 2]
+    counts = {method: len(trials) for method, trials in payload["tuning"]["trials"].items()}
+    assert counts == {"full": 2, "lora": 2}
+    for row in payload["rows"]:
+        values = [1e-4, 1e-2] if row["method"] == "full" else [1e-3, 5e-2]
+        assert [trial["values"] for trial in row["trials"]] == [{"train.lr": value} for value in values]
+        records = [(metrics(runs, f"pawsx/{trial['id']}"), read_json(runs / "pawsx" / trial["id"] / "spec.json"))
+                   for trial in row["trials"]]  # fmt: skip
+        assert [trial["select"] for trial in row["trials"]] == [each["train"]["select"]["score"] for each, _ in records]
+        assert all(record["run"]["seed"] == 0 for _, record in records)
+        assert all(list(each["tasks"]["pawsx"]["languages"]) == ["en"] for each, _ in records), "English alone is scored"
+        best = max(row["trials"], key=lambda trial: trial["select"])  # the first of the best
+        assert row["settings"] == "tuned" and row["tuned"] == best["values"]
+        for run in row["runs"]:
+            record = read_json(runs / run["run"] / "spec.json")["run"]
+            assert record["hyper"]["lr"] == best["values"]["train.lr"] and record["seed"] in (1, 2)
+
+
+def test_the_report_split_has_no_say() -> None:
+    """The better report score loses where its select score is the worse one."""
+    from adapters_xtl.compare import Tuning, best
+
+    first, second = (("train.lr", 1e-3),), (("train.lr", 1e-2),)
+    tuning = Tuning({"lora": (first, second)}, (0, 4))
+    assert best(tuning, "lora", {0: [50.0, 60.0], 1: [58.0, 54.0]}) == second
+    assert best(tuning, "lora", {0: [50.0, 60.0], 1: [55.0, 55.0]}) == first, "ties: the first"
+    assert best(tuning, "lora", {0: [50.0, 60.0], 1: [90.0]}) == first, "a trial that lacks a seed does not count"
+    assert best(tuning, "lora", {}) is None
+
+
+def test_the_record_and_the_pictures(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
+    runs, payload, _ = compared
+    folder = Path(payload["path"])
+    assert folder.parent == runs / "compare" and folder.name.startswith("pawsx-")
+    assert {path.name for path in folder.iterdir()} == {"comparison.json", "memory.png", "memory.svg"}
+    assert {"path": str(folder), **read_json(folder / "comparison.json")} == payload
+    assert any("no evidence" in note for note in payload["no_evidence"]) and len(payload["no_evidence"]) == 2
+    png = (folder / "memory.png").read_bytes()
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+    assert width >= 1000 and height >= 700
+    svg = (folder / "memory.svg").read_text()
+    for words in ("peak memory in training (GiB)", "accuracy, validation (0-100)", "lora on qqp", "full"):
+        assert words in svg, words
+    assert re.search(r">\d+(\.\d+)? (MB|kB)<", svg), "the legend names sizes"
+
+
+def test_published_figures_stand_apart(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
+    _, payload, _ = compared
+    figures = payload["published"]["figures"]
+    assert [(each["task"], each["value"], each["mark"]) for each in figures] == [("pawsx", 86.4, "V"), ("pawsx", 87.7, "V")]
+    assert {each.mark for each in FIGURES} == {"V", "S"} and all(each.source and each.split for each in FIGURES)
+    assert {(each.task, each.mark) for each in FIGURES if each.mark == "S"} == {("bucc", "S"), ("tatoeba", "S"), ("mean", "S")}
+    assert not any("86.4" in json.dumps(row) for row in payload["rows"])
+
+
+def test_asked_again_it_is_answered_from_the_store(compared: tuple[Path, dict[str, Any], list[str]], tmp_path: Path) -> None:
+    runs, payload, _ = compared
+    started = time.monotonic()
+    again, said = compare("pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2"), out=tmp_path)
+    assert time.monotonic() - started < 20
+    assert all(run["reused"] for row in again["rows"] for run in row["runs"])
+    assert again["id"] == payload["id"] and again["path"] == str(tmp_path)
+    scores = [[row["score"] for row in each["rows"]] for each in (payload, again)]
+    assert scores[0] == scores[1]
+    assert sum("from the store" in text for text in said) == 4 * 2 * 2
+
+
+def test_a_dry_run_lists_every_run_and_predicts(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
+    runs, payload, _ = compared
+    before = sorted(runs.rglob("manifest.json"))
+    ahead, _ = compare("pawsx", runs, on=("none", "qqp"), seeds="1,5", methods_="full,lora,bottleneck", dry_run=True)
+    assert sorted(runs.rglob("manifest.json")) == before
+    named = {(run["stack"], run["method"], run["seed"], run["kind"]): run for run in ahead["runs"]}
+    assert len(named) == len(ahead["runs"]) == 3 * 2 * 3
+    assert named["qqp", "full", 1, "parent"]["state"] == "in the store"
+    assert named["qqp", "full", 5, "parent"]["state"] == "would train"
+    # 2 steps of 32 rows at the pace of this store's finished runs of the same method
+    done = [read_json(path.parent / "metrics.json")["train"] for path in before
+            if (record := read_json(path.parent / "spec.json"))["run"] and record["run"]["method"] == "lora"
+            and record["task"] == "pawsx"]  # fmt: skip
+    pace = sum(each["seconds"] for each in done) / sum(each["examples"] for each in done)
+    assert named["pawsx", "lora", 5, "report"]["predicted_training_seconds"] == pytest.approx(64 * pace)
+    assert named["pawsx", "bottleneck", 5, "report"]["predicted_training_seconds"] is None, "no run to go by"
+    assert ahead["total"]["complete"] is False and ahead["total"]["in_store"] == 2
+    tuned, _ = compare("pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2"), dry_run=True)
+    kinds = [run["kind"] for run in tuned["runs"]]
+    assert kinds.count("trial") == 8 and kinds.count("report") == 8
+    reported = {run["id"] for run in tuned["runs"] if run["kind"] == "report"}
+    assert reported == {run["run"].split("/")[1] for row in payload["rows"] for run in row["runs"]}, "the choice is known"
+    more, _ = compare("pawsx", runs, tune=("lr=1e-3,2e-3",), dry_run=True)
+    assert {run["id"] for run in more["runs"] if run["kind"] == "report"} == {None}, "not before the trials"
+
+
+def test_tasks_that_train_nothing_and_averages(runs: Path) -> None:
+    payload, _ = compare("tatoeba,xquad,pawsx", runs, "eval.max_examples=12", on=("none", "squad1"), languages=None)
+    rows = {(row["task"], row["method"], tuple(row["parents"])): row for row in payload["rows"]}
+    bare = rows["tatoeba", "none", ()]
+    assert bare["score"]["interval"] is None and bare["score"]["n"] == 1 and bare["trainable_parameters"] == 0
+    assert ("tatoeba", "full", ()) not in rows and ("tatoeba", "lora", ()) not in rows
+    # the module that xquad scores on squad1 is squad1's own, in every respect
+    scored = rows["xquad", "lora", ("squad1",)]
+    assert scored["trained_task"] == "squad1" and scored["composition"] == ""
+    assert scored["seconds"] == rows["tatoeba", "lora", ("squad1",)]["seconds"]
+    assert rows["pawsx", "lora", ("squad1",)]["composition"] == "additive"
+    averages = {(each["method"], tuple(each["parents"])): each for each in payload["averages"]}
+    assert set(averages) == {("full", ()), ("lora", ()), ("full", ("squad1",)), ("lora", ("squad1",))}
+    for (method, chain), found in averages.items():
+        each = {task: rows.get((task, method, chain), bare)["score"]["seeds"] for task in ("tatoeba", "xquad", "pawsx")}
+        means = []
+        for seed in ("1", "2"):
+            values = {task: scores.get(seed, bare["score"]["mean"]) for task, scores in each.items()}
+            means.append(sum(values.values()) / 3)
+            assert found["mean"]["seeds"][seed] == pytest.approx(means[-1])
+            assert found["mean_without_retrieval"]["seeds"][seed] == pytest.approx((values["xquad"] + values["pawsx"]) / 2)
+            assert found["mean_retrieval"]["seeds"][seed] == pytest.approx(values["tatoeba"])
+        assert found["mean"]["mean"] == pytest.approx(sum(means) / 2)
+    gap = averages["lora", ()]["mean"]["gap_to_full"]
+    assert gap["mean"] == pytest.approx(averages["lora", ()]["mean"]["mean"] - averages["full", ()]["mean"]["mean"])
+
+
+def test_full_fine_tuning_follows_a_chain_of_parents(runs: Path) -> None:
+    ahead, _ = compare("pawsx", runs, on=("qqp,csqa",), methods_="full", seeds="1", dry_run=True)
+    assert [(run["stack"], run["state"]) for run in ahead["runs"]] == [
+        ("qqp", "would train"), ("qqp>csqa", "would train"), ("qqp>csqa>pawsx", "after its parents")]  # fmt: skip
+    payload, _ = compare("pawsx", runs, on=("qqp,csqa",), methods_="full", seeds="1")
+    (row,) = payload["rows"]
+    assert row["parents"] == ["qqp", "csqa"] and row["compose"] == "init" and row["score"]["interval"] is None
+    record = read_json(runs / row["runs"][0]["run"] / "spec.json")
+    assert [parent["task"] for parent in record["parents"]] == ["qqp", "csqa"]
+    assert [each["id"] for each in ahead["runs"][:2]] == [parent["id"] for parent in record["parents"]]
+
+
+def test_a_failed_run_is_reported_and_the_others_go_on(runs: Path) -> None:
+    common = [*FLAGS, "--languages", "de", "--runs", runs]
+    parent = xtl_json("recipe", "qqp", "--method", "lora", *FLAGS, "--runs", runs)
+    weights = next((Path(parent["path"]) / "module").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-10])
+    words = ["compare", "pawsx", "--methods", "lora", "--seeds", "1", "--on", "none", *common]
+    done = xtl(*words, "--on", parent["path"], "--json", code=1)
+    payload = json.loads(done.stdout)
+    assert [row["parents"] for row in payload["rows"]] == [[]]
+    (failed,) = payload["failed"]
+    assert failed["seed"] == 1 and failed["kind"] == "report" and "sha256" in failed["error"]
+    assert read_json(Path(payload["path"]) / "comparison.json")["failed"] == payload["failed"]
+    assert xtl(*words).stdout.count("lora") == 1, "without the broken parent it succeeds"
+
+
+def test_a_killed_run_is_reported_and_made_up_for(runs: Path) -> None:
+    """Its process alone dies; the comparison goes on, and asked again it resumes that run."""
+
+    def kill() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if list(runs.glob("pawsx/*.partial/spec.json")):
+                for process in multiprocessing.active_children():
+                    assert process.pid is not None
+                    os.kill(process.pid, signal.SIGKILL)
+                return
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    payload, said = compare("pawsx", runs, "train.max_steps=20", methods_="lora")
+    killer.join()
+    (failed,) = payload["failed"]
+    assert "killed by signal 9" in failed["error"] and failed["seed"] == 1
+    assert [run["seed"] for run in payload["rows"][0]["runs"]] == [2]
+    again, _ = compare("pawsx", runs, "train.max_steps=20", methods_="lora")
+    assert not again["failed"] and [run["reused"] for run in again["rows"][0]["runs"]] == [False, True]
+
+
+def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
+    words = ["compare", "pawsx", *FLAGS, "--set", "train.max_steps=2000", "--methods", "lora", "--runs", str(runs)]
+    process = subprocess.Popen([sys.executable, "-m", "adapters_xtl", *words], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(runs.glob("pawsx/*.partial/work/checkpoint-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(below, timeout=20)
+    assert below and not alive
+
+
+@pytest.mark.parametrize(("words", "complaint"), [
+    (["pawsz"], "did you mean 'pawsx'"),
+    (["pawsx", "--methods", "full,lorra"], "did you mean 'lora'"),
+    (["pawsx", "--bits", "16,7"], "--bits 7: takes auto, 32, 16, 8, 4"),
+    (["pawsx", "--seeds", "1,x"], "--seeds x: takes whole numbers"),
+    (["pawsx", "--tune", "lrr=1"], "did you mean 'train.lr'"),
+    (["pawsx", "--tune", "lr"], "expected key=value,value"),
+    (["pawsx", "--tune", "lr=1e-4,7"], "train.lr=7 is outside"),
+    (["pawsx", "--tune", "lr=1e-4,1e-3", "--tune", "full:lr=1e-5"], "the same number of trials, not full 1, bottleneck 2"),
+    (["pawsx", "--tune", "lr=1e-4", "--tune-seeds", "2"], "--tune-seeds 2: also reported"),
+    (["pawsx", "--on", "mnlI"], "did you mean 'mnli'"),
+    (["pawsx", "--set", "train.lrr=1"], "did you mean 'train.lr'"),
+    (["tatoeba", "--set", "train.lr=1"], "trains nothing here"),
+])  # fmt: skip
+def test_a_wrong_request_costs_one_line(words: list[str], complaint: str, runs: Path) -> None:
+    done = xtl("compare", *words, "--backbone", "tiny", "--data", "embedded", "--runs", runs, code=2)
+    assert sum(complaint in line for line in complaints(done)) == 1, done.stderr
+    assert not runs.exists()
+
+
+def test_all_is_every_target_that_the_source_has(mirror: Path, runs: Path) -> None:
+    plain, _ = compare("all", runs, languages=None, methods_=None, dry_run=True)
+    targets = {name for name in tasks.names() if tasks.load(name).kind == "target"}
+    scored = {run["task"] for run in plain["runs"] if run["kind"] in ("report", "evaluation")}
+    assert scored == targets and not plain["left_out"]
+    lora = {run["bits"] for run in plain["runs"] if run["method"] == "lora"}
+    assert lora == {32, 8} and {run["bits"] for run in plain["runs"] if run["method"] == "full"} == {32}
+    stacks = {run["stack"] for run in plain["runs"] if run["task"] == "pawsx"}
+    assert stacks == {"pawsx", "mnli>pawsx", "squad1>pawsx"}
+    found = asked("all", runs, languages=None, methods_=None, data=str(mirror), seeds="1")
+    ahead, _ = commands.compare(found, command="", out=None, dry_run=True, notify=lambda text: None)
+    assert {run["task"] for run in ahead["runs"]} - {"mnli", "squad1"} == targets - set(ahead["left_out"])
+    with pytest.raises(RequestError, match="xquad"):
+        compare("xquad", runs, split="test", languages=None)
+
+
+PAPER = {  # learning rate, batch, epochs, longest input: Phang et al. 2020, the first author's code
+    "mnli": (1e-5, 32, 2, 256), "xnli": (1e-5, 32, 2, 256), "pawsx": (1e-5, 32, 5, 256), "udpos": (1e-5, 32, 10, 256),
+    "panx": (1e-5, 32, 10, 256), "squad1": (1e-5, 16, 2, 384), "squad2": (1e-5, 16, 2, 384), "tydiqa": (1e-5, 16, 2, 384),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in tasks.names() if spec.read_recipe(name)[1]])
+@pytest.mark.parametrize("backbone", ["xlmr-large", "xlmr-base"])
+def test_full_fine_tuning_has_the_papers_settings(name: str, backbone: str) -> None:
+    recipe, path = spec.read_recipe(name)
+    problems = Problems()
+    full = methods.load("full")
+
+    def hyper(source: str) -> spec.Hyper:
+        return spec.resolve_settings(
+            recipe=recipe, path=path, method="full", methods=methods.names(), method_defaults=full.DEFAULTS,
+            method_lr=full.LR, backbone=NAMED[backbone], source=source, overrides=(), flag="--set", problems=problems,
+        ).hyper  # fmt: skip
+
+    found = hyper("hub")
+    assert not problems.messages
+    assert (found.lr, found.warmup, found.eval_every, found.patience, found.select_examples) == (1e-5, 0.1, 1000, 30, 500)
+    assert found.max_length >= 256 and found.stride == 128
+    if name in PAPER:
+        assert (found.lr, found.batch_size, found.epochs, found.max_length) == PAPER[name]
+    for source, values in tasks.load(name).published.items():
+        if source.startswith("Phang"):
+            assert {key: getattr(found, key) for key in values} == dict(values), source
+    assert hyper("embedded").eval_every == 0, "a thousand steps are more than the sample rows give"

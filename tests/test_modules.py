@@ -1,0 +1,204 @@
+"""What is done with a trained module: scored, asked, exported; from the command line and from Python."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import adapters_xtl as xtl
+from adapters_xtl import mini, predictor, tasks
+from adapters_xtl.canon import read_json
+from adapters_xtl.commands import modules
+from adapters_xtl.commands import recipe as commands
+from adapters_xtl.data import Reader, read_report
+from adapters_xtl.errors import DataError, RequestError
+from adapters_xtl.metrics import files
+from adapters_xtl.request import Request
+from adapters_xtl.sources import locate_report, open_source
+from tests.cli import complaints, xtl_json
+from tests.cli import xtl as command
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def trained(runs: Path) -> dict[str, str]:
+    """Task → directory of a run that trained three steps on the tiny backbone."""
+    mini.prepare(lambda text: None)
+    found = {}
+    for task in ("mnli", "squad1", "panx", "hellaswag", "pawsx"):
+        asked = commands.request(
+            task=task, on="", set_=["train.max_steps=3", "train.select_examples=20"], set_parents=[], runs=str(runs),
+            backbone="tiny", data="embedded", device="cpu", languages="en",
+        )  # fmt: skip
+        payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)
+        found[task] = payload["path"]
+    return found
+
+
+def scored(module: str, runs: Path, *, layer: str = "", out: Path | None = None, **options: Any) -> dict[str, Any]:
+    settings = {"task": "", "set_": (), **options}
+    asked = commands.request(on="", set_parents=(), runs=str(runs), device="cpu", **settings)
+    return modules.evaluate(asked, module, layer=layer, form="xtreme" if out else "", out=out, force=False,
+                            notify=lambda text: None)[0]  # fmt: skip
+
+
+def test_a_module_is_scored_on_its_own_and_on_related_tasks(trained: dict[str, str], runs: Path) -> None:
+    own = scored(trained["pawsx"], runs, languages="en")
+    assert own["reused"] and own["path"] == trained["pawsx"], "its own scores are its run's"
+    found = scored(trained["mnli"], runs, task="xnli", languages="de,zh")["metrics"]["tasks"]["xnli"]
+    assert set(found["languages"]) == {"de", "zh"} and found["languages"]["de"]["n"] == 120
+    assert scored(trained["squad1"], runs, task="xquad")["metrics"]["tasks"]["xquad"]["metric"] == "f1"
+    with pytest.raises(RequestError, match=r"no head for 'panx'; `xtl recipe panx --on"):
+        scored(trained["mnli"], runs, task="panx")
+    with pytest.raises(RequestError, match="layers are for bucc and tatoeba"):
+        scored(trained["mnli"], runs, layer="3")
+
+
+def test_scores_come_again_from_predictions_alone(trained: dict[str, str], runs: Path) -> None:
+    for path in trained.values():
+        payload, _ = modules.score(path, str(runs))
+        assert payload["equal"] and payload["metrics"] == read_json(Path(path) / "metrics.json")
+    tatoeba = scored(trained["mnli"], runs, task="tatoeba", languages="de")
+    assert modules.score(tatoeba["id"], str(runs))[0]["metrics"] == tatoeba["metrics"]
+
+
+def test_every_layer_is_scored_and_embeddings_are_kept(trained: dict[str, str], runs: Path, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    built = mini.prepare(lambda text: None).parent
+    monkeypatch.setenv("XTL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "mini").symlink_to(built)
+    found = scored(trained["mnli"], runs, task="tatoeba", languages="de,hi", layer="all")["metrics"]["tasks"]["tatoeba"]
+    assert list(found["layers"]) == ["0", "1", "2", "3", "4"] and found["layer"] == 2  # round(14/24 · 4)
+    assert found["layers"]["2"] == {code: found["languages"][code]["accuracy"] for code in ("de", "hi")}
+    ruled = scored(trained["mnli"], runs, task="tatoeba", languages="de,hi")
+    assert ruled["metrics"]["tasks"]["tatoeba"]["languages"] == found["languages"]
+    deeper = scored(trained["mnli"], runs, task="tatoeba", languages="de,hi", layer="4")
+    assert deeper["id"] != ruled["id"]
+    score = {code: scores["accuracy"] for code, scores in deeper["metrics"]["tasks"]["tatoeba"]["languages"].items()}
+    assert score == found["layers"]["4"]
+    kept = list((tmp_path / "cache" / "embeddings").rglob("*.npy"))
+    assert len(kept) == 6  # two languages, three requests
+    asked = Request(task="tatoeba", languages="de,hi", runs=str(runs), device="cpu")
+    again, _ = modules.evaluate(asked, trained["mnli"], layer="", form="", out=None, force=True, notify=lambda text: None)
+    assert again["metrics"] == ruled["metrics"]
+    cost = read_json(Path(again["path"]) / "provenance.json")["inference"]["tatoeba"]
+    assert all(each["from_cache"] for each in cost.values()) and cost["de"]["inputs"] == 80
+
+
+def test_python_loads_a_module_and_asks_it(trained: dict[str, str], runs: Path) -> None:
+    failed, tried = doctest.testmod(predictor, extraglobs={"run": trained["mnli"]})
+    assert tried >= 4 and not failed
+    nli, qa, ner = (xtl.load(trained[task], device="cpu") for task in ("mnli", "squad1", "panx"))
+    context = "The old lighthouse was built in 1871 by two brothers from Cork."
+    answer = qa.predict([{"question": "When was it built?", "context": context}])[0]
+    assert context[answer["start"] : answer["end"]] == answer["prediction"]
+    tagged = ner.predict([["Maria", "lives", "in", "Lagos", "."]])[0]
+    assert len(tagged["prediction"]) == 5 and set(tagged["prediction"]) <= set(ner.labels)
+    rows, _ = read_report(Reader(), tasks.load("mnli"), locate_report(open_source("embedded"), tasks.load("mnli"),
+                                                                     "validation", ["en"])[0])  # fmt: skip
+    given = [{"premise": each["text"], "hypothesis": each["pair"], "id": each["id"]} for each in rows["en"].examples]
+    lines = (Path(trained["mnli"]) / "predictions/mnli/en.jsonl").read_text(encoding="utf-8").splitlines()
+    recorded = {each["id"]: each["probabilities"] for each in map(json.loads, lines)}
+    assert {each["id"]: each["probabilities"] for each in nli.predict(given)} == recorded, "as its own run predicted"
+    with pytest.raises(DataError, match="input 1: no pair"):
+        nli.predict([("a text", "another"), "one text"])
+    with pytest.raises(RequestError, match="no head for 'udpos'"):
+        xtl.load(trained["mnli"], task="udpos")
+
+
+def test_lines_are_answered_as_they_come(trained: dict[str, str], tmp_path: Path) -> None:
+    good = [{"text": f"There are {n} boats in the harbour.", "pair": "It is empty.", "id": f"b{n}"} for n in range(300)]
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    bad = ['{"text": "no pair"}', "not json", '{"text": "", "pair": "x"}', '{"text": 3, "pair": "x"}']
+    lines = [json.dumps(each) for each in good]
+    source.write_text("\n".join([*lines[:280], *bad, "", *lines[280:]]) + "\n", encoding="utf-8")
+    done = command("predict", trained["mnli"], source, "-o", out, code=2)
+    said = complaints(done)
+    for number, word in ((281, "no pair"), (282, "JSON"), (283, "empty"), (284, "no text but int")):
+        assert any(f"line {number}: " in each and word in each for each in said), said
+    assert not list(tmp_path.glob("*out*")), "nothing half-written"
+    done = command("predict", trained["mnli"], source, "-o", out, "--skip-bad")
+    answers = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [each["id"] for each in answers] == [each["id"] for each in good]
+    assert answers[280]["line"] == 286 and "300 lines answered, 4 skipped" in done.stderr
+    assert all(abs(sum(each["probabilities"].values()) - 1) < 1e-4 for each in answers)
+    vectors = tmp_path / "v.npy"
+    command("predict", trained["panx"], source, "-o", vectors, "--skip-bad")
+    assert np.load(vectors).shape == (301, 32) and np.load(vectors).dtype == np.float32  # "no pair" is no trouble here
+
+
+def test_exports_are_what_the_official_evaluator_reads(trained: dict[str, str], runs: Path, mirror: Path,
+                                                       tmp_path: Path) -> None:  # fmt: skip
+    """The exported files, read by the reimplementation that agrees with the official one on all oracle cases."""
+    out, labels = tmp_path / "predictions", tmp_path / "labels"
+    asked = {"xnli": ("mnli", "test", "accuracy"), "xquad": ("squad1", None, "f1"), "mlqa": ("squad1", None, "f1"),
+             "tatoeba": ("mnli", None, "accuracy")}  # fmt: skip
+    for task, (module, split, metric) in asked.items():
+        codes = _codes(mirror, task, split)
+        payload = scored(trained[module], runs, task=task, split=split, data=str(mirror), languages=",".join(codes),
+                         out=out)  # fmt: skip
+        found = payload["metrics"]["tasks"][task]
+        word = "dev" if task == "mlqa" else "test"  # the mirror has MLQA's dev
+        rows, _ = read_report(Reader(), tasks.load(task),
+                              locate_report(open_source(str(mirror)), tasks.load(task), found["split"], codes)[0])  # fmt: skip
+        for code in codes:
+            suffix = "json" if tasks.load(task).format == "span" else "tsv"
+            file = labels / task / f"{word}-{code}.{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(_labels(task, rows[code].examples), encoding="utf-8")
+            official = files.score_file(task, code, out / task / file.name, file)[metric]
+            assert official == pytest.approx(found["languages"][code][metric], abs=1e-6), (task, code)
+
+
+def _codes(mirror: Path, task: str, split: str | None) -> list[str]:
+    """Two languages of the mirror that are whole."""
+    wanted = split or next(iter(tasks.load(task).report))
+    found, _ = locate_report(open_source(str(mirror)), tasks.load(task), wanted, tasks.load(task).all_languages)
+    there = [code for code in ("de", "hi", "ru", "es", "ar", "zh") if code in found]
+    kept = read_report(Reader(), tasks.load(task), {code: found[code] for code in there})[0]
+    return list(kept)[:2]
+
+
+def _labels(task: str, examples: list[dict[str, Any]]) -> str:
+    if tasks.load(task).format == "span":
+        paragraphs = [{"context": each["context"], "qas": [
+            {"id": each["id"], "question": each["question"], "answers": [{"text": text} for text in each["answers"]["text"]]}
+        ]} for each in examples]  # fmt: skip
+        return json.dumps({"data": [{"title": "", "paragraphs": paragraphs}]}, ensure_ascii=False)
+    if task == "tatoeba":
+        return "".join(f"{row}\n" for row in range(len(examples)))
+    return "".join(f"{each['label']}\n" for each in examples)
+
+
+def test_what_is_not_xtremes_is_not_exported(trained: dict[str, str], runs: Path, mirror: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(RequestError, match="sample rows are not XTREME's"):
+        scored(trained["mnli"], runs, task="xnli", out=out)
+    with pytest.raises(RequestError, match="'mnli' is not one of XTREME's tasks"):
+        scored(trained["mnli"], runs, data=str(mirror), out=out)
+    with pytest.raises(RequestError, match="600 rows, XTREME's file 2000"):
+        scored(trained["pawsx"], runs, data=str(mirror), languages="de", out=out)
+    with pytest.raises(RequestError, match="leaves rows out"):
+        scored(trained["mnli"], runs, task="xnli", data=str(mirror), languages="de,en", out=out, split="test",
+               set_=["eval.max_examples=10"])  # fmt: skip
+    assert not out.exists()
+
+
+def test_the_commands_say_what_is_wrong(trained: dict[str, str], runs: Path, tmp_path: Path) -> None:
+    assert "no run or bundle directory" in complaints(command("evaluate", "nowhere", "--runs", runs, code=2))[0]
+    assert "no such file" in complaints(command("predict", trained["mnli"], tmp_path / "x.jsonl", code=2))[0]
+    done = command("evaluate", trained["mnli"], "--export", "glue", tmp_path, code=2)
+    assert "only xtreme is known" in complaints(done)[0]
+    found = xtl_json("evaluate", trained["mnli"], "--task", "xnli", "--languages", "de", "--runs", runs)
+    assert set(found) == {"id", "path", "reused", "seconds", "metrics"}
+    assert xtl_json("score", found["path"])["equal"] is True
