@@ -56,6 +56,8 @@ def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: 
             raise MismatchError(
                 f"backbone {backbone.name}: its files changed (fingerprint {now[:12]}, was {backbone.fingerprint[:12]})"
             )
+    for source in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
+        logging.getLogger(source).addFilter(_is_news)  # peft and adapters import it too, at any number of bits
     path = folder(backbone)
     if backbone.source == "random":
         encoder = _random(bits, dtype, device, offload)
@@ -248,8 +250,6 @@ def _quantised(path: Path, name: str, bits: int, dtype: str, device: str) -> dic
     nf4 shares one scale among 64 neighbours in a row. Where a row is no multiple of 64, bitsandbytes 0.50 takes the
     wrong scales on the CPU (20-60% off instead of 9%), so such layers stay in `dtype`, on every device.
     """
-    for source in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
-        logging.getLogger(source).addFilter(_is_news)
     if bits == 8:
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": {"": device}}
     try:

@@ -216,8 +216,12 @@ def parse_record(value: Any) -> dict[str, Any]:
     return value
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, str) and len(each) < 500 for each in value.values())
+def _line(value: Any) -> bool:
+    return isinstance(value, str) and len(value) < 500 and value.isprintable()
+
+
+def _lines(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_line, value)) and all(map(_line, value.values()))
 
 
 def _sha(value: Any) -> bool:
@@ -236,8 +240,8 @@ def _backbone(value: Any) -> bool:
     names = {"name", "location", "fingerprint", "revision", "bits", "dtype", "identity"}
     if not isinstance(value, dict) or set(value) != names or not _sha(value["fingerprint"]):
         return False
-    identity, named = value["identity"], ("name", "location", "revision", "dtype")
-    texts = all(isinstance(value[name], str) and len(value[name]) < 500 for name in named)
+    identity = value["identity"]
+    texts = all(_line(value[name]) for name in ("name", "location", "revision", "dtype"))
     return texts and value["bits"] in (32, 16, 8, 4) and isinstance(identity, dict) and isinstance(
         identity.get("config"), dict)  # fmt: skip
 
@@ -273,7 +277,7 @@ _KEYS: dict[str, Callable[[Any], bool]] = {
     "options": lambda value: isinstance(value, dict),
     "labels": _labels,
     "compose": lambda value: value in ("", "stack", "init", "fuse"),
-    "composition": lambda value: isinstance(value, str) and len(value) < 100,
+    "composition": _line,
     "seed": lambda value: type(value) is int,
     "protocol": safe_name,
     "run": _run,
@@ -283,6 +287,6 @@ _KEYS: dict[str, Callable[[Any], bool]] = {
     "metrics": _metrics,
     "trained": lambda value: value is None or isinstance(value, dict),
     "data": lambda value: isinstance(value, dict) and isinstance(value.get("source"), str),
-    "versions": _texts,
-    "licence": lambda value: isinstance(value, str) and 0 < len(value) < 100,
+    "versions": _lines,
+    "licence": safe_name,
 }

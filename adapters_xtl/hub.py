@@ -171,9 +171,14 @@ def facts(found: Bundle) -> dict[str, Any]:
 
 
 def describe(text: str, notify: Notify) -> tuple[str, dict[str, Any], dict[str, int]]:
-    """(place, bundle.json, name → bytes) of a bundle; of a hub's only the descriptions are fetched, not the weights."""
-    if not text.startswith(folders.PREFIX) and not Path(text).expanduser().exists() and _HUB_ID.fullmatch(text) and (
-        not remote.offline()):  # fmt: skip
+    """(place, bundle.json, name → bytes) of a bundle. Of one on a hub its descriptions are read, and no weights."""
+    if text.startswith(folders.PREFIX):
+        hub = folders.find(folders.split(text)[0])
+        if hub is not None:
+            name, entry = folders.entry(*hub, folders.split(text)[1])
+            place = f"{folders.PREFIX}{hub[0]}/{name}@{entry['revision']}"
+            return place, _record(folders.folder_of(hub[0], name, entry), place), entry["files"]
+    elif _HUB_ID.fullmatch(text) and not Path(text).expanduser().exists() and not remote.offline():
         there = _listing(text)
         with tempfile.TemporaryDirectory() as aside:
             _descriptions(there, Path(aside))

@@ -1,37 +1,29 @@
-"""How much memory a training takes, from the backbone's config alone: no weights, no torch, no network for named ones.
+"""The peak of a training's memory, predicted from the backbone's config alone, and the fastest way that fits a budget.
 
-What autograd keeps for the backward pass is counted tensor by tensor, as torch 2.6 to 2.13, transformers 4.57, peft,
-adapters and bitsandbytes build the graph. Bytes throughout; per token unless said otherwise. The facts it rests on:
-
-- A linear layer keeps its input only if its weight (or a LoRA on it) trains, and its weight only if a gradient must
-  pass. Under autocast a float32 weight is then kept as a 16-bit copy, a trained one and a frozen one alike.
-- Below the lowest module nothing is kept. Above it everything that a gradient passes through is: GELU's input, what the
-  layer norms see, attention's q, k, v and output, dropout's masks.
-- CUDA keeps a byte a dropped element, attention in one fused kernel, and runs layer norms under autocast in float32, so
-  the states between layers are float32. The CPU keeps dropout's factors in the states' type, and attention with dropout
-  as three (T, T) matrices in float32.
-- bitsandbytes' layers keep nothing (`backbones` makes the int8 ones let go of their input) and give their output in the
-  input's type, but for int8 on the CPU.
+No weights, no torch, and for the backbones in FACTS no network. Budgets are GiB (2^30 bytes) of what torch's allocator
+hands out: a CUDA context takes about 0.5 GiB beside it, a Python process with torch on the CPU about 0.7.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from adapters_xtl import activations, fingerprint
+from adapters_xtl.activations import Job, Shape, Sizes, head_parameters, module_parameters
 from adapters_xtl.errors import RequestError
 
-__all__ = ["GIB", "FACTS", "Job", "Prediction", "Shape", "Way", "activations", "module_parameters", "predict", "shape"]
+__all__ = ["CONTEXT", "FACTS", "GIB", "Fit", "Prediction", "Way", "choose", "config", "gib", "least", "predict", "settle"]
 
 GIB = 2**30
-LINEARS = (
-    "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
-    "intermediate.dense", "output.dense",
-)  # fmt: skip
-TRIMS = 16  # of `formats.span`: outputs that trim an answer, at each end
+CONTEXT = int(0.6 * GIB)  # what CUDA takes of a device beside the allocator
+RESERVE = 0.05  # on top of the peak: blocks that the allocator cannot hand out again
+# config.json of the hub's repositories of these names; the sizes stand in Conneau et al. 2020 (arXiv 1911.02116) too
 FACTS: Mapping[str, Mapping[str, Any]] = {
-    # config.json of the hub's FacebookAI/xlm-roberta-large and -base; the same in Conneau et al. 2020 (arXiv 1911.02116)
     "FacebookAI/xlm-roberta-large": {
         "model_type": "xlm-roberta", "num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16,
         "intermediate_size": 4096, "vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1,
@@ -43,72 +35,25 @@ FACTS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The numbers of an encoder's config that decide its memory."""
+def config(name: str) -> dict[str, Any]:
+    """The config that `name` stands for: a named backbone, a hub id, a directory with a config.json, or that file.
 
-    layers: int
-    hidden: int
-    heads: int
-    inner: int
-    vocab: int
-    positions: int
-    types: int
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-
-    @property
-    def linear(self) -> int:
-        """Weights of one layer's six linear layers, without biases."""
-        return 4 * self.hidden**2 + 2 * self.hidden * self.inner
-
-    @property
-    def rest(self) -> int:
-        """One layer's biases and layer norms."""
-        return 9 * self.hidden + self.inner
-
-    @property
-    def tables(self) -> int:
-        """Elements of the three embedding tables and their layer norm."""
-        return (self.vocab + self.positions + self.types + 2) * self.hidden
-
-    @property
-    def parameters(self) -> int:
-        return self.layers * (self.linear + self.rest) + self.tables
-
-
-def shape(config: Mapping[str, Any], name: str = "the config") -> Shape:
-    """RequestError naming the keys that a config lacks, or holds as no positive number."""
-    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size",
-            "max_position_embeddings")  # fmt: skip
-    wrong = [key for key in keys if not isinstance(config.get(key), int) or config[key] < 1]
-    if wrong:
-        raise RequestError(f"{name}: no memory plan without {', '.join(wrong)}")
-    layers, hidden, heads, inner, vocab, positions = (int(config[key]) for key in keys)
-    return Shape(
-        layers, hidden, heads, inner, vocab, positions, int(config.get("type_vocab_size", 1)),
-        float(config.get("hidden_dropout_prob", 0.1)), float(config.get("attention_probs_dropout_prob", 0.1)),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is trained, as far as memory goes. `sequences`: of one example (several for `choice`)."""
-
-    method: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    parents: int = 0
-    from_layer: int = 0
-    format: str = "classify"
-    labels: int = 3
-    sequences: int = 1
-    length: int = 128
-    batch: int = 32
-    head_dropout: float = 0.1
-    bits: int = 32
-    dtype: str = "float32"
-    device: str = "cpu"
-    optimizer: str = "adamw"
+    Of a directory nothing else is read. A hub id that is not in FACTS costs the download of its config.json.
+    """
+    path = Path(name).expanduser()
+    path = path / "config.json" if path.is_dir() else path
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RequestError(f"--backbone {name}: {path.name} cannot be read ({str(error).splitlines()[0]})") from error
+        if not isinstance(found, dict):
+            raise RequestError(f"--backbone {name}: {path.name} holds no JSON object")
+        return found
+    if path.parent.is_dir() and path.name == "config.json" and path.parent != Path("."):
+        raise RequestError(f"--backbone {name}: no config.json there")
+    backbone = fingerprint.resolve(name)
+    return dict(FACTS[backbone.location]) if backbone.location in FACTS else fingerprint.config(backbone)
 
 
 @dataclass(frozen=True)
@@ -121,209 +66,11 @@ class Way:
 
 
 @dataclass(frozen=True)
-class _Sizes:
-    """Bytes of one element: in products, as stored (what is not quantised), between layers, of a module's weights."""
-
-    compute: int
-    stored: int
-    states: int
-    module: int
-
-    @staticmethod
-    def of(job: Job) -> _Sizes:
-        autocast = job.dtype != "float32"
-        stored = {32: 4, 16: 2}.get(job.bits, 2 if autocast else 4)
-        states = 4 if stored == 4 or (autocast and job.device == "cuda") else 2
-        quantised = job.method == "bottleneck" and job.bits in (8, 4)
-        return _Sizes(2 if autocast else stored, stored, states, stored if quantised else 4)
-
-
-def _targeted(job: Job) -> tuple[bool, ...]:
-    """Which of LINEARS carry a LoRA. A pattern (`target_modules` as a string) counts as all of them."""
-    wanted = job.options.get("target_modules", "all-linear")
-    if job.method != "lora":
-        return (False,) * len(LINEARS)
-    if isinstance(wanted, str):
-        return (True,) * len(LINEARS)
-    return tuple(any(f".{name}".endswith(f".{each}") for each in wanted) for name in LINEARS)
-
-
-def _bottleneck(form: Shape, job: Job) -> int:
-    return max(1, int(form.hidden // float(job.options.get("reduction_factor", 16))))
-
-
-def _places(job: Job) -> int:
-    return int(bool(job.options.get("mh_adapter"))) + int(bool(job.options.get("output_adapter", True)))
-
-
-def module_parameters(form: Shape, job: Job) -> int:
-    """Parameters of one module, its head left out."""
-    layers, hidden = form.layers - job.from_layer, form.hidden
-    if job.method == "bottleneck":
-        inner = _bottleneck(form, job)
-        return layers * _places(job) * (2 * hidden * inner + inner + hidden)
-    if job.method == "lora":
-        widths = [2 * hidden] * 4 + [hidden + form.inner] * 2
-        return layers * int(job.options.get("r", 16)) * sum(
-            width for width, has in zip(widths, _targeted(job), strict=True) if has
-        )
-    return form.parameters
-
-
-def head_parameters(form: Shape, job: Job) -> int:
-    outputs = {"tag": job.labels, "span": 2 + 2 * TRIMS, "choice": 1}.get(job.format, job.labels)
-    dense = 0 if job.format in ("tag", "span") else form.hidden**2 + form.hidden
-    return dense + outputs * (form.hidden + 1)
-
-
-@dataclass
-class _Kept:
-    """Counts what one layer keeps: bytes a token, and bytes whatever the batch."""
-
-    form: Shape
-    job: Job
-    flow: bool  # whether a gradient must pass what comes next
-    token: float = 0
-    fixed: float = 0
-
-    def __post_init__(self) -> None:
-        self.size = _Sizes.of(self.job)
-        self.cuda = self.job.device == "cuda"
-        self.full = self.job.method == "full"
-        self.rank = int(self.job.options.get("r", 16))
-
-    def output(self, size: int) -> int:
-        """Element size of what a linear layer gives for an input of `size`."""
-        if self.job.bits == 4 or (self.job.bits == 8 and self.cuda):
-            return size
-        return self.size.compute
-
-    def linears(self, size: int, width: int, outs: tuple[int, ...], loras: tuple[bool, ...], held: bool = False) -> int:
-        """Linear layers over one input of `width` elements (`held`: somebody keeps it anyway). Their output's size."""
-        compute = self.size.compute
-        copies, itself = 0, False
-        if self.full:
-            copies, itself = (0, True) if size == compute else (len(outs), False)
-        elif any(loras):
-            lora_dropout = float(self.job.options.get("lora_dropout", 0))
-            # peft casts to float32 first, but not to a quantised layer where CUDA's autocast is on
-            direct = size == 4 or (self.cuda and self.job.bits in (8, 4))
-            shared = size == compute and direct and not lora_dropout
-            copies, itself = (0, True) if shared else (sum(loras), False)
-            if lora_dropout and self.flow:  # the parents' too
-                self.token += (self.job.parents + 1) * sum(loras) * width * (1 if self.cuda else 4)
-            self.token += sum(loras) * self.rank * compute
-        self.token += copies * compute * width
-        if itself and not held:
-            self.token += size * width
-        for out, lora in zip(outs, loras, strict=True):
-            if self.job.bits in (32, 16) and self.size.stored != compute and (self.flow or self.full):
-                self.fixed += width * out * compute
-            if lora and compute != 4:
-                passes = self.job.parents + 1 if self.flow else 0
-                self.fixed += self.rank * compute * (passes * width + max(passes, 1) * out)
-        self.flow = self.flow or self.full or any(loras)
-        return self.output(size)
-
-    def attention(self, size: int) -> None:
-        """q, k, v of element size `size` → the weighted sum of v, in the compute type."""
-        form, compute = self.form, self.size.compute
-        if not self.flow:
-            return
-        if not self.cuda and form.attention_dropout:
-            self.token += 3 * 4 * form.hidden + 3 * 4 * form.heads * self.job.length
-        else:
-            self.token += 4 * compute * form.hidden + 4 * form.heads
-            self.token += compute * self.job.length if self.size.states != compute else 0
-
-    def dropped(self, size: int) -> None:
-        if self.flow and self.form.dropout:
-            self.token += self.form.hidden * (1 if self.cuda else size)
-
-    def adapters(self, size: int) -> int:
-        """The bottleneck modules of one place, parents first. The size of what they give."""
-        inner, compute = _bottleneck(self.form, self.job), self.size.compute
-        steps = 1 if str(self.job.options.get("non_linearity", "relu")).lower() == "relu" else 2
-        copied = compute if self.size.module != compute else 0
-        for parent in range(self.job.parents + 1):
-            child = parent == self.job.parents
-            if child:
-                self.token += self.form.hidden * (size if size == compute else compute)
-            if child or self.flow:
-                self.token += steps * inner * compute
-                self.fixed += self.form.hidden * inner * copied * (2 if self.flow else 1)
-            size = max(size, compute)
-        self.flow = True
-        return size
-
-    def normed(self, size: int) -> None:
-        """The layer norm over the sum of a block's output (of `size`) and the states."""
-        if self.flow:
-            self.token += self.form.hidden * max(size, self.size.states) + 8
-            self.fixed += 8 * self.form.hidden if self.cuda and self.size.stored == 2 else 0
-
-    def layer(self, adapted: bool) -> None:
-        form, states = self.form, self.size.states
-        loras = tuple(has and adapted for has in _targeted(self.job))
-        bottleneck = adapted and self.job.method == "bottleneck"
-        hidden, inner = form.hidden, form.inner
-        self.attention(self.linears(states, hidden, (hidden,) * 3, loras[:3]))
-        fused = self.flow and (self.cuda or not form.attention_dropout)
-        size = self.linears(self.size.compute, hidden, (hidden,), loras[3:4], held=fused)
-        self.dropped(size)
-        self.normed(self.adapters(size) if bottleneck and self.job.options.get("mh_adapter") else size)
-        size = self.linears(states, hidden, (inner,), loras[4:5])
-        self.token += size * inner if self.flow else 0  # GELU's input
-        size = self.linears(size, inner, (hidden,), loras[5:])
-        self.dropped(size)
-        self.normed(self.adapters(size) if bottleneck and self.job.options.get("output_adapter", True) else size)
-
-
-def activations(form: Shape, job: Job) -> list[tuple[float, float]]:
-    """(bytes a token, bytes whatever the batch) that each layer keeps for the backward pass, lowest first."""
-    found = []
-    flow = job.method == "full"
-    for number in range(form.layers):
-        kept = _Kept(form, job, flow)
-        kept.layer(adapted=number >= job.from_layer)
-        flow = kept.flow
-        found.append((kept.token, kept.fixed))
-    return found
-
-
-def _head(form: Shape, job: Job) -> tuple[float, float]:
-    """(bytes a token, fixed bytes) that the head and its loss keep."""
-    size, cuda = _Sizes.of(job), job.device == "cuda"
-    copies = head_parameters(form, job) * size.compute if size.compute != 4 else 0
-    if job.format not in ("tag", "span"):  # it reads <s> alone
-        return 16 * form.hidden / job.length, copies
-    outputs = job.labels if job.format == "tag" else 2 + 2 * TRIMS
-    token = (size.compute if size.compute != size.states or job.head_dropout else size.states) * form.hidden
-    token += (form.hidden * (1 if cuda else size.states)) if job.head_dropout else 0
-    token += size.compute * form.hidden if job.format == "span" else 0  # the trims read the states on their own
-    return token + outputs * (4 + size.compute) + 32, copies
-
-
-def _passing(form: Shape, job: Job) -> tuple[float, float]:
-    """Bytes a token of what lives for a moment only, at its most, in the top layer: going forward, going back.
-
-    Which tensors these are depends on the order in which frames and graph let go; the factors are measured (tests).
-    """
-    size = _Sizes.of(job)
-    kept = _Kept(form, job, True)
-    inner = kept.output(size.states) * form.inner  # of GELU's input, and its output
-    keeps = job.method == "full" or (job.method == "lora" and size.compute == 4)
-    forward = 0 if keeps else inner
-    if job.method == "lora" and size.compute != 4 and inner == 2 * form.inner:
-        forward += 4 * form.inner  # peft's float32 copy
-    states = {"full": 2 if size.compute == size.states else 4.5, "lora": 3.5}.get(job.method, 5.5)
-    back = {"full": 1.45, "lora": 2.1 if inner <= size.compute * form.inner else 2.45}.get(job.method, 1.6)
-    return forward + states * size.states * form.hidden, back * inner
-
-
-@dataclass(frozen=True)
 class Prediction:
-    """Bytes at the moment when most is taken, line by line; `host`: what lies beside the device, on the CPU."""
+    """Bytes at the moment when most is taken, line by line; `host`: what lies beside the device, on the CPU.
+
+    `layers`: what each layer keeps for the backward pass, lowest first.
+    """
 
     lines: Mapping[str, int]
     moment: str
@@ -337,70 +84,175 @@ class Prediction:
 
 def _stored(form: Shape, job: Job) -> float:
     """Bytes of the encoder's layers as they are stored."""
-    size = _Sizes.of(job)
+    size = Sizes.of(job)
     if job.bits in (32, 16):
         return form.layers * (form.linear + form.rest) * size.stored
     if job.bits == 8:  # a float32 scale a row
-        linear = form.linear + 4 * (5 * form.hidden + form.inner)
+        linear = float(form.linear + 4 * (5 * form.hidden + form.inner))
     else:  # nf4 and a float32 scale for 64; a row that is no multiple of 64 is not quantised
-        narrow, wide = 4 * form.hidden**2 + form.hidden * form.inner, form.inner * form.hidden
-        linear = sum(count * (0.5 + 4 / 64 if width % 64 == 0 else size.stored)
-                     for count, width in ((narrow, form.hidden), (wide, form.inner)))  # fmt: skip
+        linear = 0.0
+        for width, count in ((form.hidden, 4 * form.hidden**2 + form.hidden * form.inner), (form.inner, form.inner * form.hidden)):
+            linear += count * (0.5 + 4 / 64 if width % 64 == 0 else size.stored)
     return form.layers * (linear + form.rest * size.stored)
 
 
 def predict(form: Shape, job: Job, way: Way) -> Prediction:
     """Peak of the device's memory over training steps after the first (the optimizer's state is there from then on)."""
-    size = _Sizes.of(job)
+    size, full, cuda = Sizes.of(job), job.method == "full", job.device == "cuda"
     micro = min(way.micro_batch, job.batch)
-    tokens = micro * job.sequences * job.length
-    accumulates = micro < job.batch
-    full = job.method == "full"
+    tokens, accumulates = micro * job.sequences * job.length, micro < job.batch
     head, module = head_parameters(form, job), module_parameters(form, job)
-    tables = form.tables * size.stored
+    tables, one = form.tables * size.stored, form.hidden * form.inner
     weights = {
         "embeddings": 0 if way.offload else tables,
         "layers": _stored(form, job),
-        "parents": 0 if full else job.parents * module * size.module,
+        "parents": 0 if full else job.parents * module_parameters(form, job, parent=True) * size.module,
         "module": 0 if full else module * size.module,
         "head": head * 4,
     }
     gradients = module * size.module + head * 4
-    state = 2 * gradients
+    state = float(2 * gradients)
     if job.optimizer == "adamw8bit":  # bitsandbytes keeps embeddings and what has under 4096 elements at 32 bits
         small = (form.layers * form.rest + form.tables) if full else 0
-        state = 8 * small + int((module + head - small) * (2 + 8 / 256))
-    layers = [int(token * tokens + fixed) for token, fixed in activations(form, job)]
-    per_token, copies = _head(form, job)
+        state = 8 * small + (module + head - small) * (2 + 8 / 256)
+    layers = [token * tokens + fixed for token, fixed in activations.layers(form, job)]
+    per_token, copies = activations.head(form, job)
     ends = per_token * tokens + copies + tokens * (40 + size.states * job.length)
-    if full:
-        ends += tokens * (form.hidden * (4 + (1 if job.device == "cuda" else 4)) + 24)
-    forward, back = (each * tokens for each in _passing(form, job))
-    one = form.hidden * form.inner
-    scratch = {8: 4, 4: 6}.get(job.bits, 6 if full else 0) * one  # a weight dequantised, or its gradient before it is cast
-    kernels = 32 * 2**20 if job.device == "cuda" else 0  # cuBLAS' workspace, as on Hopper; 8 MiB before it
+    if full:  # the embeddings' sum, dropout and ids
+        ends += tokens * (form.hidden * (4 + (1 if cuda else 4)) + 24)
+    forward, back = (each * tokens for each in activations.passing(form, job))
+    scratch = float({8: 4, 4: 6}.get(job.bits, 6 if full else 0) * one)  # a weight dequantised; its gradient, to be cast
     before = gradients if accumulates else 0
-    kept = sum(layers) + ends
-    moments = {"backward begins": (before, kept, max(forward, back, scratch))}
+    # gradients, activations and workspace at the moments that may be the worst
+    moments: dict[str, tuple[float, float, float]] = {}
     if way.checkpointing:
-        deep = sum(1 for each in layers if each)
-        inputs = deep * tokens * size.states * form.hidden + ends
-        moments = {"backward begins": (before, inputs + max(layers), max(forward, back, scratch))}
+        inputs = sum(1 for each in layers if each) * tokens * size.states * form.hidden + ends
+        moments["backward begins"] = before, inputs + max(layers), max(forward, back, scratch)
         if full and size.compute != 4:  # autocast's copies of the trained weights, until the forward pass ends
-            cache = form.layers * form.linear * size.compute
-            moments["forward ends"] = (before, inputs + cache, forward)
-    last = gradients - (4 * (form.tables + form.linear + form.rest) if full else 0)
-    moments["backward ends"] = (last, layers[0] + ends if full else 0, max(back, scratch))
+            moments["forward ends"] = before, inputs + form.layers * form.linear * size.compute, forward
+    else:
+        moments["backward begins"] = before, sum(layers) + ends, max(forward, back, scratch)
     if full:
+        lowest = gradients - 4 * (form.tables + form.linear + form.rest)
+        moments["backward ends"] = lowest, layers[0] + ends, max(back, scratch)
         again = 4 * form.vocab * form.hidden if accumulates else 0
-        moments["gradient of the embeddings"] = (gradients, 12 * form.hidden * tokens, again)
-    widest = form.vocab * form.hidden if full else one
-    step = 8 * widest if job.device == "cpu" and job.optimizer == "adamw" else 0
-    moments["optimizer step"] = (gradients, 0, step)
+        moments["gradient of the embeddings"] = gradients, 12 * form.hidden * tokens, again
+    step = 8 * (form.vocab * form.hidden if full else one) if not cuda and job.optimizer == "adamw" else 0
+    moments["optimizer step"] = gradients, 0, step
     if way.offload and job.bits in (8, 4):  # bitsandbytes quantises on the device: the table passes through it
-        moments["loading"] = (-state - sum(weights.values()) + weights["layers"] + tables, 0, scratch - kernels)
+        moments["loading"] = 0, 0, tables - state - sum(weights.values()) + weights["layers"] + scratch
     moment = max(moments, key=lambda name: sum(moments[name]))
-    lines = {**weights, "optimizer": state, "gradients": moments[moment][0], "activations": moments[moment][1],
-             "workspace": moments[moment][2] + kernels}  # fmt: skip
+    kernels = 32 * 2**20 if cuda else 0  # cuBLAS' workspace, as on Hopper; 8 MiB before it
+    taken, kept, passing = moments[moment]
+    lines = {**weights, "optimizer": state, "gradients": taken, "activations": kept, "workspace": passing + kernels}
     return Prediction({name: int(value) for name, value in lines.items()}, moment, tables if way.offload else 0,
-                      tuple(layers))  # fmt: skip
+                      tuple(int(each) for each in layers))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A job as it is to be run: bits, optimizer and way settled. `cost`: seconds a step, against the plainest way's."""
+
+    job: Job
+    way: Way
+    prediction: Prediction
+    cost: float
+    changes: int = field(default=0, compare=False)
+
+    @property
+    def needs(self) -> int:
+        """Bytes of the smallest budget for it."""
+        return math.ceil(self.prediction.peak * (1 + RESERVE))
+
+    @property
+    def accumulation(self) -> int:
+        return -(-self.job.batch // self.way.micro_batch)
+
+    def evaluation_tokens(self, form: Shape) -> int:
+        """Padded tokens that pass at once without gradients in the room that training takes; one input at least."""
+        lines = self.prediction.lines
+        room = lines["gradients"] + lines["activations"] + lines["workspace"]
+        return max(self.job.length, room // (10 * form.inner + 20 * form.hidden))
+
+    def __str__(self) -> str:
+        way = self.way
+        parts = [f"{self.job.bits} bits", f"micro-batch {way.micro_batch} x {self.accumulation}"]
+        parts += ["embedding table on the CPU"] * way.offload + ["gradient checkpointing"] * way.checkpointing
+        parts += ["8-bit optimizer"] * (self.job.optimizer == "adamw8bit")
+        return ", ".join(parts)
+
+    def record(self) -> dict[str, Any]:
+        found = self.prediction
+        return {
+            "bits": self.job.bits, "dtype": self.job.dtype, "optimizer": self.job.optimizer, "batch": self.job.batch,
+            "micro_batch": self.way.micro_batch, "accumulation": self.accumulation,
+            "checkpointing": self.way.checkpointing, "embeddings_on_cpu": self.way.offload, "moment": found.moment,
+            "lines": dict(found.lines), "peak_bytes": found.peak, "reserve_bytes": self.needs - found.peak,
+            "needs_bytes": self.needs, "host_bytes": found.host, "activation_bytes_by_layer": list(found.layers),
+            "relative_seconds": round(self.cost, 3),
+        }  # fmt: skip
+
+
+# Seconds a step against the plainest way's: rules of thumb, for the order of ways only; benchmarks/gpu_memory.py
+# measures them. int8 dequantises every weight in the backward pass (bitsandbytes' issue 465: 2-3 times slower), nf4 in both;
+# checkpointing runs the forward pass, 0.35 of a step, again; the table on the CPU adds a wait a step.
+SLOWER = {8: 2.5, 4: 1.5}
+CHECKPOINTING, OFFLOAD, OPTIMIZER = 1.35, 1.05, 1.02
+OVERHEAD = {"cuda": 128, "cpu": 8}  # tokens whose time a pass costs before its first one
+
+
+def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
+    """Every way to run a job, those that change its numbers included. `bits`: bits → compute type, the best first."""
+    sizes = [job.batch]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    overhead = OVERHEAD[job.device] / (job.sequences * job.length)
+    optimizers = [job.optimizer, *(["adamw8bit"] if job.method == "full" and job.optimizer == "adamw" else [])]
+    for rank, (each, dtype) in enumerate(bits.items()):
+        for optimizer in optimizers:
+            asked = replace(job, bits=each, dtype=dtype, optimizer=optimizer)
+            for offload in (False, True) if job.method != "full" and job.device == "cuda" else (False,):
+                for checkpointing in (False, True):
+                    for micro in sizes:
+                        way = Way(micro, checkpointing, offload)
+                        cost = (1 + overhead / micro) / (1 + overhead / job.batch)
+                        cost *= (CHECKPOINTING if checkpointing else 1) * (OFFLOAD if offload else 1)
+                        cost *= SLOWER.get(each, 1) * (OPTIMIZER if optimizer != job.optimizer else 1)
+                        changes = rank + (optimizer != job.optimizer)
+                        yield Fit(asked, way, predict(form, asked, way), cost, changes)
+
+
+def choose(form: Shape, job: Job, budget: int | None, bits: Mapping[int, str]) -> Fit | None:
+    """The fastest way that fits `budget` bytes (None: the plainest), or None.
+
+    A way that changes the numbers (fewer bits, an 8-bit optimizer) is taken only where none that leaves them alone fits:
+    smaller micro-batches, the table on the CPU and checkpointing come first, even where fewer bits would be faster.
+    """
+    found = [way for way in _ways(form, job, bits) if budget is None or way.needs <= budget]
+    return min(found, key=lambda way: (way.changes, way.cost), default=None)
+
+
+def least(form: Shape, job: Job, bits: Mapping[int, str]) -> Fit:
+    """The way that needs least."""
+    return min(_ways(form, job, bits), key=lambda way: way.needs)
+
+
+def settle(form: Shape, jobs: Mapping[str, Job], budget: int | None, bits: Mapping[int, str], flag: str) -> dict[str, Fit]:
+    """A way for each job of a chain, all with the same bits. RequestError, with the smallest budget, where there is none."""
+    for each, dtype in bits.items():
+        found = {name: choose(form, job, budget, {each: dtype}) for name, job in jobs.items()}
+        settled = {name: fit for name, fit in found.items() if fit is not None}
+        if len(settled) == len(jobs):
+            return settled
+    # all share their bits: the smallest budget is that of the bits whose most demanding job demands least
+    worst = [max(((least(form, job, {each: dtype}), name) for name, job in jobs.items()), key=lambda entry: entry[0].needs)
+             for each, dtype in bits.items()]  # fmt: skip
+    fit, name = min(worst, key=lambda entry: entry[0].needs)
+    raise RequestError(
+        f"{flag}: {name} ({fit.job.method}, up to {fit.job.length} tokens) needs {gib(fit.needs)} GiB at least: {fit}"
+    )
+
+
+def gib(size: int) -> str:
+    """GiB with two decimals, rounded up: a budget of that many holds `size` bytes."""
+    return f"{math.ceil(size / GIB * 100) / 100:.2f}"

@@ -38,7 +38,8 @@ def main() -> None:
         found = json.loads(done.stdout)
         spec = json.loads((Path(found["path"]) / "spec.json").read_text())
         provenance = json.loads((Path(found["path"]) / "provenance.json").read_text())
-        log = [json.loads(line) for line in (Path(found["path"]) / "train_log.jsonl").read_text().splitlines()]
+        path = Path(found["path"]) / "train_log.jsonl"  # an evaluation has none
+        log = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     named = "embedded" if options.directory == "embedded" else "DIR"
     command = " ".join(named if flag == options.directory else flag for flag in ["xtl", *flags])
     record = {
@@ -52,6 +53,7 @@ def main() -> None:
         "versions": provenance["versions"],
         "hardware": provenance["hardware"],
         "data": provenance["data"],
+        "inference": provenance["inference"],
         "select_log": [{key: entry[key] for key in ("step", "eval_score")} for entry in log if "eval_score" in entry],
     }
     path = RESULTS / f"{options.name or f'{options.task}-{options.method}'}.json"

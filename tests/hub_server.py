@@ -2,18 +2,24 @@
 
 A repository is a folder `<root>/<namespace>/<name>/`; its other revisions are given as `refs`. Files that the real hub
 would keep in LFS have their sha256 in the tree and are served by redirect, as from its CDN. Everything is logged.
+It takes uploads too: repositories are created, files go to LFS or into the commit, older commits stay to be had.
 
     with HubServer(root) as hub:
         … HF_ENDPOINT=hub.url …
         hub.sent(".parquet")        # bytes of parquet that left
+        hub.cuts.append(Cut("model.safetensors", after=1000))  # the connection ends there, once
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
+import shutil
+import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,8 +53,19 @@ class Failure:
 
 
 @dataclass
+class Cut:
+    """A body whose path ends so stops `after` bytes, `times` times; with `extra`, so many bytes follow it instead."""
+
+    suffix: str
+    after: int = 0
+    times: int = 1
+    extra: int = 0
+
+
+@dataclass
 class HubServer:
-    """`page`: entries of a tree in one answer. `token`: when set, requests without it are refused."""
+    """`page`: entries of a tree in one answer. `token`: when set, requests without it are refused, reads too unless
+    `public`. `cuts`: bodies that do not end where they should. `racing`: called once, before the next commit is made."""
 
     root: Path
     refs: Mapping[tuple[str, str], Path] = field(default_factory=dict)
@@ -56,6 +73,10 @@ class HubServer:
     token: str = ""
     fail: dict[str, Failure] = field(default_factory=dict)
     log: list[Sent] = field(default_factory=list)
+    public: bool = False
+    cuts: list[Cut] = field(default_factory=list)
+    racing: Callable[[], None] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> HubServer:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -79,8 +100,17 @@ class HubServer:
         """Bytes of bodies of files whose path ends so."""
         return sum(each.bytes for each in self.log if each.path.endswith(suffix) and "/api/" not in each.path)
 
+    def kept(self, name: str) -> Path:
+        """Where an LFS object or an older commit is kept."""
+        path = self.root.parent / f"{self.root.name}.kept" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     def folder(self, repo: str, revision: str) -> Path | None:
         """Where a repository's revision (a branch, a reference or a commit) lies; None when there is none."""
+        older = self.kept(f"{repo}/{revision}")
+        if older.is_dir() and revision:
+            return older
         named = {"main": self.root / repo, **{ref: path for (of, ref), path in self.refs.items() if of == repo}}
         for name, path in named.items():
             if path.is_dir() and revision in (name, commit(path)):
@@ -137,10 +167,14 @@ class _Handler(BaseHTTPRequestHandler):
                 failure = self.hub.fail.get(found.get("repo", "")) or self.hub.fail.get("")
                 if failure and re.search(failure.when, path):
                     return self._refuse(failure.status, failure.code, failure.message)
-                if self.hub.token and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+                reads = self.hub.public and self.command in ("GET", "HEAD")
+                if self.hub.token and not reads and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
                     return self._refuse(401, "RepoNotFound", "Invalid username or password.")
                 return answer(self, **found)
         return self._refuse(404, "", f"no such route: {self.command} {path}")
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def _send(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
@@ -150,7 +184,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         body = b"" if self.command == "HEAD" else body
+        path = unquote(urlsplit(self.path).path)
+        cut = next((each for each in self.hub.cuts if each.times and path.endswith(each.suffix)), None)
+        if cut is not None and body and not cut.extra:
+            cut.times -= 1
+            body = body[: cut.after]
+            self.close_connection = True
         self.wfile.write(body)
+        if self.close_connection and cut is not None:
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
         self.hub.log.append(Sent(self.command, unquote(urlsplit(self.path).path), status, len(body)))
 
     def _json(self, value: Any, **headers: str) -> None:
@@ -219,6 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _bytes(self, file: Path, **headers: str) -> None:
         data = file.read_bytes()
+        more = next((each for each in self.hub.cuts if each.extra and str(file).endswith(each.suffix)), None)
+        data += b"\0" * (more.extra if more else 0)
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if wanted is None:
             return self._send(200, data, Accept_Ranges="bytes", **headers)
@@ -226,6 +271,87 @@ class _Handler(BaseHTTPRequestHandler):
         if start > end:
             return self._send(416, b"", Content_Range=f"bytes */{len(data)}")
         return self._send(206, data[start : end + 1], Content_Range=f"bytes {start}-{end}/{len(data)}", **headers)
+
+
+    def create(self) -> None:
+        asked = json.loads(self._body())
+        name = f"{asked.get('organization') or 'tester'}/{asked['name']}"
+        folder = self.hub.root / name
+        if folder.is_dir():
+            return self._refuse(409, "", "You already created this model repo")
+        folder.mkdir(parents=True)
+        (folder / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+        self._json({"url": f"{self.hub.url}/{name}", "name": name})
+
+    def validate(self) -> None:
+        asked = json.loads(self._body())
+        fine = asked["content"].startswith("---\n")
+        self._json({"errors": [] if fine else [{"message": "no metadata"}], "warnings": []})
+
+    def preupload(self, repo: str, revision: str) -> None:
+        asked, folder = json.loads(self._body()), self._folder(repo, revision)
+        if folder is not None:
+            self._json({"files": [{"path": each["path"], "shouldIgnore": False,
+                                   "uploadMode": "lfs" if each["path"].endswith(LFS) else "regular"}
+                                  for each in asked["files"]]})  # fmt: skip
+
+    def batch(self, repo: str) -> None:
+        objects = []
+        for each in json.loads(self._body())["objects"]:
+            known = self.hub.kept(f"lfs/{each['oid']}").is_file()
+            actions = {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}"}, "verify": {"href": f"{self.hub.url}/verify"}}
+            objects.append({"oid": each["oid"], "size": each["size"], **({} if known else {"actions": actions})})
+        self._json({"transfer": "basic", "objects": objects})
+
+    def put(self, oid: str) -> None:
+        data = self._body()
+        if hashlib.sha256(data).hexdigest() != oid:
+            return self._refuse(400, "", "not these bytes")
+        self.hub.kept(f"lfs/{oid}").write_bytes(data)
+        self._send(200)
+
+    def verify(self) -> None:
+        asked = json.loads(self._body())
+        self._send(200 if self.hub.kept(f"lfs/{asked['oid']}").stat().st_size == asked["size"] else 400)
+
+    def commit(self, repo: str, revision: str) -> None:
+        lines = [json.loads(line) for line in self._body().splitlines() if line]
+        if self.hub.racing:
+            racing, self.hub.racing = self.hub.racing, None
+            racing()
+        with self.hub.lock:
+            folder = self._folder(repo, revision)
+            if folder is None:
+                return
+            head = commit(folder)
+            parent = next(line["value"].get("parentCommit") for line in lines if line["key"] == "header")
+            if parent and parent != head:
+                return self._refuse(412, "", "A commit has happened since. Please refresh and try again.")
+            shutil.copytree(folder, self.hub.kept(f"{repo}/{head}"), dirs_exist_ok=True)
+            for line in lines:
+                if line["key"] == "header":
+                    continue
+                path = folder / line["value"]["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if line["key"] == "file":
+                    path.write_bytes(base64.b64decode(line["value"]["content"]))
+                elif line["key"] == "lfsFile":
+                    shutil.copyfile(self.hub.kept(f"lfs/{line['value']['oid']}"), path)
+                else:
+                    path.unlink()
+            time.sleep(0.002)  # a commit is told by its files' times
+            made = commit(folder)
+        url = f"{self.hub.url}/{repo}/commit/{made}"
+        self._json({"success": True, "commitOid": made, "commitUrl": url, "hookOutput": ""})
+
+    def models(self) -> None:
+        author, wanted = self.query.get("author", [""])[0], set(self.query.get("filter", []))
+        found = []
+        for path in sorted(self.hub.root.glob(f"{author or '*'}/*/README.md")):
+            tags = re.findall(r"^- (.+)$", path.read_text().split("---")[1], re.MULTILINE)
+            if wanted <= set(tags):
+                found.append({"_id": "0", "id": f"{path.parent.parent.name}/{path.parent.name}", "tags": tags})
+        self._json(found)
 
 
 ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
@@ -237,5 +363,12 @@ ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("GET HEAD", rf"/(?:(?P<kind>datasets|spaces)/)?{REPO}/resolve/(?P<revision>refs/convert/parquet|[^/]+)/(?P<path>.+)",
      _Handler.resolve),
     ("GET HEAD", r"/cdn/(?P<path>.+)", _Handler.cdn),
+    ("GET", r"/api/models", _Handler.models),
+    ("POST", r"/api/repos/create", _Handler.create),
+    ("POST", r"/api/validate-yaml", _Handler.validate),
+    ("POST", rf"/api/models/{REPO}/preupload/(?P<revision>[^/]+)", _Handler.preupload),
+    ("POST", rf"/{REPO}\.git/info/lfs/objects/batch", _Handler.batch),
+    ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", _Handler.put),
+    ("POST", r"/verify", _Handler.verify),
+    ("POST", rf"/api/models/{REPO}/commit/(?P<revision>[^/]+)", _Handler.commit),
 )  # fmt: skip
-# (methods, path, answer): more are added by `HubServer`s that take uploads

@@ -280,7 +280,7 @@ def test_a_killed_run_is_reported_and_made_up_for(runs: Path) -> None:
 
     killer = threading.Thread(target=kill)
     killer.start()
-    payload, said = compare("pawsx", runs, "train.max_steps=20", methods_="lora")
+    payload, _ = compare("pawsx", runs, "train.max_steps=20", methods_="lora")
     killer.join()
     (failed,) = payload["failed"]
     assert "killed by signal 9" in failed["error"] and failed["seed"] == 1
@@ -314,7 +314,7 @@ def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
     (["pawsx", "--tune", "lr=1e-4,1e-3", "--tune", "full:lr=1e-5"], "the same number of trials, not full 1, bottleneck 2"),
     (["pawsx", "--tune", "lr=1e-4", "--tune-seeds", "2"], "--tune-seeds 2: also reported"),
     (["pawsx", "--on", "mnlI"], "did you mean 'mnli'"),
-    (["pawsx", "--set", "train.lrr=1"], "did you mean 'train.lr'"),
+    (["pawsx", "--set", "train.lrr=1"], "did you mean 'lr'"),
     (["tatoeba", "--set", "train.lr=1"], "trains nothing here"),
 ])  # fmt: skip
 def test_a_wrong_request_costs_one_line(words: list[str], complaint: str, runs: Path) -> None:

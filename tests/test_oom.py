@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from adapters_xtl import backbones, formats, mini, train
+from adapters_xtl import backbones, fingerprint, formats, mini, train
 from adapters_xtl.batches import shares, split, weighted
 from adapters_xtl.errors import RequestError, RunError
 from adapters_xtl.fingerprint import NAMED
 from adapters_xtl.formats.items import IGNORED, Item, Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.model import HeadSpec, Model, build
-from adapters_xtl.spec import Hyper
+from adapters_xtl.spec import Backbone, Hyper
 from adapters_xtl.train import TrainSet
 
 LABELS = ("no", "yes", "maybe")
@@ -46,7 +47,7 @@ def items(format: str, count: int, seed: int = 0) -> list[Item]:
         elif format == "choice":
             found.append(Item(number, tuple(ids() for _ in range(rng.integers(2, 5))), gold={"label": int(rng.integers(2))}))
         elif format == "tag":
-            tags = np.where(rng.random(last) < 0.3, IGNORED, rng.integers(0, 3, last))
+            tags = np.where(rng.random(last) < rng.random(), IGNORED, rng.integers(0, 3, last))
             found.append(Item(number, (sequence,), gold={"tags": tags}, extra={"first": np.arange(1, last + 1)}))
         else:
             lacks = rng.random() < 0.4
@@ -56,10 +57,12 @@ def items(format: str, count: int, seed: int = 0) -> list[Item]:
     return found
 
 
-def model(format: str = "classify", method: str = "lora", dropout: bool = False, bits: int = 32, **options: Any) -> Model:
-    spec = HeadSpec(format, LABELS, 32, 0.1 if dropout else 0.0, Lengths(64, 16))
-    built = build(NAMED["tiny"], bits=bits, dtype="float32", device="cpu", method=method, chain=[Link("child")],
-                  options=options or DEFAULTS[method], from_layer=0, heads={"task": spec}, train=True, seed=1)  # fmt: skip
+def model(format: str = "classify", method: str = "lora", dropout: bool = False, bits: int = 32,
+          backbone: Backbone = NAMED["tiny"]) -> Model:  # fmt: skip
+    hidden = int(fingerprint.config(backbone)["hidden_size"])
+    spec = HeadSpec(format, LABELS, hidden, 0.1 if dropout else 0.0, Lengths(64, 16))
+    built = build(backbone, bits=bits, dtype="float32", device="cpu", method=method, chain=[Link("child")],
+                  options=DEFAULTS[method], from_layer=0, heads={"task": spec}, train=True, seed=1)  # fmt: skip
     if not dropout:
         for module in built.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -76,8 +79,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def fitted(built: Model, rows: Sequence[Item], work: Path, *, steps: int = 4, score: Callable[[], dict[str, float]] | None = None,
-           said: list[str] | None = None, hyper: dict[str, Any] | None = None, **options: Any) -> train.Fitted:  # fmt: skip
+def fitted(built: Model, rows: Sequence[Item], work: Path, *, steps: int = 4, said: list[str] | None = None,
+           score: Callable[[], dict[str, float]] | None = None, hyper: dict[str, Any] | None = None,
+           **options: Any) -> train.Fitted:  # fmt: skip
     settings = Hyper(**{"lr": 0.01, "batch_size": 8, "max_steps": steps, "eval_every": 2, "patience": 0, **(hyper or {})})
     counts = iter(range(10**6))
     return train.fit(
@@ -91,9 +95,14 @@ def weights(built: Model) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in built.trainable().items()}
 
 
-def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], but: tuple[str, ...] = ()) -> float:
+    """The largest difference of two parameters, those whose name ends on one of `but` left out."""
     assert set(one) == set(other)
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
+    return max(float((one[name] - other[name]).abs().max()) for name in one if not name.endswith(but or ("no name",)))
+
+
+# A softmax does not see a shift of all its inputs: these have a gradient of zero but for rounding, which Adam makes large.
+ROUNDING = ("key.bias", "heads.task.out.bias")
 
 
 class Full:
@@ -152,8 +161,8 @@ def test_micro_batches_train_the_same_weights(method: str, tmp_path: Path) -> No
     fitted(whole, rows, tmp_path / "whole")
     done = fitted(parts, rows, tmp_path / "parts", micro_batch=3)
     assert done.micro_batch == 3 and done.examples == 32
-    assert apart(weights(whole), weights(model("tag", method))) > 1e-3, "something was learnt"
-    assert apart(weights(whole), weights(parts)) < 2e-5
+    learnt = apart(weights(whole), weights(model("tag", method)))
+    assert learnt > 1e-3 and apart(weights(whole), weights(parts), but=ROUNDING) < 0.005 * learnt
 
 
 ERRORS = [
@@ -177,7 +186,7 @@ def test_out_of_memory_changes_nothing_but_the_parts(error: Exception, steps: tu
     assert len(warnings) == device.raised
     assert "step 3" in warnings[0] if steps else "with 8 examples at a time" in warnings[0]
     assert "the batch stays 8" in warnings[0]
-    assert apart(weights(whole), weights(short)) < 2e-5
+    assert apart(weights(whole), weights(short), but=ROUNDING) < 2e-5
     assert [entry["step"] for entry in found.log] == [entry["step"] for entry in expected.log]
     losses = [[entry["loss"] for entry in each.log if "loss" in entry] for each in (expected, found)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
@@ -264,11 +273,22 @@ def test_checkpointing_keeps_less(tmp_path: Path) -> None:
         assert kept[1] < 0.25 * kept[0]
 
 
-def test_the_8bit_optimizer_trains_and_resumes_exactly(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A checkpoint wide enough for weights of 4096 elements, from which on bitsandbytes keeps 8 bits."""
+    path = tmp_path_factory.mktemp("wide")
+    settings = {**fingerprint.TINY_CONFIG, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2}
+    XLMRobertaModel(XLMRobertaConfig(**settings), add_pooling_layer=False).save_pretrained(path)
+    for name in fingerprint.tokenizer_files(mini.prepare()):
+        (path / name).symlink_to(mini.prepare() / name)
+    return fingerprint.resolve(str(path))
+
+
+def test_the_8bit_optimizer_trains_and_resumes_exactly(wide: Backbone, tmp_path: Path) -> None:
     rows, hyper = items("classify", 40), {"optimizer": "adamw8bit", "max_steps": 6}
-    whole, broken, resumed = (model(method="full") for _ in range(3))
+    whole, broken, resumed = (model(method="full", backbone=wide) for _ in range(3))
     fitted(whole, rows, tmp_path / "whole", hyper=hyper)
-    assert apart(weights(whole), weights(model(method="full"))) > 1e-3
+    assert apart(weights(whole), weights(model(method="full", backbone=wide))) > 1e-3
     calls = iter([False, True])
 
     def score() -> dict[str, float]:
@@ -282,9 +302,9 @@ def test_the_8bit_optimizer_trains_and_resumes_exactly(tmp_path: Path) -> None:
     fitted(resumed, rows, tmp_path / "run", hyper=hyper, score=lambda: {"score": float(next(counts))})
     assert apart(weights(whole), weights(resumed)) == 0
     state = torch.load(tmp_path / "run" / "checkpoint-6" / "optimizer.pt", weights_only=False)["state"]
-    kinds = {value.dtype for entry in state.values() for value in entry.get("__bnb_optimizer_quant_state__", entry).values()
-             if isinstance(value, torch.Tensor) and value.numel() > 256}  # fmt: skip
-    assert torch.uint8 in kinds, "some state is stored in 8 bits"
+    kinds = {value.dtype: value.numel() for entry in state.values() for key, value in
+             entry.get("__bnb_optimizer_quant_state__", entry).items() if key == "state1"}  # fmt: skip
+    assert set(kinds) == {torch.uint8, torch.float32}, "8 bits, but for the embeddings and what is small"
 
 
 def test_8bit_exceptions_do_not_reach_the_next_training(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Small stacks on the tiny backbone, trained once a process, and bundles made of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters_xtl import bundle, mini, pack
+from adapters_xtl.canon import read_json, write_json
+from adapters_xtl.commands import recipe as commands
+
+QUICK = ("train.max_steps=2", "train.eval_every=2", "train.select_examples=20")
+_STACKS: dict[tuple[str, ...], Path] = {}
+_HOME: list[Path] = []
+
+
+def train(runs: Path, task: str, *, on: str = "", **options: Any) -> Path:
+    """A finished run on `tiny`, two steps long."""
+    mini.prepare(lambda text: None)
+    asked = commands.request(
+        task=task, on=on, set_=list(QUICK), set_parents=list(QUICK), runs=str(runs), languages="en",
+        **{"backbone": "tiny", "data": "embedded", "device": "cpu", **options},
+    )  # fmt: skip
+    payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)
+    return Path(payload["path"])
+
+
+def stack(factory: pytest.TempPathFactory, task: str, on: str = "", **options: Any) -> Path:
+    """The same as `train`, in a store that all tests of a process share: not to be written to."""
+    key = (task, on, *(f"{name}={value}" for name, value in sorted(options.items())))
+    if not _HOME:
+        _HOME.append(factory.mktemp("stacks"))
+    if key not in _STACKS:
+        _STACKS[key] = train(_HOME[0] / "runs", task, on=on, **options)
+    return _STACKS[key]
+
+
+def pack_run(run: Path, into: Path, **options: Any) -> Path:
+    """The bundle of a run."""
+    into.mkdir(parents=True)
+    pack.pack(run, into, **{"where": lambda sha256: [], **options})
+    return into
+
+
+def change(folder: Path, name: str, edit: Callable[[Any], Any]) -> None:
+    """Edits one JSON file of a bundle."""
+    value = read_json(folder / name)
+    made = edit(value)
+    write_json(folder / name, value if made is None else made)
+
+
+def reseal(folder: Path) -> None:
+    """The manifest of what lies there now, links and all: whoever tampers can do that, too."""
+    (folder / bundle.MANIFEST).unlink(missing_ok=True)
+    bundle.seal(folder)
+
+
+def twin(run: Path, runs: Path) -> Path:
+    """A copy of a run and its parents in a store of its own."""
+    shutil.copytree(run.parent.parent, runs, dirs_exist_ok=True)
+    return runs / run.parent.name / run.name
