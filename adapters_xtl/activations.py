@@ -1,7 +1,7 @@
 """What autograd keeps for the backward pass, counted tensor by tensor from the backbone's config alone.
 
-As torch 2.6 to 2.13, transformers 4.57, peft,
-adapters and bitsandbytes build the graph. Bytes throughout; per token unless said otherwise. The facts it rests on:
+The graph is the one that torch 2.6 to 2.13, transformers 4.57, peft, adapters and bitsandbytes build. Bytes throughout,
+per token unless said otherwise. The facts it rests on:
 
 - A linear layer keeps its input only if its weight (or a LoRA on it) trains, and its weight only if a gradient must
   pass. Under autocast a float32 weight is then kept as a 16-bit copy, a trained one and a frozen one alike.
@@ -98,6 +98,7 @@ class Job:
     dtype: str = "float32"
     device: str = "cpu"
     optimizer: str = "adamw"
+    keep_optimizer: bool = False  # asked for: not to be exchanged for the 8-bit one
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,10 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
                       _bytes(run["predicted_memory_bytes"], True))  # fmt: skip
     text = f"{total['runs']} runs, {total['in_store']} of them in the store; training time of the rest: "
     text += _seconds(total["predicted_training_seconds"])
-    return [found, text if total["complete"] else f"{text}, and more: not every run can be predicted"]
+    if total["predicted_memory_bytes"]:
+        text += f"; most memory: {_bytes(total['predicted_memory_bytes'], True)}"
+    note = "memory: tensors at the peak of a training on its longest inputs; the process and CUDA themselves come on top"
+    return [found, text if total["complete"] else f"{text}, and more: not every run can be predicted", note]
 
 
 def _seconds(value: float | None) -> str:

@@ -25,7 +25,7 @@ from adapters_xtl.trust import Refusal, load_json, safe_name
 
 __all__ = ["INDEX", "PREFIX", "add", "by_module", "copy_files", "entries", "entry", "find", "folder_of", "split", "target"]
 
-PREFIX, INDEX = "file:", "index.json"
+PREFIX, INDEX, LOCK = "file:", "index.json", ".xtl-hub.lock"
 INDEX_BYTES = 64 << 20
 REVISION = 12
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -40,10 +40,9 @@ def split(text: str) -> tuple[Path, str]:
 
 def find(path: Path) -> tuple[Path, str] | None:
     """(root, name) of a path in a folder hub; name "" for the root itself; None where there is no hub."""
-    if (path / INDEX).is_file():
-        return path, ""
-    if (path.parent / INDEX).is_file():
-        return path.parent, path.name
+    for root, name in ((path, ""), (path.parent, path.name)):
+        if any((root / each).is_file() for each in (INDEX, LOCK)):  # the lock is there first
+            return root, name
     return None
 
 
@@ -67,6 +66,8 @@ def target(path: Path, default: str, task: str) -> tuple[Path, str]:
 
 def entries(root: Path) -> dict[str, list[dict[str, Any]]]:
     """The index: name → entries, oldest first. MismatchError where it is malformed."""
+    if not (root / INDEX).is_file():
+        return {}
     try:
         value = load_json(root / INDEX, INDEX_BYTES)
         named = value.get("bundles") if isinstance(value, dict) else None
@@ -128,9 +129,10 @@ def add(root: Path, name: str, source: Path, *, digest: str, module_sha256: str,
              "facts": dict(facts)}  # fmt: skip
     final = folder_of(root, name, found)
     with say_disk_full(root), _writable(root):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(root / ".lock"):
-            known = entries(root) if (root / INDEX).is_file() else {}
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root / LOCK):
+            known = entries(root)
+            final.parent.mkdir(parents=True, exist_ok=True)
             revisions = known.setdefault(name, [])
             whole = all(_same(source / each, final / each) for each in files)
             if whole and revisions and revisions[-1]["digest"] == digest:

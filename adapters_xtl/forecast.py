@@ -1,21 +1,23 @@
-"""What a training will cost, before it runs: its time, from the speed of finished runs like it.
+"""What a training will cost, before it runs: its memory from its sizes, its time from finished runs like it.
 
-Nothing is guessed: without a finished run of the same backbone, method, precision and hardware, or without the number of
+No time is guessed: without a finished run of the same backbone, method, precision and hardware, or without the number of
 rows (a hub's rows are not fetched to be counted), the answer is None.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from adapters_xtl import provenance, tasks
+from adapters_xtl import fingerprint, memory, provenance, tasks
+from adapters_xtl.activations import shape
 from adapters_xtl.canon import read_json
 from adapters_xtl.data import count
 from adapters_xtl.errors import XtlError
-from adapters_xtl.request import Module
+from adapters_xtl.request import Module, Plan
 from adapters_xtl.store import Store
 
-__all__ = ["Speeds", "examples", "seconds", "speeds"]
+__all__ = ["Speeds", "examples", "peak", "seconds", "speeds"]
 
 # (backbone fingerprint, method, bits, task) → [examples, seconds]; task "" holds all tasks together
 Speeds = dict[tuple[str, str, int, str], list[float]]
@@ -70,3 +72,16 @@ def seconds(module: Module, known: Speeds, *, remote: bool) -> float | None:
         return None
     wanted = examples(module)
     return None if wanted is None else wanted * rate[1] / rate[0]
+
+
+def peak(planned: Plan, module: Module) -> int:
+    """Predicted bytes of the tensors at the peak of a training in whole batches of its longest inputs.
+
+    What CUDA, or the process, takes for itself is not in it.
+    """
+    form = shape(fingerprint.config(planned.backbone), planned.backbone.name)
+    below = module.parents
+    if module.run.compose == "init":  # the parent's weights are the module's own; what was below the parent stays there
+        below = below[-1].parents if below and below[-1].run.compose != "init" else ()
+    job = memory.job_of(module.run, planned.device, len(below))
+    return memory.predict(form, replace(job, length=min(job.length, form.positions)), memory.Way(job.batch)).peak

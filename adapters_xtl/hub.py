@@ -20,7 +20,8 @@ from adapters_xtl.canon import file_digest, say_disk_full
 from adapters_xtl.errors import MismatchError, RequestError, XtlError
 from adapters_xtl.trust import Refusal, load_json, not_ours, printable
 
-__all__ = ["Pushed", "ancestors", "describe", "facts", "known_places", "locate", "module_tag", "parent", "push"]
+__all__ = ["Pushed", "ancestors", "describe", "facts", "known_places", "locate", "module_tag", "parent", "published_places",
+           "push"]  # fmt: skip
 
 Notify = Callable[[str], None]
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,96}))?")
@@ -121,6 +122,20 @@ def _places(record: Mapping[str, Any], of: Bundle, tried: list[str]) -> Iterator
 def _roots(places: list[str]) -> list[Path]:
     found = (folders.find(folders.split(place)[0]) for place in places if place.startswith(folders.PREFIX))
     return [each[0] for each in found if each is not None]
+
+
+def published_places(dest: str, name: str, notify: Notify) -> dict[str, list[str]]:
+    """sha256 of a parent's module → where the bundle that `dest` holds now says that it lies; {} where it holds none.
+
+    What was published once is said again: else a bundle would differ from itself as soon as a second place is known.
+    """
+    try:
+        if dest.startswith(folders.PREFIX):
+            hub = folders.find(folders.split(dest)[0])
+            dest = f"{folders.PREFIX}{hub[0]}/{hub[1] or name}" if hub else dest
+        return {str(each["sha256"]): each["where"] for each in describe(dest, notify)[1]["parents"]}
+    except RequestError:
+        return {}
 
 
 def known_places(module_sha256: str, dest: str) -> list[str]:

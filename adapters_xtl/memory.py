@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import activations, fingerprint
+from adapters_xtl import activations, fingerprint, tasks
 from adapters_xtl.activations import Job, Shape, Sizes, head_parameters, module_parameters
 from adapters_xtl.errors import RequestError
+from adapters_xtl.spec import Run
 
-__all__ = ["CONTEXT", "FACTS", "GIB", "Fit", "Prediction", "Way", "choose", "config", "gib", "least", "predict", "settle"]
+__all__ = [
+    "CONTEXT", "FACTS", "GIB", "Fit", "Prediction", "Way", "choose", "config", "gib", "job_of", "least", "precisions",
+    "predict", "settle",
+]  # fmt: skip
 
 GIB = 2**30
 CONTEXT = int(0.6 * GIB)  # what CUDA takes of a device beside the allocator
@@ -33,6 +37,8 @@ FACTS: Mapping[str, Mapping[str, Any]] = {
         "intermediate_size": 3072, "vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1,
     },
 }  # fmt: skip
+CHOICES = 5  # sequences of an example of the format `choice`, where only its rows tell: CommonsenseQA's
+TAGS = 1300  # labels of a task that takes them from its rows: CCGbank's training sections hold 1,286 categories
 
 
 def config(name: str) -> dict[str, Any]:
@@ -91,7 +97,8 @@ def _stored(form: Shape, job: Job) -> float:
         linear = float(form.linear + 4 * (5 * form.hidden + form.inner))
     else:  # nf4 and a float32 scale for 64; a row that is no multiple of 64 is not quantised
         linear = 0.0
-        for width, count in ((form.hidden, 4 * form.hidden**2 + form.hidden * form.inner), (form.inner, form.inner * form.hidden)):
+        one = form.hidden * form.inner
+        for width, count in ((form.hidden, 4 * form.hidden**2 + one), (form.inner, one)):
             linear += count * (0.5 + 4 / 64 if width % 64 == 0 else size.stored)
     return form.layers * (linear + form.rest * size.stored)
 
@@ -139,12 +146,13 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
         moments["gradient of the embeddings"] = gradients, 12 * form.hidden * tokens, again
     step = 8 * (form.vocab * form.hidden if full else one) if not cuda and job.optimizer == "adamw" else 0
     moments["optimizer step"] = gradients, 0, step
-    if way.offload and job.bits in (8, 4):  # bitsandbytes quantises on the device: the table passes through it
-        moments["loading"] = 0, 0, tables - state - sum(weights.values()) + weights["layers"] + scratch
     moment = max(moments, key=lambda name: sum(moments[name]))
     kernels = 32 * 2**20 if cuda else 0  # cuBLAS' workspace, as on Hopper; 8 MiB before it
     taken, kept, passing = moments[moment]
     lines = {**weights, "optimizer": state, "gradients": taken, "activations": kept, "workspace": passing + kernels}
+    if way.offload and job.bits in (8, 4):  # bitsandbytes quantises on the device: the table passes through it
+        loading = {**dict.fromkeys(lines, 0), "embeddings": tables, "layers": weights["layers"], "workspace": scratch}
+        moment, lines = max((moment, lines), ("loading", loading), key=lambda entry: sum(entry[1].values()))
     return Prediction({name: int(value) for name, value in lines.items()}, moment, tables if way.offload else 0,
                       tuple(int(each) for each in layers))  # fmt: skip
 
@@ -201,13 +209,38 @@ CHECKPOINTING, OFFLOAD, OPTIMIZER = 1.35, 1.05, 1.02
 OVERHEAD = {"cuda": 128, "cpu": 8}  # tokens whose time a pass costs before its first one
 
 
+def job_of(run: Run, device: str, parents: int) -> Job:
+    """The job of a run; of several tasks together, the one that takes most. `parents`: modules below the one that trains."""
+    members = [tasks.load(name) for name, _ in run.tasks]
+    demands = [(CHOICES if task.format == "choice" else 1, len(task.labels) or (TAGS if task.format == "tag" else 1),
+                task.format) for task in members]  # fmt: skip
+    sequences, labels, format = max(demands)
+    hyper = run.hyper
+    return Job(
+        run.method, run.options, parents, run.compose == "fuse", run.from_layer, format, labels, sequences,
+        hyper.max_length, hyper.batch_size, hyper.dropout, run.bits, run.dtype, device, hyper.optimizer,
+    )  # fmt: skip
+
+
+def precisions(asked: str, method: str, device: str, native: str) -> dict[int, str]:
+    """Bits of the frozen weights → compute type: the one that is asked for, or for "auto" all that may be, best first."""
+    quantised = "bfloat16" if device == "cpu" or native == "bfloat16" else native
+    if asked != "auto":
+        return {int(asked): "float32" if asked == "32" else quantised}
+    if method == "full":
+        return {32: native}
+    plain = {} if device == "cuda" else {32: native}
+    return {**plain, 16: native if device == "cuda" else quantised, 8: quantised, 4: quantised}
+
+
 def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
     """Every way to run a job, those that change its numbers included. `bits`: bits → compute type, the best first."""
     sizes = [job.batch]
     while sizes[-1] > 1:
         sizes.append(-(-sizes[-1] // 2))
     overhead = OVERHEAD[job.device] / (job.sequences * job.length)
-    optimizers = [job.optimizer, *(["adamw8bit"] if job.method == "full" and job.optimizer == "adamw" else [])]
+    free = job.method == "full" and job.optimizer == "adamw" and not job.keep_optimizer
+    optimizers = [job.optimizer, *(["adamw8bit"] if free else [])]
     for rank, (each, dtype) in enumerate(bits.items()):
         for optimizer in optimizers:
             asked = replace(job, bits=each, dtype=dtype, optimizer=optimizer)
@@ -237,17 +270,24 @@ def least(form: Shape, job: Job, bits: Mapping[int, str]) -> Fit:
     return min(_ways(form, job, bits), key=lambda way: way.needs)
 
 
-def settle(form: Shape, jobs: Mapping[str, Job], budget: int | None, bits: Mapping[int, str], flag: str) -> dict[str, Fit]:
-    """A way for each job of a chain, all with the same bits. RequestError, with the smallest budget, where there is none."""
+def settle(form: Shape, jobs: Mapping[str, Job], budget: int | None, bits: Mapping[int, str], flag: str = "",
+           ) -> dict[str, Fit]:  # fmt: skip
+    """A way for each job of a chain, all with the same bits.
+
+    Where nothing fits: RequestError with the smallest budget that would do or, without a `flag` (a budget that nobody
+    asked for), the ways that need least.
+    """
     for each, dtype in bits.items():
         found = {name: choose(form, job, budget, {each: dtype}) for name, job in jobs.items()}
         settled = {name: fit for name, fit in found.items() if fit is not None}
         if len(settled) == len(jobs):
             return settled
     # all share their bits: the smallest budget is that of the bits whose most demanding job demands least
-    worst = [max(((least(form, job, {each: dtype}), name) for name, job in jobs.items()), key=lambda entry: entry[0].needs)
-             for each, dtype in bits.items()]  # fmt: skip
-    fit, name = min(worst, key=lambda entry: entry[0].needs)
+    lean = [{name: least(form, job, {each: dtype}) for name, job in jobs.items()} for each, dtype in bits.items()]
+    best = min(lean, key=lambda found: max(fit.needs for fit in found.values()))
+    if not flag:
+        return best
+    name, fit = max(best.items(), key=lambda entry: entry[1].needs)
     raise RequestError(
         f"{flag}: {name} ({fit.job.method}, up to {fit.job.length} tokens) needs {gib(fit.needs)} GiB at least: {fit}"
     )

@@ -48,7 +48,8 @@ def scatter(rows: Sequence[Mapping[str, Any]], folder: Path, *, title: str, capt
             _panel(panel, [row for row in shown if row["task"] == name], name, colours, largest)
         for panel in panels[len(names) :]:
             panel.set_visible(False)
-        figure.legend(handles=_colour_keys(colours), loc="outside right upper", frameon=False, title="method",
+        keys = _colour_keys(colours, any(row["parents"] for row in shown))
+        figure.legend(handles=keys, loc="outside right upper", frameon=False, title="method",
                       alignment="left", handletextpad=1.6)  # fmt: skip
         figure.legend(handles=_size_keys(largest), loc="outside right center", frameon=False, labelspacing=2.0,
                       borderpad=1.4, handletextpad=2.2, title="bytes of the module's\nand head's files\n",
@@ -58,7 +59,7 @@ def scatter(rows: Sequence[Mapping[str, Any]], folder: Path, *, title: str, capt
         figure.supxlabel(text, fontsize=7.5, x=0.01, ha="left", color="#444444")
         figure.draw_without_rendering()  # settles the layout, so that labels can be kept off each other
         for panel, name in zip(panels, names, strict=False):
-            _label(panel, [row for row in shown if row["task"] == name])
+            _label(panel, [row for row in shown if row["task"] == name], colours)
         found = []
         for kind in ("png", "svg"):
             stream = io.BytesIO()
@@ -100,7 +101,7 @@ def _name(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{row['method']}{bits}{' on ' + '>'.join(row['parents']) if row['parents'] else ''}"
 
 
-def _label(panel: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _label(panel: Any, rows: Sequence[Mapping[str, Any]], colours: Mapping[str, str]) -> None:
     """Names every dot beside it, where the name covers no other dot and no other name; far ones get a thin line."""
     size, scale = 7.5, panel.figure.dpi / 72
     dots = [panel.transData.transform((row["peak_memory_bytes"] / _GIB, row["score"]["mean"])) / scale for row in rows]
@@ -124,6 +125,7 @@ def _label(panel: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         line = {"arrowstyle": "-", "linewidth": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
         panel.annotate(text, (row["peak_memory_bytes"] / _GIB, row["score"]["mean"]), xytext=(dx, dy), va="center",
                        ha="left" if dx > 0 else "right", textcoords="offset points", fontsize=size, zorder=5,
+                       color=colours[row["method"]],
                        annotation_clip=False, arrowprops=line if abs(dx) + abs(dy) > 12 else None)  # fmt: skip
 
 
@@ -134,12 +136,13 @@ def _shared(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     return max(0.0, across) * max(0.0, up)
 
 
-def _colour_keys(colours: Mapping[str, str]) -> list[Any]:
+def _colour_keys(colours: Mapping[str, str], parents: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
     keys = [Line2D([], [], marker="o", linestyle="", markersize=5, color=colour, label=method)
             for method, colour in colours.items()]  # fmt: skip
-    return [*keys, Line2D([], [], marker="D", linestyle="", markersize=4, color="#000000", label="with parents")]
+    diamond = Line2D([], [], marker="D", linestyle="", markersize=4, color="#000000", label="with parents")
+    return [*keys, diamond] if parents else keys
 
 
 def _size_keys(largest: float) -> list[Any]:

@@ -160,6 +160,7 @@ def fetch(remote: Remote, name: str, target: Path, sha256: str | None = None) ->
 def _stream(remote: Remote, name: str, part: Path, size: int) -> None:
     """Appends what `part` lacks of a file. _Cut when the connection ends before it, MismatchError when it goes on."""
     import requests
+    import urllib3
     from huggingface_hub import constants, hf_hub_url, utils
 
     client: Any = utils
@@ -184,7 +185,7 @@ def _stream(remote: Remote, name: str, part: Path, size: int) -> None:
             have = have if answer.status_code == 206 and resumed else 0
             with part.open("ab") as file:
                 file.truncate(have)
-                for chunk in answer.iter_content(CHUNK):
+                while chunk := answer.raw.read1(CHUNK):  # what has come: of a broken connection nothing is lost
                     have += len(chunk)
                     if have > size:
                         raise MismatchError(f"{remote}: {name}: more bytes than the {size:,} that were announced")
@@ -194,7 +195,7 @@ def _stream(remote: Remote, name: str, part: Path, size: int) -> None:
         raise
     except requests.HTTPError:
         raise
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _Cut(type(error).__name__) from error
     if have < size:
         raise _Cut("the hub closed it")

@@ -20,7 +20,7 @@ __all__ = ["Scored", "averages", "differences", "row", "scored", "unequal"]
 
 # hyper-parameters whose differences between methods a reader must know of, beside the learning rate
 _NAMED = ("epochs", "max_steps", "batch_size", "max_length", "max_examples", "warmup", "eval_every", "patience",
-          "select_examples")  # fmt: skip
+          "select_examples", "weight_decay", "dropout", "optimizer")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -222,16 +222,21 @@ def unequal(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Settings other than the learning rate in which the rows of one task differ, one line a task."""
     lines = []
     for task in dict.fromkeys(found["task"] for found in rows):
-        by = {found["method"]: found["hyper"] for found in rows if found["task"] == task and found["hyper"]}
-        parts = []
-        for name in _NAMED:
-            values = {method: hyper[name] for method, hyper in by.items()}
-            if len(set(values.values())) > 1:
-                parts.append(f"{name} {', '.join(f'{value:g} ({method})' for method, value in values.items())}")
-        types = {f"{found['method']} at {found['bits']} bits": found["dtype"] for found in rows if found["task"] == task}
-        if len(set(types.values())) > 1:
-            parts.append(f"compute type {', '.join(f'{value} ({name})' for name, value in types.items())}")
-        if parts:
-            lines.append(f"{task}: the rows differ in {'; '.join(parts)}")
+        own = [found for found in rows if found["task"] == task and found["hyper"]]
+        parts = [_apart(name, {found["method"]: _text(found["hyper"][name]) for found in own}) for name in _NAMED]
+        parts.append(_apart("compute type", {f"{found['method']} at {found['bits']} bits": found["dtype"] for found in own}))
+        if any(parts):
+            lines.append(f"{task}: the rows differ in {'; '.join(filter(None, parts))}")
     return lines
 
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _apart(name: str, values: Mapping[str, str]) -> str:
+    """`max_length 256 (full), 128 (bottleneck, lora)`; "" when all are alike."""
+    by: dict[str, list[str]] = {}
+    for who, value in values.items():
+        by.setdefault(value, []).append(who)
+    return "" if len(by) < 2 else f"{name} " + ", ".join(f"{value} ({', '.join(who)})" for value, who in by.items())

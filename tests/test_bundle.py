@@ -128,13 +128,13 @@ def _recard(record: dict[str, Any], backbone: str, **data: Any) -> str:
     from adapters_xtl.fingerprint import NAMED
 
     scores = {"en": {"accuracy": 80.0, "n": 100}, "de": {"accuracy": 70.0, "n": 100}}
-    metrics = {"xnli": {"split": "validation", "metric": "accuracy", "score": 75.0, "languages": scores, "protocol": "clean"}}
+    entry = {"split": "validation", "metric": "accuracy", "score": 75.0, "languages": scores, "protocol": "clean"}
     named = {**record["backbone"], "name": backbone, "location": NAMED[backbone].location}
     form = "nyu-mll/multi_nli [default] train"
     train = {"xnli": {"rows": 500, "examples": 500, "forms": [form], "left_out": {}}}
     found = {"source": "hub", "revisions": {"nyu-mll/multi_nli": "a" * 40}, "train": train, "select": {}, "report": {},
              "notes": {}, "rows": "", **data}  # fmt: skip
-    return bundle_card({**record, "task": "xnli", "backbone": named, "metrics": metrics, "data": found}, ["xnli"])
+    return bundle_card({**record, "task": "xnli", "backbone": named, "metrics": {"xnli": entry}, "data": found}, ["xnli"])
 
 
 def test_zero_shot_is_said_only_where_the_backbone_saw_no_labels(made: dict[str, Path]) -> None:
@@ -228,7 +228,8 @@ def test_a_pickle_under_the_name_of_weights(weights: str, bad: Path, tmp_path: P
     ("name", "said"),
     [("setup.py", "code"), ("module/run.sh", "code"), ("module/extra.json", "unknown file; a bottleneck module"),
      ("notes.txt", "unknown file"), ("head/xnli/config.json", "differ on whether it is there"),
-     ("deep/a/b/c.json", "unknown file"), (".hidden", "unknown file"), ("module/second.safetensors", "unknown file"), (".cache/other/x.json", "unknown file")],
+     ("deep/a/b/c.json", "unknown file"), (".hidden", "unknown file"), ("module/second.safetensors", "unknown file"),
+     (".cache/other/x.json", "unknown file")],
 )  # fmt: skip
 def test_unknown_files_are_refused_by_name(name: str, said: str, bad: Path) -> None:
     (bad / name).parent.mkdir(parents=True, exist_ok=True)
@@ -331,7 +332,8 @@ HEADERS: dict[str, tuple[Callable[[Path, dict[str, Any], bytes], None], str]] = 
                     "do not hold"),
     "negative shape": (lambda path, header, body: _first(header).update(shape=[-2]) or _rewrite(path, header, body),
                        "malformed"),
-    "unknown dtype": (lambda path, header, body: _first(header).update(dtype="O") or _rewrite(path, header, body), "dtype O"),
+    "unknown dtype": (lambda path, header, body: _first(header).update(dtype="O") or _rewrite(path, header, body),
+                      "dtype O"),
     "deep": (lambda path, header, body: _rewrite(path, b'{"a":' * 50_000 + b"1" + b"}" * 50_000, body), "nested deeper"),
     "metadata": (lambda path, header, body: _rewrite(path, {**header, "__metadata__": {"a": {}}}, body), "__metadata__"),
 }  # fmt: skip
@@ -398,7 +400,7 @@ def _shape(path: Path, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda shapes: {name: [64 if each == 32 else each for each in shape] for name, shape in shapes.items()}, "has shape"),
+        (lambda shapes: {name: [{32: 64}.get(each, each) for each in shape] for name, shape in shapes.items()}, "has shape"),
         (lambda shapes: dict(list(shapes.items())[:-1]), "lacks 1 of its 16 tensors"),
         (lambda shapes: {**shapes, "embeddings.word_embeddings.weight": [4, 32]}, "does not call for"),
         (lambda shapes: {name.replace("layer.3", "layer.7"): shape for name, shape in shapes.items()}, "lacks 4 of its 16"),
@@ -454,7 +456,8 @@ def test_options_of_adapters_that_bundles_do_not_carry(edit: Callable[[Any], Any
      ("target_modules", "(a+)+$"), ("target_modules", ["query", "(a+)+$"]), ("modules_to_save", ["embeddings"]),
      ("init_lora_weights", "pissa"), ("layer_replication", [[0, 4]]), ("trainable_token_indices", [1, 2]),
      ("peft_type", "PROMPT_TUNING"), ("bias", "all"), ("r", 10**12), ("rank_pattern", {"(a+)+$": 4}),
-     ("eva_config", {"rho": 2}), ("unheard_of", True), ("fan_in_fan_out", True), ("lora_dropout", 1.0), ("megatron_core", "os")],
+     ("eva_config", {"rho": 2}), ("unheard_of", True), ("fan_in_fan_out", True), ("lora_dropout", 1.0),
+     ("megatron_core", "os")],
 )  # fmt: skip
 def test_options_of_peft_that_bundles_do_not_carry(option: str, value: Any, made: dict[str, Path], tmp_path: Path) -> None:
     """Some import a module by name, some are regular expressions, some change the backbone: none reaches the library."""
@@ -467,7 +470,8 @@ def test_options_of_peft_that_bundles_do_not_carry(option: str, value: Any, made
 @pytest.mark.parametrize(
     ("text", "said"),
     [("[" * 100_000, "nested deeper"), ('{"a":' * 100 + "1" + "}" * 100, "nested deeper"),
-     ('{"a": 1, "a": 2}', "occurs twice"), ("x" * (2 << 20), "longer than"), ("NaN", "no JSON value"), ('{"a": 1e999}', "out of range"), ("[-Infinity]", "no JSON"),
+     ('{"a": 1, "a": 2}', "occurs twice"), ("x" * (2 << 20), "longer than"), ("NaN", "no JSON value"),
+     ('{"a": 1e999}', "out of range"), ("[-Infinity]", "no JSON"),
      ('{"a": ' + "9" * 5000 + "}", "more than 40 digits"), ("\udcff", "not UTF-8"), ("", "no JSON"),
      ("[]", "expected")],
 )  # fmt: skip

@@ -19,10 +19,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
 ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
     ("errors", "trust"),
-    ("canon", "stats", "anatomy", "published"),
+    ("canon", "stats", "anatomy", "published", "energy"),
     ("spec", "snapshots", "bundle", "remote", "folders"),
-    ("tasks", "store", "provenance", "fingerprint", "sources", "examples", "columns", "shelf"),
-    ("data", "request", "mini", "imports", "hub"),
+    ("tasks", "store", "provenance", "fingerprint", "sources", "examples", "columns", "activations", "shelf"),
+    ("data", "request", "mini", "imports", "memory", "hub"),
     ("lineage",),
     ("stacks",),
     ("plan", "metrics", "formats", "backbones", "forecast"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapters_xtl.cli import compare, data, hub, listing, modules, training
+from adapters_xtl.cli import compare, data, hub, listing, memory, modules, training
 from adapters_xtl.cli.flags import say
 from adapters_xtl.errors import XtlError
 
@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                   help="Intermediate tasks as stackable adapters on a frozen multilingual encoder.")  # fmt: skip
 for command in (
     training.recipe, modules.evaluate, modules.predict, modules.score, compare.compare, listing.tasks, listing.backbones,
-    listing.runs,
+    listing.runs, memory.plan,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(data.app, name="data")

@@ -275,8 +275,9 @@ def _ahead(worker: Worker) -> tuple[dict[str, Any], Shown]:
                 "state": "in the store" if path else "would train",
             }  # fmt: skip
             if not path:
-                entry["predicted_training_seconds"] = forecast.seconds(
-                    module, known, remote=planned.source.kind == "hub")
+                remote = planned.source.kind == "hub"
+                entry["predicted_training_seconds"] = forecast.seconds(module, known, remote=remote)
+                entry["predicted_memory_bytes"] = forecast.peak(planned, module)
             runs.setdefault(module.id, entry)
             if own:
                 runs[module.id]["kind"] = kind
@@ -294,6 +295,7 @@ def _ahead(worker: Worker) -> tuple[dict[str, Any], Shown]:
         "runs": len(found), "in_store": sum(run["state"] == "in the store" for run in found),
         "predicted_training_seconds": sum(time for time in times if time) if any(times) or not times else None,
         "complete": None not in times,
+        "predicted_memory_bytes": max((run["predicted_memory_bytes"] or 0 for run in missing), default=0) or None,
     }  # fmt: skip
     payload = {"dry_run": True, "runs": found, "total": total, "left_out": dict(worker.left_out)}
     return payload, compared.ahead(found, total)

@@ -68,7 +68,8 @@ def _push(folder: Path, dest: str, name: str, options: _Options) -> tuple[dict[s
         ready = folder
         if not bundle.is_bundle(folder):
             ready = Path(aside)
-            pack.pack(folder, ready, where=lambda sha256: hub.known_places(sha256, dest),
+            said = hub.published_places(dest, name, options.notify) if pack.parent_records(folder) else {}
+            pack.pack(folder, ready, where=lambda sha256: said.get(sha256) or hub.known_places(sha256, dest),
                       licence=pack.check_licence(options.licence), rows=options.rows)  # fmt: skip
         found = bundle.read(ready)
         done = hub.push(ready, dest, name, options.notify, private=options.private)
@@ -146,17 +147,18 @@ def list_(place: str | None, *, notify: Notify) -> tuple[dict[str, Any], Shown]:
         for name in shelf.held():
             each = shelf.cached(name, notify)
             if each is not None:
-                where = [note["place"] for note in shelf.notes(each.module_sha256) if note["bundle"] == name]
-                found.append({"place": where[-1] if where else str(each.path), "digest": name, **hub.facts(each)})
+                known = [note["place"] for note in shelf.notes(each.module_sha256) if note["bundle"] == name]
+                found.append({"place": known[-1] if known else str(each.path), "digest": name, **hub.facts(each)})
     elif place.startswith(folders.PREFIX):
         there = folders.find(folders.split(place)[0])
         if there is None:
             raise RequestError(f"{place}: no folder hub (no {folders.INDEX})")
         root, only = there
         for name, revisions in folders.entries(root).items():
-            for each in revisions if only in ("", name) else ():
-                place_of = f"{folders.PREFIX}{root}/{name}@{each['revision']}"
-                found.append({"place": place_of, "digest": each["digest"], **each["facts"], "newest": each is revisions[-1]})
+            for entry in revisions if only in ("", name) else ():
+                where = f"{folders.PREFIX}{root}/{name}@{entry['revision']}"
+                newest = entry is revisions[-1]
+                found.append({"place": where, "digest": entry["digest"], **entry["facts"], "newest": newest})
     else:
         if remote.offline():
             raise RequestError(f"{printable(place)}: HF_HUB_OFFLINE is set; `xtl hub list` alone lists the cache")

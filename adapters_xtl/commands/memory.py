@@ -1,0 +1,159 @@
+"""`xtl plan`: what a training will take of the memory, line by line, and the way to run it that fits a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from adapters_xtl import fingerprint, memory, methods, tasks
+from adapters_xtl.activations import Job, shape
+from adapters_xtl.errors import Problems, RequestError, nearest
+from adapters_xtl.memory import GIB, Fit
+from adapters_xtl.provenance import gpu, native_dtype
+from adapters_xtl.request import Request
+from adapters_xtl.spec import BITS, COMPOSES, Backbone, Run, read_recipe, resolve_settings
+
+__all__ = ["plan"]
+
+LINES: Mapping[str, str] = {
+    "embeddings": "embedding tables", "layers": "encoder layers, as stored", "parents": "parents' modules",
+    "module": "module that trains", "head": "head", "optimizer": "optimizer state", "gradients": "gradients",
+    "activations": "activations kept", "workspace": "passing tensors and workspace",
+}  # fmt: skip
+
+
+def plan(asked: Request, budget_gib: float | None) -> tuple[dict[str, Any], list[Table | str]]:
+    """The plan of `asked`; RequestError naming the smallest budget when `budget_gib` is too small. Nothing is loaded."""
+    problems = Problems()
+    device = asked.device if asked.device != "auto" else "cuda" if gpu() else "cpu"
+    if device not in ("cpu", "cuda"):
+        problems.add(f"--device {asked.device}: takes auto, cpu or cuda")
+    if asked.method not in methods.names():
+        problems.add(f"--method: unknown method '{asked.method}'{nearest(asked.method, methods.names())}")
+    if asked.bits != "auto" and not (asked.bits.isdigit() and int(asked.bits) in BITS):
+        problems.add(f"--bits {asked.bits}: takes auto, {', '.join(map(str, BITS))}")
+    elif asked.method == "full" and asked.bits not in ("auto", "32"):
+        problems.add(f"--bits {asked.bits}: full fine-tuning trains the weights themselves, which stay at 32 bits")
+    if budget_gib is not None and not 0 < budget_gib < float("inf"):
+        problems.add(f"--memory {budget_gib:g}: takes a number of GiB above 0")
+    try:
+        tasks.load(asked.task)
+    except RequestError as error:
+        problems.catch(error)
+    problems.raise_if_any()
+    name = asked.backbone or ("xlmr-large" if device == "cuda" else "mini")
+    config = memory.config(name)
+    form = shape(config, f"--backbone {name}")
+    if not 0 <= asked.from_layer < form.layers:
+        raise RequestError(f"--from-layer {asked.from_layer}: {name} has layers 0 to {form.layers - 1}")
+    notes = [f"{name} · {asked.method} · {device}: {form.layers} layers, hidden size {form.hidden}, {form.vocab:,} tokens, "
+             f"{form.parameters / 1e6:.0f} M parameters"]  # fmt: skip
+    if config.get("model_type") not in fingerprint.MODEL_TYPES:
+        notes.append(f"model_type {config.get('model_type')!r} cannot be trained here: this is the plan of its sizes")
+    bits = memory.precisions(asked.bits, asked.method, device, native_dtype(device))
+    jobs = _jobs(asked, name, device, form.positions, bits, problems)
+    problems.raise_if_any()
+    budget = int(budget_gib * GIB) if budget_gib is not None else None
+    implied = budget is None and device == "cuda" and gpu() is not None
+    if implied:
+        found = gpu() or {}
+        budget = found["memory_bytes"] - memory.CONTEXT
+        notes.append(f"budget: {found['name']}'s memory less {memory.gib(memory.CONTEXT)} GiB for CUDA itself")
+    fits = memory.settle(form, jobs, budget, bits, "" if implied else f"--memory {budget_gib or 0:g}")
+    target = next(reversed(fits))
+    fit = fits[target]
+    smallest = memory.least(form, jobs[target], bits)
+    if jobs[target].format == "choice":
+        notes.append(f"{jobs[target].sequences} choices an example")
+    notes.append(f"{jobs[target].length} tokens an input: shorter inputs take less")
+    payload = {
+        "task": asked.task, "trains": target, "backbone": name, "method": asked.method, "device": device,
+        "parents": jobs[target].parents, "length": jobs[target].length, "budget_bytes": budget, "fits": budget is None
+        or fit.needs <= budget, **fit.record(), "smallest_budget_bytes": smallest.needs, "smallest": str(smallest),
+        "others": {each: other.record() for each, other in fits.items() if each != target}, "notes": notes,
+    }  # fmt: skip
+    return payload, _shown(target, fit, fits, budget, smallest, notes)
+
+
+def _jobs(asked: Request, name: str, device: str, positions: int, bits: Mapping[int, str],
+          problems: Problems) -> dict[str, Job]:  # fmt: skip
+    """A job for everything the request trains: parents that are tasks, then the requested task."""
+    compose = asked.compose or ("init" if asked.method == "full" else "stack")
+    if compose not in COMPOSES:
+        problems.add(f"--compose: unknown '{compose}'{nearest(compose, COMPOSES)}")
+    known = fingerprint.NAMED.get(name)
+    backbone = Backbone(name, "directory", name, lr=known.lr if known else {})
+    source = "embedded" if asked.data == "embedded" or (asked.data is None and device == "cpu") else "hub"
+    jobs: dict[str, Job] = {}
+    chain = [*asked.on, asked.task]
+    for place, each in enumerate(chain):
+        last = place == len(chain) - 1
+        if each not in tasks.names():
+            if each not in ("self", "random") and not Path(each).exists():
+                problems.add(f"--on {each}: no task and no directory{nearest(each, tasks.names())}")
+            continue
+        task = tasks.load(tasks.load(each).train_from or each)
+        if not task.train and task.format != "multi":
+            if last:
+                problems.add(f"'{each}' trains nothing: there is nothing to plan")
+            continue
+        recipe, path = read_recipe(task.name)
+        method = methods.load(asked.method)
+        settings = resolve_settings(
+            recipe=recipe, path=path, method=asked.method, methods=methods.names(), method_defaults=method.DEFAULTS,
+            method_lr=method.LR, backbone=backbone, source=source, flag="--set" if last else "--set-parents",
+            overrides=asked.overrides if last else asked.parent_overrides, problems=problems,
+        )  # fmt: skip
+        members = settings.hyper.tasks or task.members if task.format == "multi" else (task.name,)
+        first, dtype = next(iter(bits.items()))
+        fused = compose == "fuse" and last
+        run = Run(
+            tasks=tuple((member, 1) for member in members if member in tasks.names()), data={}, backbone="",
+            method=asked.method, options=settings.method, compose="fuse" if fused else "", bits=first, dtype=dtype,
+            from_layer=asked.from_layer, hyper=settings.hyper, seed=asked.seed, protocol=asked.protocol,
+        )  # fmt: skip
+        below = 0 if compose == "init" or (compose == "fuse" and not last) else place
+        fixed = any(key == "train.optimizer" for key, _ in (asked.overrides if last else asked.parent_overrides))
+        made = memory.job_of(run, device, below)
+        jobs[task.name if task.name not in jobs else each] = replace(
+            made, keep_optimizer=fixed, length=min(made.length, positions)
+        )
+    return jobs
+
+
+def _shown(target: str, fit: Fit, fits: Mapping[str, Fit], budget: int | None, smallest: Fit,
+           notes: list[str]) -> list[Table | str]:  # fmt: skip
+    table = Table(title=f"{target}: {fit}", title_justify="left", min_width=64)
+    table.add_column("taken at the peak by")
+    for column in ("MiB", "bytes"):
+        table.add_column(column, justify="right")
+
+    def line(text: str, size: int) -> None:
+        table.add_row(text, f"{size / 2**20:,.1f}", f"{size:,}")
+
+    found = fit.prediction
+    for key, text in LINES.items():
+        if found.lines[key]:
+            line(text, found.lines[key])
+    table.add_section()
+    line(f"peak ({found.moment})", found.peak)
+    line("reserve for what the allocator cannot reuse", fit.needs - found.peak)
+    line("needed", fit.needs)
+    if budget is not None:
+        line("budget", budget)
+    if found.host:
+        line("embedding tables, on the CPU", found.host)
+    shown: list[Table | str] = [*notes, table]
+    shown += [f"{name}, trained before it: {other}, {memory.gib(other.needs)} GiB"
+              for name, other in fits.items() if name != target]  # fmt: skip
+    by_layer = found.layers
+    lowest, highest = min(by_layer), max(by_layer)
+    kept = f"{lowest / 2**20:,.1f}" if lowest == highest else f"{lowest / 2**20:,.1f} to {highest / 2**20:,.1f}"
+    shown.append(f"a layer keeps {kept} MiB of activations; {fit.cost:.2f} times the seconds of the plainest way "
+                 "(a rule of thumb)")  # fmt: skip
+    shown.append(f"smallest budget: {memory.gib(smallest.needs)} GiB ({smallest})")
+    return shown

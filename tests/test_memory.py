@@ -1,0 +1,410 @@
+"""The memory planner: its bytes against what autograd keeps and what a step takes, and the plans it makes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes
+import pytest
+import torch
+from transformers import XLMRobertaConfig, XLMRobertaModel
+
+from adapters_xtl import activations, backbones, fingerprint, memory, methods, mini
+from adapters_xtl.activations import Job, Shape, shape
+from adapters_xtl.errors import RequestError
+from adapters_xtl.fingerprint import NAMED
+from adapters_xtl.formats.items import Lengths
+from adapters_xtl.memory import GIB, Way, predict, settle
+from adapters_xtl.methods import Link
+from adapters_xtl.model import HeadSpec, Model, build
+from adapters_xtl.spec import Backbone
+from adapters_xtl.train import _checkpointed
+from tests.cli import complaints, xtl, xtl_json
+from tests.memory_meter import Meter, like_cuda
+
+LARGE = shape(memory.FACTS["FacebookAI/xlm-roberta-large"])
+KERNELS = 32 * 2**20  # cuBLAS' workspace, which nothing on the CPU takes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tokenizer() -> None:
+    mini.prepare(lambda text: None)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Backbone]:
+    """Random XLM-Rs of other sizes than `tiny`, as checkpoint directories."""
+    made: dict[tuple[tuple[str, int], ...], Backbone] = {}
+
+    def make(**sizes: int) -> Backbone:
+        key = tuple(sorted(sizes.items()))
+        if key not in made:
+            path = tmp_path_factory.mktemp("backbone")
+            settings = XLMRobertaConfig(**{**fingerprint.TINY_CONFIG, "vocab_size": 3000, **sizes})
+            XLMRobertaModel(settings, add_pooling_layer=False).save_pretrained(path)
+            for name in fingerprint.tokenizer_files(mini.prepare()):
+                (path / name).symlink_to(mini.prepare() / name)
+            made[key] = fingerprint.resolve(str(path))
+        return made[key]
+
+    return make
+
+
+WIDE = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "num_hidden_layers": 4}
+DEEP = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768, "num_hidden_layers": 8}
+
+
+def model(backbone: Backbone, job: Job, tmp_path: Path) -> Model:
+    """As a recipe builds it: parents saved and loaded, then the module that trains, and its head."""
+    how, options = methods.load(job.method), {**methods.load(job.method).DEFAULTS, **job.options}
+    chain: list[Link] = []
+    for number in range(job.parents):
+        encoder, _ = backbones.load(backbone)
+        attached = how.attach(encoder, [Link(f"parent{number}")], options, from_layer=job.from_layer)
+        how.save(attached, f"parent{number}", tmp_path / f"parent{number}")
+        chain.append(Link(f"parent{number}", tmp_path / f"parent{number}"))
+    hidden = int(fingerprint.config(backbone)["hidden_size"])
+    head = HeadSpec(job.format, tuple("abcdefghijkl"[: job.labels]), hidden, job.head_dropout, Lengths(job.length, 16))
+    return build(
+        backbone, bits=job.bits, dtype=job.dtype, device="cpu", method=job.method, chain=[*chain, Link("child")],
+        options=options, from_layer=job.from_layer, heads={"task": head}, train=True, seed=1, fuse=job.fuse,
+    )  # fmt: skip
+
+
+def batch(job: Job, count: int) -> dict[str, torch.Tensor]:
+    """`count` examples of exactly the planned length, one of them with some padding."""
+    rows, length = count * job.sequences, job.length
+    ids = torch.randint(3, 2999, (rows, length))
+    mask = torch.ones_like(ids)
+    ids[0, -2:], mask[0, -2:] = 1, 0
+    found = {"input_ids": ids, "attention_mask": mask}
+    if job.format == "tag":
+        return {**found, "first": mask.bool(), "labels": torch.randint(0, job.labels, (rows, length))}
+    if job.format == "span":
+        return {**found, "spans": torch.randint(1, length - 3, (rows, 2)), "trims": torch.zeros(rows, 2, dtype=torch.long)}
+    if job.format == "choice":
+        return {**found, "grid": torch.arange(rows).view(count, -1), "labels": torch.zeros(count, dtype=torch.long)}
+    return {**found, "labels": torch.randint(0, job.labels, (rows,))}
+
+
+@contextlib.contextmanager
+def emulated(job: Job) -> Iterator[None]:
+    with like_cuda() if job.device == "cuda" else contextlib.nullcontext():
+        yield
+
+
+def autocast(job: Job) -> Any:
+    return torch.autocast("cpu", dtype=getattr(torch, job.dtype)) if job.dtype != "float32" else contextlib.nullcontext()
+
+
+def saved(built: Model, job: Job, way: Way) -> int:
+    """Bytes of the tensors that autograd saves in one forward pass, each storage once, parameters left out."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in (*built.parameters(), *built.buffers())}
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in known:
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    built.train()
+    with emulated(job), autocast(job), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = built("task", batch(job, way.micro_batch))  # alive, so that no storage is counted twice
+    total = sum(storage.nbytes() for storage in found.values())
+    del kept
+    return total
+
+
+def taken(built: Model, job: Job, way: Way) -> int:
+    """Peak bytes of one optimizer step after the first: weights, optimizer state, and all that lives for a while."""
+    built.train()
+    trainable = list(built.trainable().values())
+    manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
+    if job.optimizer == "adamw8bit":
+        for module in built.modules():
+            if isinstance(module, torch.nn.Embedding):
+                manager.register_module_override(module, "weight", {"optim_bits": 32})
+        optimizer: Any = bitsandbytes.optim.AdamW(trainable, lr=1e-4, optim_bits=8)
+    else:
+        optimizer = torch.optim.AdamW(trainable, lr=1e-4, fused=job.device == "cuda" or None)
+
+    def step() -> None:
+        for _ in range(job.batch // way.micro_batch):
+            rows = batch(job, way.micro_batch)
+            with autocast(job):
+                loss = built("task", rows)["loss"]
+            loss.backward()
+            del loss, rows
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    try:
+        with emulated(job), _checkpointed(built, way.checkpointing):
+            step()
+            gc.collect()
+            state = [value for entry in optimizer.state.values() for value in entry.values()
+                     if isinstance(value, torch.Tensor)]  # fmt: skip
+            fixed = {each._cdata: each.nbytes() for each in Meter(built, state)._kept}
+            with Meter(built, state) as meter:
+                step()
+    finally:
+        manager.initialize()
+    return meter.peak + sum(fixed.values())
+
+
+def planned(backbone: Backbone, job: Job, way: Way) -> int:
+    found = predict(shape(fingerprint.config(backbone)), job, way).peak
+    return found - (KERNELS if job.device == "cuda" else 0)
+
+
+KINDS = [(32, "float32"), (32, "bfloat16"), (16, "bfloat16"), (8, "bfloat16"), (4, "bfloat16")]
+CASES = [(method, bits, dtype) for method in ("full", "bottleneck", "lora") for bits, dtype in KINDS
+         if method != "full" or bits == 32]  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(("method", "bits", "dtype"), CASES)
+def test_what_autograd_keeps_is_counted(method: str, bits: int, dtype: str, device: str, checkpoint: Callable[..., Backbone],
+                                        tmp_path: Path) -> None:  # fmt: skip
+    """On `tiny` and on a wider model: each saved tensor is in the plan, within a tenth; "cuda" as far as a CPU can be it."""
+    for backbone, size in ((NAMED["tiny"], 8), (checkpoint(**WIDE), 8)):
+        if bits == 4 and backbone.name == "tiny":
+            continue  # no layer of `tiny` but one is a multiple of 64 wide
+        job = Job(method, methods.load(method).DEFAULTS, bits=bits, dtype=dtype, device=device, length=64, batch=size)
+        form = shape(fingerprint.config(backbone))
+        tokens = size * job.length
+        per_token, copies = activations.head(form, job)
+        expected = sum(token * tokens + fixed for token, fixed in activations.layers(form, job))
+        expected += per_token * tokens + copies
+        if method == "full":
+            expected += tokens * form.hidden * (5 if device == "cuda" else 8)  # the embeddings' sum and their dropout
+        measured = saved(model(backbone, job, tmp_path), job, Way(size))
+        assert expected == pytest.approx(measured, rel=0.1), f"{backbone.name}: {expected / measured:.3f} of {measured:,}"
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(("method", "bits", "dtype"), CASES)
+def test_the_peak_of_a_step(method: str, bits: int, dtype: str, device: str, checkpointing: bool,
+                            checkpoint: Callable[..., Backbone], tmp_path: Path) -> None:  # fmt: skip
+    backbone = checkpoint(**(DEEP if checkpointing else WIDE))
+    job = Job(method, methods.load(method).DEFAULTS, bits=bits, dtype=dtype, device=device, length=64, batch=16)
+    way = Way(16, checkpointing)
+    measured = taken(model(backbone, job, tmp_path), job, way)
+    assert planned(backbone, job, way) == pytest.approx(measured, rel=0.1), f"of {measured:,}"
+
+
+OTHERS: dict[str, tuple[Job, int]] = {
+    "two parents, LoRA": (Job("lora", {"r": 32, "lora_dropout": 0.1}, parents=2, bits=16, dtype="bfloat16"), 16),
+    "two parents, bottleneck": (Job("bottleneck", {"reduction_factor": 4}, parents=2, bits=8, dtype="bfloat16"), 16),
+    "fused parents": (Job("bottleneck", {}, parents=2, fuse=True, bits=32), 16),
+    "bottlenecks after attention too": (Job("bottleneck", {"mh_adapter": True, "non_linearity": "gelu"}, bits=16,
+                                            dtype="bfloat16"), 16),
+    "LoRA on query and value": (Job("lora", {"target_modules": ["query", "value"]}, bits=32), 16),
+    "upper layers": (Job("lora", {}, from_layer=5, bits=16, dtype="bfloat16"), 16),
+    "upper layers, bottleneck": (Job("bottleneck", {}, from_layer=4, bits=32), 16),
+    "tagging in parts": (Job("lora", {}, format="tag", labels=12, bits=32), 4),
+    "questions in parts, checkpointed": (Job("bottleneck", {}, format="span", bits=16, dtype="bfloat16"), -4),
+    "choices": (Job("lora", {}, format="choice", sequences=4, bits=16, dtype="bfloat16", batch=4), 4),
+    "all weights in parts": (Job("full", {}, bits=32, dtype="bfloat16"), 4),
+    "all weights in parts, checkpointed": (Job("full", {}, bits=32), -4),
+    "8-bit optimizer": (Job("full", {}, bits=32, dtype="bfloat16", optimizer="adamw8bit"), 16),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_peak_of_other_jobs(name: str, device: str, checkpoint: Callable[..., Backbone], tmp_path: Path) -> None:
+    asked, micro = OTHERS[name]
+    backbone = checkpoint(**DEEP)
+    defaults = {} if asked.fuse else methods.load(asked.method).DEFAULTS
+    batch = asked.batch if asked.sequences > 1 else 16
+    job = replace(asked, options={**defaults, **asked.options}, device=device, length=64, batch=batch)
+    way = Way(abs(micro), micro < 0)
+    measured = taken(model(backbone, job, tmp_path), job, way)
+    assert planned(backbone, job, way) == pytest.approx(measured, rel=0.1), f"of {measured:,}"
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "from_layer"),
+    [("lora", {}, 0), ("lora", {"r": 3, "target_modules": ["dense"]}, 2), ("lora", {"target_modules": ["query"]}, 0),
+     ("bottleneck", {}, 0), ("bottleneck", {"mh_adapter": True, "reduction_factor": 5}, 1), ("full", {}, 0)],
+)  # fmt: skip
+def test_the_planner_counts_parameters_as_the_methods_do(method: str, options: dict[str, Any], from_layer: int) -> None:
+    encoder, _ = backbones.load(NAMED["tiny"])
+    chosen = {**methods.load(method).DEFAULTS, **options}
+    job = Job(method, chosen, from_layer=from_layer)
+    found = activations.module_parameters(shape(fingerprint.TINY_CONFIG), job)
+    assert found == methods.load(method).footprint(encoder, chosen, from_layer=from_layer)
+
+
+def test_sizes_of_the_backbones_that_need_no_network() -> None:
+    base = shape(memory.FACTS["FacebookAI/xlm-roberta-base"])
+    assert (round(LARGE.parameters / 1e6), round(base.parameters / 1e6)) == (559, 277), "without pooler and LM head"
+    assert (LARGE.layers, LARGE.hidden, LARGE.heads, LARGE.inner) == (24, 1024, 16, 4096)
+
+
+def large(method: str = "lora", **options: Any) -> Job:
+    return Job(method, methods.load(method).DEFAULTS, **{"bits": 16, "dtype": "bfloat16", "device": "cuda", **options})
+
+
+BITS = {16: "bfloat16", 8: "bfloat16", 4: "bfloat16"}
+
+
+def test_the_goals_for_one_module_at_length_128() -> None:
+    """LoRA r=16 on all linear layers, effective batch 32: 1.5 GiB at 16 bits, 1 GiB at int8 with the table on the CPU."""
+    fit = settle(LARGE, {"a": large()}, int(1.5 * GIB), {16: "bfloat16"})["a"]
+    assert fit.job.bits == 16 and fit.needs <= 1.5 * GIB and fit.way.micro_batch * fit.accumulation == 32
+    lean = settle(LARGE, {"a": large()}, GIB, {8: "bfloat16"})["a"]
+    assert lean.job.bits == 8 and lean.way.offload and lean.needs <= GIB
+
+
+@pytest.mark.parametrize("method", ["lora", "bottleneck", "full"])
+def test_a_smaller_budget_takes_what_costs_more(method: str) -> None:
+    bits = {32: "bfloat16"} if method == "full" else BITS
+    job = large(method, bits=32 if method == "full" else 16)
+    costs, changes = [], []
+    for budget in (40, 20, 12, 10, 9.5, 8, 7.5, 7.2) if method == "full" else (20, 6, 4, 3, 2, 1.5, 1.2, 1.0, 0.85):
+        fit = settle(LARGE, {"a": job}, int(budget * GIB), bits, "--memory")["a"]
+        assert fit.needs <= budget * GIB
+        assert fit.way.micro_batch * fit.accumulation >= 32 > fit.way.micro_batch * (fit.accumulation - 1)
+        costs.append(fit.cost)
+        changes.append(fit.changes)
+    assert changes == sorted(changes), "numbers are left alone as long as can be"
+    assert all(low <= high for low, high, one, two in zip(costs, costs[1:], changes, changes[1:], strict=False) if one == two)
+    by_change = [[cost for cost, each in zip(costs, changes, strict=True) if each == change] for change in set(changes)]
+    assert all(group == sorted(group) for group in by_change), "and then the fastest that fits"
+    assert costs[0] == 1 and settle(LARGE, {"a": job}, None, bits)["a"].cost == 1
+    least = memory.least(LARGE, job, bits)
+    with pytest.raises(RequestError, match=rf"needs {memory.gib(least.needs)} GiB at least"):
+        settle(LARGE, {"a": job}, least.needs - 1, bits, "--memory 1")
+    assert settle(LARGE, {"a": job}, int(float(memory.gib(least.needs)) * GIB), bits, "--memory")
+    assert settle(LARGE, {"a": job}, 1, bits)["a"] == least, "a budget that nobody asked for refuses nothing"
+
+
+def test_what_was_asked_for_is_not_exchanged() -> None:
+    tight = int(8 * GIB)
+    full = large("full", bits=32)
+    assert settle(LARGE, {"a": full}, tight, {32: "bfloat16"})["a"].job.optimizer == "adamw8bit"
+    with pytest.raises(RequestError, match=r"needs 8\.\d\d GiB at least"):
+        settle(LARGE, {"a": replace(full, keep_optimizer=True)}, tight, {32: "bfloat16"}, "--memory 8")
+    on_cpu = memory.least(LARGE, replace(large(), device="cpu"), BITS)
+    assert not on_cpu.way.offload, "on the CPU the table is where it would be put"
+
+
+def test_a_chain_shares_its_bits() -> None:
+    long = large(length=512, format="span", batch=1)
+    fits = settle(LARGE, {"long": long, "short": large()}, int(0.95 * GIB), BITS, "--memory 0.95")
+    assert len({fit.job.bits for fit in fits.values()}) == 1
+
+
+def config_of(**keys: Any) -> dict[str, Any]:
+    return {"num_hidden_layers": 36, "hidden_size": 2560, "num_attention_heads": 32, "intermediate_size": 10240,
+            "vocab_size": 250880, "max_position_embeddings": 514, "type_vocab_size": 1, **keys}  # fmt: skip
+
+
+def test_plans_for_a_config_alone(tmp_path: Path) -> None:
+    """A directory with nothing but a config.json: XLM-R XL's sizes, a BERT's, one that says too little."""
+    (tmp_path / "xl").mkdir()
+    (tmp_path / "xl" / "config.json").write_text(json.dumps(config_of(model_type="xlm-roberta-xl")))
+    common = ("--device", "cuda", "--memory")
+    plan = xtl_json("plan", "mnli", "--backbone", tmp_path / "xl", *common, "24", "--method", "lora")
+    assert plan["fits"] and plan["needs_bytes"] <= 24 * GIB
+    assert any("cannot be trained here" in note for note in plan["notes"])
+    assert plan["lines"]["layers"] == pytest.approx(36 * 12 * 2560**2 * 2, rel=0.01), "2.8 G weights at 16 bits"
+    (tmp_path / "bert").mkdir()
+    bert = {"model_type": "bert", "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12,
+            "intermediate_size": 3072, "vocab_size": 119547, "max_position_embeddings": 512, "type_vocab_size": 2}  # fmt: skip
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(bert))
+    plan = xtl_json("plan", "panx", "--backbone", tmp_path / "bert", *common, "6", "--method", "full")
+    assert plan["lines"]["embeddings"] == (119547 + 512 + 2 + 2) * 768 * 4 and plan["bits"] == 32
+    del bert["hidden_size"]
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(bert))
+    done = xtl("plan", "panx", "--backbone", tmp_path / "bert", code=2)
+    assert "no memory plan without hidden_size" in complaints(done)[0]
+
+
+def test_a_plan_for_large_takes_no_network_and_no_torch() -> None:
+    started = time.monotonic()
+    plan = xtl_json("plan", "mnli", "--backbone", "xlmr-large", "--memory", "4", "--device", "cuda", "--method", "lora",
+                    HF_HUB_OFFLINE="1", HF_HOME="/nonexistent")  # fmt: skip
+    seconds = time.monotonic() - started
+    assert plan["micro_batch"] * plan["accumulation"] == plan["batch"] == 32 and plan["bits"] == 16
+    assert sum(plan["lines"].values()) == plan["peak_bytes"] <= plan["needs_bytes"] <= 4 * GIB
+    assert len(plan["activation_bytes_by_layer"]) == 24
+    assert seconds < 6, "under two seconds on a machine that does nothing else"
+    code = ("import sys; from adapters_xtl.commands import memory, recipe; memory.plan(recipe.request(task='mnli', on='', "
+            "set_=[], set_parents=[], backbone='xlmr-large', device='cuda'), 8.0); "
+            "print(sorted(set(sys.modules) & {'torch', 'transformers', 'adapters', 'peft'}))")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_table_adds_up_and_says_what_is_assumed() -> None:
+    done = xtl("plan", "hellaswag", "--backbone", "xlmr-large", "--on", "mnli", "--memory", "2", "--device", "cuda")
+    rows = [line.split("│")[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
+    sizes = {name.strip(): int(size.replace(",", "")) for name, _, size in rows}
+    peak = next(size for name, size in sizes.items() if name.startswith("peak"))
+    assert sum(list(sizes.values())[: list(sizes.values()).index(peak)]) == peak
+    assert sizes["needed"] <= sizes["budget"] == 2 * GIB and sizes["parents' modules"] > 0
+    assert "mnli, trained before it" in done.stdout and "5 choices an example" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mnli", "--memory", "0.1"], r"--memory 0.1: mnli \(bottleneck, up to 128 tokens\) needs 0\.\d\d GiB at least"),
+        (["mnli", "--memory", "-1"], "--memory -1: takes a number of GiB above 0"),
+        (["mnli", "--memory", "1", "--bits", "7"], "--bits 7"), (["tatoeba", "--memory", "1"], "trains nothing"),
+        (["mnil", "--memory", "1"], "did you mean 'mnli'"), (["mnli", "--on", "sqad1"], "did you mean 'squad1'"),
+        (["mnli", "--set", "train.batch=3"], "unknown key 'train.batch'"),
+        (["mnli", "--backbone", "xlmr-lage"], "did you mean 'xlmr-large'"),
+        (["mnli", "--from-layer", "24"], "layers 0 to 23"), (["mnli", "--method", "full", "--bits", "8"], "stay at 32 bits"),
+    ],
+)
+def test_a_wrong_plan_is_refused(arguments: list[str], message: str) -> None:
+    given = arguments if "--backbone" in arguments else [*arguments, "--backbone", "xlmr-large"]
+    said = complaints(xtl("plan", *given, "--device", "cuda", code=2))
+    assert any(re.search(message, line) for line in said), said
+
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "gpu_memory.py"
+
+
+def test_the_gpu_benchmark_runs_its_code_on_the_cpu(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "--smoke", "--only", "classify 32", "--out", str(tmp_path), "--steps", "1"]
+    for part in ("goal", "2 parents", "8-bit optimizer, checkpointing"):
+        subprocess.run([*command, "--only", part], check=True, capture_output=True, timeout=300)
+    found = json.loads((tmp_path / "gpu-memory.json").read_text())
+    assert len(found["cases"]) == len({row["case"] for row in found["cases"]}) >= 8
+    for row in found["cases"]:
+        assert row["seconds"] > 0 and row["predicted_bytes"] == sum(row["predicted_lines"].values())
+        assert row["job"]["batch"] == 4 and row["goal_met"] is None and "peak_bytes" not in row
+    page = (tmp_path / "gpu-memory.md").read_text()
+    assert "int8 is not representative" in page and page.count("not measured") == 2
+    assert all(f"| {row['case']} |" in page for row in found["cases"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here: the refusal is for machines without one")
+def test_the_gpu_benchmark_asks_for_a_gpu(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(SCRIPT), "--out", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "needs a CUDA device" in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_evaluation_stays_within_what_training_takes() -> None:
+    small = settle(LARGE, {"a": large()}, int(1.2 * GIB), {16: "bfloat16"}, "--memory")["a"]
+    roomy = settle(LARGE, {"a": large()}, None, {16: "bfloat16"})["a"]
+    assert small.evaluation_tokens(LARGE) < roomy.evaluation_tokens(LARGE)
+    assert small.evaluation_tokens(LARGE) >= small.job.length
+    assert Shape(1, 1, 1, 1, 1, 1, 1).parameters > 0
