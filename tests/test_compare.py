@@ -22,9 +22,9 @@ import pytest
 from adapters_xtl import methods, mini, spec, tasks
 from adapters_xtl.canon import read_json
 from adapters_xtl.commands import compare as commands
+from adapters_xtl.comparison.published import FIGURES
 from adapters_xtl.errors import Problems, RequestError
 from adapters_xtl.fingerprint import NAMED
-from adapters_xtl.published import FIGURES
 from adapters_xtl.stats import t_quantile
 from tests.cli import complaints, xtl, xtl_json
 
@@ -137,7 +137,7 @@ def test_tuning_picks_by_the_select_split_with_seeds_of_its_own(compared: tuple[
 
 def test_the_report_split_has_no_say() -> None:
     """The better report score loses where its select score is the worse one."""
-    from adapters_xtl.compare import Tuning, best
+    from adapters_xtl.comparison.execute import Tuning, best
 
     first, second = (("train.lr", 1e-3),), (("train.lr", 1e-2),)
     tuning = Tuning({"lora": (first, second)}, (0, 4))

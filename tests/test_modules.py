@@ -149,8 +149,8 @@ def test_exports_are_what_the_official_evaluator_reads(trained: dict[str, str], 
                          out=out)  # fmt: skip
         found = payload["metrics"]["tasks"][task]
         word = "dev" if task == "mlqa" else "test"  # the mirror has MLQA's dev
-        rows, _ = read_report(Reader(), tasks.load(task),
-                              locate_report(open_source(str(mirror)), tasks.load(task), found["split"], codes)[0])  # fmt: skip
+        located, _ = locate_report(open_source(str(mirror)), tasks.load(task), found["split"], codes)
+        rows, _ = read_report(Reader(), tasks.load(task), located)
         for code in codes:
             suffix = "json" if tasks.load(task).format == "span" else "tsv"
             file = labels / task / f"{word}-{code}.{suffix}"

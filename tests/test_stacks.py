@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -79,12 +78,12 @@ def test_controls_an_untrained_parent_and_the_same_task_twice(method: str, runs:
     twice = run("pawsx", runs, on="self", languages="de", method=method)
     parent = read_json(Path(drawn["path"]) / "spec.json")["parents"][0]
     assert parent["task"] == "random" and read_json(runs / "random" / parent["id"] / "metrics.json")["train"] is None
-    state = [tensor for path in (runs / "random" / parent["id"] / "module").glob("*.safetensors") for tensor in _tensors(path)]
-    assert all(tensor.abs().sum() > 0 for tensor in state if tensor.ndim == 2), "an untrained module that changes something"
+    drawn_module = runs / "random" / parent["id"] / "module"
+    state = [tensor for path in drawn_module.glob("*.safetensors") for tensor in _tensors(path)]
+    assert all(tensor.abs().sum() > 0 for tensor in state if tensor.ndim == 2), "untrained, it still changes something"
     assert read_json(Path(twice["path"]) / "spec.json")["parents"] == [{"task": "pawsx", "id": alone["id"]}]
-    first = [json.loads((Path(each["path"]) / "predictions/pawsx/de.jsonl").read_text().splitlines()[0])["probabilities"]["0"]
-             for each in (alone, drawn, twice)]  # fmt: skip
-    assert len(set(first)) == 3
+    found = {(Path(each["path"]) / "predictions/pawsx/de.jsonl").read_text() for each in (alone, drawn, twice)}
+    assert len(found) == 3
 
 
 def _tensors(path: Path) -> list[torch.Tensor]:

@@ -10,14 +10,15 @@ from typing import Any
 
 from rich.table import Table
 
-from adapters_xtl import compared, forecast, methods, plots, provenance, published, tasks
+from adapters_xtl import methods, provenance, tasks
 from adapters_xtl.canon import digest, write_json
 from adapters_xtl.commands.recipe import request
-from adapters_xtl.compare import Comparison, Done, Tuning, Variant, Worker
+from adapters_xtl.comparison import forecast, plots, published, tables
+from adapters_xtl.comparison.execute import Comparison, Done, Tuning, Variant, Worker
+from adapters_xtl.comparison.summary import averages, differences, row, unequal
 from adapters_xtl.errors import Problems, RequestError, RunError, nearest
 from adapters_xtl.request import Plan, Request
 from adapters_xtl.spec import BITS, HYPER_FIELDS, parse_override
-from adapters_xtl.summary import averages, differences, row, unequal
 
 __all__ = ["compare", "comparison"]
 
@@ -161,7 +162,7 @@ def compare(asked: Comparison, *, command: str, out: str | None, dry_run: bool, 
     files = plots.scatter(record["rows"], folder, title=record["title"], caption="\n".join(caption))
     record["plots"] = [file.name for file in files]
     write_json(folder / "comparison.json", record)
-    shown: Shown = [*compared.table(record), *compared.published(record["published"])]
+    shown: Shown = [*tables.table(record), *tables.published(record["published"])]
     shown.append(f"comparison: {folder}")
     return {"path": str(folder), **record}, shown
 
@@ -298,4 +299,4 @@ def _ahead(worker: Worker) -> tuple[dict[str, Any], Shown]:
         "predicted_memory_bytes": max((run["predicted_memory_bytes"] or 0 for run in missing), default=0) or None,
     }  # fmt: skip
     payload = {"dry_run": True, "runs": found, "total": total, "left_out": dict(worker.left_out)}
-    return payload, compared.ahead(found, total)
+    return payload, tables.ahead(found, total)

@@ -14,13 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import apart, methods, mini, plan, tasks
+from adapters_xtl import methods, mini, plan, tasks
 from adapters_xtl.answer import from_store, has
 from adapters_xtl.canon import read_json
+from adapters_xtl.comparison import apart
+from adapters_xtl.comparison.summary import Scored, scored
 from adapters_xtl.errors import Problems, RequestError, RunError, XtlError
 from adapters_xtl.request import Module, Plan, Request
 from adapters_xtl.store import Store
-from adapters_xtl.summary import Scored, scored
 
 __all__ = ["Cell", "Comparison", "Done", "Tuning", "Variant", "Worker"]
 

@@ -1,0 +1,288 @@
+"""Other tools load our modules and give our hidden states; modules that other tools saved are taken in and evaluate."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import adapters
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from adapters_xtl import backbones, fingerprint, foreign, mini, plan
+from adapters_xtl.assembly import trained_model
+from adapters_xtl.canon import read_json
+from adapters_xtl.commands import hub as commands
+from adapters_xtl.commands import recipe
+from adapters_xtl.errors import MismatchError, RequestError
+from adapters_xtl.evaluate import predict
+from adapters_xtl.model import Host, Model
+from adapters_xtl.store import Store
+from tests.bundles import QUICK, pack_run, stack, train
+from tests.cli import complaints, xtl
+
+SENTENCES = ["The train to Lyon was cancelled this morning.", "Der Zug kam pünktlich an.", "电影很好看。"]
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny encoder as a plain checkpoint directory, for scripts that know nothing of us."""
+    mini.prepare(lambda text: None)
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny-xlmr"
+    encoder, tokenizer = backbones.load(fingerprint.NAMED["tiny"])
+    encoder.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def ours(module: Path, task: str = "tatoeba", backbone: str | None = None) -> Model:
+    """A module as `xtl evaluate` has it, in float32."""
+    asked = recipe.request(task=task, on="", set_=[], set_parents=[], data="embedded", device="cpu", runs=str(module.parent),
+                           backbone=backbone)  # fmt: skip
+    store = Store(module.parent.parent)
+    planned = plan.evaluate(asked, str(module), store)
+    return trained_model(planned, planned.target, store, Host(), lambda text: None).float()
+
+
+@torch.inference_mode()
+def states(model: Any, tokenizer: Any) -> torch.Tensor:
+    batch = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    batch.pop("token_type_ids", None)
+    found = model(**batch).last_hidden_state
+    result: torch.Tensor = found * batch["attention_mask"].unsqueeze(-1)
+    return result
+
+
+def assert_ours(module: Path, model: Any) -> None:
+    """Hidden states of another loading are ours, and not the bare backbone's."""
+    mine = ours(module)
+    encoder, tokenizer = backbones.load(fingerprint.NAMED["tiny"])
+    wanted, bare = states(mine.encoder, tokenizer), states(encoder, tokenizer)
+    assert torch.allclose(states(model, tokenizer), wanted, atol=1e-6)
+    assert (wanted - bare).abs().max() > 1e-4, "the module does something"
+
+
+# out ------------------------------------------------------------------------------------------------------------------
+
+
+def test_adapters_own_loader(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> None:
+    run = stack(tmp_path_factory, "mnli")
+    folder = pack_run(run, tmp_path / "bundle")
+    encoder: Any = AutoModel.from_pretrained(backbone, add_pooling_layer=False).eval()
+    adapters.init(encoder)
+    name = encoder.load_adapter(str(folder / "module"), set_active=True, use_safetensors=True)
+    assert name == "mnli"
+    assert_ours(run, encoder)
+
+
+def test_pefts_own_loader(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> None:
+    run = stack(tmp_path_factory, "mnli", method="lora")
+    folder = pack_run(run, tmp_path / "bundle")
+    encoder: Any = AutoModel.from_pretrained(backbone, add_pooling_layer=False)
+    assert_ours(run, PeftModel.from_pretrained(encoder, str(folder / "module")).eval())
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("mnli", {}), ("mnli", {"method": "lora"}), ("mnli", {"method": "full"}),
+        ("pawsx", {"on": "mnli"}), ("pawsx", {"on": "mnli", "method": "lora"}), ("pawsx", {"on": "mnli,qqp"}),
+        ("pawsx", {"on": "mnli,qqp", "method": "lora"}), ("pawsx", {"on": "mnli,qqp", "compose": "fuse"}),
+        ("pawsx", {"on": "mnli", "compose": "init"}), ("pawsx", {"on": "mnli", "method": "full", "compose": "init"}),
+        ("mnli", {"method": "lora", "from_layer": 2}), ("mnli", {"from_layer": 2}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_snippet_of_a_card_loads_the_whole_stack(task: str, options: dict[str, Any], tmp_path: Path,
+                                                     tmp_path_factory: pytest.TempPathFactory,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """What the card says is run as it stands, in a directory that holds the bundles by the names it gives them."""
+    run = stack(tmp_path_factory, task, **options)
+    folder = pack_run(run, tmp_path / task)
+    for parent in read_json(run / "spec.json")["parents"]:
+        if not (tmp_path / parent["task"]).exists():
+            pack_run(run.parent.parent / parent["task"] / parent["id"], tmp_path / parent["task"])
+    (snippet,) = re.findall(r"```python\n(.+?)```", (folder / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(snippet, names)
+    assert_ours(run, names["model"])
+
+
+# in -------------------------------------------------------------------------------------------------------------------
+
+ADAPTERS = """
+import sys, torch, adapters
+from transformers import AutoConfig
+torch.manual_seed(3)
+model = adapters.XLMRobertaAdapterModel.from_pretrained(sys.argv[1])
+model.add_adapter("theirs", config=sys.argv[3])
+labels = ["neutral", "contradiction", "entailment"]
+model.add_classification_head("theirs", num_labels=3, id2label=dict(enumerate(labels)))
+model.train_adapter("theirs")
+for name, parameter in model.named_parameters():
+    if parameter.requires_grad:
+        torch.nn.init.normal_(parameter, std=0.3)
+model.save_adapter(sys.argv[2], "theirs", use_safetensors=sys.argv[4] == "safe")
+model.eval()
+ids = torch.tensor([[0, 581, 7, 2], [0, 99, 2345, 2]])
+torch.save(model(ids).logits.detach(), sys.argv[2] + "/expected.logits")
+"""
+PEFT = """
+import sys, torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForSequenceClassification
+torch.manual_seed(3)
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1], num_labels=3)
+model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=8, target_modules=["query", "value"]))
+for name, parameter in model.named_parameters():
+    if parameter.requires_grad:
+        torch.nn.init.normal_(parameter, std=0.3)
+model.save_pretrained(sys.argv[2])
+model.eval()
+ids = torch.tensor([[0, 581, 7, 2], [0, 99, 2345, 2]])
+torch.save(model(ids).logits.detach(), sys.argv[2] + "/expected.logits")
+"""
+
+
+def script(text: str, *arguments: str | Path) -> None:
+    """A plain script of another tool, in a process of its own."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", text, *map(str, arguments)], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def take(source: Path, task: str, runs: Path, backbone: Path | str | None, labels: str = "") -> dict[str, Any]:
+    payload, _ = commands.import_(source, task, backbone=str(backbone) if backbone else None, labels=labels, runs=str(runs))
+    return payload
+
+
+@torch.inference_mode()
+def logits(model: Model, task: str) -> torch.Tensor:
+    ids = torch.tensor([[0, 581, 7, 2], [0, 99, 2345, 2]])
+    found: torch.Tensor = model(task, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, with_loss=False)["outputs"]
+    return found
+
+
+@pytest.mark.parametrize("config", ["seq_bn", "double_seq_bn", "par_bn"])
+def test_an_adapter_saved_by_adapters_evaluates(config: str, backbone: Path, tmp_path: Path) -> None:
+    script(ADAPTERS, backbone, tmp_path / "theirs", config, "safe")
+    taken = take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone)
+    assert taken["head"] == "mnli" and taken["method"] == "bottleneck" and not taken["notes"]
+    run = Path(taken["path"])
+    model = ours(run, "mnli", str(backbone))
+    assert model.specs["mnli"].labels == ("neutral", "contradiction", "entailment"), "its own order"
+    wanted = torch.load(tmp_path / "theirs/expected.logits", weights_only=True)
+    assert torch.allclose(logits(model, "mnli"), wanted, atol=1e-5)
+    assert take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone)["reused"] is True
+    rows = [{"id": "1", "text": "a", "pair": "b", "label": "neutral"}]
+    assert predict(model, "mnli", rows, device="cpu", dtype="float32")[0]["prediction"] in model.specs["mnli"].labels
+
+
+def test_a_lora_saved_by_peft_evaluates(backbone: Path, tmp_path: Path) -> None:
+    script(PEFT, backbone, tmp_path / "theirs")
+    alone = take(tmp_path / "theirs", "mnli", tmp_path / "first", backbone)
+    assert alone["head"] is None and "--labels (entailment" not in alone["notes"][0] and "--labels" in alone["notes"][0]
+    taken = take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone, "contradiction,entailment,neutral")
+    assert taken["head"] == "mnli" and taken["id"] != alone["id"]
+    model = ours(Path(taken["path"]), "mnli", str(backbone))
+    assert model.specs["mnli"].labels == ("contradiction", "entailment", "neutral")
+    wanted = torch.load(tmp_path / "theirs/expected.logits", weights_only=True)
+    assert torch.allclose(logits(model, "mnli"), wanted, atol=1e-5)
+
+
+def test_the_whole_way_on_the_command_line(backbone: Path, tmp_path: Path) -> None:
+    """Taken in, scored, stacked on, shared, and pulled by somebody else."""
+    script(PEFT, backbone, tmp_path / "theirs")
+    runs = ("--runs", tmp_path / "runs")
+    done = xtl("hub", "import", tmp_path / "theirs", "--task", "mnli", "--backbone", backbone, "--labels",
+               "contradiction,entailment,neutral", "--json", *runs)  # fmt: skip
+    path = json.loads(done.stdout)["path"]
+    scored = json.loads(xtl("evaluate", path, "--data", "embedded", "--backbone", backbone, "--json", *runs).stdout)
+    assert scored["metrics"]["tasks"]["mnli"]["languages"]["en"]["n"] == 180
+    child = json.loads(
+        xtl("recipe", "pawsx", "--on", path, "--method", "lora", "--backbone", backbone, "--data", "embedded", "--languages",
+            "de", "--json", *runs, *(word for setting in QUICK for word in ("--set", setting))).stdout
+    )  # fmt: skip
+    assert child["metrics"]["train"]["steps"] == 2
+    assert "runs" in xtl("runs", *runs).stdout
+    drive = f"file:{tmp_path / 'drive'}"
+    xtl("hub", "push", child["path"], drive, "--with-parents", "--licence", "cc-by-4.0")
+    listed = json.loads(xtl("hub", "list", drive, "--json").stdout)["bundles"]
+    assert [each["stack"] for each in listed] == ["mnli", "mnli>pawsx"]
+    card = Path(json.loads(xtl("hub", "pull", listed[0]["place"], "--json").stdout)["path"]) / "README.md"
+    text = card.read_text()
+    assert "Not on record: adapters_xtl did not train it" in text and "learning rate" not in text
+    assert str(tmp_path) not in text, "a local path is nobody else's affair"
+
+
+def test_a_module_without_a_usable_head_is_a_parent_and_embeds(backbone: Path, tmp_path: Path) -> None:
+    encoder: Any = AutoModel.from_pretrained(backbone, add_pooling_layer=False)
+    torch.manual_seed(5)
+    model = get_peft_model(encoder, LoraConfig(r=2, target_modules=r".*\.(query|key)", layers_to_transform=None))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    model.save_pretrained(str(tmp_path / "theirs"))
+    _, tokenizer = backbones.load(fingerprint.NAMED["tiny"])
+    wanted = states(model.eval(), tokenizer)
+    taken = take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone)
+    assert taken["head"] is None and "it has no head: it can be a parent" in taken["notes"][0]
+    run = Path(taken["path"])
+    assert torch.allclose(states(ours(run, "tatoeba", str(backbone)).encoder, tokenizer), wanted, atol=1e-6)
+    with pytest.raises(RequestError) as caught:
+        ours(run, "mnli", str(backbone))
+    assert "has no head for 'mnli'" in str(caught.value) and "\n" not in str(caught.value)
+    child = train(tmp_path / "runs", "pawsx", on=str(run), method="lora", backbone=str(backbone))
+    assert read_json(child / "provenance.json")["lineage"]["parents"][0]["id"] == run.name
+
+
+def test_taken_in_by_the_name_of_its_backbone(backbone: Path, tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(str(backbone), num_labels=3)
+    get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"])).save_pretrained(str(tmp_path / "x"))
+    assert read_json(tmp_path / "x/adapter_config.json")["base_model_name_or_path"] == str(backbone)
+    assert take(tmp_path / "x", "mnli", tmp_path / "runs", None)["method"] == "lora"
+
+
+def test_what_cannot_be_taken_in(backbone: Path, tmp_path: Path) -> None:
+    script(ADAPTERS, backbone, tmp_path / "pickled", "seq_bn", "pickled")
+    (tmp_path / "pickled/expected.logits").unlink()
+    runs = tmp_path / "runs"
+    with pytest.raises(RequestError, match=r"pytorch_adapter\.bin: a pickle, which is not opened; .*use_safetensors=True"):
+        take(tmp_path / "pickled", "mnli", runs, backbone)
+    with pytest.raises(RequestError, match="nothing that `adapters` or `peft` saved"):
+        take(backbone, "mnli", runs, backbone)
+    with pytest.raises(RequestError, match="no such directory"):
+        take(tmp_path / "nowhere", "mnli", runs, backbone)
+    script(ADAPTERS, backbone, tmp_path / "lora", "lora", "safe")
+    with pytest.raises(MismatchError, match="option architecture = lora"):
+        take(tmp_path / "lora", "mnli", runs, backbone)
+    script(ADAPTERS, backbone, tmp_path / "fine", "seq_bn", "safe")
+    with pytest.raises(MismatchError, match="made for hidden size 32; its backbone has 384"):
+        take(tmp_path / "fine", "mnli", runs, "mini")
+    with pytest.raises(RequestError, match=r"unknown task 'mnlj'; did you mean 'mnli'\?"):
+        take(tmp_path / "fine", "mnlj", runs, backbone)
+    with pytest.raises(RequestError, match=r"--labels: the head has 3 classes, .*did you mean 'neutral'\?"):
+        take(tmp_path / "fine", "mnli", runs, backbone, "neutrl,contradiction,entailment")
+    other = take(tmp_path / "fine", "qqp", runs, backbone)
+    assert other["head"] is None and "have other names" in other["notes"][0]
+    weights = tmp_path / "fine/adapter.safetensors"
+    weights.write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(MismatchError, match="a pickle or a zip archive under the name"):
+        take(tmp_path / "fine", "mnli", runs, backbone)
+    done = xtl("hub", "import", tmp_path / "pickled", "--task", "mnli", "--runs", runs, "--backbone", backbone, code=2)
+    assert len(complaints(done)) == 1
+    shutil.rmtree(tmp_path / "pickled")
+
+
+def test_forms_are_those_of_the_libraries(tmp_path: Path) -> None:
+    assert {name for names in foreign.FORMS.values() for name in names} == {
+        "adapter.safetensors", "pytorch_adapter.bin", "adapter_model.safetensors", "adapter_model.bin"}  # fmt: skip
