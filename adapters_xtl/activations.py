@@ -98,7 +98,7 @@ class Job:
     dtype: str = "float32"
     device: str = "cpu"
     optimizer: str = "adamw"
-    keep_optimizer: bool = False  # asked for: not to be exchanged for the 8-bit one
+    keep: tuple[str, ...] = ()  # "optimizer", "dtype": asked for, not to be exchanged
 
 
 @dataclass(frozen=True)

@@ -30,18 +30,9 @@ def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
     def saved(of: Module) -> Path:
         return lineage.saved(of, store) / "module"
 
-    parents = module.parents if module.run.compose != "init" else _below(module.parents)
-    found = [Link(unique(parent.task), saved(parent)) for parent in parents]
+    found = [Link(unique(parent.task), saved(parent)) for parent in module.below]
     start = saved(module.parents[-1]) if module.run.compose == "init" and module.parents else None
     return [*found, Link(unique(module.task), saved(module) if trained else None, None if trained else start)]
-
-
-def _below(parents: tuple[Module, ...]) -> tuple[Module, ...]:
-    """The modules that stay frozen below a child made by `init`: its parent's own ancestors."""
-    if not parents:
-        return ()
-    parent = parents[-1]
-    return _below(parent.parents) if parent.run.compose == "init" else parent.parents
 
 
 def fresh_model(plan: Plan, module: Module, rows: Gathered, store: Store, host: Host, notify: Notify) -> Model:
@@ -70,9 +61,12 @@ def trained_model(plan: Plan, module: Module | None, store: Store, host: Host, n
 
 
 def _model(plan: Plan, module: Module, heads: Mapping[str, HeadSpec], store: Store, host: Host, *, train: bool) -> Model:
-    run = module.run
-    return build(
+    run, fit = module.run, plan.fits.get(module.id)
+    model = build(
         plan.backbone, bits=run.bits, dtype=run.dtype, device=plan.device, method=run.method,
         chain=links(module, store, trained=not train), options=run.options, from_layer=run.from_layer, heads=heads,
-        train=train, seed=run.seed, fuse=run.compose == "fuse", host=host,
+        train=train, seed=run.seed, fuse=run.compose == "fuse", host=host, offload=fit is not None and fit.way.offload,
     )  # fmt: skip
+    if fit is not None:
+        model.room = fit.evaluation_tokens
+    return model

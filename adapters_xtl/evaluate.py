@@ -16,7 +16,7 @@ from adapters_xtl import formats
 from adapters_xtl.formats.items import Item, Lengths
 from adapters_xtl.formats.retrieve import pool, sides
 from adapters_xtl.metrics import bitext, mining
-from adapters_xtl.model import Model
+from adapters_xtl.model import Model, out_of_memory
 from adapters_xtl.spec import Task
 
 __all__ = ["by_tokens", "embed", "forward", "predict", "progress_line", "retrieval_layer", "retrieve", "sentences"]
@@ -54,11 +54,19 @@ def forward(model: Model, format: str, items: Sequence[Item], call: Callable[[di
     module = formats.load(format)
     found: list[np.ndarray] = [np.empty(0)] * len(items)
     done = 0
-    for numbers in by_tokens(items, TOKENS[device]):
-        batch = module.collate([items[number] for number in numbers], model.tokenizer, 8 if device == "cuda" else 1)
-        batch = {name: value.to(device) for name, value in batch.items()}
-        with _autocast(device, dtype):
-            arrays = call(batch)
+    queue = list(by_tokens(items, min(TOKENS[device], model.room or TOKENS[device])))[::-1]
+    while queue:
+        numbers = queue.pop()
+        try:
+            batch = module.collate([items[number] for number in numbers], model.tokenizer, 8 if device == "cuda" else 1)
+            batch = {name: value.to(device) for name, value in batch.items()}
+            with _autocast(device, dtype):
+                arrays = call(batch)
+        except (RuntimeError, MemoryError) as error:
+            if len(numbers) == 1 or not out_of_memory(error):
+                raise
+            queue += [numbers[len(numbers) // 2 :], numbers[: len(numbers) // 2]]
+            continue
         for number, array in zip(numbers, arrays, strict=True):
             found[number] = array
         done += len(numbers)

@@ -133,6 +133,7 @@ def _training(plan: Plan, module: Module, evaluation: Evaluation | None, rows: G
             provenance_record = {
                 **provenance.record(), "data": record(plan, rows), "notes": list(plan.notes),
                 "lineage": _lineage(plan, module, store), "composition": composition,
+                "memory_plan": plan.fits[module.id].record() if module.id in plan.fits else None,
             }  # fmt: skip
             write_json(partial / "provenance.json", provenance_record)
             cost: dict[str, Any] = {}
@@ -183,9 +184,11 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: G
     notify(f"{trainable:,} of {total:,} parameters train ({trainable - heads:,} in the module, {heads:,} in the head)")
     before = frozen_digest(model) if run.method != "full" else ""
     sets = _train_sets(module, rows, model, notify)
+    way = plan.fits[module.id].way if module.id in plan.fits else None
     fitted = train.fit(
         model, sets, run.hyper, seed=run.seed, dtype=run.dtype, device=plan.device, work=work,
         score=_select_score(module, rows, model, plan.device, run.dtype), notify=notify,
+        micro_batch=way.micro_batch if way else None, checkpointing=way.checkpointing if way else False,
     )  # fmt: skip
     if run.method != "full" and frozen_digest(model) != before:
         raise RunError(f"training {module} changed frozen weights; this is a defect, please report it")
@@ -195,8 +198,9 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: G
     scores, cost = report(plan, model, module, evaluation, rows, store, partial, saved=False)
     trained = {
         "seconds": round(fitted.seconds, 2), "examples": fitted.examples, "tokens": fitted.tokens, "steps": fitted.steps,
-        "peak_memory_bytes": fitted.peak_memory_bytes, "trainable_parameters": trainable, "head_parameters": heads,
-        "total_parameters": total, "select": {"step": fitted.step, **fitted.select},
+        "peak_memory_bytes": fitted.peak_memory_bytes, "micro_batch": fitted.micro_batch,
+        "trainable_parameters": trainable, "head_parameters": heads, "total_parameters": total,
+        "select": {"step": fitted.step, **fitted.select},
     }  # fmt: skip
     return {**scores, "train": trained}, cost
 

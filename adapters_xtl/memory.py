@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,8 @@ class Fit:
     way: Way
     prediction: Prediction
     cost: float
-    changes: int = field(default=0, compare=False)
+    changes: int
+    evaluation_tokens: int  # padded tokens that pass at once without gradients in the room that training takes
 
     @property
     def needs(self) -> int:
@@ -175,12 +176,6 @@ class Fit:
     @property
     def accumulation(self) -> int:
         return -(-self.job.batch // self.way.micro_batch)
-
-    def evaluation_tokens(self, form: Shape) -> int:
-        """Padded tokens that pass at once without gradients in the room that training takes; one input at least."""
-        lines = self.prediction.lines
-        room = lines["gradients"] + lines["activations"] + lines["workspace"]
-        return max(self.job.length, room // (10 * form.inner + 20 * form.hidden))
 
     def __str__(self) -> str:
         way = self.way
@@ -209,7 +204,7 @@ CHECKPOINTING, OFFLOAD, OPTIMIZER = 1.35, 1.05, 1.02
 OVERHEAD = {"cuda": 128, "cpu": 8}  # tokens whose time a pass costs before its first one
 
 
-def job_of(run: Run, device: str, parents: int) -> Job:
+def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> Job:
     """The job of a run; of several tasks together, the one that takes most. `parents`: modules below the one that trains."""
     members = [tasks.load(name) for name, _ in run.tasks]
     demands = [(CHOICES if task.format == "choice" else 1, len(task.labels) or (TAGS if task.format == "tag" else 1),
@@ -219,6 +214,7 @@ def job_of(run: Run, device: str, parents: int) -> Job:
     return Job(
         run.method, run.options, parents, run.compose == "fuse", run.from_layer, format, labels, sequences,
         hyper.max_length, hyper.batch_size, hyper.dropout, run.bits, run.dtype, device, hyper.optimizer,
+        (*keep, *(["dtype"] if hyper.dtype != "auto" else [])),
     )  # fmt: skip
 
 
@@ -239,11 +235,11 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
     while sizes[-1] > 1:
         sizes.append(-(-sizes[-1] // 2))
     overhead = OVERHEAD[job.device] / (job.sequences * job.length)
-    free = job.method == "full" and job.optimizer == "adamw" and not job.keep_optimizer
+    free = job.method == "full" and job.optimizer == "adamw" and "optimizer" not in job.keep
     optimizers = [job.optimizer, *(["adamw8bit"] if free else [])]
     for rank, (each, dtype) in enumerate(bits.items()):
         for optimizer in optimizers:
-            asked = replace(job, bits=each, dtype=dtype, optimizer=optimizer)
+            asked = replace(job, bits=each, dtype=job.dtype if "dtype" in job.keep else dtype, optimizer=optimizer)
             for offload in (False, True) if job.method != "full" and job.device == "cuda" else (False,):
                 for checkpointing in (False, True):
                     for micro in sizes:
@@ -252,7 +248,10 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
                         cost *= (CHECKPOINTING if checkpointing else 1) * (OFFLOAD if offload else 1)
                         cost *= SLOWER.get(each, 1) * (OPTIMIZER if optimizer != job.optimizer else 1)
                         changes = rank + (optimizer != job.optimizer)
-                        yield Fit(asked, way, predict(form, asked, way), cost, changes)
+                        found = predict(form, asked, way)
+                        room = sum(found.lines[name] for name in ("gradients", "activations", "workspace"))
+                        tokens = max(job.length, room // (10 * form.inner + 20 * form.hidden))
+                        yield Fit(asked, way, found, cost, changes, tokens)
 
 
 def choose(form: Shape, job: Job, budget: int | None, bits: Mapping[int, str]) -> Fit | None:

@@ -20,7 +20,8 @@ from adapters_xtl.formats.items import Lengths, Tokenizer
 from adapters_xtl.methods import Link
 from adapters_xtl.spec import Backbone
 
-__all__ = ["HeadSpec", "Host", "Model", "build", "frozen_digest", "head_specs", "load_heads", "peak_memory", "save_heads"]
+__all__ = ["HeadSpec", "Host", "Model", "build", "frozen_digest", "head_specs", "load_heads", "out_of_memory", "peak_memory",
+           "save_heads"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Model(nn.Module):
                  penalty: Callable[[nn.Module], Any] | None = None) -> None:  # fmt: skip
         super().__init__()
         self.penalty = penalty
+        self.room: int | None = None  # padded tokens that may pass at once without gradients; None: as the device has it
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.specs = dict(heads)
@@ -97,9 +99,10 @@ class Host:
         self._key: tuple[Any, ...] = ()
         self._model: Model | None = None
 
-    def encoder(self, backbone: Backbone, *, bits: int, dtype: str, device: str, method: str) -> tuple[nn.Module, Tokenizer]:
+    def encoder(self, backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, offload: bool = False,
+                ) -> tuple[nn.Module, Tokenizer]:  # fmt: skip
         """The bare encoder, frozen, and its tokenizer: the one that is here, or loaded."""
-        key = (backbone.fingerprint, bits, dtype if bits in (16, 8, 4) else "", device, method)
+        key = (backbone.fingerprint, bits, dtype if bits in (16, 8, 4) else "", device, method, offload)
         before, self._model = self._model, None
         if before is not None and key == self._key:
             bare = methods.load(method).detach(before.encoder)
@@ -107,7 +110,7 @@ class Host:
                 return bare.eval(), before.tokenizer
         del before  # gone before the next one is loaded: two do not fit where one just does
         self._key = key
-        return backbones.load(backbone, bits=bits, dtype=dtype, device=device)
+        return backbones.load(backbone, bits=bits, dtype=dtype, device=device, offload=offload)
 
     def carries(self, model: Model) -> None:
         self._model = model
@@ -119,10 +122,10 @@ class Host:
 
 def build(backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, chain: Sequence[Link],
           options: Mapping[str, Any], from_layer: int, heads: Mapping[str, HeadSpec], train: bool, seed: int,
-          fuse: bool = False, host: Host | None = None) -> Model:  # fmt: skip
+          fuse: bool = False, host: Host | None = None, offload: bool = False) -> Model:  # fmt: skip
     """The model of a chain. With `train`, only the last link and the heads train, and their number is asserted."""
     host = host or Host()
-    encoder, tokenizer = host.encoder(backbone, bits=bits, dtype=dtype, device=device, method=method)
+    encoder, tokenizer = host.encoder(backbone, bits=bits, dtype=dtype, device=device, method=method, offload=offload)
     torch.manual_seed(seed)
     how = methods.load(method)
     expected = how.footprint(encoder, options, from_layer=from_layer, fuse=fuse) if chain and train else None
@@ -179,6 +182,14 @@ def load_heads(model: Model, directory: Path) -> None:
             head.load_state_dict(load_file(str(path)))
         except (RuntimeError, FileNotFoundError) as error:
             raise MismatchError(f"{path}: not the weights of this head: {str(error).splitlines()[0]}") from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the machine, has no memory left."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    texts = ("DefaultCPUAllocator", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def peak_memory(device: str) -> int:

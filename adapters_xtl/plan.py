@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from adapters_xtl import fingerprint, lineage, tasks
+from adapters_xtl import fingerprint, lineage, memory, tasks
+from adapters_xtl.activations import shape
 from adapters_xtl.canon import digest
 from adapters_xtl.errors import Problems, RequestError, nearest
 from adapters_xtl.provenance import gpu, native_dtype
 from adapters_xtl.request import Declared, Evaluation, Module, Plan, Request
 from adapters_xtl.sources import Located, Source, locate_report, open_source
-from adapters_xtl.spec import BITS, COMPOSES, PROTOCOLS, Backbone, Task
+from adapters_xtl.spec import BITS, COMPOSES, PROTOCOLS, Task
 from adapters_xtl.stacks import SELF, Stacks, attempt
 from adapters_xtl.store import Store
 
@@ -80,20 +81,23 @@ def _weights(module: Module) -> str:
     return module.run.digest if module.id == module.run.id else module.id
 
 
-def _resolve_bits(request: Request, device: str, problems: Problems) -> tuple[int, str]:
-    """(bits of the frozen weights, compute type)."""
+def _precisions(request: Request, device: str, problems: Problems) -> dict[int, str]:
+    """Bits that the frozen weights may have → compute type, the best first."""
     native = native_dtype(device)
-    if request.bits == "auto":
-        return (16 if device == "cuda" and request.method != "full" else 32), native
-    if not request.bits.isdigit() or int(request.bits) not in BITS:
+    if request.bits != "auto" and (not request.bits.isdigit() or int(request.bits) not in BITS):
         problems.add(f"--bits {request.bits}: takes auto, {', '.join(map(str, BITS))}")
-        return 32, native
-    bits = int(request.bits)
-    if request.method == "full" and bits != 32:
-        problems.add(f"--bits {bits}: full fine-tuning trains the weights themselves, which stay at 32 bits")
-    if bits == 32:
-        return 32, "float32"
-    return bits, "bfloat16" if device == "cpu" or native == "bfloat16" else native
+        return {32: native}
+    if request.method == "full" and request.bits not in ("auto", "32"):
+        problems.add(f"--bits {request.bits}: full fine-tuning trains the weights themselves, which stay at 32 bits")
+    return memory.precisions(request.bits, request.method, device, native)
+
+
+def _budget(request: Request, device: str) -> tuple[int | None, str]:
+    """(bytes that training may take or None, the flag that says so or "")."""
+    if request.memory is not None:
+        return int(request.memory * memory.GIB), f"--memory {request.memory:g}"
+    found = gpu() if device == "cuda" else None
+    return (found["memory_bytes"] - memory.CONTEXT, "") if found else (None, "")
 
 
 def make(request: Request, methods: Mapping[str, Declared], *, store: Store, notify: Notify = lineage.silent) -> Plan:
@@ -120,7 +124,9 @@ def make(request: Request, methods: Mapping[str, Declared], *, store: Store, not
         problems.add(f"--protocol {request.protocol}: takes {' or '.join(PROTOCOLS)}")
     if request.seed < 0 or request.seed >= 2**32:
         problems.add(f"--seed {request.seed}: takes a whole number from 0 to 4294967295")
-    bits, dtype = _resolve_bits(request, device, problems)
+    if request.memory is not None and not 0 < request.memory < float("inf"):
+        problems.add(f"--memory {request.memory:g}: takes a number of GiB above 0")
+    precisions = _precisions(request, device, problems)
     compose = _compose(request, methods, problems)
     if backbone is not None:
         named = backbone
@@ -139,7 +145,39 @@ def make(request: Request, methods: Mapping[str, Declared], *, store: Store, not
         notes.append(backbone.note)
     if source.kind == "embedded":
         notes.append("embedded sample rows: scores on them only show that the pipeline works")
-    return _assemble(request, methods, store, task, backbone, source, bits, dtype, device, compose, notes, problems, notify)
+
+    def assemble(bits: int, dtype: str, lean: frozenset[str]) -> Plan:
+        stacks = Stacks(request, methods, problems, backbone, source, bits, dtype, store, notify, lean)
+        return _assemble(stacks, task, device, compose, notes)
+
+    return _fitted(assemble, precisions, *_budget(request, device))
+
+
+def _fitted(assemble: Callable[[int, str, frozenset[str]], Plan], precisions: Mapping[int, str], budget: int | None,
+            flag: str) -> Plan:  # fmt: skip
+    """The plan with the bits, optimizers and ways that fit the budget."""
+    bits, dtype = next(iter(precisions.items()))
+    found = assemble(bits, dtype, frozenset())
+    trained = [module for module in found.modules if module.existing is None and module.run.tasks]
+    if budget is None or not trained:
+        return found
+    form = shape(fingerprint.config(found.backbone), found.backbone.name)
+    asked = {key for key, _ in (*found.request.overrides, *found.request.parent_overrides)}
+    jobs = {}
+    for module in trained:
+        keep = ("optimizer",) if "train.optimizer" in asked else ()
+        job = memory.job_of(module.run, found.device, len(module.below), keep)
+        jobs[f"{module} ({module.id})"] = replace(job, length=min(job.length, form.positions))
+    fits = list(memory.settle(form, jobs, budget, precisions, flag).values())
+    lean = {module.task for module, fit in zip(trained, fits, strict=True)
+            if fit.job.optimizer != module.run.hyper.optimizer}  # fmt: skip
+    chosen = fits[0].job.bits
+    if lean or chosen != bits:
+        found = assemble(chosen, precisions[chosen], frozenset(lean))
+        trained = [module for module in found.modules if module.existing is None and module.run.tasks]
+    said = [f"memory for {module}: {fit}, predicted peak {memory.gib(fit.prediction.peak)} GiB of {memory.gib(budget)}"
+            for module, fit in zip(trained, fits, strict=True)]  # fmt: skip
+    return replace(found, notes=(*found.notes, *said), fits=dict(zip((each.id for each in trained), fits, strict=True)))
 
 
 def _compose(request: Request, methods: Mapping[str, Declared], problems: Problems) -> str:
@@ -155,10 +193,9 @@ def _compose(request: Request, methods: Mapping[str, Declared], problems: Proble
     return compose
 
 
-def _assemble(request: Request, methods: Mapping[str, Declared], store: Store, task: Task, backbone: Backbone,
-              source: Source, bits: int, dtype: str, device: str, compose: str, notes: list[str],
-              problems: Problems, notify: Notify) -> Plan:  # fmt: skip
-    planner = Stacks(request, methods, problems, backbone, source, bits, dtype, store, notify)
+def _assemble(planner: Stacks, task: Task, device: str, compose: str, notes: list[str]) -> Plan:
+    request, problems, backbone, source = planner.request, planner.problems, planner.backbone, planner.source
+    bits, dtype = planner.bits, planner.dtype
     chain = planner.chain(request.on, compose)
     target: Module | None = None
     if chain is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from adapters_xtl.memory import Fit
 from adapters_xtl.sources import Located, Source, Training
 from adapters_xtl.spec import Backbone, Hyper, Run, Settings
 
@@ -43,6 +44,7 @@ class Request:
     runs: str = "runs"
     strict: bool = False
     allow_mismatch: bool = False
+    memory: float | None = None  # GiB
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Module:
     @property
     def id(self) -> str:
         return self.known or self.run.id
+
+    @property
+    def below(self) -> tuple[Module, ...]:
+        """The modules that stay frozen below this one: its parents or, for `init`, those of its parent."""
+        return self.parents[-1].below if self.run.compose == "init" and self.parents else self.parents
 
     def __str__(self) -> str:
         between = "+" if self.run.compose == "fuse" else ">"
@@ -108,6 +115,7 @@ class Plan:
     target: Module | None
     evaluation: Evaluation
     notes: tuple[str, ...]
+    fits: Mapping[str, Fit] = field(default_factory=dict)  # module id → how it is run; none: the plainest way
 
     @property
     def inline(self) -> bool:

@@ -290,7 +290,13 @@ def _layers(recipe: Mapping[str, Any], path: Path | None, method: str, source: s
             problems.add(f"{path}: unknown table [train.{key}]{nearest(key, conditions)}")
     for condition in (method, "embedded" if source == "embedded" else ""):
         if condition and isinstance(train.get(condition), dict):
-            layers.append((f"{path} [train.{condition}]", dict(train[condition]), {}))
+            table = {key: value for key, value in train[condition].items() if not isinstance(value, dict)}
+            layers.append((f"{path} [train.{condition}]", table, {}))
+    for key, value in cast(Mapping[str, Any], train.get("embedded", {})).items():
+        if isinstance(value, dict) and key not in methods:
+            problems.add(f"{path}: unknown table [train.embedded.{key}]{nearest(key, methods)}")
+        elif isinstance(value, dict) and key == method and source == "embedded":
+            layers.append((f"{path} [train.embedded.{key}]", dict(value), {}))
     if isinstance(by_method.get(method), dict):
         layers.append((f"{path} [method.{method}]", {}, dict(by_method[method])))
     return layers
@@ -299,7 +305,7 @@ def _layers(recipe: Mapping[str, Any], path: Path | None, method: str, source: s
 def resolve_settings(*, recipe: Mapping[str, Any], path: Path | None, method: str, methods: Iterable[str],
                      method_defaults: Mapping[str, Any], method_lr: float, backbone: Backbone, source: str,
                      overrides: Iterable[tuple[str, Any]], flag: str, problems: Problems) -> Settings:  # fmt: skip
-    """Method's and backbone's defaults < recipe < recipe's [train.<method>] and [train.embedded] < overrides."""
+    """Defaults < recipe, its [train.<method>], [train.embedded] and [train.embedded.<method>] tables in turn < overrides."""
     methods = tuple(methods)
     train: dict[str, Any] = {"lr": backbone.lr.get(method, method_lr)}
     options: dict[str, Any] = dict(method_defaults)

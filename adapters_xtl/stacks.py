@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from adapters_xtl import lineage, tasks
@@ -40,6 +40,7 @@ class Stacks:
     dtype: str
     store: Store
     notify: Callable[[str], None] = lineage.silent
+    lean: frozenset[str] = frozenset()  # tasks whose training needs the 8-bit optimizer
 
     def module(self, name: str, parents: tuple[Module, ...], overrides: tuple[tuple[str, Any], ...], flag: str,
                compose: str) -> Module | None:  # fmt: skip
@@ -51,6 +52,8 @@ class Stacks:
             method_defaults={} if compose == "fuse" and parents else method.DEFAULTS, method_lr=method.LR,
             backbone=self.backbone, source=self.source.kind, overrides=overrides, flag=flag, problems=self.problems,
         )  # fmt: skip
+        if name in self.lean:
+            settings = replace(settings, hyper=replace(settings.hyper, optimizer="adamw8bit"))
         names = self._members(task, settings, flag)
         members: dict[str, Training] = {}
         for member in names:

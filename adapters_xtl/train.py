@@ -40,10 +40,10 @@ from adapters_xtl.checkpoints import (
 )
 from adapters_xtl.errors import RequestError, RunError
 from adapters_xtl.formats.items import Item
-from adapters_xtl.model import Model, peak_memory
+from adapters_xtl.model import Model, out_of_memory, peak_memory
 from adapters_xtl.spec import Hyper
 
-__all__ = ["COMPLETE", "Fitted", "TrainSet", "batches", "fit", "newest_checkpoint", "out_of_memory"]
+__all__ = ["COMPLETE", "Fitted", "TrainSet", "batches", "fit", "newest_checkpoint"]
 
 HELP = "what needs less: a smaller train.max_length or train.batch_size, fewer --bits, or --memory GB, which plans it"
 
@@ -64,14 +64,6 @@ class Fitted:
     micro_batch: int
     select: dict[str, Any]
     log: list[dict[str, Any]]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device, or the machine, has no memory left."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    texts = ("DefaultCPUAllocator", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 class _Items(Dataset[tuple[str, Item]]):

@@ -41,9 +41,9 @@ from adapters_xtl.canon import write_json
 from adapters_xtl.formats.items import Item, Lengths
 from adapters_xtl.memory import GIB, Way
 from adapters_xtl.methods import Link
-from adapters_xtl.model import HeadSpec, Host, Model, build
+from adapters_xtl.model import HeadSpec, Host, Model, build, out_of_memory
 from adapters_xtl.spec import Backbone
-from adapters_xtl.train import _checkpointed, out_of_memory
+from adapters_xtl.train import _checkpointed
 
 RESULTS = Path(__file__).parent / "results"
 SMOKE = {"model_type": "xlm-roberta", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2,
@@ -272,7 +272,8 @@ def table(payload: dict[str, Any]) -> str:
     """The results as a page of markdown."""
     gpu = (payload["provenance"]["hardware"]["gpu"] or {"name": "no GPU"})["name"]
     lines = ["# Memory of training on XLM-R Large", "", f"{gpu}, {payload['command']}. GiB unless said otherwise.", "",
-             "| case | predicted | peak | ratio | cap | cap, micro-batch 1 | s/step |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+             "| case | predicted | peak | ratio | cap | cap, micro-batch 1 | s/step |",
+             "|---|---|---|---|---|---|---|"]  # fmt: skip
 
     def size(value: int | None) -> str:
         return "" if value is None else f"{value / GIB:.2f}"

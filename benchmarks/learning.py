@@ -27,8 +27,10 @@ def main() -> None:
     parser.add_argument("--method", default="bottleneck")
     parser.add_argument("--name", help="name of the result file")
     parser.add_argument("--what", default="", help="what the rows are, in words")
+    parser.add_argument("--runs", help="where the run is kept, and found again; left out, it is made anew and dropped")
     options, rest = parser.parse_known_args()
-    with tempfile.TemporaryDirectory() as runs:
+    with tempfile.TemporaryDirectory() as aside:
+        runs = options.runs or aside
         flags = ["recipe", options.task, "--method", options.method, "--data", options.directory, *rest]
         started = time.monotonic()
         done = subprocess.run(
@@ -45,7 +47,7 @@ def main() -> None:
     record = {
         "command": command,
         "what": options.what,
-        "wall_seconds": round(seconds, 1),
+        "wall_seconds": None if found["reused"] else round(seconds, 1),
         "id": found["id"],
         "metrics": found["metrics"],
         "run": spec["run"],
@@ -58,7 +60,7 @@ def main() -> None:
     }
     path = RESULTS / f"{options.name or f'{options.task}-{options.method}'}.json"
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{path}: score {found['metrics']['score']:.2f} in {seconds / 60:.1f} minutes")
+    print(f"{path}: score {found['metrics']['score']:.2f}")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from adapters_xtl import bundle, mini, pack
-from adapters_xtl.canon import read_json, write_json
+from adapters_xtl.canon import cache_dir, read_json, write_json
 from adapters_xtl.commands import recipe as commands
 
 QUICK = ("train.max_steps=2", "train.eval_every=2", "train.select_examples=20")
+ENCODER = cache_dir() / "mini"
 _STACKS: dict[tuple[str, ...], Path] = {}
 _HOME: list[Path] = []
 
@@ -44,6 +45,15 @@ def pack_run(run: Path, into: Path, **options: Any) -> Path:
     into.mkdir(parents=True)
     pack.pack(run, into, **{"where": lambda sha256: [], **options})
     return into
+
+
+def cache(home: Path) -> Path:
+    """A cache of one's own that has the embedded encoder already (0.5 GB that everybody may share)."""
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "mini").exists():
+        mini.prepare(lambda text: None)
+        (home / "mini").symlink_to(ENCODER)
+    return home
 
 
 def change(folder: Path, name: str, edit: Callable[[Any], Any]) -> None:

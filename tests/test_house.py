@@ -22,7 +22,8 @@ ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
     ("canon", "stats", "anatomy", "energy"),
     ("spec", "snapshots", "bundle", "remote", "folders"),
     ("tasks", "store", "provenance", "fingerprint", "sources", "examples", "columns", "activations", "shelf"),
-    ("data", "request", "mini", "imports", "memory", "hub"),
+    ("data", "mini", "imports", "memory", "hub"),
+    ("request",),
     ("lineage",),
     ("stacks",),
     ("plan", "metrics", "formats", "backbones"),
@@ -39,7 +40,7 @@ ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
     ("__main__",),
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-LIGHT = {"plan", "answer", "commands", "tables", "lineage", "stacks", "scoring", "inputs", "export",
+LIGHT = {"request", "plan", "answer", "commands", "tables", "lineage", "stacks", "scoring", "inputs", "export",
          "comparison", "bundle_card", "foreign", "pack"}  # higher up, and still quick
 HEAVY = {"torch", "transformers", "adapters", "peft", "evaluate", "accelerate", "bitsandbytes"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

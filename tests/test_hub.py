@@ -17,15 +17,14 @@ from huggingface_hub import constants, file_download
 from huggingface_hub.utils import reset_sessions
 
 from adapters_xtl import bundle, folders, hub, remote
-from adapters_xtl.canon import cache_dir, folder_digest, read_json
+from adapters_xtl.canon import folder_digest, read_json
 from adapters_xtl.commands import hub as commands
 from adapters_xtl.errors import MismatchError, RequestError, RunError, XtlError
-from tests.bundles import change, pack_run, reseal, stack, train, twin
+from tests.bundles import cache, change, pack_run, reseal, stack, train, twin
 from tests.cli import complaints, xtl, xtl_json
 from tests.hub_server import Cut, Failure, HubServer
 
 ROOT = Path(__file__).parent.parent
-ENCODER = cache_dir() / "mini"
 
 
 def push(run: Path, dest: str, **options: Any) -> dict[str, Any]:
@@ -46,10 +45,7 @@ class User:
         self.home, self.patch = home, patch
 
     def become(self) -> None:
-        (self.home / "xtl").mkdir(parents=True, exist_ok=True)
-        if not (self.home / "xtl/mini").exists():
-            (self.home / "xtl/mini").symlink_to(ENCODER)  # 0.5 GB that everybody may share
-        self.patch.setenv("XTL_CACHE", str(self.home / "xtl"))
+        self.patch.setenv("XTL_CACHE", str(cache(self.home / "xtl")))
         self.patch.setattr(constants, "HF_HUB_CACHE", str(self.home / "hf"))
         self.patch.setattr(constants, "HF_TOKEN_PATH", str(self.home / "token"))
         reset_sessions()
@@ -277,8 +273,7 @@ def test_a_missing_parent_names_both_digests_and_what_to_do(ann: User, bob: User
     text = str(caught.value)
     assert folder_digest(mnli / "module") in text and folder_digest(child / "module") in text
     assert "no place is known" in text and "--with-parents" in text and "\n" not in text
-    cache = str(bob.home / "xtl")
-    done = xtl("hub", "pull", f"file:{tmp_path}/drive/child", "-o", tmp_path / "out", code=2, XTL_CACHE=cache)
+    done = xtl("hub", "pull", f"file:{tmp_path}/drive/child", "-o", tmp_path / "out", code=2)
     assert folder_digest(mnli / "module") in complaints(done)[0] and not (tmp_path / "out").exists()
 
 

@@ -15,6 +15,7 @@ from adapters_xtl.cli.flags import (
     Device,
     Json,
     Languages,
+    Memory,
     Protocol,
     Runs,
     Set,
@@ -39,7 +40,7 @@ def compare(
     tune_seeds: Annotated[str, typer.Option("--tune-seeds", help="Seeds of the trials; default: the lowest free one.")] = "",
     compose: Compose = None, backbone: Backbone = None, data: Data = None, device: Device = "auto",
     languages: Languages = None, split: Split = None, protocol: Protocol = "clean", set_: Set = [],  # noqa: B006
-    set_parents: SetParents = [], runs: Runs = "runs", strict: Strict = False,  # noqa: B006
+    set_parents: SetParents = [], runs: Runs = "runs", strict: Strict = False, memory: Memory = None,  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and what they will take; run nothing.")] = False,
     out: Annotated[str | None, typer.Option("-o", "--out", help="Directory of the table's JSON and the plots.")] = None,
     as_json: Json = False,
@@ -50,7 +51,7 @@ def compare(
     asked = command.comparison(
         task=task, on=on, methods_=methods, bits=bits, seeds=seeds, tune=tune, tune_seeds=tune_seeds, compose=compose,
         backbone=backbone, data=data, device=device, languages=languages, split=split, protocol=protocol, set_=set_,
-        set_parents=set_parents, runs=runs, strict=strict,
+        set_parents=set_parents, runs=runs, strict=strict, memory=memory,
     )  # fmt: skip
     words = shlex.join(["xtl", *sys.argv[1:]])
     payload = answer(as_json, lambda: command.compare(asked, command=words, out=out, dry_run=dry_run, notify=say))

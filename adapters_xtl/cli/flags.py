@@ -12,7 +12,7 @@ import typer
 
 __all__ = [
     "AllowMismatch", "Backbone", "Bits", "Compose", "Data", "Device", "Force", "FromLayer", "Json", "Languages",
-    "Method", "On", "Protocol", "Runs", "Seed", "Set", "SetParents", "Split", "Strict", "answer", "say",
+    "Memory", "Method", "On", "Protocol", "Runs", "Seed", "Set", "SetParents", "Split", "Strict", "answer", "say",
 ]  # fmt: skip
 
 On = Annotated[str, typer.Option("--on", help="Parents, in order: tasks, runs, bundles, hub ids, random, self.")]
@@ -22,6 +22,7 @@ Backbone = Annotated[str | None, typer.Option("--backbone", help="A name (`xtl b
 Data = Annotated[str | None, typer.Option("--data", help="embedded, hub, or a mirror directory.")]
 Bits = Annotated[str, typer.Option("--bits", help="auto, 32, 16, 8 or 4: storage of the frozen backbone.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Memory = Annotated[float | None, typer.Option("--memory", metavar="GB", help="GiB that training may take; see xtl plan.")]
 Languages = Annotated[str | None, typer.Option("--languages", help="Codes (de,zh), or xtreme, xtreme-r, all.")]
 Split = Annotated[str | None, typer.Option("--split", help="The split that is scored: validation or test.")]
 Protocol = Annotated[str, typer.Option("--protocol", help="clean: no row both selects and is reported; or xtreme.")]

@@ -17,6 +17,7 @@ from adapters_xtl.cli.flags import (
     FromLayer,
     Json,
     Languages,
+    Memory,
     Method,
     On,
     Protocol,
@@ -37,7 +38,7 @@ def recipe(
     task: str, on: On = "", compose: Compose = None, method: Method = "bottleneck", backbone: Backbone = None,
     data: Data = None, bits: Bits = "auto", device: Device = "auto", languages: Languages = None, split: Split = None,
     protocol: Protocol = "clean", from_layer: FromLayer = 0, seed: Seed = 1, set_: Set = [],  # noqa: B006
-    set_parents: SetParents = [], runs: Runs = "runs", strict: Strict = False,  # noqa: B006
+    set_parents: SetParents = [], runs: Runs = "runs", strict: Strict = False, memory: Memory = None,  # noqa: B006
     baseline: Annotated[bool, typer.Option("--baseline", help="Also run the task without parents.")] = False,
     force: Force = False, allow_mismatch: AllowMismatch = False,
     seeds: Annotated[str, typer.Option("--seeds", help="Run once a seed, e.g. 1,2,3, and give t-intervals.")] = "",
@@ -50,7 +51,7 @@ def recipe(
     request = command.request(
         task=task, on=on, compose=compose, method=method, backbone=backbone, data=data, bits=bits, device=device,
         languages=languages, split=split, protocol=protocol, from_layer=from_layer, seed=seed, set_=set_,
-        set_parents=set_parents, runs=runs, strict=strict,
+        set_parents=set_parents, runs=runs, strict=strict, memory=memory,
         allow_mismatch=allow_mismatch,
     )  # fmt: skip
     answer(as_json, lambda: command.recipe(request, baseline=baseline, force=force, dry_run=dry_run, seeds=seeds,

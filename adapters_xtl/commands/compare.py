@@ -177,7 +177,8 @@ def _identity(asked: Comparison) -> str:
         "tasks": list(asked.tasks), "variants": [[each.method, each.bits] for each in asked.variants],
         "chains": [list(chain) for chain in asked.chains], "seeds": list(asked.seeds), "tuning": _tuning(asked.tuning),
         "base": {name: value for name, value in vars(base).items()
-                 if name not in ("task", "on", "method", "bits", "seed", "runs", "overrides", "parent_overrides")},
+                 if name not in ("task", "on", "method", "bits", "seed", "runs", "overrides", "parent_overrides")
+                 and (name, value) != ("memory", None)},
         "overrides": [list(each) for each in base.overrides],
         "parent_overrides": [list(each) for each in base.parent_overrides],
     })  # fmt: skip

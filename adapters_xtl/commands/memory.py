@@ -117,11 +117,10 @@ def _jobs(asked: Request, name: str, device: str, positions: int, bits: Mapping[
             from_layer=asked.from_layer, hyper=settings.hyper, seed=asked.seed, protocol=asked.protocol,
         )  # fmt: skip
         below = 0 if compose == "init" or (compose == "fuse" and not last) else place
-        fixed = any(key == "train.optimizer" for key, _ in (asked.overrides if last else asked.parent_overrides))
-        made = memory.job_of(run, device, below)
-        jobs[task.name if task.name not in jobs else each] = replace(
-            made, keep_optimizer=fixed, length=min(made.length, positions)
-        )
+        overrides = asked.overrides if last else asked.parent_overrides
+        keep = ("optimizer",) * any(key == "train.optimizer" for key, _ in overrides)
+        made = memory.job_of(run, device, below, keep)
+        jobs[task.name if task.name not in jobs else f"{each} (again)"] = replace(made, length=min(made.length, positions))
     return jobs
 
 
