@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated
 
@@ -44,6 +45,8 @@ def prepare() -> None:
 
 def main() -> None:
     """Entry point: errors become one line each and an exit code (2: the request was wrong; 1: it failed)."""
+    # said when bitsandbytes is imported, which peft and adapters do at any number of bits: a kernel that nobody asked for
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit" not in record.getMessage())
     try:
         app(standalone_mode=True)
     except XtlError as error:
