@@ -21,12 +21,13 @@ COMPARED = $(foreach chain,$(ON),--on $(chain)) $(if $(METHODS),--methods $(call
            $(foreach pair,$(SET),--set $(pair)) $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) \
            $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run) $(if $(MEMORY),--memory $(MEMORY))
 
-.PHONY: help install recipe compare test check clean
+.PHONY: help install recipe compare share test check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
 	@echo
 	@echo '  make recipe takes TASK ON METHOD COMPOSE BACKBONE DATA BITS MEMORY SEED RUNS LANGUAGES SPLIT and SET="key=value …"'
+	@echo '  make share takes DEST and LICENCE ROWS besides'
 	@echo '  make compare takes TASK (or all) ON="none mnli" METHODS BITS=16,8,4 SEEDS=1,2,3 TUNE="lr=1e-4,3e-4" DRY=1 OUT,'
 	@echo '               COMPOSE BACKBONE DATA RUNS LANGUAGES SPLIT SET and SET_PARENTS="key=value …"'
 
@@ -44,6 +45,12 @@ recipe: $(STAMP) ## Train TASK's module and evaluate it: make recipe TASK=mnli
 
 compare: $(STAMP) ## Compare methods with full fine-tuning: make compare TASK=xnli
 	@$(XTL) compare $(TASK) $(COMPARED)
+
+share: $(STAMP) ## Train TASK's module, if need be, and share it: make share TASK=mnli DEST=user/name or DEST=file:DIR
+	@test -n "$(DEST)" || { echo "where to? DEST=user/name (a hub) or DEST=file:DIR (a folder)"; exit 2; }
+	@said=$$($(XTL) recipe $(TASK) $(FLAGS) --json) && \
+	run=$$(printf '%s' "$$said" | $(VENV)/bin/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && \
+	$(XTL) hub push "$$run" "$(DEST)" --with-parents $(if $(LICENCE),--licence $(LICENCE)) $(if $(ROWS),--rows "$(ROWS)")
 
 test: $(STAMP) ## Run the tests
 	@$(XTL) prepare

@@ -27,6 +27,8 @@ _FLAGS = ("mh_adapter", "output_adapter", "original_ln_before", "original_ln_aft
 # of use only with options that are off
 _PHM = ("phm_dim", "factorized_phm_W", "shared_W_phm", "shared_phm_rule", "factorized_phm_rule", "phm_c_init",
         "phm_init_range", "learn_phm", "hypercomplex_nonlinearity", "phm_rank", "phm_bias")  # fmt: skip
+_FUSION = ("key", "query", "value", "query_before_ln", "regularization", "residual_before", "temperature",
+           "value_before_softmax", "value_initialized", "dropout_prob")  # fmt: skip
 _IDLE = {"megatron_core": "megatron.core", "qalora_group_size": 16}
 _ABSENT: tuple[Any, ...] = (None, False, [], {}, 0)
 TRIMS = 16  # as `adapters_xtl.formats.span`
@@ -66,21 +68,30 @@ def module_files(method: str, compose: str) -> tuple[str, str]:
     return known[method]
 
 
-def module_shapes(method: str, compose: str, config: Any, size: Sizes, held: Iterable[str]) -> Shapes:
-    """Name → shape of a module's tensors by its description. `held`: the names that are there, for what parents decide."""
+def module_shapes(method: str, compose: str, config: Any, backbone: Mapping[str, Any], held: Iterable[str]) -> Shapes:
+    """Name → shape of a module's tensors by its description and its backbone's config.json. `held`: the names that are
+    there, for what parents decide."""
+    size = sizes(backbone)
     if not isinstance(config, dict):
         raise Refusal("its description is no JSON object")
     if method == "full":
-        return _encoder(size)
+        return _full(config, backbone, size)
     if method == "lora":
         return _lora(config, size)
     if config.get("hidden_size", size.hidden) != size.hidden:
         raise Refusal(f"made for hidden size {printable(config['hidden_size'], 20)}; its backbone has {size.hidden}")
     own, name = config.get("config"), config.get("name")
+    texts = ("model_class", "model_name", "model_type", "config_id", "version")
+    for option, value in config.items():
+        plain = option in ("config", "hidden_size", "name", "adapter_names") or (option in texts and isinstance(value, str))
+        if not plain or (option == "version" and not re.fullmatch(r"adapters\.\d+(\.\w+)*", value)):
+            raise Refusal(f"option {printable(option, 40)} = {printable(value, 40)}: unknown to this version")
     if not isinstance(own, dict):
         raise Refusal("its description holds no table 'config'")  # a text there would be looked up, or fetched
-    if not isinstance(name, str) or not all(map(safe_name, name.split(","))):
+    if not isinstance(name, str) or not all(map(safe_name, name.split(","))) or "." in name:
         raise Refusal(f"the adapter's name {printable(name, 40)!r} is none")
+    if config.get("adapter_names", name.split(",")) != name.split(","):
+        raise Refusal("its adapter_names are not those of its name")
     return _fusion(name, own, size, held) if compose == "fuse" else _bottleneck(name, own, size)
 
 
@@ -143,7 +154,13 @@ def _linears(size: Sizes) -> dict[str, tuple[int, int]]:
     return {f"encoder.layer.{layer}.{name}": shape for layer in range(size.layers) for name, shape in inside.items()}
 
 
-def _encoder(size: Sizes) -> Shapes:
+def _full(config: Mapping[str, Any], backbone: Mapping[str, Any], size: Sizes) -> Shapes:
+    """A whole encoder: its config.json must be the backbone's, and bring no code of its own."""
+    for option, value in config.items():
+        if option in backbone and value != backbone[option]:
+            raise Refusal(f"option {printable(option, 40)} = {printable(value, 40)}: its backbone has {backbone[option]!r}")
+        if option not in backbone and (isinstance(value, dict) or option in ("auto_map", "name_or_path", "_name_or_path")):
+            raise Refusal(f"option {printable(option, 40)}: its backbone has none")
     h = size.hidden
     found: Shapes = {
         "embeddings.word_embeddings.weight": (size.vocabulary, h),
@@ -216,8 +233,8 @@ def _factor(value: Any, layer: int) -> float:
 def _fusion(name: str, config: Mapping[str, Any], size: Sizes, held: Iterable[str]) -> Shapes:
     """An AdapterFusion layer. Its places are its parents'; each one that is there must be there up to the top layer."""
     for option, value in config.items():
-        if not safe_name(option) or not isinstance(value, (bool, int, float, str, type(None))):
-            raise Refusal(f"option {printable(option, 40)} is malformed")
+        if option not in _FUSION or not isinstance(value, (bool, int, float, type(None))):
+            raise Refusal(f"option {printable(option, 40)} = {printable(value, 40)}: unknown to this version")
     parts: Shapes = {}
     for part in ("query", "key"):
         if config.get(part):

@@ -69,6 +69,9 @@ def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: 
             raise RequestError(f"backbone {backbone.name} has {total} layers, not {layers}")
         encoder.encoder.layer = encoder.encoder.layer[:layers]
         encoder.config.num_hidden_layers = layers
+    # libraries write this into the modules they save: a name that means something elsewhere, not a path of this machine
+    name = backbone.location if backbone.source == "hub" else Path(backbone.name).name
+    encoder.name_or_path = encoder.config._name_or_path = name
     encoder.eval()
     encoder.requires_grad_(False)
     return encoder, _tokenizer(path, backbone.name)

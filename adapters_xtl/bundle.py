@@ -152,7 +152,8 @@ class _Complaints:
 
 def _weights(path: Path, record: Mapping[str, Any], held: Mapping[str, int], complaints: _Complaints) -> None:
     """Descriptions and headers of the module and the heads, held against the backbone's sizes."""
-    size: Sizes = sizes(record["backbone"]["identity"]["config"])
+    backbone = record["backbone"]["identity"]["config"]
+    size: Sizes = sizes(backbone)
     description, weights = (f"module/{name}" for name in module_files(record["method"], record["compose"]))
     for name in held:
         if name.startswith("module/") and name not in (description, weights):
@@ -164,8 +165,8 @@ def _weights(path: Path, record: Mapping[str, Any], held: Mapping[str, int], com
         config = complaints.attempt(description, lambda: load_json(path / description))
         there = complaints.attempt(weights, lambda: tensors(path / weights))
         if config is not None and there is not None:
-            wanted = complaints.attempt(description, lambda: module_shapes(record["method"], record["compose"], config, size,
-                                                                           there))  # fmt: skip
+            wanted = complaints.attempt(description, lambda: module_shapes(record["method"], record["compose"], config,
+                                                                           backbone, there))  # fmt: skip
             if wanted is not None:
                 complaints.attempt(weights, lambda: check_shapes(there, wanted))
     heads = {name.split("/")[1] for name in held if name.startswith("head/")}
@@ -207,6 +208,8 @@ def parse_record(value: Any) -> dict[str, Any]:
     for name in ("method", "compose", "seed", "options"):
         if run[name] != value[name]:
             raise Refusal(f"the key {name!r} and its run differ")
+    if value["compose"] == "fuse" and len(value["parents"]) < 2:
+        raise Refusal("it is fused, and has fewer than two parents")
     if list(run["parents"]) != [parent["id"] for parent in value["parents"]]:
         raise Refusal("its parents are not those of its run")
     if not set(value["labels"]) <= {name for name, _ in run["tasks"]}:

@@ -18,7 +18,7 @@ from adapters_xtl.assembly import fresh_model, links, trained_model
 from adapters_xtl.canon import atomic_write, folder_digest, read_json, write_json
 from adapters_xtl.errors import RequestError, RunError, XtlError
 from adapters_xtl.gather import Gathered, gather, record, tell
-from adapters_xtl.model import Host, Model, frozen_digest, save_heads
+from adapters_xtl.model import Host, Model, frozen_digest, out_of_memory, save_heads
 from adapters_xtl.plan import own_evaluation
 from adapters_xtl.reporting import report
 from adapters_xtl.request import Evaluation, Module, Plan
@@ -147,6 +147,8 @@ def _training(plan: Plan, module: Module, evaluation: Evaluation | None, rows: G
         except (KeyboardInterrupt, RunError, RequestError, MemoryError):
             raise  # what is there stays, to be resumed
         except Exception as error:
+            if out_of_memory(error):  # the training is not at fault: what is there stays, for a call that takes less
+                raise RunError(f"{module}: out of memory ({str(error).strip().splitlines()[0][:200]})") from error
             kept = store.fail(module.task, module.id, f"{type(error).__name__}: {error}")
             first = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise RunError(f"training {module} failed: {type(error).__name__}: {first} (kept in {kept})") from error

@@ -67,14 +67,15 @@ def take(source: Path, task_name: str, store: Store, *, backbone: str | None, la
     if not isinstance(config, dict):
         raise RequestError(f"{source}/adapter_config.json: no JSON object")
     known = fingerprint.fingerprint(_backbone(config, method, backbone, source))
-    size = sizes(fingerprint.config(known))
+    settings = fingerprint.config(known)
+    size = sizes(settings)
     notes: list[str] = []
     try:
         held = tensors(weights)
         names = _encoder_names(held)
         written = _lora_config(config, names) if method == "lora" else _bottleneck_config(config)
         shapes = {new: held[old] for old, new in names.items()}
-        check_shapes(shapes, module_shapes(method, "", written, size, shapes))
+        check_shapes(shapes, module_shapes(method, "", written, settings, shapes))
         head = _head(source, method, config, weights, held, task, tuple(labels), size, notes)
     except Refusal as refusal:
         raise MismatchError(f"{weights}: {refusal}") from refusal

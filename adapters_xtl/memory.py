@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,13 +159,16 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
 
 @dataclass(frozen=True)
 class Fit:
-    """A job as it is to be run: bits, optimizer and way settled. `cost`: seconds a step, against the plainest way's."""
+    """A job as it is to be run: bits, optimizer and way settled.
+
+    `cost`: seconds a step, against the plainest way's. `changes`: how far its numbers are from the plainest way's.
+    """
 
     job: Job
     way: Way
     prediction: Prediction
     cost: float
-    changes: int
+    changes: int = field(compare=False)
     evaluation_tokens: int  # padded tokens that pass at once without gradients in the room that training takes
 
     @property

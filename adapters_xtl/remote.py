@@ -29,6 +29,9 @@ CHUNK = 1 << 16
 FILES = 1000
 TAG = "adapters_xtl"
 Notify = Callable[[str], None]
+_REASONS = {"ProxyError": "the proxy does not let it through", "NameResolution": "no such host",
+            "refused": "connection refused", "timed out": "no answer in time", "SSLError": "its certificate is not accepted",
+            "Max retries exceeded": "no connection"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,9 @@ def _asking(repo: str, doing: str) -> Iterator[None]:
         if cause is None:
             if isinstance(error, OSError) and error.errno in (28, 122):
                 raise
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
-            said = "connection refused" if "refused" in said else printable(said, 200)
-            raise RunError(f"the hub could not be reached {doing} '{repo}': {said}") from error
+            said = str(error).strip() or type(error).__name__
+            words = next((words for sign, words in _REASONS.items() if sign in said), printable(said.splitlines()[0], 200))
+            raise RunError(f"the hub could not be reached {doing} '{repo}': {words}") from error
         answer: Any = cause.response  # type: ignore[attr-defined]
         status = int(answer.status_code)
         said = f"it answered {status} {printable(answer.reason or '', 60)}".strip()

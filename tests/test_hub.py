@@ -20,7 +20,7 @@ from adapters_xtl import bundle, folders, hub, remote
 from adapters_xtl.canon import folder_digest, read_json
 from adapters_xtl.commands import hub as commands
 from adapters_xtl.errors import MismatchError, RequestError, RunError, XtlError
-from tests.bundles import cache, change, pack_run, reseal, stack, train, twin
+from tests.bundles import QUICK, cache, change, pack_run, reseal, stack, train, twin
 from tests.cli import complaints, xtl, xtl_json
 from tests.hub_server import Cut, Failure, HubServer
 
@@ -590,14 +590,60 @@ def test_the_command_line_against_a_hub(tmp_path: Path, child: Path) -> None:
         ann = {**server.environment(tmp_path / "ann"), "XTL_CACHE": str(tmp_path / "ann/xtl"), "HF_TOKEN": "hf_secret"}
         done = xtl("hub", "push", child, "ann/pawsx", "--with-parents", **ann)
         assert "hf_secret" not in done.stdout + done.stderr and "pushed: ann/pawsx@" in done.stdout.replace("\n", "")
-        bob = {**server.environment(tmp_path / "bob"), "XTL_CACHE": str(tmp_path / "bob/xtl")}
+        bob = {**server.environment(tmp_path / "bob"), "XTL_CACHE": str(cache(tmp_path / "bob/xtl"))}
         found = xtl_json("hub", "pull", "ann/pawsx", "-o", tmp_path / "out", **bob)
         assert found["path"] == str(tmp_path / "out") and len(found["parents"]) == 1
         assert xtl_json("hub", "verify", tmp_path / "out", **bob)["verified"] is True
         assert "HF_TOKEN" in complaints(xtl("hub", "push", child, "bob/pawsx", code=2, **bob))[0]
         offline = xtl("hub", "pull", "ann/pawsx", HF_HUB_OFFLINE="1", **bob)
         assert "HF_HUB_OFFLINE is set" in offline.stderr
+        settings = [word for setting in QUICK for word in ("--set", setting)]
+        stacked = xtl_json("recipe", "qqp", "--on", "ann/pawsx", "--backbone", "tiny", "--data", "embedded", "--runs",
+                           tmp_path / "runs", *settings, **bob)  # fmt: skip
+        lineage = read_json(Path(stacked["path"]) / "provenance.json")["lineage"]["parents"]
+        assert [each["task"] for each in lineage] == ["mnli", "pawsx"]
+        assert lineage[1]["sha256"] == folder_digest(child / "module")
         missing = xtl("hub", "pull", "ann/nothing", code=2, **bob)
         (said,) = complaints(missing)
         assert "no model repository 'ann/nothing'" in said
     assert json.loads((tmp_path / "out/bundle.json").read_text())["task"] == "pawsx"
+
+
+def test_a_proxy_is_used(tmp_path: Path, mnli: Path) -> None:
+    """HTTP_PROXY is the client's own affair: the server here is the proxy, and the hub a name that nobody resolves."""
+    (tmp_path / "hub").mkdir()
+    with HubServer(tmp_path / "hub") as server:
+        proxy, server.url = server.url, "http://hub.invalid"
+        user = {**server.environment(tmp_path / "ann"), "XTL_CACHE": str(tmp_path / "xtl"), "no_proxy": "", "NO_PROXY": ""}
+        done = xtl("hub", "pull", "ann/mnli", code=1, **user)
+        assert complaints(done) == ["the hub could not be reached listing 'ann/mnli': no such host"]
+        user |= {"http_proxy": proxy, "HTTP_PROXY": proxy}
+        xtl("hub", "push", mnli, "ann/mnli", **user)
+        assert xtl_json("hub", "pull", "ann/mnli", **{**user, "XTL_CACHE": str(tmp_path / "other")})["task"] == "mnli"
+        assert any(each.path == "/api/repos/create" for each in server.log)
+
+
+def test_make_share(tmp_path: Path) -> None:
+    settings = " ".join(QUICK)
+    command = ["make", "--no-print-directory", "-o", ".venv/.installed", "share", "TASK=qqp", "BACKBONE=tiny",
+               "DATA=embedded", f"SET={settings}", f"RUNS={tmp_path}/runs",
+               f"XTL={sys.executable} -m adapters_xtl"]  # fmt: skip
+    environment = {**os.environ, "XTL_CACHE": str(cache(tmp_path / "xtl"))}
+
+    def make(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    without = make()
+    assert without.returncode == 2 and "DEST=user/name" in without.stdout
+    done = make(f"DEST=file:{tmp_path}/drive", "LICENCE=mit")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "pushed: file:" in done.stdout and list(folders.entries(tmp_path / "drive")) == ["qqp-bottleneck-tiny"]
+    assert commands.show(f"file:{tmp_path}/drive", notify=print)[0]["licence"] == "mit"
+    assert "already there" in make(f"DEST=file:{tmp_path}/drive", "LICENCE=mit").stdout
+
+
+def test_a_pulled_bundle_is_shared_on_unchanged(ann: User, bob: User, mnli: Path, tmp_path: Path) -> None:
+    first = push(mnli, f"file:{tmp_path}/one/mnli")
+    bob.become()
+    second = push(Path(pull(first["place"])["path"]), f"file:{tmp_path}/two")
+    assert second["digest"] == first["digest"] and "/two/mnli-bottleneck-tiny@" in second["place"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from adapters_xtl import backbones, fingerprint, formats, mini, train
+from adapters_xtl import backbones, evaluate, fingerprint, formats, mini, train
 from adapters_xtl.batches import shares, split, weighted
 from adapters_xtl.errors import RequestError, RunError
 from adapters_xtl.fingerprint import NAMED
@@ -108,13 +108,14 @@ ROUNDING = ("key.bias", "heads.task.out.bias")
 class Full:
     """A device that holds `room` sequences: beyond it the head raises what an allocator would."""
 
-    def __init__(self, built: Model, room: int, steps: Sequence[int] = (), error: Exception | None = None) -> None:
-        self.room, self.steps, self.seen, self.raised = room, steps, 0, 0
+    def __init__(self, built: Model, room: int, steps: Sequence[int] = (), error: Exception | None = None,
+                 training: bool = True) -> None:  # fmt: skip
+        self.room, self.steps, self.seen, self.raised, self.training = room, steps, 0, 0, training
         self.error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         built.heads["task"].register_forward_pre_hook(self)
 
     def __call__(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, Any]) -> None:
-        if not module.training:
+        if module.training != self.training:
             return
         self.seen += 1
         if len(inputs[0]) > self.room and (not self.steps or self.seen in self.steps):
@@ -232,6 +233,29 @@ def test_out_of_memory_elsewhere_keeps_the_checkpoints(tmp_path: Path) -> None:
     fitted(again, rows, tmp_path / "run", steps=6, said=said, score=lambda: {"score": float(next(counts))})
     assert said == ["resuming from step 2 of 6"]
     assert apart(weights(whole), weights(again)) == 0
+
+
+def test_predictions_survive_a_small_device(tmp_path: Path) -> None:
+    """Halved until they fit, in the same order, the same but for rounding; and never more than the model has room for."""
+    built, rows, seen = model(), items("classify", 40), []
+    expected = outputs(built, rows)
+    built.heads["task"].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[:2].numel()))
+    built.room = 64
+    assert np.allclose(outputs(built, rows), expected, atol=1e-5) and max(seen) <= 64
+    built.room = None
+    Full(built, room=3, training=False)
+    assert np.allclose(outputs(built, rows), expected, atol=1e-5)
+    Full(built, room=0, training=False)
+    with pytest.raises(torch.OutOfMemoryError):
+        outputs(built, rows)
+
+
+def outputs(built: Model, rows: Sequence[Item]) -> np.ndarray:
+    module = formats.load("classify")
+    return np.stack(evaluate.forward(
+        built, "classify", rows, lambda batch: module.outputs(built("task", batch, with_loss=False)["outputs"], batch),
+        device="cpu", dtype="float32",
+    ))  # fmt: skip
 
 
 def test_other_errors_are_not_swallowed(tmp_path: Path) -> None:
