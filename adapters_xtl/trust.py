@@ -193,10 +193,10 @@ def tensors(path: Path) -> dict[str, Tensor]:
         first = file.read(8)
         if len(first) < 8:
             raise Refusal("too short for a safetensors file")
-        if first[:2] == b"PK" or first[:1] == b"\x80":
-            raise Refusal("a pickle or a zip archive under the name of a safetensors file")
         (length,) = struct.unpack("<Q", first)
         if length > HEADER_BYTES:
+            if first[:2] == b"PK" or first[:1] == b"\x80":  # only now: a length may begin like this, too
+                raise Refusal("a pickle or a zip archive under the name of a safetensors file")
             raise Refusal(f"announces a header of {length:,} bytes (at most {HEADER_BYTES:,})")
         if length > size - 8:
             raise Refusal(f"announces a header of {length:,} bytes, but the file has {size:,}")

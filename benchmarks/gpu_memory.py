@@ -283,11 +283,9 @@ def table(payload: dict[str, Any]) -> str:
             lines.append(f"| {row['case']} | {size(row['predicted_bytes'])} | {row['error']} | | | | |")
             continue
         ratio = row["predicted_over_measured"]
-        lines.append(
-            f"| {row['case']} | {size(row['predicted_bytes'])} | {size(row.get('peak_bytes'))} | "
-            f"{'' if ratio is None else f'{ratio:.2f}' + ('' if row['within_tenth'] else ' (off)')} | "
-            f"{size(row.get('cap_bytes'))} | {size(row.get('cap_micro_1_bytes'))} | {row['seconds']:.3f} |"
-        )
+        shown = "" if ratio is None else f"{ratio:.2f}{'' if row['within_tenth'] else ' (off)'}"
+        lines.append(f"| {row['case']} | {size(row['predicted_bytes'])} | {size(row.get('peak_bytes'))} | {shown} | "
+                     f"{size(row.get('cap_bytes'))} | {size(row.get('cap_micro_1_bytes'))} | {row['seconds']:.3f} |")
     lines.append("")
     for text, bits, _, goal in GOALS:
         rows = [row for row in payload["cases"] if row["goal_gib"] == goal and row.get("goal_met") is not None]

@@ -362,6 +362,15 @@ def test_lying_headers_are_refused(kind: str, weights: str, bad: Path) -> None:
     assert f"{weights.rsplit('/', 1)[0]}" in found and said in found
 
 
+def test_a_header_of_any_length_is_read(bad: Path) -> None:
+    """Its length comes first and may look like the beginning of a pickle (0x80) or of an archive ("PK")."""
+    weights = bad / "module/adapter.safetensors"
+    header, body = _header(weights)
+    for length in (*range(2000, 2257), 0x4B50):
+        _rewrite(weights, json.dumps(header).encode().ljust(length), body)
+        assert len(trust.tensors(weights)) == 16
+
+
 @given(st.binary(max_size=400))
 @settings(max_examples=300, deadline=None)
 def test_no_bytes_crash_the_header_reader(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
