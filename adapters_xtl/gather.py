@@ -34,7 +34,7 @@ def gather(plan: Plan, pending: Sequence[Module]) -> dict[str, Gathered]:
     method = methods.load(plan.request.method)
     found: dict[str, Gathered] = {}
     for module in pending:
-        for problem in method.check(module.run.options, module.run.compose):
+        for problem in method.check(module.run.options, **({"fuse": True} if module.run.compose == "fuse" else {})):
             problems.add(problem)
         rows = found[module.id] = Gathered()
         for name, files in module.members.items():

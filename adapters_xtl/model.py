@@ -105,8 +105,9 @@ class Host:
         key = (backbone.fingerprint, bits, dtype if bits in (16, 8, 4) else "", device, method, offload)
         before, self._model = self._model, None
         if before is not None and key == self._key:
-            bare = methods.load(method).detach(before.encoder)
-            if bare is not None:
+            detach = getattr(methods.load(method), "detach", None)
+            if detach is not None:
+                bare: nn.Module = detach(before.encoder)
                 return bare.eval(), before.tokenizer
         del before  # gone before the next one is loaded: two do not fit where one just does
         self._key = key
@@ -128,9 +129,10 @@ def build(backbone: Backbone, *, bits: int, dtype: str, device: str, method: str
     encoder, tokenizer = host.encoder(backbone, bits=bits, dtype=dtype, device=device, method=method, offload=offload)
     torch.manual_seed(seed)
     how = methods.load(method)
-    expected = how.footprint(encoder, options, from_layer=from_layer, fuse=fuse) if chain and train else None
+    fused: dict[str, Any] = {"fuse": True} if fuse else {}
+    expected = how.footprint(encoder, options, from_layer=from_layer, **fused) if chain and train else None
     if chain:
-        encoder = how.attach(encoder, chain, options, from_layer=from_layer, train=train, fuse=fuse)
+        encoder = how.attach(encoder, chain, options, from_layer=from_layer, train=train, **fused)
     torch.manual_seed(seed)  # the heads do not depend on what was attached before them
     model = Model(encoder, tokenizer, heads, getattr(how, "penalty", None) if fuse and train else None).to(device)
     if train:

@@ -58,7 +58,7 @@ def test_a_run_directory_is_whole(method: str, runs: Path) -> None:
                      "README.md", "manifest.json"}  # fmt: skip
     metrics = payload["metrics"]
     assert metrics == read_json(path / "metrics.json")
-    assert metrics["tasks"]["mnli"]["languages"]["en"]["n"] == 180 and metrics["tasks"]["mnli"]["selected_on"] == 180
+    assert metrics["tasks"]["mnli"]["languages"]["en"]["n"] == 420 and metrics["tasks"]["mnli"]["selected_on"] == 420
     assert metrics["score"] == metrics["tasks"]["mnli"]["score"]
     assert metrics["train"]["steps"] == 3 and metrics["train"]["examples"] == 96
     assert not list(path.rglob("*.bin")) and not list(path.rglob("*.pt"))

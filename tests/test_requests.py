@@ -15,7 +15,7 @@ WRONG = [
     (["mnli", "--backbone", "minni"], "did you mean 'mini'?"),
     (["xnli", "--languages", "de,zz"], "no language or set 'zz'"),
     (["mnli", "--compose", "stak"], "did you mean 'stack'?"),
-    (["mnli", "--compose", "fuse"], "not possible for method bottleneck"),
+    (["mnli", "--method", "lora", "--compose", "fuse"], "not possible for method lora"),
     (["mnli", "--bits", "7"], "--bits 7"),
     (["mnli", "--method", "full", "--bits", "8"], "stay at 32 bits"),
     (["mnli", "--seed", "-1"], "--seed -1"),
@@ -82,4 +82,4 @@ def test_seed_and_options_change_the_id_and_languages_do_not(runs: Path) -> None
     plain = planned()
     assert planned("--languages", "de") == plain and planned("--set", "method.reduction_factor=16") == plain
     assert len({plain, planned("--seed", "2"), planned("--set", "method.reduction_factor=8"), planned("--method", "lora"),
-                planned("--from-layer", "6"), planned("--set", "train.lr=2e-3"), planned("--bits", "8")}) == 7  # fmt: skip
+                planned("--from-layer", "6"), planned("--set", "train.lr=3e-3"), planned("--bits", "8")}) == 7  # fmt: skip

@@ -35,28 +35,27 @@ class Method(Protocol):
     LR        default peak learning rate
     DEFAULTS  default options, part of a run's identity
     COMPOSES  compose → how a child meets its parents ("sequential", "additive", "copy"), for tables and records
+
+    A method may also have `detach(encoder)`, the bare frozen encoder with every module taken off (then several stacks
+    share one backbone in memory); with "fuse" in COMPOSES, its `check`, `attach` and `footprint` take `fuse=True` too, and
+    `penalty(encoder)` is added to the loss.
     """
 
     LR: float
     DEFAULTS: Mapping[str, Any]
     COMPOSES: Mapping[str, str]
 
-    def check(self, options: Mapping[str, Any], compose: str = "") -> list[str]:
+    def check(self, options: Mapping[str, Any]) -> list[str]:
         """What is wrong with the options, held against the library's own configuration class; [] when nothing is."""
 
     def attach(self, encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any], *, from_layer: int = 0,
-               train: bool = True, fuse: bool = False) -> nn.Module:  # fmt: skip
+               train: bool = True) -> nn.Module:  # fmt: skip
         """The encoder with every link active, in order. With `train` the last link's parameters, and only they, train.
 
-        The options are the fresh link's; a saved one brings its own. `fuse`: the last link joins the others, which stand
-        side by side. RunError when a layer did not get its module.
+        The options are the fresh link's; a saved one brings its own. RunError when a layer did not get its module.
         """
 
-    def detach(self, encoder: nn.Module) -> nn.Module | None:
-        """The bare encoder again, every module taken off, frozen; None where its weights are no longer the backbone's."""
-
-    def footprint(self, encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0,
-                  fuse: bool = False) -> int | None:  # fmt: skip
+    def footprint(self, encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0) -> int | None:
         """Number of parameters one fresh module adds to the bare encoder; None where no formula holds."""
 
     def save(self, encoder: nn.Module, name: str, directory: Path) -> None:

@@ -34,10 +34,10 @@ _COUNTED = {"mh_adapter", "output_adapter", "reduction_factor", "non_linearity",
             "is_parallel"}  # fmt: skip
 
 
-def check(options: Mapping[str, Any], compose: str = "") -> list[str]:
+def check(options: Mapping[str, Any], *, fuse: bool = False) -> list[str]:
     from adapters import BnConfig
 
-    if compose == "fuse":
+    if fuse:
         return [f"method.{name}: a fused module is one attention layer over its parents and takes no options; "
                 "--set-parents reaches theirs" for name in options]  # fmt: skip
 

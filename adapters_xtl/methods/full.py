@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
     from adapters_xtl.methods import Link
 
-__all__ = ["COMPOSES", "DEFAULTS", "LR", "attach", "check", "detach", "footprint", "save"]
+__all__ = ["COMPOSES", "DEFAULTS", "LR", "attach", "check", "footprint", "save"]
 
 LR = 1e-5  # Phang et al. 2020, first author's code
 DEFAULTS: Mapping[str, Any] = {}
 COMPOSES = {"init": "copy"}
 
 
-def check(options: Mapping[str, Any], compose: str = "") -> list[str]:
+def check(options: Mapping[str, Any]) -> list[str]:
     return [f"method.{name}: full fine-tuning has no options{nearest(name, ())}" for name in options]
 
 
 def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any], *, from_layer: int = 0,
-           train: bool = True, fuse: bool = False) -> nn.Module:  # fmt: skip
+           train: bool = True) -> nn.Module:  # fmt: skip
     from safetensors.torch import load_file
 
     source = next((link.directory or link.start for link in reversed(chain) if link.directory or link.start), None)
@@ -39,11 +39,7 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
     return encoder
 
 
-def detach(encoder: nn.Module) -> nn.Module | None:
-    return None  # its weights are no longer the backbone's
-
-
-def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0, fuse: bool = False) -> int | None:
+def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0) -> int | None:
     return sum(parameter.numel() for parameter in encoder.parameters())
 
 

@@ -28,7 +28,7 @@ _OURS = {"task_type", "peft_type", "inference_mode", "base_model_name_or_path", 
          "layers_to_transform", "layers_pattern", "runtime_config", "modules_to_save"}  # fmt: skip
 
 
-def check(options: Mapping[str, Any], compose: str = "") -> list[str]:
+def check(options: Mapping[str, Any]) -> list[str]:
     from peft import LoraConfig
 
     known = set(inspect.signature(LoraConfig).parameters) - _OURS
@@ -84,7 +84,7 @@ def _linear_from(encoder: Any, layer: int) -> list[str]:
 
 
 def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any], *, from_layer: int = 0,
-           train: bool = True, fuse: bool = False) -> nn.Module:  # fmt: skip
+           train: bool = True) -> nn.Module:  # fmt: skip
     from peft import PeftModel, get_peft_model
     from peft.tuners.lora import LoraLayer
 
@@ -134,7 +134,7 @@ def randomize(encoder: nn.Module) -> None:
             layers.init.normal_(parameter, std=0.02)
 
 
-def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0, fuse: bool = False) -> int | None:
+def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0) -> int | None:
     from torch import nn as layers
 
     targets = options["target_modules"]
