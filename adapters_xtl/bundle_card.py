@@ -128,6 +128,8 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         said = (f"{trained['steps']} steps, {trained['examples']:,} examples, learning rate {hyper['lr']:g}, batch "
                 f"{hyper['batch_size']}, at most {hyper['max_length']} tokens")  # fmt: skip
         facts.append(("training", f"{said}, seed {record['seed']}, protocol {record['protocol']}"))
+    if backbone["bits"] < 32:
+        facts.append(("precision", "its own results are those on a backbone loaded with the same bits"))
     versions = ", ".join(f"{name} {record['versions'][name]}" for name in VERSIONS if name in record["versions"])
     return [*facts, ("versions", versions)] if versions else facts
 

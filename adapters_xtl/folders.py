@@ -21,7 +21,7 @@ from typing import Any
 
 from adapters_xtl.canon import file_digest, say_disk_full, write_json
 from adapters_xtl.errors import MismatchError, RequestError, nearest
-from adapters_xtl.trust import Refusal, load_json, safe_name
+from adapters_xtl.trust import Refusal, load_json, open_regular, safe_name
 
 __all__ = ["INDEX", "PREFIX", "add", "by_module", "copy_files", "entries", "entry", "find", "folder_of", "split", "target"]
 
@@ -152,14 +152,14 @@ def add(root: Path, name: str, source: Path, *, digest: str, module_sha256: str,
 
 
 def copy_files(source: Path, into: Path, files: Mapping[str, int]) -> None:
-    """Copies named files, as many bytes as announced; MismatchError for a link, or a file of another size."""
+    """Copies named files, as many bytes as announced; MismatchError for a link, no file, or one of another size."""
     for name, size in files.items():
         path, out = source / name, into / name
+        if any((source / each).is_symlink() for each in Path(name).parents):
+            raise MismatchError(f"{path}: in a directory that is a symbolic link")
         try:
-            if any(each.is_symlink() for each in (path, path.parent, *(path.parent.parent,) * name.count("/"))):
-                raise MismatchError(f"{path}: a symbolic link")
-            with path.open("rb") as file:
-                if not path.is_file() or os.fstat(file.fileno()).st_size != size:
+            with open_regular(path) as file:
+                if os.fstat(file.fileno()).st_size != size:
                     raise MismatchError(f"{path}: not the {size:,} bytes that were announced")
                 out.parent.mkdir(parents=True, exist_ok=True)
                 with out.open("wb") as copy:
@@ -169,8 +169,8 @@ def copy_files(source: Path, into: Path, files: Mapping[str, int]) -> None:
                         left -= len(chunk)
                     copy.flush()
                     os.fsync(copy.fileno())
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise MismatchError(f"{path}: missing") from error
+        except Refusal as refusal:
+            raise MismatchError(f"{path}: {refusal}") from refusal
 
 
 def _same(left: Path, right: Path) -> bool:

@@ -134,7 +134,8 @@ class Stacks:
                     chain = existing.parents
                 found = existing
             chain = (*chain, found)
-        if compose == "fuse" and len({module.id for module in chain}) < max(2, len(names)):
+        known = "fuse" in self.methods[self.request.method].COMPOSES  # where not, that is said already
+        if compose == "fuse" and known and len({module.id for module in chain}) < max(2, len(names)):
             self.problems.add("--compose fuse joins two or more different parents: --on A,B")
         return chain
 

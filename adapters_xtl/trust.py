@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 __all__ = [
-    "JSON_BYTES", "Refusal", "Tensor", "load_json", "not_ours", "parse_json", "printable", "read_small", "safe_name", "scan",
-    "tensors", "unfit_name", "unwanted", "write_tensors",
+    "JSON_BYTES", "Refusal", "Tensor", "load_json", "not_ours", "open_regular", "parse_json", "printable", "read_small",
+    "safe_name", "scan", "tensors", "unfit_name", "unwanted", "write_tensors",
 ]  # fmt: skip
 
 JSON_BYTES = 1 << 20
@@ -111,8 +111,8 @@ def scan(folder: Path, wanted: Iterable[str]) -> tuple[dict[str, int], list[str]
     return found, complaints
 
 
-def _open(path: Path) -> BinaryIO:
-    """A regular file, opened without following a link."""
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened without following a link. Refusal for anything else."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -126,7 +126,7 @@ def _open(path: Path) -> BinaryIO:
 
 def read_small(path: Path, limit: int = JSON_BYTES) -> bytes:
     """A file's bytes; Refusal when it is longer than `limit`, a link or no regular file."""
-    with _open(path) as file:
+    with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise Refusal(f"longer than {limit:,} bytes")
@@ -188,7 +188,7 @@ def parse_json(data: bytes, limit: int = JSON_BYTES, depth: int = JSON_DEPTH) ->
 
 def tensors(path: Path) -> dict[str, Tensor]:
     """The tensors that a safetensors file holds, from its header. Refusal unless header and file agree to the byte."""
-    with _open(path) as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         first = file.read(8)
         if len(first) < 8:
@@ -249,7 +249,7 @@ def write_tensors(source: Path, target: Path, names: Mapping[str, str]) -> None:
         header[new] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with _open(source) as file, target.open("wb") as out:
+    with open_regular(source) as file, target.open("wb") as out:
         base = 8 + struct.unpack("<Q", file.read(8))[0]
         out.write(struct.pack("<Q", len(text)) + text)
         for old, _ in chosen:

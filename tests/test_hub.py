@@ -211,7 +211,7 @@ def test_a_push_that_was_killed_is_made_good(ann: User, bob: User, mnli: Path, t
     (folder / "module/adapter.safetensors").unlink()
     (folder.parent / ".aside-1-new").mkdir()
     bob.become()
-    with pytest.raises(MismatchError, match=r"module/adapter\.safetensors: missing"):
+    with pytest.raises(MismatchError, match=r"module/adapter\.safetensors: cannot be read \(No such file"):
         pull(dest)
     assert not bob.bundles
     ann.become()
@@ -220,7 +220,8 @@ def test_a_push_that_was_killed_is_made_good(ann: User, bob: User, mnli: Path, t
     assert pull(dest)["task"] == "mnli" and [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-@pytest.mark.parametrize("kind", ["a changed byte", "another bundle", "a link", "longer than announced", "a pickle"])
+@pytest.mark.parametrize("kind", ["a changed byte", "another bundle", "a link", "a pipe", "a linked directory", "missing",
+                                  "longer than announced", "a pickle"])  # fmt: skip
 def test_a_folder_that_was_tampered_with(kind: str, ann: User, bob: User, mnli: Path, tmp_path: Path) -> None:
     place = push(mnli, f"file:{tmp_path}/drive/mnli")["place"]
     folder = tmp_path / "drive/bundles/mnli" / place.partition("@")[2]
@@ -234,6 +235,12 @@ def test_a_folder_that_was_tampered_with(kind: str, ann: User, bob: User, mnli: 
     elif kind == "a link":
         shutil.move(weights, tmp_path / "weights")
         weights.symlink_to(tmp_path / "weights")
+    elif kind == "a linked directory":
+        shutil.move(folder / "module", tmp_path / "module")
+        (folder / "module").symlink_to(tmp_path / "module")
+    elif kind in ("a pipe", "missing"):
+        weights.unlink()
+        os.mkfifo(weights) if kind == "a pipe" else None
     elif kind == "longer than announced":
         weights.write_bytes(weights.read_bytes() + b"\0" * 100)
     else:
@@ -243,7 +250,8 @@ def test_a_folder_that_was_tampered_with(kind: str, ann: User, bob: User, mnli: 
     bob.become()
     with pytest.raises(MismatchError) as caught:
         pull(place)
-    said = {"a changed byte": "its sha256 is", "another bundle": "not the index's", "a link": "a symbolic link",
+    said = {"a changed byte": "its sha256 is", "another bundle": "not the index's", "a link": "symbolic link",
+            "a pipe": "not a regular file", "a linked directory": "symbolic link", "missing": "No such file",
             "longer than announced": "that were announced", "a pickle": "can hold a pickle"}  # fmt: skip
     assert said[kind] in str(caught.value) and not bob.bundles
     assert not list((bob.home / "xtl/bundles").glob("partial/*/*"))

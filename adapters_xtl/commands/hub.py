@@ -130,7 +130,7 @@ def _copy(found: Bundle, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        folders.copy_files(found.path, aside, {name: (found.path / name).stat().st_size for name in names})
+        folders.copy_files(found.path.resolve(), aside, {name: (found.path / name).stat().st_size for name in names})
         bundle.read(aside)
         if out.is_dir():
             out.rmdir()
