@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters_xtl import card, evaluate, formats, lineage, methods, provenance, scoring, tasks, train
+from adapters_xtl import card, energy, evaluate, formats, lineage, methods, provenance, scoring, tasks, train
 from adapters_xtl.answer import Outcome, from_store, has
 from adapters_xtl.assembly import fresh_model, links, trained_model
 from adapters_xtl.canon import atomic_write, folder_digest, read_json, write_json
@@ -187,11 +187,13 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: G
     before = frozen_digest(model) if run.method != "full" else ""
     sets = _train_sets(module, rows, model, notify)
     way = plan.fits[module.id].way if module.id in plan.fits else None
+    used = energy.joules() if plan.device == "cuda" else None
     fitted = train.fit(
         model, sets, run.hyper, seed=run.seed, dtype=run.dtype, device=plan.device, work=work,
         score=_select_score(module, rows, model, plan.device, run.dtype), notify=notify,
         micro_batch=way.micro_batch if way else None, checkpointing=way.checkpointing if way else False,
     )  # fmt: skip
+    spent = energy.joules() if used is not None else None
     if run.method != "full" and frozen_digest(model) != before:
         raise RunError(f"training {module} changed frozen weights; this is a defect, please report it")
     _save_module(model, module, store, partial)
@@ -203,6 +205,7 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: G
         "peak_memory_bytes": fitted.peak_memory_bytes, "micro_batch": fitted.micro_batch,
         "trainable_parameters": trainable, "head_parameters": heads, "total_parameters": total,
         "select": {"step": fitted.step, **fitted.select},
+        **({"energy_joules": spent - used} if used is not None and spent is not None else {}),
     }  # fmt: skip
     return {**scores, "train": trained}, cost
 
