@@ -163,8 +163,11 @@ def save(encoder: nn.Module, name: str, directory: Path) -> None:
     }
     save_file(state, str(directory / "adapter_model.safetensors"), metadata={"format": "pt"})
     config = model.peft_config[name]
-    training, config.inference_mode = config.inference_mode, True
+    before = config.inference_mode, config.target_modules
+    config.inference_mode = True
+    if isinstance(config.target_modules, set):  # written in an order of its own in each process, and digests cover the file
+        config.target_modules = sorted(config.target_modules)
     try:
         config.save_pretrained(str(directory))
     finally:
-        config.inference_mode = training
+        config.inference_mode, config.target_modules = before
