@@ -95,14 +95,25 @@ def weights(built: Model) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in built.trainable().items()}
 
 
-def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], but: tuple[str, ...] = ()) -> float:
-    """The largest difference of two parameters, those whose name ends on one of `but` left out."""
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest difference of two parameters."""
     assert set(one) == set(other)
-    return max(float((one[name] - other[name]).abs().max()) for name in one if not name.endswith(but or ("no name",)))
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-# A softmax does not see a shift of all its inputs: these have a gradient of zero but for rounding, which Adam makes large.
-ROUNDING = ("key.bias", "heads.task.out.bias")
+def drift(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) -> float:
+    """|one - other| / |one - start| over all parameters: how far two trainings are apart, as a share of what was learnt.
+
+    A norm and no maximum: where a gradient is zero but for rounding, Adam makes whole steps of the rounding. `out.bias`
+    is left out for that: a softmax does not see a shift of all its inputs.
+    """
+    assert set(one) == set(other) == set(start)
+
+    def length(values: dict[str, torch.Tensor]) -> float:
+        names = [name for name in one if not name.endswith("out.bias")]
+        return float(torch.stack([(one[name] - values[name]).square().sum() for name in names]).sum().sqrt())
+
+    return length(other) / length(start)
 
 
 class Full:
@@ -158,12 +169,12 @@ def test_the_parts_of_a_batch_give_its_loss_and_gradients(format: str, size: int
 @pytest.mark.parametrize("method", ["lora", "bottleneck", "full"])
 def test_micro_batches_train_the_same_weights(method: str, tmp_path: Path) -> None:
     rows = items("tag", 40)
-    whole, parts = model("tag", method), model("tag", method)
+    whole, parts = model("tag", method).double(), model("tag", method).double()
+    start = weights(whole)
     fitted(whole, rows, tmp_path / "whole")
     done = fitted(parts, rows, tmp_path / "parts", micro_batch=3)
     assert done.micro_batch == 3 and done.examples == 32
-    learnt = apart(weights(whole), weights(model("tag", method)))
-    assert learnt > 1e-3 and apart(weights(whole), weights(parts), but=ROUNDING) < 0.005 * learnt
+    assert apart(weights(whole), start) > 1e-3 and drift(weights(whole), weights(parts), start) < 1e-3
 
 
 ERRORS = [
@@ -177,7 +188,8 @@ ERRORS = [
 @pytest.mark.parametrize("steps", [(), (3,)], ids=["from the first step", "in the third step"])
 def test_out_of_memory_changes_nothing_but_the_parts(error: Exception, steps: tuple[int, ...], tmp_path: Path) -> None:
     rows = items("span", 40)
-    whole, short = model("span"), model("span")
+    whole, short = model("span").double(), model("span").double()
+    start = weights(whole)
     expected = fitted(whole, rows, tmp_path / "whole")
     device = Full(short, room=2 if not steps else 4, steps=steps, error=error)
     said: list[str] = []
@@ -187,7 +199,7 @@ def test_out_of_memory_changes_nothing_but_the_parts(error: Exception, steps: tu
     assert len(warnings) == device.raised
     assert "step 3" in warnings[0] if steps else "with 8 examples at a time" in warnings[0]
     assert "the batch stays 8" in warnings[0]
-    assert apart(weights(whole), weights(short), but=ROUNDING) < 2e-5
+    assert drift(weights(whole), weights(short), start) < 1e-3
     assert [entry["step"] for entry in found.log] == [entry["step"] for entry in expected.log]
     losses = [[entry["loss"] for entry in each.log if "loss" in entry] for each in (expected, found)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
