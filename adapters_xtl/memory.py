@@ -144,8 +144,7 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
         moments["backward ends"] = lowest, layers[0] + ends, max(back, scratch)
         again = 4 * form.vocab * form.hidden if accumulates else 0
         moments["gradient of the embeddings"] = gradients, 12 * form.hidden * tokens, again
-    step = 8 * (form.vocab * form.hidden if full else one) if not cuda and job.optimizer == "adamw" else 0
-    moments["optimizer step"] = gradients, 0, step
+    moments["optimizer step"] = gradients, 0, 0  # fused: in place
     moment = max(moments, key=lambda name: sum(moments[name]))
     kernels = 32 * 2**20 if cuda else 0  # cuBLAS' workspace, as on Hopper; 8 MiB before it
     taken, kept, passing = moments[moment]

@@ -135,6 +135,17 @@ def test_tuning_picks_by_the_select_split_with_seeds_of_its_own(compared: tuple[
             assert record["hyper"]["lr"] == best["values"]["train.lr"] and record["seed"] in (1, 2)
 
 
+def test_settings_of_one_method(tmp_path: Path) -> None:
+    payload, _ = compare("pawsx", tmp_path / "runs", "full:train.lr=1e-4", "lora:method.r=2", seeds="1")
+    hyper = {row["method"]: (row["hyper"]["lr"], row["trainable_parameters"]) for row in payload["rows"]}
+    assert hyper["full"][0] == 1e-4 and hyper["lora"][0] != 1e-4
+    plain, _ = compare("pawsx", tmp_path / "runs", methods_="lora", seeds="1")
+    assert hyper["lora"][1] < plain["rows"][0]["trainable_parameters"]
+    assert any("full:train.lr=0.0001, lora:method.r=2" in note for note in payload["notes"])
+    with pytest.raises(RequestError, match=r"--set lorra:method.r=2: 'lorra' is not among .* 'lora'"):
+        asked("pawsx", tmp_path / "runs", "lorra:method.r=2")
+
+
 def test_the_report_split_has_no_say() -> None:
     """The better report score loses where its select score is the worse one."""
     from adapters_xtl.comparison.execute import Tuning, best

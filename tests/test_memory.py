@@ -137,7 +137,7 @@ def taken(built: Model, job: Job, way: Way) -> int:
                 manager.register_module_override(module, "weight", {"optim_bits": 32})
         optimizer: Any = bitsandbytes.optim.AdamW(trainable, lr=1e-4, optim_bits=8)
     else:
-        optimizer = torch.optim.AdamW(trainable, lr=1e-4, fused=job.device == "cuda" or None)
+        optimizer = torch.optim.AdamW(trainable, lr=1e-4, fused=True)
 
     def step() -> None:
         for _ in range(job.batch // way.micro_batch):
@@ -414,13 +414,13 @@ def test_auto_bits_ask_the_planner(tmp_path: Path) -> None:
     tight, _ = recipe(tmp_path, memory=least.needs / GIB * 0.99, task="csqa", on="qqp", method="lora", backbone="mini")
     assert [run["spec"]["bits"] for run in roomy["runs"]] == [32, 32]
     assert {run["spec"]["bits"] for run in tight["runs"]} == {8} and tight["id"] != roomy["id"]
-    full, _ = recipe(tmp_path, memory=2.0, method="full")
-    least = memory.least(shape(fingerprint.TINY_CONFIG), Job("full", {}, keep=("optimizer",)), {32: "float32"})
-    lean, said = recipe(tmp_path, memory=least.needs / GIB * 0.97, method="full")
+    full, _ = recipe(tmp_path, memory=20.0, method="full", backbone="mini")
+    least = memory.least(shape(fingerprint.MINI_CONFIG), Job("full", {}, length=256, keep=("optimizer",)), {32: "bfloat16"})
+    lean, said = recipe(tmp_path, memory=least.needs / GIB * 0.97, method="full", backbone="mini")
     assert full["runs"][0]["spec"]["hyper"]["optimizer"] == "adamw" and full["id"] != lean["id"]
     assert lean["runs"][0]["spec"]["hyper"]["optimizer"] == "adamw8bit" and any("8-bit optimizer" in text for text in said)
-    with pytest.raises(RequestError, match=r"--memory .*: mnli .* needs 0\.\d+ GiB at least"):
-        recipe(tmp_path, "train.optimizer=adamw", memory=least.needs / GIB * 0.97, method="full")
+    with pytest.raises(RequestError, match=r"--memory .*: mnli .* needs \d\.\d+ GiB at least"):
+        recipe(tmp_path, "train.optimizer=adamw", memory=least.needs / GIB * 0.97, method="full", backbone="mini")
 
 
 def test_a_budget_that_is_too_small_is_refused_before_anything_is_read(tmp_path: Path) -> None:

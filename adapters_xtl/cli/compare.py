@@ -18,7 +18,6 @@ from adapters_xtl.cli.flags import (
     Memory,
     Protocol,
     Runs,
-    Set,
     SetParents,
     Split,
     Strict,
@@ -39,7 +38,9 @@ def compare(
                                             "full:lr=… for one method.")] = [],  # noqa: B006
     tune_seeds: Annotated[str, typer.Option("--tune-seeds", help="Seeds of the trials; default: the lowest free one.")] = "",
     compose: Compose = None, backbone: Backbone = None, data: Data = None, device: Device = "auto",
-    languages: Languages = None, split: Split = None, protocol: Protocol = "clean", set_: Set = [],  # noqa: B006
+    languages: Languages = None, split: Split = None, protocol: Protocol = "clean",
+    set_: Annotated[list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*; "
+                                            "full:train.lr=… for one method.")] = [],  # noqa: B006
     set_parents: SetParents = [], runs: Runs = "runs", strict: Strict = False, memory: Memory = None,  # noqa: B006
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and what they will take; run nothing.")] = False,
     out: Annotated[str | None, typer.Option("-o", "--out", help="Directory of the table's JSON and the plots.")] = None,

@@ -41,7 +41,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def comparison(*, task: str, on: Sequence[str], methods_: str | None, bits: str, seeds: str, tune: Sequence[str],
-               tune_seeds: str, **options: Any) -> Comparison:  # fmt: skip
+               tune_seeds: str, set_: Sequence[str], set_parents: Sequence[str], **options: Any) -> Comparison:  # fmt: skip
     """Flags → a comparison. RequestError with every malformed flag; what only a plan can tell is found later."""
     problems = Problems()
     every = task == ALL
@@ -55,8 +55,11 @@ def comparison(*, task: str, on: Sequence[str], methods_: str | None, bits: str,
     chains = tuple(dict.fromkeys(() if text.strip() in ("none", "") else _names(text)
                                  for text in (on or (ALL_CHAINS if every else ("none",)))))  # fmt: skip
     reported = _seeds(seeds, "--seeds", problems)
+    names = tuple(dict.fromkeys(each.method for each in variants))
+    general, own = _apart(set_, "--set", names, problems)
+    general_parents, own_parents = _apart(set_parents, "--set-parents", names, problems)
     try:
-        base = request(task="", on="", seed=0, **options)
+        base = request(task="", on="", seed=0, set_=general, set_parents=general_parents, **options)
     except RequestError as error:
         problems.catch(error)
         base = Request("")
@@ -66,12 +69,12 @@ def comparison(*, task: str, on: Sequence[str], methods_: str | None, bits: str,
         apart = _seeds(tune_seeds, "--tune-seeds", problems) if tune_seeds else (free,)
         for seed in sorted(set(apart) & set(reported)):
             problems.add(f"--tune-seeds {seed}: also reported (--seeds); a trial's seed must not be")
-        trials = _trials(tune, tuple(dict.fromkeys(each.method for each in variants)), problems)
+        trials = _trials(tune, names, problems)
         tuning = Tuning(trials, apart)
     elif tune_seeds:
         problems.add("--tune-seeds: there is nothing to tune; give --tune key=value,value")
     problems.raise_if_any()
-    return Comparison(known, variants, chains, reported, base, tuning, skip_lacking=every)
+    return Comparison(known, variants, chains, reported, base, tuning, own, own_parents, skip_lacking=every)
 
 
 def _variants(text: str, bits: tuple[str, ...], problems: Problems) -> tuple[Variant, ...]:
@@ -99,6 +102,25 @@ def _seeds(text: str, flag: str, problems: Problems) -> tuple[int, ...]:
     if not names:
         problems.add(f"{flag}: expected whole numbers separated by commas, e.g. 1,2,3")
     return tuple(dict.fromkeys(int(name) for name in names if name not in wrong))
+
+
+def _apart(texts: Sequence[str], flag: str, names: Sequence[str], problems: Problems
+           ) -> tuple[list[str], dict[str, tuple[tuple[str, Any], ...]]]:  # fmt: skip
+    """Overrides → (those of every method, method → those that name it: `full:train.lr=1e-4`)."""
+    general: list[str] = []
+    own: dict[str, tuple[tuple[str, Any], ...]] = {}
+    for text in texts:
+        method, colon, _ = text.partition("=")[0].partition(":")
+        if not colon:
+            general.append(text)
+        elif method not in names:
+            problems.add(f"{flag} {text}: '{method}' is not among the methods compared{nearest(method, names)}")
+        else:
+            try:
+                own[method] = (*own.get(method, ()), parse_override(text.partition(":")[2], flag))
+            except RequestError as error:
+                problems.catch(error)
+    return general, own
 
 
 def _trials(texts: Sequence[str], names: Sequence[str], problems: Problems) -> dict[str, tuple[Overrides, ...]]:
@@ -181,6 +203,8 @@ def _identity(asked: Comparison) -> str:
                  and (name, value) != ("memory", None)},
         "overrides": [list(each) for each in base.overrides],
         "parent_overrides": [list(each) for each in base.parent_overrides],
+        "own": {method: [list(each) for each in found] for method, found in asked.own.items()},
+        "own_parents": {method: [list(each) for each in found] for method, found in asked.own_parents.items()},
     })  # fmt: skip
 
 
@@ -237,6 +261,12 @@ def _notes(asked: Comparison, rows: Sequence[Mapping[str, Any]], worker: Worker,
     seeds = ", ".join(map(str, asked.seeds))
     notes.append(f"scores: mean over seeds {seeds} and its {LEVEL:.0%} t-interval; gaps are paired over the seeds, and "
                  "inconclusive when the interval includes 0 or there is one seed")  # fmt: skip
+    for flag, every, own in (("--set", asked.base.overrides, asked.own),
+                             ("--set-parents", asked.base.parent_overrides, asked.own_parents)):
+        given = [f"{key}={value}" for key, value in every]
+        given += [f"{method}:{key}={value}" for method, found in own.items() for key, value in found]
+        if given:
+            notes.append(f"not the recipes' settings ({flag}): {', '.join(given)}")
     if asked.tuning:
         counts = len(next(iter(asked.tuning.trials.values())))
         notes.append(f"tuned: {counts} trials a row, the same number for every method, chosen on the select split with seed "

@@ -55,6 +55,8 @@ class Comparison:
     seeds: tuple[int, ...]
     base: Request
     tuning: Tuning | None = None
+    own: Mapping[str, tuple[Override, ...]] = field(default_factory=dict)  # method → what is set for it alone
+    own_parents: Mapping[str, tuple[Override, ...]] = field(default_factory=dict)  # the same for its parents' runs
     skip_lacking: bool = False  # tasks that the source lacks are left out, and named, instead of refused
 
 
@@ -165,12 +167,14 @@ class Worker:
     # --- requests
 
     def _request(self, cell: Cell, seed: int, extra: Sequence[Override] = ()) -> Request:
-        base = self.comparison.base
-        overrides = tuple(each for each in base.overrides if cell.trains or each[0].startswith("eval."))
-        composes = self.declared[cell.variant.method].COMPOSES if cell.variant.method in self.declared else {}
+        base, method = self.comparison.base, cell.variant.method
+        given = (*base.overrides, *self.comparison.own.get(method, ()))
+        overrides = tuple(each for each in given if cell.trains or each[0].startswith("eval."))
+        composes = self.declared[method].COMPOSES if method in self.declared else {}
         return replace(
-            base, task=cell.task, method=cell.variant.method, bits=cell.variant.bits, on=cell.chain, seed=seed,
+            base, task=cell.task, method=method, bits=cell.variant.bits, on=cell.chain, seed=seed,
             compose=base.compose if len(composes) > 1 else None, overrides=(*overrides, *extra),
+            parent_overrides=(*base.parent_overrides, *self.comparison.own_parents.get(method, ())),
         )  # fmt: skip
 
     def steps(self, cell: Cell, seed: int, extra: Sequence[Override] = ()) -> list[Request]:
