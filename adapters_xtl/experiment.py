@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from adapters_xtl import card, energy, evaluate, formats, lineage, methods, provenance, scoring, tasks, train
+from adapters_xtl import card, evaluate, formats, lineage, methods, provenance, scoring, tasks, train
 from adapters_xtl.answer import Outcome, from_store, has
 from adapters_xtl.assembly import fresh_model, links, trained_model
 from adapters_xtl.canon import atomic_write, folder_digest, read_json, write_json
 from adapters_xtl.errors import RequestError, RunError, XtlError
 from adapters_xtl.gather import Gathered, gather, record, tell
-from adapters_xtl.model import Host, Model, frozen_digest, out_of_memory, save_heads
+from adapters_xtl.model import Host, Model, cap_memory, frozen_digest, out_of_memory, save_heads
 from adapters_xtl.plan import own_evaluation
 from adapters_xtl.reporting import report
 from adapters_xtl.request import Evaluation, Module, Plan
@@ -39,6 +39,7 @@ def execute(plan: Plan, store: Store, *, notify: Notify, force: bool = False, ho
     if answered is not None:
         return answered
     host = host or Host()
+    cap_memory(plan.device, plan.request.memory)
     pending = [each for each in plan.modules if (force and each is plan.target) or not has(each, store)]
     rows = gather(plan, pending)
     for module in pending:
@@ -187,13 +188,11 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: G
     before = frozen_digest(model) if run.method != "full" else ""
     sets = _train_sets(module, rows, model, notify)
     way = plan.fits[module.id].way if module.id in plan.fits else None
-    used = energy.joules() if plan.device == "cuda" else None
     fitted = train.fit(
         model, sets, run.hyper, seed=run.seed, dtype=run.dtype, device=plan.device, work=work,
         score=_select_score(module, rows, model, plan.device, run.dtype), notify=notify,
         micro_batch=way.micro_batch if way else None, checkpointing=way.checkpointing if way else False,
     )  # fmt: skip
-    spent = energy.joules() if used is not None else None
     if run.method != "full" and frozen_digest(model) != before:
         raise RunError(f"training {module} changed frozen weights; this is a defect, please report it")
     _save_module(model, module, store, partial)
@@ -205,7 +204,7 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: G
         "peak_memory_bytes": fitted.peak_memory_bytes, "micro_batch": fitted.micro_batch,
         "trainable_parameters": trainable, "head_parameters": heads, "total_parameters": total,
         "select": {"step": fitted.step, **fitted.select},
-        **({"energy_joules": spent - used} if used is not None and spent is not None else {}),
+        **({} if fitted.joules is None else {"energy_joules": fitted.joules}),
     }  # fmt: skip
     return {**scores, "train": trained}, cost
 

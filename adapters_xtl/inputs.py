@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from adapters_xtl.errors import DataError
-from adapters_xtl.spec import Task
+from adapters_xtl.spec import Rows, Task
 
 __all__ = ["FIELDS", "example"]
 
@@ -19,11 +20,37 @@ FIELDS: Mapping[str, str] = {
 }
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class _Row(dict[str, Any]):
     """A row whose lacking columns read as None, so that a task's own `example()` takes rows without gold."""
 
     def __missing__(self, key: str) -> None:
         return None
+
+
+def _forms(rows: Sequence[Rows]) -> Iterator[Rows]:
+    """The published forms of a task's rows, all of them."""
+    for each in rows:
+        yield each
+        yield from _forms(each.instead)
+
+
+def _published(task: Task, given: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """What the task's own `example()` makes of a row of one of its published forms, gold or not; {} where of none.
+
+    A column of gold may tell one form from another by its mere name, so each form's columns are put in, empty.
+    """
+    forms = _forms([*task.train, *(rows for group in task.report.values() for rows in group)])
+    for columns in [(), *(form.columns for form in forms)]:
+        try:
+            found = task.example(_Row({**dict.fromkeys(columns), **given}))
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError):
+            continue
+        if all(found.get(key) is not None for key in keys):
+            return {**found, "id": given.get("id")}
+    return {}
 
 
 def example(task: Task, given: Any, *, pairs: bool = True) -> dict[str, Any]:
@@ -42,10 +69,7 @@ def example(task: Task, given: Any, *, pairs: bool = True) -> dict[str, Any]:
             "retrieve": ("text",)}[task.format]  # fmt: skip
     found = dict(given)
     if not all(key in found for key in keys):
-        try:
-            found = {**task.example(_Row(given)), "id": given.get("id")}
-        except (KeyError, ValueError, TypeError, AttributeError, IndexError):
-            found = {}
+        found = _published(task, given, keys) or found
     kept: dict[str, Any] = {key: found.get(key) for key in keys}
     if task.format == "classify" and found.get("pair") is not None:
         kept["pair"] = found["pair"]
@@ -56,7 +80,10 @@ def example(task: Task, given: Any, *, pairs: bool = True) -> dict[str, Any]:
         raise DataError(f"no pair: '{task.name}' is about two texts, {FIELDS['classify']}")
     for key, value in kept.items():
         _text(key, value)
-    return {"id": None if given.get("id") is None else str(given["id"]), **kept}
+    identity = None if given.get("id") is None else str(given["id"])
+    if identity is not None and _SURROGATE.search(identity):
+        raise DataError("'id' holds half a character (a lone surrogate)")
+    return {"id": identity, **kept}
 
 
 def _text(key: str, value: Any) -> None:
@@ -66,6 +93,8 @@ def _text(key: str, value: Any) -> None:
     for text in value if many else (value,):
         if not isinstance(text, str):
             raise DataError(f"'{key}' holds no text but {type(text).__name__}")
+        if _SURROGATE.search(text):  # JSON can spell it, no file can hold it: the answer could not be written
+            raise DataError(f"'{key}' holds half a character (a lone surrogate)")
         if key != "words" and not text.strip():
             raise DataError(f"'{key}' is empty")
     if key == "choices" and not 2 <= len(value) <= 26:

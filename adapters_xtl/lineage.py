@@ -33,6 +33,10 @@ def find(text: str, store: Store, notify: Notify = silent) -> Path | None:
     a hub id, pulled if need be); None when `text` is none of these.
     """
     path = Path(text)
+    try:
+        path.exists()
+    except (OSError, ValueError):  # too long, or a character that no path has
+        return None
     if (path / "spec.json").is_file() and (path / MANIFEST).is_file():
         return path.resolve()
     found = store.by_id(text)

@@ -20,8 +20,8 @@ from adapters_xtl.formats.items import Lengths, Tokenizer
 from adapters_xtl.methods import Link
 from adapters_xtl.spec import Backbone
 
-__all__ = ["HeadSpec", "Host", "Model", "build", "frozen_digest", "head_specs", "load_heads", "out_of_memory", "peak_memory",
-           "save_heads"]  # fmt: skip
+__all__ = ["HeadSpec", "Host", "Model", "build", "cap_memory", "frozen_digest", "head_specs", "load_heads", "out_of_memory",
+           "peak_memory", "save_heads"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,13 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     texts = ("DefaultCPUAllocator", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+
+
+def cap_memory(device: str, gib: float | None) -> None:
+    """Lets CUDA's allocator take `gib` GiB and no more (None: all there is); CUDA's own context is not in it."""
+    if device == "cuda":
+        whole = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(1.0 if gib is None else min(1.0, gib * 2**30 / whole))
 
 
 def peak_memory(device: str) -> int:

@@ -20,7 +20,7 @@ from adapters_xtl.spec import BITS, COMPOSES, PROTOCOLS, Task
 from adapters_xtl.stacks import SELF, Stacks, attempt
 from adapters_xtl.store import Store
 
-__all__ = ["evaluate", "head_for", "make", "own_evaluation", "serve"]
+__all__ = ["chosen_head", "evaluate", "head_for", "make", "own_evaluation", "serve"]
 Notify = Callable[[str], None]
 
 
@@ -205,10 +205,8 @@ def _assemble(planner: Stacks, task: Task, device: str, compose: str, notes: lis
             target = planner.module(task.train_from or task.name, chain, request.overrides, "--set", compose)
         else:
             target = chain[-1] if chain else None
-            for key, _ in request.overrides:
-                if not key.startswith("eval."):
-                    problems.add(f"--set {key}: '{task.name}' trains nothing here; --set-parents reaches what it evaluates")
-    limit = next((value for key, value in request.overrides if key == "eval.max_examples"), 0)
+            _limit(request, f"'{task.name}' trains nothing here; --set-parents reaches what it evaluates", problems)
+    limit = next((value for key, value in request.overrides[::-1] if key == "eval.max_examples"), 0)
     members = [name for name, _ in target.run.tasks] if target else []
     bare = {"backbone": backbone.fingerprint, "bits": bits, "dtype": dtype}
     evaluation = _evaluation(
@@ -233,41 +231,73 @@ def own_evaluation(plan: Plan, module: Module) -> Evaluation:
     return found
 
 
+def _limit(request: Request, why: str, problems: Problems) -> int:
+    """eval.max_examples of a request that trains nothing, which `why` says to whoever sets something of a training."""
+    limit = 0
+    for key, value in request.overrides:
+        if key == "eval.max_examples":
+            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+                limit = value
+            else:
+                problems.add(f"--set: eval.max_examples takes a whole number from 0 on, not {value!r}")
+        elif key.partition(".")[0] in ("train", "method"):
+            problems.add(f"--set {key}: {why}")
+        else:
+            problems.add(f"--set: unknown key '{key}'{nearest(key, ['eval.max_examples'])}")
+    return limit
+
+
+def _module(text: str, store: Store, notify: Notify) -> Module:
+    path = lineage.find(text, store, notify)
+    if path is None:
+        known = [each.name for each in store.all()]
+        raise RequestError(f"{text}: no run or bundle directory, no run id and no hub id{nearest(text, known)}")
+    return lineage.read(path, notify)
+
+
 def serve(request: Request, text: str, store: Store, notify: Notify = lineage.silent) -> tuple[Plan, tuple[str, ...]]:
     """The plan of a finished module (a run, a bundle, a hub id) that is to be used, and the tasks it has heads for.
 
     `request.task` "" stands for the module's own task, `request.backbone` None for the recorded one.
     """
-    path = lineage.find(text, store, notify)
-    if path is None:
-        known = [each.name for each in store.all()]
-        raise RequestError(f"{text}: no run or bundle directory, no run id and no hub id{nearest(text, known)}")
-    module = lineage.read(path, notify)
     problems = Problems()
-    heads = tuple(name for name, _ in module.run.tasks)
-    name = request.task or (module.task if module.task in tasks.names() else "tatoeba")
-    task = attempt(problems, lambda: tasks.load(name))
-    backbone = attempt(problems, lambda: fingerprint.fingerprint(lineage.backbone(module, request.backbone)))
+    module = attempt(problems, lambda: _module(text, store, notify))
+    named = request.task or (module.task if module and module.task in tasks.names() else "tatoeba")
+    task = attempt(problems, lambda: tasks.load(named))
+    backbone = attempt(problems, lambda: fingerprint.fingerprint(lineage.backbone(module, request.backbone))
+                       if module else None)  # fmt: skip
     if request.device not in ("auto", "cpu", "cuda"):
         problems.add(f"--device {request.device}: takes auto, cpu or cuda")
-    problems.raise_if_any()
-    assert task is not None and backbone is not None
     has_gpu = request.device == "cuda" or (request.device == "auto" and gpu() is not None)
     data = request.data or ("hub" if has_gpu else "embedded")
+    source = attempt(problems, lambda: open_source(data))
+    problems.raise_if_any()
+    assert module is not None and task is not None and backbone is not None and source is not None
+    heads = tuple(name for name, _ in module.run.tasks)
     notes = [f"backbone {backbone.name} · data {data} · device {'cuda' if has_gpu else 'cpu'}"]
     asked = replace(request, method=module.run.method, data=data)
     nothing = Evaluation("", {}, {}, {}, False)
     return Plan(
-        asked, task.name, backbone, open_source(data), module.run.bits, module.run.dtype, "cuda" if has_gpu else "cpu", (),
+        asked, task.name, backbone, source, module.run.bits, module.run.dtype, "cuda" if has_gpu else "cpu", (),
         module, nothing, (*notes, *([backbone.note] if backbone.note else [])),
     ), heads  # fmt: skip
 
 
 def evaluate(request: Request, text: str, store: Store, *, layer: str = "", notify: Notify = lineage.silent) -> Plan:
     """The plan that scores a finished module on a task; nothing is trained. See `serve`."""
-    found, heads = serve(request, text, store, notify)
     problems = Problems()
+    limit = _limit(request, "a finished module is scored here, and evaluating takes eval.max_examples alone", problems)
     attempt(problems, store.check_writable)
+    served = attempt(problems, lambda: serve(request, text, store, notify))
+    if served is None:
+        if request.task in tasks.names() and (request.data or "embedded") != "hub":  # what is left can still be checked
+            task, source = tasks.load(request.task), attempt(problems, lambda: open_source(request.data or "embedded"))
+            if source is not None:
+                _evaluation(task, source, None, {}, languages=request.languages, split=request.split, limit=limit,
+                            members=task.members, problems=problems)  # fmt: skip
+        problems.raise_if_any()
+    assert served is not None
+    found, heads = served
     task = tasks.load(found.task)
     if task.format != "multi" and head_for(task, heads) is None:
         problems.add(f"{text}: has no head for '{task.name}'; `xtl recipe {task.name} --on {text}` trains one on it")
@@ -276,13 +306,22 @@ def evaluate(request: Request, text: str, store: Store, *, layer: str = "", noti
     layers = int(fingerprint.config(found.backbone)["num_hidden_layers"])
     if layer and layer != "all" and not (layer.isdigit() and int(layer) <= layers):
         problems.add(f"--layer {layer}: takes 0 (embeddings) to {layers}, or all")
-    limit = next((value for key, value in request.overrides if key == "eval.max_examples"), 0)
     scored = _evaluation(
-        task, found.source, found.target, {}, languages=request.languages, split=request.split,
-        limit=limit if isinstance(limit, int) else 0, members=heads, problems=problems, layer=layer,
+        task, found.source, found.target, {}, languages=request.languages, split=request.split, limit=limit,
+        members=heads, problems=problems, layer=layer,
     )  # fmt: skip
     problems.raise_if_any()
     return replace(found, evaluation=scored)
+
+
+def chosen_head(name: str, heads: tuple[str, ...], text: str) -> str:
+    """The head of the module `text` that answers the task `name`; RequestError where none does."""
+    found = head_for(tasks.load(name), heads)
+    if found is not None:
+        return found
+    if tasks.load(name).format == "multi":
+        raise RequestError(f"{text}: has several heads: --task says which one is asked ({', '.join(heads)})")
+    raise RequestError(f"{text}: has no head for '{name}'{nearest(name, heads)}")
 
 
 def head_for(task: Task, heads: Iterable[str]) -> str | None:

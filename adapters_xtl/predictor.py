@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ import numpy as np
 
 from adapters_xtl import evaluate, plan, tasks
 from adapters_xtl.assembly import trained_model
-from adapters_xtl.errors import DataError, RequestError, nearest
+from adapters_xtl.errors import DataError, RequestError
 from adapters_xtl.formats.items import Lengths
 from adapters_xtl.inputs import example
 from adapters_xtl.model import Host, Model
 from adapters_xtl.reporting import RETRIEVAL_LENGTH
 from adapters_xtl.request import Plan, Request
+from adapters_xtl.spec import Task
 from adapters_xtl.store import Store
 
 __all__ = ["Predictor", "load"]
@@ -62,14 +63,9 @@ class Predictor:
         """
         if not self.head:
             raise RequestError(f"'{self.task}' is answered by embeddings: use embed()")
+        _several(inputs, "predict")
         task = tasks.load(self.task)
-        pairs = self.pairs
-        examples = []
-        for number, given in enumerate(inputs):
-            try:
-                examples.append(example(task, given, pairs=pairs))
-            except DataError as error:
-                raise DataError(f"input {number}: {error}") from error
+        examples = _examples(task, inputs, pairs=self.pairs)
         found = evaluate.predict(self._ready(), self.head, examples, device=self._plan.device, dtype=self._plan.dtype)
         for row in found:
             row.pop("gold")
@@ -88,14 +84,20 @@ class Predictor:
         )
 
     def embed(self, texts: Iterable[str], *, layer: int | None = None) -> np.ndarray:
-        """Mean over tokens of hidden state `layer` (default: 14 of 24, scaled): (texts, hidden) float32."""
-        task = tasks.load("tatoeba")
-        known = [example(task, text) for text in texts]
+        """Mean over tokens of hidden state `layer` (default: 14 of 24, scaled): (texts, hidden) float32.
+
+        DataError names the text that is wrong.
+        """
+        _several(texts, "embed")
+        known = _examples(tasks.load("tatoeba"), texts, pairs=False)
         model = self._ready()
         encoder: Any = model.encoder
-        chosen = evaluate.retrieval_layer(encoder.config.num_hidden_layers) if layer is None else layer
-        if not 0 <= chosen <= encoder.config.num_hidden_layers:
-            raise RequestError(f"layer {chosen}: this backbone has hidden states 0 to {encoder.config.num_hidden_layers}")
+        layers = int(encoder.config.num_hidden_layers)
+        chosen = evaluate.retrieval_layer(layers) if layer is None else layer
+        if not 0 <= chosen <= layers:
+            raise RequestError(f"layer {chosen}: this backbone has hidden states 0 to {layers}")
+        if not known:
+            return np.empty((0, int(encoder.config.hidden_size)), dtype=np.float32)
         rows = [{"part": "source", "id": None, "sentence": each["text"]} for each in known]
         items = evaluate.sentences(model, rows, Lengths(RETRIEVAL_LENGTH))
         found: np.ndarray = evaluate.embed(
@@ -107,6 +109,22 @@ class Predictor:
         if self._model is None or not _HOST.holds(self._model):
             self._model = trained_model(self._plan, self._plan.target, self._store, _HOST, _silent)
         return self._model
+
+
+def _several(inputs: Any, name: str) -> None:
+    """RequestError for one input where several are expected: its characters or keys would be taken for inputs."""
+    if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
+        raise RequestError(f"{name}() takes a list of inputs, not one {type(inputs).__name__}: {name}([…])")
+
+
+def _examples(task: Task, inputs: Iterable[Any], *, pairs: bool) -> list[dict[str, Any]]:
+    found = []
+    for number, given in enumerate(inputs):
+        try:
+            found.append(example(task, given, pairs=pairs))
+        except DataError as error:
+            raise DataError(f"input {number}: {error}") from error
+    return found
 
 
 def _reports(task: Any) -> list[Any]:
@@ -127,7 +145,4 @@ def load(module: str | Path, *, task: str = "", backbone: str | None = None, dev
     store = Store(Path(runs))
     asked = Request(task=task, backbone=backbone, device=device, runs=runs, allow_mismatch=allow_mismatch)
     planned, heads = plan.serve(asked, str(module), store)
-    chosen = plan.head_for(tasks.load(planned.task), heads)
-    if chosen is None:
-        raise RequestError(f"{module}: has no head for '{planned.task}'{nearest(planned.task, heads)}")
-    return Predictor(planned, store, chosen)
+    return Predictor(planned, store, plan.chosen_head(planned.task, heads, str(module)))

@@ -12,10 +12,8 @@ import gc
 import importlib.metadata
 import math
 import shutil
-import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, Traine
 
 from adapters_xtl import formats
 from adapters_xtl.batches import TrainSet, batches, shares, split, weighted
+from adapters_xtl.callbacks import Cost, Guard, Progress
 from adapters_xtl.canon import say_disk_full
 from adapters_xtl.checkpoints import (
     COMPLETE,
@@ -52,10 +51,12 @@ HELP = "what needs less: a smaller train.max_length or train.batch_size, fewer -
 class Fitted:
     """What training came to. `select` holds the scores of the checkpoint that was kept, `step` is its step.
 
+    `seconds` and `joules` (None where the device reports none) are of all parts of a training that was resumed.
     `micro_batch`: examples that passed at once in the end.
     """
 
     seconds: float
+    joules: float | None
     steps: int
     step: int
     examples: int
@@ -77,39 +78,6 @@ class _Items(Dataset[tuple[str, Item]]):
 
     def __getitem__(self, number: int) -> tuple[str, Item]:
         return self.flat[number]
-
-
-class _Progress(TrainerCallback):  # type: ignore[misc]
-    """Steps, loss, examples/s and time left on stderr: one line rewritten on a terminal, else one every ten seconds."""
-
-    def __init__(self, per_step: int) -> None:
-        self.per_step = per_step
-        self.started = self.last = time.monotonic()
-        self.first: int | None = None
-        self.loss = float("nan")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        now = time.monotonic()
-        if self.first is None:
-            self.first, self.started = state.global_step - 1, now
-        terminal = sys.stderr.isatty()
-        if now - self.last < (0.5 if terminal else 10) and state.global_step < state.max_steps:
-            return
-        self.last = now
-        done, left = state.global_step - self.first, state.max_steps - state.global_step
-        rate = done / max(now - self.started, 1e-9)
-        minutes, seconds = divmod(int(left / rate) if rate else 0, 60)
-        text = (f"step {state.global_step}/{state.max_steps} · loss {self.loss:.3f} · "
-                f"{rate * self.per_step:.0f} examples/s · {minutes}:{seconds:02d} left")  # fmt: skip
-        end = "\n" if not terminal or not left else ""
-        print(("\r\x1b[K" if terminal else "") + text, end=end, file=sys.stderr, flush=True)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            self.loss = logs["loss"]
-        if logs and "eval_score" in logs:
-            clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-            print(f"{clear}step {state.global_step}: select score {logs['eval_score']:.2f}", file=sys.stderr, flush=True)
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
@@ -294,16 +262,17 @@ def _fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, optimizer: str, *
     )  # fmt: skip
     trainer = _Trainer(model, args, sets, order, score, notify, 8 if device == "cuda" else 1, hyper.patience, micro_batch)
     trainer.pop_callback(next(cb for cb in trainer.callback_handler.callbacks if type(cb).__name__ == "PrinterCallback"))
-    trainer.add_callback(_Progress(hyper.batch_size))
-    trainer.add_callback(_Guard())
+    trainer.add_callback(Progress(hyper.batch_size))
+    trainer.add_callback(Guard())
+    trainer.add_callback(Cost(device))
     checkpoint = newest_checkpoint(work)
     if checkpoint is not None:
         notify(f"resuming from step {checkpoint.name.split('-')[1]} of {total}")
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    started = time.monotonic()
     if checkpoint is not None and was_over(checkpoint, total, hyper.patience):
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        trainer._load_callback_state()
         trainer._load_best_model()
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -315,23 +284,12 @@ def _fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, optimizer: str, *
                 if entry.get("step") == trainer.state.best_global_step and "eval_score" in entry)  # fmt: skip
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes accelerate's autocast off model.forward
     model.eval()
+    seconds, used = next(each for each in trainer.callback_handler.callbacks if isinstance(each, Cost)).so_far()
     return Fitted(
-        seconds=time.monotonic() - started, steps=trainer.state.global_step,
+        seconds=seconds, joules=used, steps=trainer.state.global_step,
         step=int(trainer.state.best_global_step), examples=sum(len(batch) for _, batch in done),
         tokens=int(sum(tokens[task][batch].sum() for task, batch in done)), peak_memory_bytes=peak_memory(device),
         micro_batch=trainer.micro_batch,
         select={name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")},
         log=[entry for entry in trainer.state.log_history if "train_runtime" not in entry],
     )  # fmt: skip
-
-
-class _Guard(TrainerCallback):  # type: ignore[misc]
-    """Evaluates after the last step too (the flow callback only saves there), and stops on a loss that is no number."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = True
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **kwargs: Any) -> None:
-        if logs and not math.isfinite(logs.get("loss", 0.0)):
-            raise RunError(f"the loss is {logs['loss']} at step {state.global_step}: lower train.lr or raise train.warmup")

@@ -29,7 +29,7 @@ ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
     ("plan", "metrics", "formats", "backbones"),
     ("answer", "methods", "inputs"),
     ("model", "gather"),
-    ("batches", "checkpoints"),
+    ("batches", "checkpoints", "callbacks"),
     ("assembly", "train", "evaluate", "card", "scoring"),
     ("reporting", "export", "bundle_card", "foreign"),
     ("experiment", "predictor", "pack"),

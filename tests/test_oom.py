@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -236,14 +237,16 @@ def test_out_of_memory_elsewhere_keeps_the_checkpoints(tmp_path: Path) -> None:
     def score() -> dict[str, float]:
         if error := next(calls):
             raise error
+        time.sleep(0.7)
         return {"score": 1.0}
 
     with pytest.raises(RunError, match="between steps"):
         fitted(built, rows, tmp_path / "run", steps=6, score=score)
     again, said = model(dropout=True), []
     counts = iter(range(2, 10))
-    fitted(again, rows, tmp_path / "run", steps=6, said=said, score=lambda: {"score": float(next(counts))})
+    found = fitted(again, rows, tmp_path / "run", steps=6, said=said, score=lambda: {"score": float(next(counts))})
     assert said == ["resuming from step 2 of 6"]
+    assert found.examples == 48 and found.seconds > 0.7, "what came before the resume is counted, its seconds too"
     assert apart(weights(whole), weights(again)) == 0
 
 

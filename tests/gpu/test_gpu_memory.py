@@ -22,7 +22,7 @@ from adapters_xtl.batches import TrainSet, shares, split, weighted
 from adapters_xtl.formats.items import Item, Lengths
 from adapters_xtl.memory import Way
 from adapters_xtl.methods import Link
-from adapters_xtl.model import HeadSpec, Host, Model, build
+from adapters_xtl.model import HeadSpec, Host, Model, build, cap_memory
 from adapters_xtl.spec import Backbone, Hyper
 
 pytestmark = pytest.mark.gpu
@@ -168,7 +168,7 @@ def test_the_planner_chooses_what_then_trains(folder: Path, tmp_path: Path) -> N
     fit = memory.settle(form, {"a": job}, budget, {16: "bfloat16", 8: "bfloat16"}, "--memory")["a"]
     built = made(replace(job, bits=fit.job.bits), folder, fit.way.offload)
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(budget / torch.cuda.get_device_properties(0).total_memory)
+    cap_memory("cuda", budget / 2**30)
     said: list[str] = []
     found = fitted(built, items(96, 256), tmp_path, said, micro_batch=fit.way.micro_batch,
                    checkpointing=fit.way.checkpointing)  # fmt: skip
