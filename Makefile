@@ -52,9 +52,9 @@ share: $(STAMP) ## Train TASK's module, if need be, and share it: make share TAS
 	run=$$(printf '%s' "$$said" | $(VENV)/bin/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && \
 	$(XTL) hub push "$$run" "$(DEST)" --with-parents $(if $(LICENCE),--licence $(LICENCE)) $(if $(ROWS),--rows "$(ROWS)")
 
-test: $(STAMP) ## Run the tests
+test: $(STAMP) ## Run the tests, a file a core at a time
 	@$(XTL) prepare
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(STAMP) ## Lint and type-check
 	$(VENV)/bin/ruff check .

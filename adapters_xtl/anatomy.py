@@ -29,8 +29,19 @@ _PHM = ("phm_dim", "factorized_phm_W", "shared_W_phm", "shared_phm_rule", "facto
         "phm_init_range", "learn_phm", "hypercomplex_nonlinearity", "phm_rank", "phm_bias")  # fmt: skip
 _FUSION = ("key", "query", "value", "query_before_ln", "regularization", "residual_before", "temperature",
            "value_before_softmax", "value_initialized", "dropout_prob")  # fmt: skip
-_IDLE = {"megatron_core": "megatron.core", "qalora_group_size": 16}
+_IDLE: Mapping[str, Any] = {"megatron_core": "megatron.core", "qalora_group_size": 16, "loftq_config": {}}
+# switches of peft, off: False anywhere else is no value that it takes
+_SWITCHES = ("fan_in_fan_out", "lora_bias", "use_qalora", "ensure_weight_tying", "modules_to_save", "layer_replication")
+# what a config.json of a trained encoder may hold beyond its backbone's: transformers writes its defaults out
+_WRITTEN: Mapping[str, tuple[Any, ...]] = {
+    "classifier_dropout": (None,), "position_embedding_type": ("absolute",), "use_cache": (True,), "hidden_act": ("gelu",),
+    "layer_norm_eps": (1e-12, 1e-5), "initializer_range": (0.02,), "hidden_dropout_prob": (0.1,), "pad_token_id": (0, 1),
+    "attention_probs_dropout_prob": (0.1,), "bos_token_id": (0,), "eos_token_id": (2,),
+}  # fmt: skip
+_NOTES = ("architectures", "dtype", "torch_dtype", "transformers_version")
 _ABSENT: tuple[Any, ...] = (None, False, [], {}, 0)
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position_embeddings",
+          "type_vocab_size")  # fmt: skip
 TRIMS = 16  # as `adapters_xtl.formats.span`
 
 
@@ -48,12 +59,10 @@ class Sizes:
 
 def sizes(config: Mapping[str, Any]) -> Sizes:
     """Of a config.json; Refusal where a size is not a sensible number."""
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position_embeddings",
-             "type_vocab_size")  # fmt: skip
-    for name in names:
+    for name in _SIZES:
         if not _natural(config.get(name), 1, 1 << 24):
             raise Refusal(f"its backbone's {name} is {printable(config.get(name), 20)}")
-    return Sizes(*(config[name] for name in names))
+    return Sizes(*(config[name] for name in _SIZES))
 
 
 def module_files(method: str, compose: str) -> tuple[str, str]:
@@ -156,11 +165,18 @@ def _linears(size: Sizes) -> dict[str, tuple[int, int]]:
 
 def _full(config: Mapping[str, Any], backbone: Mapping[str, Any], size: Sizes) -> Shapes:
     """A whole encoder: its config.json must be the backbone's, and bring no code of its own."""
+    for option in ("model_type", "num_attention_heads", *_SIZES, *_WRITTEN):
+        if option not in config and backbone.get(option) is not None:
+            raise Refusal(f"its description lacks the option {option}")
+    known = ("float32", "bfloat16", "float16", None)
+    if any(config.get(option) not in known for option in ("dtype", "torch_dtype")) or not isinstance(
+            config.get("transformers_version", ""), str) or not _names(config.get("architectures") or []):  # fmt: skip
+        raise Refusal("option dtype, architectures or transformers_version is malformed")
     for option, value in config.items():
-        if option in backbone and value != backbone[option]:
+        if option in backbone and option not in _NOTES and value != backbone[option]:
             raise Refusal(f"option {printable(option, 40)} = {printable(value, 40)}: its backbone has {backbone[option]!r}")
-        if option not in backbone and (isinstance(value, dict) or option in ("auto_map", "name_or_path", "_name_or_path")):
-            raise Refusal(f"option {printable(option, 40)}: its backbone has none")
+        if option not in backbone and option not in _NOTES and value not in _WRITTEN.get(option, ()):
+            raise Refusal(f"option {printable(option, 40)} = {printable(value, 40)}: its backbone has none")
     h = size.hidden
     found: Shapes = {
         "embeddings.word_embeddings.weight": (size.vocabulary, h),
@@ -182,8 +198,11 @@ def _bottleneck(name: str, config: Mapping[str, Any], size: Sizes) -> Shapes:
     absent = ("phm_layer", "inv_adapter", "inv_adapter_reduction_factor", "cross_adapter", "stochastic_depth",
               "init_weights_seed", "ln_before", "architecture")  # fmt: skip
     for option in absent:
-        if config.get(option) not in _ABSENT:
+        if config.get(option) not in _ABSENT or (option == "stochastic_depth" and not _number(config.get(option, 0), 0, 0)):
             raise Refusal(f"option {option} = {printable(config[option], 20)}: bundles carry plain bottleneck adapters")
+    for option in ("mh_adapter", "output_adapter", "reduction_factor", "non_linearity"):
+        if option not in config:
+            raise Refusal(f"its description lacks the option {option}")
     free = ("leave_out", "dropout", "init_weights", "scaling", "residual_before_ln", "reduction_factor", "non_linearity")
     for option in config:
         if option not in (*_FLAGS, *_PHM, *absent, *free):
@@ -194,9 +213,12 @@ def _bottleneck(name: str, config: Mapping[str, Any], size: Sizes) -> Shapes:
     activation = config.get("non_linearity")
     if not isinstance(activation, str) or activation.lower() not in _ACTIVATIONS:
         raise Refusal(f"option non_linearity = {printable(activation, 20)}: unknown")
-    if config["residual_before_ln"] not in (True, False, "post_add") or config["init_weights"] not in (
+    residual = config["residual_before_ln"]
+    if not (isinstance(residual, bool) or residual == "post_add") or config["init_weights"] not in (
         "bert", "mam_adapter", "houlsby"):  # fmt: skip
         raise Refusal("options residual_before_ln or init_weights: unknown value")
+    if residual == "post_add" and not config.get("original_ln_before"):
+        raise Refusal("option residual_before_ln = post_add needs original_ln_before")
     scaling, left_out = config["scaling"], config["leave_out"]
     if not isinstance(scaling, float) and scaling not in ("learned", "channel"):
         raise Refusal(f"option scaling = {printable(scaling, 20)}: a number such as 1.0, learned or channel")
@@ -233,8 +255,11 @@ def _factor(value: Any, layer: int) -> float:
 def _fusion(name: str, config: Mapping[str, Any], size: Sizes, held: Iterable[str]) -> Shapes:
     """An AdapterFusion layer. Its places are its parents'; each one that is there must be there up to the top layer."""
     for option, value in config.items():
-        if option not in _FUSION or not isinstance(value, (bool, int, float, type(None))):
+        fits = isinstance(value, bool) or (option == "dropout_prob" and (value is None or _number(value, 0, 0.99)))
+        if option not in _FUSION or not fits:
             raise Refusal(f"option {printable(option, 40)} = {printable(value, 40)}: unknown to this version")
+    if set(_FUSION) - set(config):
+        raise Refusal(f"its description lacks the option {min(set(_FUSION) - set(config))}")
     parts: Shapes = {}
     for part in ("query", "key"):
         if config.get(part):
@@ -261,7 +286,7 @@ def _lora(config: Mapping[str, Any], size: Sizes) -> Shapes:
     checks = {
         "r": _natural(config.get("r"), 1, 1 << 16), "lora_alpha": _number(config.get("lora_alpha"), 0, 1e9),
         "lora_dropout": _number(config.get("lora_dropout", 0.0), 0, 0.99), "bias": config.get("bias", "none") == "none",
-        "init_lora_weights": config.get("init_lora_weights", True) in (True, False, "gaussian"),
+        "init_lora_weights": isinstance(how := config.get("init_lora_weights", True), bool) or how == "gaussian",
         "target_modules": config.get("target_modules") == "all-linear" or _names(config.get("target_modules")),
         "exclude_modules": config["exclude_modules"] is None or _names(config["exclude_modules"]),
         "layers_pattern": config["layers_pattern"] in (None, "layer", ["layer"], []),
@@ -270,9 +295,13 @@ def _lora(config: Mapping[str, Any], size: Sizes) -> Shapes:
         "inference_mode": isinstance(config.get("inference_mode", True), bool),
         "rank_pattern": _pattern(config["rank_pattern"], 1), "alpha_pattern": _pattern(config["alpha_pattern"], 0),
     }  # fmt: skip
-    texts = ("peft_version", "base_model_name_or_path", "revision", "task_type")
+    texts = ("peft_version", "base_model_name_or_path", "revision")
+    for option in ("r", "target_modules"):  # the library would guess them
+        if option not in config:
+            raise Refusal(f"its description lacks the option {option}")
     for option, value in config.items():
-        fine = checks.get(option, value in _ABSENT or _IDLE.get(option) == value or option == "peft_type"
+        fine = checks.get(option, value is None or (option in _IDLE and _IDLE[option] == value) or option == "peft_type"
+                          or (value is False and option in _SWITCHES)
                           or (option in texts and isinstance(value, str) and len(value) < 500))  # fmt: skip
         if not fine:
             raise Refusal(f"option {printable(option, 40)} = {printable(value, 40)}: not one that bundles carry")

@@ -8,7 +8,7 @@ from typing import Any
 
 from adapters_xtl.canon import read_json
 from adapters_xtl.request import Module, Plan
-from adapters_xtl.store import Store
+from adapters_xtl.store import Store, verify
 
 __all__ = ["Outcome", "from_store", "has"]
 
@@ -30,15 +30,23 @@ def has(module: Module, store: Store) -> Path | None:
 
 
 def from_store(plan: Plan, store: Store) -> Outcome | None:
-    """The finished run that answers the plan: the target's own where it scored what is asked, else an evaluation."""
+    """The finished run that answers the plan: the target's own where it scored what is asked, else an evaluation.
+
+    MismatchError where its record is not the one that its manifest names.
+    """
     path = has(plan.target, store) if plan.inline and plan.target else None
     if path is None or _scored(path) != plan.evaluation.id:
         path = store.find(plan.task, plan.evaluation.id)
+    if path is not None:
+        verify(path, only=("metrics.json", "provenance.json", "spec.json"))
     return None if path is None else Outcome(path.name, path, True, 0.0, dict(read_json(path / "metrics.json")))
 
 
 def _scored(path: Path) -> str:
     """The id of the evaluation that a run's own scores answer; "" for a bundle, which has none."""
     spec = path / "spec.json"
-    evaluation = read_json(spec)["evaluation"] if spec.is_file() else None
+    if not spec.is_file():
+        return ""
+    verify(path, only=("spec.json",))
+    evaluation = read_json(spec)["evaluation"]
     return str(evaluation["id"]) if evaluation else ""

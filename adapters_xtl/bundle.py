@@ -76,7 +76,7 @@ def read(path: Path, where: str = "") -> Bundle:
     """
     where = where or str(path)
     if not path.is_dir():
-        raise RequestError(f"{where}: no such directory")
+        raise RequestError(f"{where}: {'a file, not a' if path.exists() else 'no such'} directory")
     if not is_bundle(path):
         run = "; it is a run directory, of which `xtl hub push` makes a bundle" if (path / "spec.json").is_file() else ""
         raise RequestError(f"{where}: no {RECORD}, so no bundle{run}")
@@ -91,12 +91,13 @@ def read(path: Path, where: str = "") -> Bundle:
     record = complaints.attempt(RECORD, lambda: parse_record(load_json(path / RECORD, RECORD_BYTES)))
     if record is not None:
         _weights(path, record, held, complaints)
-    found = {name: file_digest(path / name) for name in sorted(set(shas) & set(held))}
+    fits = [name for name in sorted(set(shas) & set(held)) if not _endless(name, held[name], complaints)]
+    found = {name: file_digest(path / name) for name in fits}
     for name, sha in found.items():
         if sha != shas[name]:
             complaints.messages.append(f"{name}: its sha256 is {sha}, not the manifest's {shas[name]}")
     module = digest({name.removeprefix("module/"): sha for name, sha in found.items() if name.startswith("module/")})
-    if record is not None and module != record["module_sha256"]:
+    if record is not None and len(fits) == len(set(shas) & set(held)) and module != record["module_sha256"]:
         complaints.messages.append(f"module/: its digest is {module}, not the {record['module_sha256']} of {RECORD}")
     complaints.raise_if_any()
     assert record is not None
@@ -104,10 +105,19 @@ def read(path: Path, where: str = "") -> Bundle:
                   digest(shas), record)  # fmt: skip
 
 
-def unwanted(name: str) -> str:
-    """Why a file has no place in a bundle, by its name; "" where it has one."""
+def unwanted(name: str, size: int = 0) -> str:
+    """Why a file has no place in a bundle, by its name and bytes; "" where it has one."""
     fits = any(re.fullmatch(pattern, name) for pattern in WANTED)
-    return unfit_name(name) or ("" if fits else trust.unwanted(name))
+    long = size > RECORD_BYTES and not name.endswith(".safetensors")
+    said = f"longer than {RECORD_BYTES:,} bytes" if long else ""
+    return unfit_name(name) or (said if fits else trust.unwanted(name))
+
+
+def _endless(name: str, size: int, complaints: _Complaints) -> bool:
+    """Whether a file is not to be read to its end: a text that is too long, or big weights that are refused anyway."""
+    if reason := unwanted(name, size):
+        complaints.messages.append(f"{name}: {reason}")
+    return bool(reason) or (size > 16 * RECORD_BYTES and any(said.startswith(f"{name}:") for said in complaints.messages))
 
 
 def seal(path: Path) -> None:
@@ -162,13 +172,14 @@ def _weights(path: Path, record: Mapping[str, Any], held: Mapping[str, int], com
     for name in {description, weights} - set(held):
         complaints.messages.append(f"{name}: missing")
     if description in held and weights in held:
-        config = complaints.attempt(description, lambda: load_json(path / description))
         there = complaints.attempt(weights, lambda: tensors(path / weights))
-        if config is not None and there is not None:
-            wanted = complaints.attempt(description, lambda: module_shapes(record["method"], record["compose"], config,
-                                                                           backbone, there))  # fmt: skip
+        if there is not None:
+            wanted = complaints.attempt(description, lambda: module_shapes(
+                record["method"], record["compose"], load_json(path / description), backbone, there))  # fmt: skip
             if wanted is not None:
                 complaints.attempt(weights, lambda: check_shapes(there, wanted))
+        else:
+            complaints.attempt(description, lambda: load_json(path / description))
     heads = {name.split("/")[1] for name in held if name.startswith("head/")}
     for task in sorted(heads ^ set(record["labels"])):
         complaints.messages.append(f"head/{printable(task)}: {RECORD} and the directory differ on whether it is there")
@@ -205,16 +216,19 @@ def parse_record(value: Any) -> dict[str, Any]:
         raise Refusal(f"the id {value['id']} is not the digest of its run, {digest(run)[:12]}")
     if not run["backbone"] == backbone["fingerprint"] == digest(backbone["identity"]):
         raise Refusal("the backbone's fingerprint is not the digest of its identity, or not the run's")
-    for name in ("method", "compose", "seed", "options"):
-        if run[name] != value[name]:
+    for name, said in ((name, value[name]) for name in ("method", "compose", "seed", "options", "protocol")):
+        if run[name] != said:
             raise Refusal(f"the key {name!r} and its run differ")
+    if (run["bits"], run["dtype"]) != (backbone["bits"], backbone["dtype"]):
+        raise Refusal("its backbone's bits or dtype are not its run's")
     if value["compose"] == "fuse" and len(value["parents"]) < 2:
         raise Refusal("it is fused, and has fewer than two parents")
     if list(run["parents"]) != [parent["id"] for parent in value["parents"]]:
         raise Refusal("its parents are not those of its run")
     if not set(value["labels"]) <= {name for name, _ in run["tasks"]}:
         raise Refusal("it has a head for a task that its run was not trained on")
-    sizes(backbone["identity"]["config"])
+    if run["from_layer"] >= sizes(backbone["identity"]["config"]).layers:
+        raise Refusal(f"its run begins at layer {run['from_layer']}, which its backbone does not have")
     module_files(value["method"], value["compose"])
     return value
 
@@ -232,11 +246,49 @@ def _sha(value: Any) -> bool:
 
 
 def _run(value: Any) -> bool:
-    names = ("tasks", "data", "backbone", "method", "options", "compose", "bits", "dtype", "from_layer", "hyper", "seed",
-             "protocol", "parents")  # fmt: skip
-    return isinstance(value, dict) and set(names) <= set(value) and isinstance(value["parents"], list) and (
-        isinstance(value["tasks"], list) and isinstance(value["hyper"], dict)
-        and all(isinstance(each, list) and len(each) == 2 and safe_name(each[0]) for each in value["tasks"]))  # fmt: skip
+    """Whether a value can be `Run.identity()`: these keys, with values that can be made a `Run` of again."""
+    return isinstance(value, dict) and set(value) == set(_RUN) and all(check(value[name]) for name, check in _RUN.items())
+
+
+def _natural(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 40
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _all(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) <= 1000 and all(map(check, value))
+
+
+def _named(checks: Mapping[str, Callable[[Any], bool]], value: Any) -> bool:
+    return isinstance(value, dict) and set(value) <= set(checks) and all(checks[name](value[name]) for name in value)
+
+
+_WHOLE = ("max_steps", "batch_size", "max_length", "stride", "max_examples", "eval_every", "patience", "select_examples",
+          "cap")  # fmt: skip
+_SHARES = ("lr", "epochs", "warmup", "weight_decay", "clip", "dropout")
+HYPER: Mapping[str, Callable[[Any], bool]] = {  # the fields of `spec.Hyper`
+    **dict.fromkeys(_WHOLE, _natural), **dict.fromkeys(_SHARES, _number), "optimizer": safe_name, "dtype": safe_name,
+    "tasks": _all(safe_name),
+}  # fmt: skip
+_RUN: Mapping[str, Callable[[Any], bool]] = {
+    "tasks": lambda value: isinstance(value, list) and all(
+        isinstance(each, list) and len(each) == 2 and safe_name(each[0]) and _natural(each[1]) for each in value),
+    "data": lambda value: _named({"train": _all(_sha), "select": _all(_sha)}, value) and len(value) == 2,
+    "backbone": lambda value: _sha(value),
+    "method": safe_name,
+    "options": lambda value: isinstance(value, dict) and len(value) < 100 and all(map(safe_name, value)),
+    "compose": lambda value: value in ("", "stack", "init", "fuse"),
+    "bits": lambda value: _natural(value) and value in (32, 16, 8, 4),
+    "dtype": lambda value: value in ("float32", "bfloat16", "float16"),
+    "from_layer": _natural,
+    "hyper": lambda value: _named(HYPER, value) and "tasks" in value,
+    "seed": lambda value: type(value) is int,
+    "protocol": lambda value: value in ("clean", "xtreme"),
+    "parents": _all(lambda value: isinstance(value, str) and bool(_ID.fullmatch(value))),
+}  # fmt: skip
 
 
 def _backbone(value: Any) -> bool:

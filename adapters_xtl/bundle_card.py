@@ -97,15 +97,16 @@ def _task(name: str) -> Task | None:
 
 
 def _summary(record: Mapping[str, Any]) -> list[str]:
-    what = {"bottleneck": "A bottleneck adapter", "lora": "A LoRA module", "full": "All weights of the encoder, trained"}
-    kind = "An AdapterFusion layer" if record["compose"] == "fuse" else what[record["method"]]
+    what = {"bottleneck": "A bottleneck adapter", "lora": "A LoRA module"}
     task, name = _task(record["task"]), record["backbone"]["name"]
-    parents = " and ".join(parent["task"] for parent in record["parents"])
-    above = f", started as a copy of {parents}" if record["compose"] == "init" else f" above {parents}" if parents else ""
-    how = f" ({record['composition']})" if parents and record["composition"] else ""
     title = task.title if task else record["task"]
-    lines = [f"{kind} for {title} on the frozen encoder {name}{above}{how}. It is loaded with adapters_xtl, or with "
-             f"{LIBRARY[record['method']]} alone."]  # fmt: skip
+    kind = "An AdapterFusion layer" if record["compose"] == "fuse" else what.get(record["method"], "")
+    start = f"{kind} for {title} on the frozen encoder {name}" if kind else f"All weights of {name}, fine-tuned for {title}"
+    parents = " and ".join(parent["task"] for parent in record["parents"])
+    how = f" ({record['composition']})" if record["composition"] else ""
+    above = f" above {parents}{how}" if parents else ""
+    above = f", started as a copy of {parents}" if record["compose"] == "init" else above
+    lines = [f"{start}{above}. It is loaded with adapters_xtl, or with {LIBRARY[record['method']]} alone."]
     note = NAMED[name].note if name in NAMED else ""
     return [*lines, "", f"The encoder: {note}"] if note else lines
 
@@ -140,7 +141,9 @@ def _data(record: Mapping[str, Any]) -> list[str]:
         return [f"Not on record: adapters_xtl did not train it, it was taken in from a module that {library} had saved."]
     if not data["train"]:
         return ["None: it is as it was drawn, before any training."]
-    lines = [f"- {task}: {part['examples']:,} of {part['rows']:,} rows, {_what(data, part['forms'])}"
+    limit = record["run"]["hyper"]["max_examples"]
+    drawn = {task: ", drawn by its seed" * (part["examples"] == limit) for task, part in data["train"].items()}
+    lines = [f"- {task}: {part['examples']:,} of {part['rows']:,} rows{drawn[task]}, {_what(data, part['forms'])}"
              for task, part in data["train"].items()]  # fmt: skip
     shas = record["run"]["data"].get("train", [])
     if data["source"] != "embedded" and shas:
@@ -153,20 +156,28 @@ def _what(data: Mapping[str, Any], forms: Iterable[str]) -> str:
     """What rows are, as far as it is known."""
     if data["source"] == "embedded":
         return "the sample rows that ship with adapters_xtl, written for it (not the data set that the task is named after)"
-    said = []
+    said: dict[tuple[str, str, str, str], list[str]] = {}  # forms of which the same is said are named together
     for form in forms:
         note, revision = data["notes"].get(form), data["revisions"].get(repo_of(form), "")
-        if data["source"] == "hub":
-            said.append(form + (f" at revision `{revision[:12]}`" if revision else ""))
-        elif data["rows"]:
-            said.append(f"{data['rows']}, in the columns of {form}")
-        elif note is None:
-            said.append(f"rows of a local directory in the columns of {form}; that they are that data set is not on record")
-        elif _stands_in(note):
-            said.append(f"not {form}, whose columns they have: {note}")
-        else:
-            said.append(f"{form}{f', {note}' if note else ''} (as the mirror states that they were read from)")
-    return "; ".join(said)
+        before, after = "", f" at revision `{revision[:12]}`" if revision else ""
+        if data["source"] != "hub":
+            if data["rows"]:
+                before, after = f"{data['rows']}, in the columns of ", ""
+            elif note is None:
+                before = "rows of a local directory in the columns of "
+                after = "; that they are that data set is not on record"
+            elif _stands_in(note):
+                before, after = "not ", f", whose columns they have: {note}"
+            else:
+                after = f"{f', {note}' if note else ''} (as the mirror states that they were read from)"
+        parts = re.fullmatch(r"(.+) \[(.+)\] (.+)", form)
+        repo, name, split = parts.groups() if parts else (form, "", "")
+        said.setdefault((before, repo, split, after), []).append(name)
+    lines = []
+    for (before, repo, split, after), names in said.items():
+        configs = f" [{', '.join(names)}] {split}" if split else ""
+        lines.append(f"{before}{repo}{configs}{after}")
+    return "; ".join(lines)
 
 
 def _scores(record: Mapping[str, Any]) -> list[str]:
@@ -248,6 +259,8 @@ def _parents(record: Mapping[str, Any]) -> list[str]:
     rows = [f"| {parent['task']} | `{parent['sha256']}` | {', '.join(parent['where']) or 'not on record'} |"
             for parent in record["parents"]]  # fmt: skip
     said = "It gives its own results only above exactly these modules, which `xtl hub pull` finds and verifies:"
+    if record["compose"] == "init":
+        said = "It started as a copy of this module and takes its place; `xtl hub pull` finds and verifies it:"
     return [said, "", "| task | sha256 of the module | where |", "|---|---|---|", *rows]
 
 

@@ -18,6 +18,7 @@ from adapters_xtl import tasks
 from adapters_xtl.canon import read_json
 from adapters_xtl.errors import Problems, RequestError
 from adapters_xtl.metrics import bitext
+from adapters_xtl.scoring import predictions
 
 __all__ = ["EXPORTED", "ROWS", "check", "export"]
 
@@ -100,11 +101,16 @@ EXPORTED: Mapping[str, tuple[str, str, Callable[[Sequence[Mapping[str, Any]]], s
 }
 
 
-def check(form: str, names: Sequence[str], source: str) -> None:
-    """RequestError before anything is predicted, where an export cannot be official whatever comes out."""
+def check(form: str, names: Sequence[str], source: str, directory: Path | None = None) -> None:
+    """RequestError before anything is predicted, where an export cannot be official or written whatever comes out."""
     problems = Problems()
     if form != "xtreme":
         problems.add(f"--export {form}: only xtreme is known")
+    place = (directory or Path()).absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        problems.add(f"--export {form} {directory}: {place} {'cannot be written' if place.is_dir() else 'is no directory'}")
     for name in names:
         if name not in EXPORTED:
             problems.add(f"--export xtreme: '{name}' is not one of XTREME's tasks ({', '.join(EXPORTED)})")
@@ -129,17 +135,19 @@ def export(run: Path, directory: Path) -> list[Path]:
         word = "test" if entry["split"] == list(tasks.load(name).report)[-1] else "dev"
         for language in entry["languages"]:
             part = data["data"]["report"][name][language]
-            wanted = ROWS.get(name, {}).get(entry["split"], {}).get(language)
+            known = ROWS.get(name, {}).get(entry["split"])
+            wanted = (known or {}).get(language)
             where = f"--export xtreme: {name} {entry['split']} {language}"
             if spec["evaluation"]["max_examples"]:
                 problems.add(f"{where}: eval.max_examples leaves rows out")
             elif part["left_out"]:
                 reasons = ", ".join(f"{count} × {reason}" for reason, count in part["left_out"].items())
                 problems.add(f"{where}: rows were left out ({reasons})")
+            elif known is not None and wanted is None:
+                problems.add(f"{where}: XTREME has no such file")
             elif wanted is not None and part["rows"] != wanted:
                 problems.add(f"{where}: the source has {part['rows']} rows, XTREME's file {wanted}")
-            predictions = (run / "predictions" / name / f"{language}.jsonl").read_text(encoding="utf-8").splitlines()
-            texts[Path(folder) / f"{word}-{language}.{suffix}"] = write([json.loads(line) for line in predictions])
+            texts[Path(folder) / f"{word}-{language}.{suffix}"] = write(predictions(run, name, language))
     problems.raise_if_any(RequestError)
     directory.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=directory, prefix=".export-"))

@@ -21,21 +21,39 @@ from typing import Any
 
 from adapters_xtl.canon import file_digest, say_disk_full, write_json
 from adapters_xtl.errors import MismatchError, RequestError, nearest
-from adapters_xtl.trust import Refusal, load_json, open_regular, safe_name
+from adapters_xtl.trust import Refusal, load_json, open_regular, printable, safe_name
 
-__all__ = ["INDEX", "PREFIX", "add", "by_module", "copy_files", "entries", "entry", "find", "folder_of", "split", "target"]
+__all__ = [
+    "INDEX", "PREFIX", "add", "by_module", "copy_files", "entries", "entry", "find", "folder_of", "local", "split", "target",
+    "writable",
+]  # fmt: skip
 
 PREFIX, INDEX, LOCK = "file:", "index.json", ".xtl-hub.lock"
 INDEX_BYTES = 64 << 20
 REVISION = 12
 _HEX = re.compile(r"[0-9a-f]{64}")
+_UNFIT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT,
+          errno.ENAMETOOLONG)  # fmt: skip
+
+
+def local(text: str) -> Path:
+    """The path that a text means. RequestError where it can be none: `~nobody/x`, a name that is too long."""
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise RequestError(f"{printable(text)}: no path ({str(said).rstrip('.').lower()})") from error
+    return path
 
 
 def split(text: str) -> tuple[Path, str]:
     """`file:PATH[@revision]` → (absolute path, revision or "")."""
     found = re.fullmatch(r"(.+)@([0-9a-f]{4,64})", text.removeprefix(PREFIX))
     path, revision = (found[1], found[2]) if found else (text.removeprefix(PREFIX), "")
-    return Path(path).expanduser().absolute(), revision
+    if not path:
+        raise RequestError(f"{text}: names no directory; {PREFIX}. is this one")
+    return local(path).absolute(), revision
 
 
 def find(path: Path) -> tuple[Path, str] | None:
@@ -128,7 +146,7 @@ def add(root: Path, name: str, source: Path, *, digest: str, module_sha256: str,
     found = {"revision": digest[:REVISION], "digest": digest, "module_sha256": module_sha256, "files": dict(files),
              "facts": dict(facts)}  # fmt: skip
     final = folder_of(root, name, found)
-    with say_disk_full(root), _writable(root):
+    with writable(f"{PREFIX}{root}"):
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / LOCK):
             known = entries(root)
@@ -178,13 +196,15 @@ def _same(left: Path, right: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _writable(root: Path) -> Iterator[None]:
+def writable(where: str) -> Iterator[None]:
+    """Turns what keeps a place from being written to into one line; RequestError where another place would do."""
     try:
-        yield
+        with say_disk_full(Path(where)):
+            yield
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if error.errno not in _UNFIT:
             raise
-        raise RequestError(f"{PREFIX}{root}: cannot be written ({error.strerror})") from error
+        raise RequestError(f"{where}: cannot be written ({error.strerror})") from error
 
 
 @contextlib.contextmanager

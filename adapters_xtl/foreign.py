@@ -28,6 +28,10 @@ FORMS = {"bottleneck": ("adapter.safetensors", "pytorch_adapter.bin"),
          "lora": ("adapter_model.safetensors", "adapter_model.bin")}  # fmt: skip
 OPTIONS = {"bottleneck": ("mh_adapter", "output_adapter", "reduction_factor", "non_linearity"),
            "lora": ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")}  # fmt: skip
+_TAKEN = {"bottleneck": "taken in are bottleneck adapters without invertible or hypercomplex layers (seq_bn, "
+                        "double_seq_bn, par_bn)",
+          "lora": "taken in is LoRA on the encoder's linear layers, with bias none and patterns of plain names"}  # fmt: skip
+_PREFIX = re.compile(r"^(?:base_model\.model\.)?[a-z_]+\.(?=encoder\.layer\.)")  # of a whole model's names
 _ALONE = "it can be a parent (--on) and embed sentences (bucc, tatoeba), but scores no labelled task"
 _CLASSIFIER = {"dense.weight": "dense.weight", "dense.bias": "dense.bias", "out_proj.weight": "out.weight",
                "out_proj.bias": "out.bias"}  # fmt: skip
@@ -61,7 +65,7 @@ def take(source: Path, task_name: str, store: Store, *, backbone: str | None, la
     task = tasks.load(task_name)
     method, weights = _form(source)
     try:
-        config = load_json(source / "adapter_config.json")
+        config = load_json((source / "adapter_config.json").resolve())  # the hub's own cache is made of links
     except Refusal as refusal:
         raise RequestError(f"{source}/adapter_config.json: {refusal}") from refusal
     if not isinstance(config, dict):
@@ -70,15 +74,23 @@ def take(source: Path, task_name: str, store: Store, *, backbone: str | None, la
     settings = fingerprint.config(known)
     size = sizes(settings)
     notes: list[str] = []
+    kind = config.get("model_type", settings["model_type"])
+    if kind != settings["model_type"]:
+        raise MismatchError(f"{source}: saved for a model of type {printable(kind, 40)!r}, and {known.name} is of type "
+                            f"{settings['model_type']!r}")  # fmt: skip
     try:
-        held = tensors(weights)
+        held = tensors(weights.resolve())
         names = _encoder_names(held)
-        written = _lora_config(config, names) if method == "lora" else _bottleneck_config(config)
+        written = _lora_config(config, names) if method == "lora" else _bottleneck_config(config, names)
         shapes = {new: held[old] for old, new in names.items()}
         check_shapes(shapes, module_shapes(method, "", written, settings, shapes))
+    except Refusal as refusal:
+        fits = f"; {_TAKEN[method]}" if re.match(r"option |peft_type |holds tensor ", str(refusal)) else ""
+        raise MismatchError(f"{weights}: {refusal}{fits}") from refusal
+    try:
         head = _head(source, method, config, weights, held, task, tuple(labels), size, notes)
     except Refusal as refusal:
-        raise MismatchError(f"{weights}: {refusal}") from refusal
+        raise MismatchError(f"{weights}: its head: {refusal}") from refusal
     run = Run(
         tasks=((task.name, task.version),) if head else (), backbone=known.fingerprint, method=method, compose="", bits=32,
         data={"train": tuple(file_digest(path) for path in (weights, source / "adapter_config.json")), "select": ()},
@@ -97,15 +109,23 @@ def take(source: Path, task_name: str, store: Store, *, backbone: str | None, la
 def _form(source: Path) -> tuple[str, Path]:
     """(method, weights file) of a directory, by the files that the two libraries write."""
     if not source.is_dir():
-        raise RequestError(f"{source}: no such directory")
+        raise RequestError(f"{source}: {'a file, not a' if source.exists() else 'no such'} directory")
+    for own in (source, *([source.absolute().parent] if source.name == "module" else [])):
+        if (own / "bundle.json").is_file() or (own / "spec.json").is_file():
+            raise RequestError(f"{own}: has a record of its own; --on, `xtl evaluate` and `xtl hub push` take it "
+                               "as it is")  # fmt: skip
     for method, (safe, pickled) in FORMS.items():
         if (source / safe).is_file():
             return method, source / safe
         if (source / pickled).is_file():
             how = "save_adapter(…, use_safetensors=True)" if method == "bottleneck" else "save_pretrained(…)"
             raise RequestError(f"{source / pickled}: a pickle, which is not opened; save the module again with {how}")
+    if (source / "adapter_fusion_config.json").is_file():
+        raise RequestError(f"{source}: a fusion layer, which is nothing without its parents; take those in, one by one")
+    inside = [path for path in sorted(source.iterdir()) if any((path / safe).is_file() for safe, _ in FORMS.values())]
+    meant = f"; did you mean {' or '.join(map(printable, inside[:4]))}?" if inside else ""
     expected = " or ".join(safe for safe, _ in FORMS.values())
-    raise RequestError(f"{source}: no {expected}, so nothing that `adapters` or `peft` saved")
+    raise RequestError(f"{source}: no {expected}, so nothing that `adapters` or `peft` saved{meant}")
 
 
 def _backbone(config: Mapping[str, Any], method: str, asked: str | None, source: Path) -> Backbone:
@@ -127,9 +147,17 @@ def _encoder_names(held: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: f"{match[1] or ''}{match[2]}" for name, match in found.items()}
 
 
-def _bottleneck_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("config", "hidden_size", "model_class", "model_type", "name", "version")
-    return {"model_name": "", **{key: config[key] for key in kept if key in config}}
+def _bottleneck_config(config: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """The library's description, without what matters in training only; a name that no bundle takes is changed in it and
+    in `names`."""
+    kept = ("hidden_size", "model_class", "model_type", "version")
+    table, name = config.get("config"), str(config.get("name"))
+    if isinstance(table, dict):
+        table = {**table, "init_weights_seed": None, "stochastic_depth": 0.0}
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_") or "adapter"
+    if plain != name:
+        names |= {old: new.replace(f".adapters.{name}.", f".adapters.{plain}.") for old, new in names.items()}
+    return {"model_name": "", "config": table, "name": plain, **{key: config[key] for key in kept if key in config}}
 
 
 def _lora_config(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -138,6 +166,9 @@ def _lora_config(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[st
     kept = {key: value for key, value in config.items() if key not in (
         "auto_mapping", "task_type", "modules_to_save", "base_model_name_or_path", "revision", "exclude_modules",
         "layers_to_transform", "layers_pattern")}  # fmt: skip
+    for key in ("rank_pattern", "alpha_pattern"):
+        if isinstance(config.get(key), dict):
+            kept[key] = {_PREFIX.sub("", name): value for name, value in config[key].items()}
     return {**kept, "target_modules": sorted(targets), "inference_mode": True}
 
 
@@ -151,13 +182,13 @@ def _head(source: Path, method: str, config: Mapping[str, Any], weights: Path, h
     """The head that comes along, or None with the reason in `notes`."""
     names: dict[str, str] = {}
     named: dict[str, Any] = {}
-    file = weights
+    file = weights.resolve()
     if method == "lora":
         base = "base_model.model.classifier."
         names = {name: _CLASSIFIER.get(name.removeprefix(base), "") for name in held if name.startswith(base)}
     elif (source / "model_head.safetensors").is_file() and (source / "head_config.json").is_file():
-        file = source / "model_head.safetensors"
-        description = load_json(source / "head_config.json")
+        file = (source / "model_head.safetensors").resolve()
+        description = load_json((source / "head_config.json").resolve())
         names, named = _library_head(description, tensors(file))
         held = tensors(file)
     elif (source / "pytorch_model_head.bin").is_file():
@@ -210,7 +241,7 @@ def _write(partial: Path, config: Mapping[str, Any], weights: Path, names: Mappi
         shutil.rmtree(partial / part, ignore_errors=True)
     description, file = module_files(method, "")
     write_json(partial / "module" / description, dict(config))
-    write_tensors(weights, partial / "module" / file, names)
+    write_tensors(weights.resolve(), partial / "module" / file, names)
     if head is not None:
         write_json(partial / "head" / task.name / "config.json", _head_config(head.labels, size))
         write_tensors(head.source, partial / "head" / task.name / "model.safetensors", head.names)

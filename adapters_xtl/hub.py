@@ -20,8 +20,8 @@ from adapters_xtl.canon import file_digest, say_disk_full
 from adapters_xtl.errors import MismatchError, RequestError, XtlError
 from adapters_xtl.trust import Refusal, load_json, not_ours, printable
 
-__all__ = ["Pushed", "ancestors", "describe", "facts", "known_places", "locate", "module_tag", "parent", "published_places",
-           "push"]  # fmt: skip
+__all__ = ["Pushed", "ancestors", "describe", "facts", "find", "known_places", "locate", "module_tag", "parent",
+           "published_places", "push"]  # fmt: skip
 
 Notify = Callable[[str], None]
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,96}))?")
@@ -45,12 +45,22 @@ def locate(text: str, notify: Notify) -> Path | None:
     """The verified local directory of a bundle, pulled if need be; None when `text` can be neither directory nor hub id."""
     if text.startswith(folders.PREFIX):
         return _from_folder(text, notify).path
-    path = Path(text).expanduser()
+    path = folders.local(text)
     if path.exists():
         return bundle.read(path).path.absolute() if bundle.is_bundle(path) else None
     if _HUB_ID.fullmatch(text) and not text.startswith((".", "/", "~")):
         return _from_hub(text, notify).path
     return None
+
+
+def find(text: str, notify: Notify) -> Path:
+    """`locate`; RequestError where there is nothing."""
+    path = locate(text, notify)
+    if path is None:
+        path = folders.local(text)
+        meant = f"; did you mean {folders.PREFIX}{text}?" if text and folders.find(path.absolute()) else ""
+        raise RequestError(f"'{printable(text)}': no bundle directory and no hub id (user/name or file:DIR/name){meant}")
+    return path
 
 
 def parent(record: Mapping[str, Any], of: Bundle, notify: Notify) -> Path:
@@ -193,15 +203,13 @@ def describe(text: str, notify: Notify) -> tuple[str, dict[str, Any], dict[str, 
             name, entry = folders.entry(*hub, folders.split(text)[1])
             place = f"{folders.PREFIX}{hub[0]}/{name}@{entry['revision']}"
             return place, _record(folders.folder_of(hub[0], name, entry), place), entry["files"]
-    elif _HUB_ID.fullmatch(text) and not Path(text).expanduser().exists() and not remote.offline():
+    elif _HUB_ID.fullmatch(text) and not folders.local(text).exists() and not remote.offline():
         there = _listing(text)
         with tempfile.TemporaryDirectory() as aside:
             _descriptions(there, Path(aside))
             record = _record(Path(aside), str(there))
         return f"{there.repo}@{there.commit}", record, {name: file.size for name, file in there.files.items()}
-    path = locate(text, notify)
-    if path is None:
-        raise RequestError(f"{printable(text)}: no bundle directory and no hub id (user/name or file:DIR/name)")
+    path = find(text, notify)
     sizes = {each.relative_to(path).as_posix(): each.stat().st_size for each in sorted(path.rglob("*")) if each.is_file()}
     return text, dict(bundle.read(path).record), sizes
 
@@ -235,16 +243,17 @@ def _listing(text: str) -> remote.Remote:
     match = _HUB_ID.fullmatch(text)
     assert match is not None
     there = remote.listing(match[1], match[2] or "")
-    names = [name for name in there.files if not not_ours(name)]
+    names = {name: file.size for name, file in there.files.items() if not not_ours(name)}
     if bundle.RECORD not in names:
         raise RequestError(f"{there}: no {bundle.RECORD}, so no bundle")
     _check_names(names, str(there))
     return there
 
 
-def _check_names(names: Any, where: str) -> None:
-    """MismatchError, before anything is fetched, for files that no bundle has."""
-    complaints = [f"{where}: {printable(name)}: {bundle.unwanted(name)}" for name in names if bundle.unwanted(name)]
+def _check_names(files: Mapping[str, int], where: str) -> None:
+    """MismatchError, before anything is fetched, for files that no bundle has. `files`: name → bytes."""
+    reasons = {name: bundle.unwanted(name, size) for name, size in files.items()}
+    complaints = [f"{where}: {printable(name)}: {reason}" for name, reason in reasons.items() if reason]
     if complaints:
         raise MismatchError("\n".join(complaints[: bundle.SHOWN]))
 
@@ -254,8 +263,6 @@ def _descriptions(there: remote.Remote, into: Path) -> dict[str, str]:
     for name in _SMALL:
         if name not in there.files:
             raise MismatchError(f"{there}: {name}: missing")
-        if there.files[name].size > bundle.RECORD_BYTES:
-            raise MismatchError(f"{there}: {name}: longer than {bundle.RECORD_BYTES:,} bytes")
         remote.fetch(there, name, into / name)
     try:
         return bundle.manifest_of(load_json(into / bundle.MANIFEST))

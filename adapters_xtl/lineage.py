@@ -46,10 +46,12 @@ def find(text: str, store: Store, notify: Notify = silent) -> Path | None:
 def read(path: Path, notify: Notify = silent) -> Module:
     """The module of a finished training run or a bundle, with the parents it was trained on.
 
-    RequestError for an evaluation, or where a run's parent is not beside it; MismatchError where a bundle's is not found.
+    RequestError for an evaluation, or where a run's parent is not beside it; MismatchError where a bundle's is not found,
+    or a run's record is not the one that its manifest names.
     """
     if not (path / "spec.json").is_file():
         return _bundle(bundle.read(path), notify)
+    verify(path, only=("spec.json", "provenance.json"))
     spec = read_json(path / "spec.json")
     if spec.get("kind") != "training":
         raise RequestError(f"{path}: an evaluation, not a trained module")

@@ -97,7 +97,7 @@ def pack(run: Path, into: Path, *, where: Callable[[str], Sequence[str]], licenc
                 target = into / source.relative_to(run)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)  # without its mode: libraries write weights for the owner only
-    data = _data(spec, provenance, rows)
+    data = _data(spec, provenance, check_rows(rows, provenance["data"]["source"]))
     record = {
         "format": bundle.FORMAT, "task": spec["task"], "id": spec["id"], "method": spec["run"]["method"],
         "options": spec["run"]["options"],
@@ -156,6 +156,9 @@ def _data(spec: Mapping[str, Any], provenance: Mapping[str, Any], rows: str) -> 
     found: dict[str, Any] = {
         part: {task: {key: entry[key] for key in kept} for task, entry in data[part].items()} for part in ("train", "select")
     }
+    limit = spec["run"]["hyper"]["max_examples"]
+    for entry in found["train"].values():
+        entry["examples"] = min(entry["examples"], limit or entry["examples"])
     report = {task: list(dict.fromkeys(form for entry in by.values() for form in entry["forms"]))
               for task, by in data["report"].items()}  # fmt: skip
     forms = {form for part in found.values() for entry in part.values() for form in entry["forms"]}
@@ -168,7 +171,8 @@ def _data(spec: Mapping[str, Any], provenance: Mapping[str, Any], rows: str) -> 
 def _mirror_notes(spec: Mapping[str, Any], forms: set[str]) -> dict[str, str]:
     """Form → what the mirror's CONTENTS.tsv says of it (columns repo, config, split, note).
 
-    {} unless the mirror still holds every file that was trained on: it may be another one by now.
+    {} unless the mirror still holds every file that was trained on: it may be another one by now. (The select files are
+    not asked for: those are counted in that only keep rows out, and which no form names.)
     """
     root = Path(spec["request"]["data"] or "").expanduser()
     contents = root / "CONTENTS.tsv"
@@ -181,7 +185,7 @@ def _mirror_notes(spec: Mapping[str, Any], forms: set[str]) -> dict[str, str]:
     notes = {f"{row['repo']} [{row['config']}] {row['split']}": row.get("note", "") for row in listed}
     files = (path for repo in {repo_of(form) for form in forms} for path in (root / repo).rglob("*") if is_data(path.name))
     held = {file_digest(path, remember=True) for path in files if path.is_file()}
-    trained = {sha for shas in spec["run"]["data"].values() for sha in shas}
+    trained = set(spec["run"]["data"]["train"])
     return {form: notes[form] for form in sorted(forms & set(notes))} if trained <= held else {}
 
 
@@ -194,6 +198,15 @@ def _licence(data: Mapping[str, Any]) -> str:
     if forms and set(claimed(data)) == set(forms) and len(stated) == 1:
         return LICENCES.get(next(iter(stated)), "other")
     return "other"
+
+
+def check_rows(text: str, source: str) -> str:
+    """What rows are, in words for a card. RequestError where that is known already, or for what is no line of text."""
+    if text and source != "mirror":
+        raise RequestError(f"--rows: says what a mirror's rows are, and this run's data is {source}")
+    if not text.isprintable() or len(text) > 300:
+        raise RequestError("--rows: takes one line of at most 300 characters")
+    return text
 
 
 def check_licence(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from adapters_xtl import fingerprint, lineage, memory, tasks
 from adapters_xtl.activations import shape
 from adapters_xtl.canon import digest
-from adapters_xtl.errors import Problems, RequestError, nearest
+from adapters_xtl.errors import MismatchError, Problems, RequestError, XtlError, nearest
 from adapters_xtl.provenance import gpu, native_dtype
 from adapters_xtl.request import Declared, Evaluation, Module, Plan, Request
 from adapters_xtl.sources import Located, Source, locate_report, open_source
@@ -260,8 +260,8 @@ def serve(request: Request, text: str, store: Store, notify: Notify = lineage.si
 
     `request.task` "" stands for the module's own task, `request.backbone` None for the recorded one.
     """
-    problems = Problems()
-    module = attempt(problems, lambda: _module(text, store, notify))
+    problems, kinds = Problems(), list[type[XtlError]]()
+    module = attempt(problems, lambda: _module(text, store, notify), kinds)
     named = request.task or (module.task if module and module.task in tasks.names() else "tatoeba")
     task = attempt(problems, lambda: tasks.load(named))
     backbone = attempt(problems, lambda: fingerprint.fingerprint(lineage.backbone(module, request.backbone))
@@ -271,8 +271,13 @@ def serve(request: Request, text: str, store: Store, notify: Notify = lineage.si
     has_gpu = request.device == "cuda" or (request.device == "auto" and gpu() is not None)
     data = request.data or ("hub" if has_gpu else "embedded")
     source = attempt(problems, lambda: open_source(data))
-    problems.raise_if_any()
+    problems.raise_if_any(*kinds)
     assert module is not None and task is not None and backbone is not None and source is not None
+    if module.run.backbone != backbone.fingerprint and not request.allow_mismatch:
+        problems.add(f"{text}: trained on a backbone with fingerprint {module.run.backbone[:12]}, but {backbone.name} has "
+                     f"{backbone.fingerprint[:12]}")  # fmt: skip
+        problems.add("--allow-mismatch loads it all the same")
+    problems.raise_if_any(MismatchError)
     heads = tuple(name for name, _ in module.run.tasks)
     notes = [f"backbone {backbone.name} · data {data} · device {'cuda' if has_gpu else 'cpu'}"]
     asked = replace(request, method=module.run.method, data=data)
@@ -285,17 +290,17 @@ def serve(request: Request, text: str, store: Store, notify: Notify = lineage.si
 
 def evaluate(request: Request, text: str, store: Store, *, layer: str = "", notify: Notify = lineage.silent) -> Plan:
     """The plan that scores a finished module on a task; nothing is trained. See `serve`."""
-    problems = Problems()
+    problems, kinds = Problems(), list[type[XtlError]]()
     limit = _limit(request, "a finished module is scored here, and evaluating takes eval.max_examples alone", problems)
     attempt(problems, store.check_writable)
-    served = attempt(problems, lambda: serve(request, text, store, notify))
+    served = attempt(problems, lambda: serve(request, text, store, notify), kinds)
     if served is None:
         if request.task in tasks.names() and (request.data or "embedded") != "hub":  # what is left can still be checked
             task, source = tasks.load(request.task), attempt(problems, lambda: open_source(request.data or "embedded"))
             if source is not None:
                 _evaluation(task, source, None, {}, languages=request.languages, split=request.split, limit=limit,
                             members=task.members, problems=problems)  # fmt: skip
-        problems.raise_if_any()
+        problems.raise_if_any(*kinds)
     assert served is not None
     found, heads = served
     task = tasks.load(found.task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from adapters_xtl import evaluate, lineage, scoring, tasks
-from adapters_xtl.canon import atomic_write, cache_dir, digest, folder_digest
+from adapters_xtl.canon import atomic_write, cache_dir, digest, folder_digest, read_json, write_json
 from adapters_xtl.errors import RequestError
 from adapters_xtl.formats.items import Lengths
 from adapters_xtl.gather import Gathered
@@ -20,7 +21,7 @@ from adapters_xtl.model import Model, peak_memory
 from adapters_xtl.plan import head_for
 from adapters_xtl.request import Evaluation, Module, Plan
 from adapters_xtl.spec import Task
-from adapters_xtl.store import Store
+from adapters_xtl.store import WORK, Store
 
 __all__ = ["RETRIEVAL_LENGTH", "report", "weights"]
 
@@ -41,30 +42,36 @@ def report(plan: Plan, model: Model, module: Module | None, evaluation: Evaluati
            partial: Path, *, saved: bool) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
     """(tasks and score as metrics.json has them, what predicting cost by task and language).
 
-    Predictions found in the partial run are scored as they are, so an interrupted evaluation goes on where it was.
+    Predictions found in the partial run are scored as they are, so an interrupted evaluation goes on where it was; those
+    of another evaluation are not (a training's id says nothing of the split and rows that were to be scored with it).
     `saved`: the module's weights lie in the store already, so that embeddings can be kept under their digest.
     """
     found: dict[str, Any] = {}
     cost: dict[str, Any] = {}
+    kept = _begun(partial, evaluation.id)
     for name, by in rows.report.items():
         task = tasks.load(name)
         languages: dict[str, Any] = {}
         layers: dict[str, dict[str, float]] = {}
         for language, part in by.items():
-            path = partial / "predictions" / name / f"{language}.jsonl"
-            if not path.is_file():
+            path, note = partial / "predictions" / name / f"{language}.jsonl", kept / name / f"{language}.json"
+            if not (path.is_file() and note.is_file()):
                 examples = part.examples[: evaluation.limit] if evaluation.limit else part.examples
                 started = time.monotonic()
                 key = weights(plan, module, store) if saved and task.format == "retrieve" else ""
-                lines, count, known = _predictions(plan, model, task, examples, evaluation.layer, key, layers, language)
+                lines, count, known, each = _predictions(plan, model, task, examples, evaluation.layer, key, language)
                 seconds = time.monotonic() - started
-                cost.setdefault(name, {})[language] = {
+                spent = {
                     "inputs": count, "seconds": round(seconds, 3), "inputs_per_second": round(count / seconds, 1),
                     "peak_memory_bytes": peak_memory(plan.device), "from_cache": known,
                 }  # fmt: skip
+                write_json(note, {"cost": spent, "layers": each})
                 atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in lines))
-            predictions = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            languages[language] = scoring.score(task, predictions, language)
+            noted = read_json(note)
+            cost.setdefault(name, {})[language] = noted["cost"]
+            for layer, value in noted["layers"].items():
+                layers.setdefault(layer, {})[language] = value
+            languages[language] = scoring.score(task, scoring.predictions(partial, name, language), language)
         found[name] = scoring.entry(task, evaluation.splits[name], languages)
         if rows.overlap.get(name):
             found[name]["selected_on"] = rows.overlap[name]
@@ -75,21 +82,31 @@ def report(plan: Plan, model: Model, module: Module | None, evaluation: Evaluati
     return scoring.together(found), cost
 
 
+def _begun(partial: Path, evaluation: str) -> Path:
+    """Where costs and scores by layer of the languages that are done are noted; empty where another evaluation was begun."""
+    mark, folder = partial / WORK / "evaluation.json", partial / WORK / "scored"
+    if not mark.is_file() or read_json(mark) != evaluation:
+        shutil.rmtree(partial / "predictions", ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(mark, evaluation)
+    return folder
+
+
 def _layer(model: Model, asked: str) -> int:
     encoder: Any = model.encoder
     return int(asked) if asked.isdigit() else evaluate.retrieval_layer(encoder.config.num_hidden_layers)
 
 
 def _predictions(plan: Plan, model: Model, task: Task, examples: Sequence[Mapping[str, Any]], layer: str, key: str,
-                 layers: dict[str, dict[str, float]], language: str) -> tuple[list[dict[str, Any]], int, bool]:  # fmt: skip
-    """(predictions, inputs, whether embeddings came from the cache). With layer "all", fills layer → language → score."""
+                 language: str) -> tuple[list[dict[str, Any]], int, bool, dict[str, float]]:  # fmt: skip
+    """(predictions, inputs, whether embeddings came from the cache, with layer "all": layer → score)."""
     progress = evaluate.progress_line(f"{task.name} {language}")
     if task.format != "retrieve":
         head = head_for(task, model.specs)
         if head is None:
             raise RequestError(f"{task.name} needs a trained head; give --on a module that has one")
         lines = evaluate.predict(model, head, examples, device=plan.device, dtype=plan.dtype, progress=progress)
-        return lines, len(examples), False
+        return lines, len(examples), False, {}
     chosen = _layer(model, layer)
     encoder: Any = model.encoder
     wanted = list(range(encoder.config.num_hidden_layers + 1)) if layer == "all" else [chosen]
@@ -99,10 +116,11 @@ def _predictions(plan: Plan, model: Model, task: Task, examples: Sequence[Mappin
         return evaluate.embed(model, items, layers=wanted, device=plan.device, dtype=plan.dtype, progress=progress)
 
     vectors, known = _cached(digest([key, wanted, [item.ids[0].tolist() for item in items]]) if key else "", embedded)
-    for place, number in enumerate(wanted) if layer == "all" else ():
-        scored = scoring.score(task, evaluate.retrieve(task, examples, items, vectors[:, place]), language)
-        layers.setdefault(str(number), {})[language] = scored[task.metric]
-    return evaluate.retrieve(task, examples, items, vectors[:, wanted.index(chosen)]), len(items), known
+    scores = {
+        str(number): scoring.score(task, evaluate.retrieve(task, examples, items, vectors[:, place]), language)[task.metric]
+        for place, number in enumerate(wanted) if layer == "all"
+    }  # fmt: skip
+    return evaluate.retrieve(task, examples, items, vectors[:, wanted.index(chosen)]), len(items), known, scores
 
 
 def _cached(key: str, make: Callable[[], np.ndarray]) -> tuple[np.ndarray, bool]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from adapters_xtl.errors import DataError
 from adapters_xtl.metrics import bitext, labels, qa, tags
 from adapters_xtl.spec import Task
 
-__all__ = ["SCORERS", "entry", "score", "together"]
+__all__ = ["SCORERS", "entry", "predictions", "score", "together"]
 
 
 def _accuracy(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
@@ -62,6 +64,18 @@ SCORERS: Mapping[str, Callable[[Sequence[Mapping[str, Any]], str], dict[str, flo
     "tatoeba": _tatoeba,
     "bucc": _bucc,
 }
+
+
+def predictions(run: Path, task: str, language: str) -> list[dict[str, Any]]:
+    """What a run predicted for a task in a language. DataError for a file that cannot be read.
+
+    A line ends at a line feed only: texts may hold Unicode's other line ends, and JSON writes those as they are.
+    """
+    path = run / "predictions" / task / f"{language}.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_bytes().decode().split("\n") if line]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
 
 
 def score(task: Task, predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, Any]:

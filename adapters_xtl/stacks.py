@@ -19,11 +19,14 @@ RANDOM, SELF = "random", "self"  # parents that are no tasks: an untrained modul
 T = TypeVar("T")
 
 
-def attempt(problems: Problems, call: Callable[[], T]) -> T | None:
+def attempt(problems: Problems, call: Callable[[], T], kinds: list[type[XtlError]] | None = None) -> T | None:
+    """What `call` returns; an error is added to `problems`, its type to `kinds`, and gives None."""
     try:
         return call()
     except XtlError as error:
         problems.catch(error)
+        if kinds is not None:
+            kinds.append(type(error))
         return None
 
 
@@ -141,9 +144,10 @@ class Stacks:
 
     def _existing(self, name: str, below: tuple[Module, ...]) -> Module | None:
         """A parent that is named by its run, bundle or hub id, held against what is asked."""
+        known = len(self.problems.messages)
         path = attempt(self.problems, lambda: lineage.find(name, self.store, self.notify))
         if path is None:
-            if not self.problems.messages:
+            if len(self.problems.messages) == known:
                 self.problems.add(f"--on {name}: no task, no run or bundle directory, no run id and no hub id"
                                   f"{nearest(name, (*tasks.names(), RANDOM, SELF))}")  # fmt: skip
             return None

@@ -23,8 +23,8 @@ def train(runs: Path, task: str, *, on: str = "", **options: Any) -> Path:
     """A finished run on `tiny`, two steps long."""
     mini.prepare(lambda text: None)
     asked = commands.request(
-        task=task, on=on, set_=list(QUICK), set_parents=list(QUICK), runs=str(runs), languages="en",
-        **{"backbone": "tiny", "data": "embedded", "device": "cpu", **options},
+        task=task, on=on, set_parents=list(QUICK), runs=str(runs), languages="en",
+        **{"set_": list(QUICK), "backbone": "tiny", "data": "embedded", "device": "cpu", **options},
     )  # fmt: skip
     payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)
     return Path(payload["path"])

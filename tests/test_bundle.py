@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from adapters_xtl import backbones, bundle, fingerprint, pack, trust
 from adapters_xtl.canon import digest, file_digest, folder_digest, read_json
 from adapters_xtl.errors import MismatchError, RequestError
-from tests.bundles import change, pack_run, reseal, stack, train
+from adapters_xtl.spec import HYPER_FIELDS
+from tests.bundles import QUICK, change, pack_run, reseal, stack, train
 from tests.cli import complaints, xtl
 
 
@@ -174,6 +175,37 @@ def test_a_card_of_a_run_on_the_mirror(mirror: Path, tmp_path: Path) -> None:
     assert (f"not {form}, whose columns they have" in card) == stands_in and notes[form] in card
     assert record["metrics"]["mnli"]["split"] == "validation" and record["metrics"]["mnli"]["protocol"] == "clean"
     assert f"**{record['metrics']['mnli']['score']:.2f}**" in card and "chose the checkpoint" in card
+
+
+def test_stand_ins_are_called_so_where_other_files_kept_rows_out(mirror: Path, tmp_path: Path) -> None:
+    """SQuAD's select rows are held against XQuAD's files, which no form of the run names."""
+    run = train(tmp_path / "runs", "squad1", data=str(mirror), set_=[*QUICK, "train.max_examples=30", "eval.max_examples=5"])
+    folder = pack_run(run, tmp_path / "bundle")
+    record, card = read_json(folder / "bundle.json"), (folder / "README.md").read_text()
+    (form,) = record["data"]["train"]["squad1"]["forms"]
+    assert form in record["data"]["notes"] and "not on record" not in card
+    assert "squad1: 30 of" in card and "rows, drawn by its seed, " in card, "rows that were trained on, not all there are"
+
+
+def test_forms_of_which_the_same_is_said_stand_together(made: dict[str, Path]) -> None:
+    record = read_json(made["lora"] / "bundle.json")
+    forms = {"xnli": [f"google/xtreme [PAN-X.{code}] validation" for code in ("de", "sw")]}
+    card = _recard(record, "xlmr-large", report=forms, revisions={"google/xtreme": "b" * 40})
+    assert f"Rows: google/xtreme [PAN-X.de, PAN-X.sw] validation at revision `{'b' * 12}`." in card
+
+
+def test_a_card_says_what_starts_as_a_copy_and_what_is_frozen(made: dict[str, Path]) -> None:
+    copied, full = ((made[kind] / "README.md").read_text() for kind in ("init", "full"))
+    assert "started as a copy of mnli. It is" in copied and "takes its place" in copied and "only above" not in copied
+    assert "All weights of tiny, fine-tuned for natural language inference" in full and "frozen" not in full.split("## ")[0]
+    assert "only above exactly these modules" in (made["stack"] / "README.md").read_text()
+
+
+def test_rows_are_described_for_a_mirror_only(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="--rows: says what a mirror's rows are, and this run's data is embedded"):
+        pack_run(stack(tmp_path_factory, "mnli"), tmp_path / "bundle", rows="SNLI captions")
+    with pytest.raises(RequestError, match="takes one line"):
+        pack.check_rows("two\nlines", "mirror")
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
@@ -446,6 +478,10 @@ def test_a_backbone_cannot_be_talked_into_other_sizes(bad: Path) -> None:
     assert "the backbone's fingerprint is not the digest of its identity" in refused(bad)
 
 
+def _drop(value: dict[str, Any], key: str) -> None:
+    del value[key]
+
+
 def _config(value: dict[str, Any], **options: Any) -> None:
     value["config"].update(options)
 
@@ -464,6 +500,10 @@ def _config(value: dict[str, Any], **options: Any) -> None:
         (lambda value: value.update(hidden_size=1024), "made for hidden size 1024"),
         (lambda value: value.update(name="../mnli"), "the adapter's name"),
         (lambda value: [], "no JSON object"),
+        (lambda value: _drop(value["config"], "mh_adapter"), "lacks the option mh_adapter"),
+        (lambda value: _config(value, stochastic_depth=[]), "option stochastic_depth"),
+        (lambda value: _config(value, residual_before_ln=1), "residual_before_ln"),
+        (lambda value: _config(value, residual_before_ln="post_add", original_ln_before=False), "needs original_ln_before"),
     ],
 )
 def test_options_of_adapters_that_bundles_do_not_carry(edit: Callable[[Any], Any], said: str, bad: Path) -> None:
@@ -481,6 +521,11 @@ def test_options_of_adapters_that_bundles_do_not_carry(edit: Callable[[Any], Any
         ("fuse", lambda value: _config(value, value_initialized="x" * 9), "option value_initialized"),
         ("full", lambda value: value.update(auto_map={"AutoModel": "evil.Model"}), "option auto_map"),
         ("full", lambda value: value.update(hidden_act="relu"), "its backbone has 'gelu'"),
+        ("full", lambda value: value.update(is_decoder=True), "option is_decoder"),
+        ("full", lambda value: value.update(dtype="os"), "option dtype"),
+        ("full", lambda value: _drop(value, "hidden_size"), "lacks the option hidden_size"),
+        ("fuse", lambda value: _config(value, dropout_prob=1e308), "option dropout_prob"),
+        ("fuse", lambda value: _drop(value["config"], "temperature"), "lacks the option temperature"),
     ],
 )
 def test_other_descriptions(kind: str, edit: Callable[[Any], Any], said: str, made: dict[str, Path], tmp_path: Path) -> None:
@@ -498,7 +543,8 @@ def test_other_descriptions(kind: str, edit: Callable[[Any], Any], said: str, ma
      ("init_lora_weights", "pissa"), ("layer_replication", [[0, 4]]), ("trainable_token_indices", [1, 2]),
      ("peft_type", "PROMPT_TUNING"), ("bias", "all"), ("r", 10**12), ("rank_pattern", {"(a+)+$": 4}),
      ("eva_config", {"rho": 2}), ("unheard_of", True), ("fan_in_fan_out", True), ("lora_dropout", 1.0),
-     ("megatron_core", "os")],
+     ("megatron_core", "os"), ("task_type", "SEQ_CLS"), ("task_type", "nonsense"), ("corda_config", False),
+     ("arrow_config", {}), ("use_bdlora", {}), ("trainable_token_indices", False), ("init_lora_weights", 1)],
 )  # fmt: skip
 def test_options_of_peft_that_bundles_do_not_carry(option: str, value: Any, made: dict[str, Path], tmp_path: Path) -> None:
     """Some import a module by name, some are regular expressions, some change the backbone: none reaches the library."""
@@ -506,6 +552,40 @@ def test_options_of_peft_that_bundles_do_not_carry(option: str, value: Any, made
     change(folder, "module/adapter_config.json", lambda config: config.update({option: value}))
     reseal(folder)
     assert f"{option} " in refused(folder)
+
+
+def _bare(made: dict[str, Path], kind: str, tmp_path: Path, edit: Callable[[Path], None]) -> str:
+    """What is said of a bundle whose description was edited, its digests made right again."""
+    folder = Path(shutil.copytree(made[kind], tmp_path / kind))
+    (description,) = (folder / "module").glob("*.json")
+    edit(description)
+    change(folder, "bundle.json", lambda value: value.update(module_sha256=folder_digest(folder / "module")))
+    reseal(folder)
+    return refused(folder)
+
+
+@pytest.mark.parametrize("kind", ["bottleneck", "lora", "full", "fuse"])
+@pytest.mark.parametrize("text", ["null", "0", "[]", "{}"])
+def test_a_description_that_describes_nothing(kind: str, text: str, made: dict[str, Path], tmp_path: Path) -> None:
+    """JSON's null most of all: weights must never go unchecked for it."""
+    said = _bare(made, kind, tmp_path, lambda path: path.write_text(text) and None)
+    assert "no JSON object" in said or "lacks" in said or "no table 'config'" in said or "peft_type" in said
+
+
+@pytest.mark.parametrize("option", ["r", "target_modules"])
+def test_what_a_lora_is_must_be_said(option: str, made: dict[str, Path], tmp_path: Path) -> None:
+    def edit(path: Path) -> None:
+        path.write_text(json.dumps({key: value for key, value in read_json(path).items() if key != option}))
+
+    assert f"lacks the option {option}" in _bare(made, "lora", tmp_path, edit)
+
+
+def test_a_file_without_an_end_is_not_read(bad: Path) -> None:
+    """Sparse files of a terabyte: refused by their size, at once."""
+    os.truncate(bad / "README.md", 1 << 40)
+    os.truncate(bad / "module/adapter.safetensors", 1 << 40)
+    said = refused(bad)
+    assert "README.md: longer than" in said and "more than its header announces" in said
 
 
 @pytest.mark.parametrize(
@@ -547,6 +627,31 @@ def test_the_record_is_held_to_itself(edit: Callable[[Any], Any], said: str, bad
     reseal(bad)
     found = refused(bad)
     assert said in found and "\x1b" not in found
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda run: run.update(data=None), lambda run: run["data"].update(train=True), lambda run: run.update(hyper={}),
+        lambda run: run["hyper"].update(unheard_of=1), lambda run: run["hyper"].update(lr="high"),
+        lambda run: run.update(bits="32"), lambda run: run.update(dtype="float13"), lambda run: run.update(from_layer=-1),
+        lambda run: run.update(from_layer=9), lambda run: run.update(tasks=[["mnli", "one"]]), lambda run: run.update(x=1),
+        lambda run: run.update(protocol="other"), lambda run: run.update(bits=8), lambda run: _drop(run, "seed"),
+    ],
+)  # fmt: skip
+def test_a_run_that_is_none_is_refused_though_its_digest_is_right(edit: Callable[[Any], Any], bad: Path) -> None:
+    """Whoever tampers can compute digests, too: what is read is still what a run is made of."""
+    def all_of_it(value: dict[str, Any]) -> None:
+        edit(value["run"])
+        value["id"] = digest(value["run"])[:12]
+
+    change(bad, "bundle.json", all_of_it)
+    reseal(bad)
+    assert "bundle.json: " in refused(bad)
+
+
+def test_the_fields_of_a_run_are_those_of_spec() -> None:
+    assert set(bundle.HYPER) == set(HYPER_FIELDS)
 
 
 def test_everything_wrong_is_said_at_once(bad: Path) -> None:

@@ -269,6 +269,30 @@ def test_a_cached_bundle_that_was_changed_is_pulled_anew(ann: User, bob: User, m
     assert folder_digest(Path(found["path"]) / "module") == folder_digest(mnli / "module")
 
 
+def test_what_can_be_no_place_is_refused_in_one_line(ann: User, mnli: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    place = push(mnli, f"file:{tmp_path}/drive/mnli")["place"]
+    held = Path(pull(place)["path"])
+    calls = {
+        "no path": [lambda: pull("~nobody-here/x"), lambda: pull("file:~nobody-here/x"), lambda: pull("x" * 5000),
+                    lambda: push(mnli, "file:~nobody-here/x"), lambda: pull(place, Path("~nobody-here/x"))],
+        "names no directory": [lambda: push(mnli, "file:"), lambda: pull("file:")],
+        "cannot be written": [lambda: push(mnli, "file:/proc/nothing"), lambda: pull(place, tmp_path / "file/x"),
+                              lambda: pull(place, Path("/proc/nothing"))],
+        "inside of the bundle itself": [lambda: pull(place, held / "module/x/y"), lambda: pull(place, held / "new")],
+        "did you mean file:": [lambda: pull(f"{tmp_path}/drive/mnli"), lambda: commands.list_(str(tmp_path), notify=print)],
+        "takes file:DIR": [lambda: commands.list_("a/b", notify=print), lambda: commands.list_("", notify=print)],
+        "shared as it is": [lambda: push(held, f"file:{tmp_path}/two", licence="mit"),
+                            lambda: push(held, f"file:{tmp_path}/two", rows="x")],
+    }  # fmt: skip
+    for said, tried in calls.items():
+        for call in tried:
+            with pytest.raises(RequestError, match=said) as caught:
+                call()
+            assert "\n" not in str(caught.value)
+    assert bundle.read(held).task == "mnli" and not (tmp_path / "two").exists()
+
+
 # parents ----------------------------------------------------------------------------------------------------------
 
 

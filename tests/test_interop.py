@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from adapters_xtl import backbones, fingerprint, foreign, mini, plan
 from adapters_xtl.assembly import trained_model
-from adapters_xtl.canon import read_json
+from adapters_xtl.canon import read_json, write_json
 from adapters_xtl.commands import hub as commands
 from adapters_xtl.commands import recipe
 from adapters_xtl.errors import MismatchError, RequestError
@@ -202,6 +202,103 @@ def test_a_lora_saved_by_peft_evaluates(backbone: Path, tmp_path: Path) -> None:
     assert model.specs["mnli"].labels == ("contradiction", "entailment", "neutral")
     wanted = torch.load(tmp_path / "theirs/expected.logits", weights_only=True)
     assert torch.allclose(logits(model, "mnli"), wanted, atol=1e-5)
+
+
+VARIANTS = """
+import sys, torch, adapters
+from adapters import SeqBnConfig
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForSequenceClassification
+ids = torch.tensor([[0, 581, 7, 2], [0, 99, 2345, 2]])
+full = "roberta.encoder.layer.0.attention.self.query"
+
+def fresh():
+    torch.manual_seed(3)
+    labels = dict(enumerate(["neutral", "contradiction", "entailment"]))
+    return AutoModelForSequenceClassification.from_pretrained(
+        sys.argv[1], id2label=labels, label2id={name: number for number, name in labels.items()})
+
+def finish(model, name):
+    model.eval()
+    torch.save(model(ids).logits.detach(), f"{sys.argv[2]}/{name}/expected.logits")
+
+def draw(model):
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.3)
+
+for name, adapter, options in (
+    ("an odd name", "nli multi@ukp/1", {}), ("a seed", "a", {"init_weights_seed": 7}),
+    ("by layer", "a", {"reduction_factor": {"1": 4, "default": 16}, "leave_out": [0]}),
+    ("gates", "a", {"use_gating": True, "ln_after": True, "scaling": "learned", "non_linearity": "gelu"}),
+    ("invertible", "a", {"inv_adapter": "nice", "inv_adapter_reduction_factor": 2}),
+):
+    model = fresh()
+    adapters.init(model)
+    model.add_adapter(adapter, config=SeqBnConfig(**options))
+    model.train_adapter(adapter)
+    draw(model)
+    model.save_adapter(f"{sys.argv[2]}/{name}", adapter, use_safetensors=True)
+    finish(model, name)
+for name, options in (
+    ("dora", {"use_dora": True}), ("rslora", {"use_rslora": True}), ("saved head", {"modules_to_save": ["classifier"]}),
+    ("ranks by full name", {"rank_pattern": {full: 8}, "alpha_pattern": {full: 32}}), ("bias", {"bias": "all"}),
+    ("a pattern", {"rank_pattern": {r"layer\\.[01]\\..*query": 8}}), ("pissa", {"init_lora_weights": "pissa"}),
+    ("words", {"target_modules": ["query", "word_embeddings"]}),
+):
+    options = {"target_modules": ["query", "value"], **options}
+    model = get_peft_model(fresh(), LoraConfig(task_type="SEQ_CLS", r=4, **options))
+    draw(model)
+    model.save_pretrained(f"{sys.argv[2]}/{name}")
+    finish(model, name)
+get_peft_model(fresh(), LoraConfig(r=2, target_modules=["key"]), adapter_name="mine").save_pretrained(sys.argv[2] + "/named")
+"""
+
+
+def test_other_ways_to_save_are_taken_in_or_refused_by_name(backbone: Path, tmp_path: Path) -> None:
+    """Odd configurations of both libraries: what is taken in gives their own logits, the rest says what works."""
+    script(VARIANTS, backbone, tmp_path)
+    runs, labels = tmp_path / "runs", "neutral,contradiction,entailment"
+    for name in ("an odd name", "a seed", "by layer", "gates", "dora", "rslora", "saved head", "ranks by full name"):
+        taken = take(tmp_path / name, "mnli", runs, backbone, labels)
+        assert taken["head"] == "mnli", (name, taken["notes"])
+        wanted = torch.load(tmp_path / name / "expected.logits", weights_only=True)
+        assert torch.allclose(logits(ours(Path(taken["path"]), "mnli", str(backbone)), "mnli"), wanted, atol=1e-4), name
+    refusals = {"invertible": "option inv_adapter = nice: .*taken in are bottleneck adapters without invertible",
+                "bias": "option bias = all: .*taken in is LoRA on the encoder's linear layers, with bias none",
+                "a pattern": "option rank_pattern = .*patterns of plain names", "pissa": "option init_lora_weights = pissa",
+                "words": r"holds tensor .*lora_embedding_A.*linear layers"}  # fmt: skip
+    for name, said in refusals.items():
+        with pytest.raises(MismatchError, match=said) as caught:
+            take(tmp_path / name, "mnli", runs, backbone, labels)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(RequestError, match=r"did you mean .*/named/mine"):
+        take(tmp_path / "named", "mnli", runs, backbone)
+
+
+def test_a_hubs_cache_is_made_of_links(backbone: Path, tmp_path: Path) -> None:
+    script(ADAPTERS, backbone, tmp_path / "blobs", "seq_bn", "safe")
+    (tmp_path / "snapshot").mkdir()
+    for path in (tmp_path / "blobs").iterdir():
+        (tmp_path / "snapshot" / path.name).symlink_to(path)
+    assert take(tmp_path / "snapshot", "mnli", tmp_path / "runs", backbone)["head"] == "mnli"
+
+
+def test_what_has_a_record_of_its_own_is_not_taken_in(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The module of a stack alone would lose its parents."""
+    run = stack(tmp_path_factory, "pawsx", on="mnli")
+    folder = pack_run(run, tmp_path / "bundle")
+    for source in (run, run / "module", folder, folder / "module"):
+        with pytest.raises(RequestError, match="has a record of its own"):
+            take(source, "pawsx", tmp_path / "runs", "tiny")
+
+
+def test_an_adapter_of_another_type_of_model(backbone: Path, tmp_path: Path) -> None:
+    script(ADAPTERS, backbone, tmp_path / "theirs", "seq_bn", "safe")
+    config = read_json(tmp_path / "theirs/adapter_config.json")
+    write_json(tmp_path / "theirs/adapter_config.json", {**config, "model_type": "bert"})
+    with pytest.raises(MismatchError, match=r"saved for a model of type 'bert', and .* is of type 'xlm-roberta'"):
+        take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone)
 
 
 def test_the_whole_way_on_the_command_line(backbone: Path, tmp_path: Path) -> None:

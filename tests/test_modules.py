@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ import numpy as np
 import pytest
 
 import adapters_xtl as xtl
-from adapters_xtl import mini, predictor, tasks
+from adapters_xtl import evaluate, export, mini, predictor, scoring, tasks
 from adapters_xtl.canon import read_json
 from adapters_xtl.commands import modules
 from adapters_xtl.commands import recipe as commands
 from adapters_xtl.data import Reader, read_report
 from adapters_xtl.errors import DataError, RequestError
+from adapters_xtl.inputs import example
 from adapters_xtl.metrics import files
 from adapters_xtl.request import Request
 from adapters_xtl.sources import locate_report, open_source
@@ -73,10 +76,7 @@ def test_scores_come_again_from_predictions_alone(trained: dict[str, str], runs:
 
 def test_every_layer_is_scored_and_embeddings_are_kept(trained: dict[str, str], runs: Path, tmp_path: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    built = mini.prepare(lambda text: None).parent
-    monkeypatch.setenv("XTL_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "mini").symlink_to(built)
+    _cache(tmp_path, monkeypatch)
     found = scored(trained["mnli"], runs, task="tatoeba", languages="de,hi", layer="all")["metrics"]["tasks"]["tatoeba"]
     assert list(found["layers"]) == ["0", "1", "2", "3", "4"] and found["layer"] == 2  # round(14/24 · 4)
     assert found["layers"]["2"] == {code: found["languages"][code]["accuracy"] for code in ("de", "hi")}
@@ -93,6 +93,14 @@ def test_every_layer_is_scored_and_embeddings_are_kept(trained: dict[str, str], 
     assert again["metrics"] == ruled["metrics"]
     cost = read_json(Path(again["path"]) / "provenance.json")["inference"]["tatoeba"]
     assert all(each["from_cache"] for each in cost.values()) and cost["de"]["inputs"] == 80
+
+
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of one's own that has the embedded encoder and nothing else."""
+    built = mini.prepare(lambda text: None).parent
+    monkeypatch.setenv("XTL_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "mini").symlink_to(built)
 
 
 def test_python_loads_a_module_and_asks_it(trained: dict[str, str], runs: Path) -> None:
@@ -135,6 +143,137 @@ def test_lines_are_answered_as_they_come(trained: dict[str, str], tmp_path: Path
     vectors = tmp_path / "v.npy"
     command("predict", trained["panx"], source, "-o", vectors, "--skip-bad")
     assert np.load(vectors).shape == (301, 32) and np.load(vectors).dtype == np.float32  # "no pair" is no trouble here
+
+
+def test_odd_lines_and_odd_files(trained: dict[str, str], tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [b'\xef\xbb\xbf{"words": ["a\xe2\x80\xa8b", "\xc2\x85"]}\r', b"", b'{"words": ["\\ud800"]}',
+             b'{"words": ["\xff"]}', b'{"words": ["c"], "id": "\\udc00"}', b"[" * 100_000,
+             b'{"words": ["d", ""]}']  # fmt: skip
+    source.write_bytes(b"\n".join(lines))
+    out.symlink_to(tmp_path / "real.jsonl")
+    done = command("predict", trained["panx"], source, "-o", out, "--skip-bad")
+    said = [line.split(": ", 2)[2] for line in done.stderr.splitlines() if line.startswith("skipped")]
+    assert said == ["line 3: 'words' holds half a character (a lone surrogate)", "line 4: not in UTF-8",
+                    "line 5: 'id' holds half a character (a lone surrogate)", "line 6: not a line of JSON"]  # fmt: skip
+    answers = [json.loads(line) for line in (tmp_path / "real.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    assert [each["words"] for each in answers] == [["a\u2028b", "\x85"], ["d", ""]] and answers[1]["line"] == 7
+    assert out.is_symlink()
+    done = command("predict", "nowhere", tmp_path / "none", "-o", tmp_path / "no" / "x", "--layer", "1", "--task", "ner",
+                   code=2)  # fmt: skip
+    said = complaints(done)
+    for word in ("no such file", "no directory", "--layer is for", "nowhere: no run", "unknown task 'ner'"):
+        assert any(word in each for each in said), said
+    assert len(said) == 5
+
+
+def test_who_waits_for_an_answer_gets_it(trained: dict[str, str]) -> None:
+    """Lines are answered when the writer pauses, not when a full chunk of them has come."""
+    with subprocess.Popen([sys.executable, "-m", "adapters_xtl", "predict", trained["mnli"]], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # fmt: skip
+        assert process.stdin and process.stdout
+        for number in (1, 2):
+            process.stdin.write('{"text": "It rains.", "pair": "It is dry."}\n')
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["line"] == number
+        process.stdin.write('{"text": "It rains.", "pair": "No line feed ends this."}')
+        process.stdin.close()
+        assert json.loads(process.stdout.readline())["line"] == 3
+        assert process.wait(60) == 0
+
+
+def test_one_input_is_not_taken_for_many(trained: dict[str, str]) -> None:
+    nli, ner = (xtl.load(trained[task], device="cpu") for task in ("mnli", "panx"))
+    for wrong in ("one text", {"text": "a", "pair": "b"}, 7):
+        with pytest.raises(RequestError, match=r"takes a list of inputs"):
+            nli.predict(wrong)  # type: ignore[arg-type]
+        with pytest.raises(RequestError, match=r"takes a list of inputs"):
+            ner.embed(wrong)  # type: ignore[arg-type]
+    assert nli.predict([]) == [] and ner.embed([]).shape == (0, 32)
+    with pytest.raises(DataError, match="input 1: 'text' is empty"):
+        ner.embed(["a", " "])
+
+
+def test_rows_of_every_published_form_are_asked_without_gold() -> None:
+    row = {"language": "de", "sentence1": "a", "sentence2": "b"}
+    assert example(tasks.load("xnli"), row) == {"id": None, "text": "a", "pair": "b"}
+    row = {"premise": "It broke.", "choice1": "a", "choice2": "b", "question": "cause"}
+    assert example(tasks.load("xcopa"), row)["choices"] == ["What was the cause? a", "What was the cause? b"]
+    with pytest.raises(DataError, match="no pair"):
+        example(tasks.load("mnli"), {"premise": "a"})
+
+
+def test_a_module_of_several_tasks_says_which_can_be_asked(runs: Path) -> None:
+    asked = commands.request(
+        task="multi", on="", set_=["train.max_steps=2", "train.tasks=mnli,qqp", "train.select_examples=10"], set_parents=[],
+        runs=str(runs), backbone="tiny", data="embedded", device="cpu",
+    )  # fmt: skip
+    path = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)[0]["path"]
+    with pytest.raises(RequestError, match=r"several heads: --task says which one is asked \(mnli, qqp\)"):
+        xtl.load(path, device="cpu")
+    for task, labels in (("mnli", 3), ("qqp", 2)):
+        found = xtl.load(path, task=task, device="cpu").predict([("a text", "another")])[0]
+        assert len(found["probabilities"]) == labels
+    whole = scored(path, runs)["metrics"]["tasks"]
+    assert set(whole) == {"mnli", "qqp"}
+    assert scored(path, runs, task="qqp")["metrics"]["tasks"]["qqp"]["languages"] == whole["qqp"]["languages"]
+
+
+def test_an_evaluation_that_was_killed_goes_on_where_it_was(trained: dict[str, str], runs: Path, tmp_path: Path,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    _cache(tmp_path, monkeypatch)
+    options = {"task": "tatoeba", "languages": "fr,es,ru", "layer": "all"}
+    _killed_in("es", monkeypatch, lambda: scored(trained["panx"], runs, **options))
+    done = []
+    real = evaluate.embed
+    monkeypatch.setattr(evaluate, "embed", lambda *args, **more: done.append(args) or real(*args, **more))
+    resumed = scored(trained["panx"], runs, **options)
+    assert len(done) == 1, "French is done, the Spanish embeddings are kept"
+    assert set(read_json(Path(resumed["path"]) / "provenance.json")["inference"]["tatoeba"]) == {"fr", "es", "ru"}
+    asked = Request(task="tatoeba", languages="fr,es,ru", runs=str(runs), device="cpu")
+    whole = modules.evaluate(asked, trained["panx"], layer="all", form="", out=None, force=True, notify=lambda text: None)[0]
+    assert resumed["metrics"] == whole["metrics"]
+
+
+def _killed_in(language: str, monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
+    """Runs something that ends, as if it were killed, when the predictions of a language are about to be kept."""
+    from adapters_xtl import reporting
+
+    real = reporting.atomic_write
+
+    def write(path: Path, content: str | bytes) -> None:
+        if path.name == f"{language}.jsonl":
+            raise KeyboardInterrupt
+        real(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reporting, "atomic_write", write)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+
+
+def test_predictions_of_another_request_are_not_taken_for_this_ones(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training's id says nothing of what is scored with it: killed while scoring 7 rows, it is asked to score all."""
+
+    def train(limit: int) -> dict[str, Any]:
+        asked = commands.request(
+            task="pawsx", on="", set_=["train.max_steps=2", f"eval.max_examples={limit}"], set_parents=[], runs=str(runs),
+            backbone="tiny", data="embedded", device="cpu", languages="de,es", seed=5,
+        )  # fmt: skip
+        return commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)[0]
+
+    _killed_in("es", monkeypatch, lambda: train(7))
+    found = train(0)["metrics"]["tasks"]["pawsx"]["languages"]
+    assert {code: each["n"] for code, each in found.items()} == {"de": 30, "es": 30}
+
+
+def test_texts_with_unicodes_line_ends_are_scored(trained: dict[str, str], runs: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    odd = [{"id": "1", "words": ["a\u2028b", "\x85", "\u2029"], "prediction": ["O"] * 3, "gold": ["O", "B-PER", "O"]}]
+    monkeypatch.setattr(evaluate, "predict", lambda *args, **options: odd)
+    found = scored(trained["panx"], runs, languages="de")
+    assert scoring.predictions(Path(found["path"]), "panx", "de") == odd
+    assert modules.score(found["path"], str(runs))[0]["equal"] is True
 
 
 def test_exports_are_what_the_official_evaluator_reads(trained: dict[str, str], runs: Path, mirror: Path,
@@ -180,7 +319,8 @@ def _labels(task: str, examples: list[dict[str, Any]]) -> str:
     return "".join(f"{each['label']}\n" for each in examples)
 
 
-def test_what_is_not_xtremes_is_not_exported(trained: dict[str, str], runs: Path, mirror: Path, tmp_path: Path) -> None:
+def test_what_is_not_xtremes_is_not_exported(trained: dict[str, str], runs: Path, mirror: Path, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     out = tmp_path / "out"
     with pytest.raises(RequestError, match="sample rows are not XTREME's"):
         scored(trained["mnli"], runs, task="xnli", out=out)
@@ -188,6 +328,12 @@ def test_what_is_not_xtremes_is_not_exported(trained: dict[str, str], runs: Path
         scored(trained["mnli"], runs, data=str(mirror), out=out)
     with pytest.raises(RequestError, match="600 rows, XTREME's file 2000"):
         scored(trained["pawsx"], runs, data=str(mirror), languages="de", out=out)
+    with pytest.raises(RequestError, match="de: XTREME has no such file"):
+        monkeypatch.setitem(export.ROWS["pawsx"], "validation", {})  # type: ignore[index]
+        scored(trained["pawsx"], runs, data=str(mirror), languages="de", out=out)
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match="file is no directory"):
+        scored(trained["mnli"], runs, task="xnli", data=str(mirror), languages="de", out=tmp_path / "file" / "x")
     with pytest.raises(RequestError, match="leaves rows out"):
         scored(trained["mnli"], runs, task="xnli", data=str(mirror), languages="de,en", out=out, split="test",
                set_=["eval.max_examples=10"])  # fmt: skip
@@ -197,8 +343,14 @@ def test_what_is_not_xtremes_is_not_exported(trained: dict[str, str], runs: Path
 def test_the_commands_say_what_is_wrong(trained: dict[str, str], runs: Path, tmp_path: Path) -> None:
     assert "no run or bundle directory" in complaints(command("evaluate", "nowhere", "--runs", runs, code=2))[0]
     assert "no such file" in complaints(command("predict", trained["mnli"], tmp_path / "x.jsonl", code=2))[0]
-    done = command("evaluate", trained["mnli"], "--export", "glue", tmp_path, code=2)
-    assert "only xtreme is known" in complaints(done)[0]
+    wrong = ["--export", "glue", tmp_path, "--set", "train.lr=1", "--set", "eval.max_example=3", "--set",
+             "eval.max_examples=-3", "--languages", "zz", "--layer", "1", "--data", "embedded"]  # fmt: skip
+    said = complaints(command("evaluate", trained["mnli"], *wrong, code=2))
+    for word in ("only xtreme is known", "--set train.lr: a finished module", "did you mean 'eval.max_examples'",
+                 "whole number from 0 on, not -3", "'zz'", "--layer: 'mnli'"):  # fmt: skip
+        assert any(word in each for each in said), said
+    said = complaints(command("evaluate", "x" * 300, "--task", "xnli", "--languages", "zz", "--data", "no/dir", code=2))
+    assert len(said) == 2 and "no run or bundle" in said[0] and "no such directory" in said[1]
     found = xtl_json("evaluate", trained["mnli"], "--task", "xnli", "--languages", "de", "--runs", runs)
     assert set(found) == {"id", "path", "reused", "seconds", "metrics"}
     assert xtl_json("score", found["path"])["equal"] is True

@@ -35,6 +35,12 @@ WRONG = [
     (["mnli", "--on", "mnly"], "did you mean 'mnli'?"),
     (["xnli", "--on", "mnli,squad1", "--compose", "init"], "exactly one parent"),
     (["tatoeba", "--set", "train.lr=0.1"], "trains nothing here"),
+    (["tatoeba", "--set", "eval.max_example=3"], "did you mean 'eval.max_examples'?"),
+    (["tatoeba", "--set", "eval.max_examples=-3"], "whole number from 0 on, not -3"),
+    (["xnli", "--on", ",,"], "names separated by commas"),
+    (["mnli", "--seeds", "1,01"], "different whole numbers"),
+    (["mnli", "--seeds", "\u00b2"], "different whole numbers"),
+    (["xnli", "--on", "m" * 300], "no task, no run"),
 ]  # fmt: skip
 
 
@@ -52,6 +58,11 @@ def test_all_that_is_wrong_is_said_at_once(runs: Path) -> None:
     done = xtl("recipe", "xnli", "--languages", "zz", "--set", "train.lr=5", "--set", "train.epoch=1", "--bits", "3",
                "--seed", "-4", "--runs", runs, code=2)  # fmt: skip
     assert len(complaints(done)) == 5
+    done = xtl("recipe", "xnli", "--set", "nonsense", "--on", "mnly", "--bits", "3", "--runs", runs, code=2)
+    said = complaints(done)
+    for word in ("expected key=value", "did you mean 'mnli'?", "--bits 3"):
+        assert any(word in line for line in said), said
+    assert len(said) == 3
 
 
 def test_a_runs_directory_that_cannot_be_written(tmp_path: Path) -> None:
@@ -73,6 +84,14 @@ def test_dry_run_names_the_run_and_writes_nothing(runs: Path) -> None:
     assert [run["task"] for run in planned["runs"]] == ["mnli", "xnli"]
     assert planned["runs"][1]["parents"] == [planned["runs"][0]["id"]] and planned["id"] == planned["runs"][1]["id"]
     assert not list(runs.rglob("*")) if runs.exists() else True
+
+
+def test_dry_run_names_the_baseline_too(runs: Path) -> None:
+    planned = xtl_json("recipe", "xnli", "--on", "mnli", "--baseline", "--runs", runs, "--dry-run")
+    assert [run["task"] for run in planned["baseline"]["runs"]] == ["xnli"]
+    assert planned["baseline"]["runs"][0]["parents"] == [] and planned["baseline"]["id"] != planned["id"]
+    done = xtl("recipe", "xnli", "--baseline", "--set-parents", "train.lr=1e-3", "--runs", runs, "--dry-run")
+    assert "--baseline means nothing here" in done.stderr and "--set-parents means nothing here" in done.stderr
 
 
 def test_seed_and_options_change_the_id_and_languages_do_not(runs: Path) -> None:

@@ -16,7 +16,7 @@ from adapters_xtl.commands import modules
 from adapters_xtl.commands import recipe as commands
 from adapters_xtl.errors import MismatchError, RequestError
 from adapters_xtl.fingerprint import NAMED, fingerprint
-from adapters_xtl.model import Host
+from adapters_xtl.model import Host, Model
 from adapters_xtl.request import Request
 from adapters_xtl.store import MANIFEST, Store
 
@@ -28,13 +28,13 @@ def _tokenizer() -> None:
     mini.prepare(lambda text: None)
 
 
-def run(task: str, runs: Path, *settings: str, on: str = "", seeds: str = "", baseline: bool = False,
+def run(task: str, runs: Path, *settings: str, on: str = "", seeds: str = "", baseline: bool = False, force: bool = False,
         **options: Any) -> dict[str, Any]:  # fmt: skip
     asked = commands.request(
         task=task, on=on, set_=[*(QUICK if task not in ("tatoeba", "bucc") else ()), *settings], set_parents=list(QUICK),
         runs=str(runs), **{"backbone": "tiny", "data": "embedded", "device": "cpu", **options},
     )  # fmt: skip
-    payload, _ = commands.recipe(asked, baseline=baseline, force=False, dry_run=False, notify=_quiet, seeds=seeds)
+    payload, _ = commands.recipe(asked, baseline=baseline, force=force, dry_run=False, notify=_quiet, seeds=seeds)
     return payload
 
 
@@ -120,10 +120,23 @@ def test_a_child_refuses_other_parents_and_another_backbone(runs: Path) -> None:
         served(child["path"], runs, Host())
     assert before[:12] in str(caught.value) and now[:12] in str(caught.value) and "--allow-mismatch" in str(caught.value)
     served(child["path"], runs, Host(), allow_mismatch=True)
-    with pytest.raises(MismatchError, match="fingerprint"):
-        served(run("csqa", runs)["path"], runs, Host(), backbone="mini")
+    with pytest.raises(MismatchError, match="fingerprint"):  # and nothing was begun
+        plan.serve(Request(task="", device="cpu", runs=str(runs), backbone="mini"), run("csqa", runs)["path"], Store(runs))
     with pytest.raises(RequestError, match="--allow-mismatch to insist"):
         run("xnli", runs, on=run("csqa", runs)["path"], backbone="mini")
+
+
+def test_a_damaged_record_is_named(runs: Path) -> None:
+    path = Path(run("csqa", runs)["path"])
+    for name in ("metrics.json", "spec.json"):
+        (path / name).write_text("{")
+        with pytest.raises(MismatchError, match=name):
+            run("csqa", runs)
+    with pytest.raises(MismatchError, match=r"spec\.json"):
+        served(path, runs, Host())
+    with pytest.raises(RequestError, match=r"spec\.json"):
+        run("pawsx", runs, on=str(path))
+    assert run("csqa", runs, force=True)["reused"] is False
 
 
 def test_a_damaged_module_is_named(runs: Path) -> None:
@@ -160,6 +173,29 @@ def test_stacks_take_turns_on_one_backbone(method: str, runs: Path, monkeypatch:
     assert {name: value.sum().item() for name, value in bare.named_parameters()} == {
         name: value.sum().item() for name, value in fresh.named_parameters()
     }
+
+
+@pytest.mark.parametrize("bits", ["8", "4"])
+@pytest.mark.parametrize("method", ["bottleneck", "lora"])
+def test_a_chain_of_three_answers_bit_for_bit_when_loaded(method: str, bits: str, runs: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Saved and loaded, on a quantised backbone of its own: the logits of the run that trained it."""
+    seen: list[torch.Tensor] = []
+    real = Model.forward
+
+    def forward(self: Model, task: str, batch: Any, with_loss: bool = True) -> Any:
+        found = real(self, task, batch, with_loss)
+        if not with_loss:
+            seen.append(found["outputs"].clone())
+        return found
+
+    monkeypatch.setattr(Model, "forward", forward)
+    payload = run("pawsx", runs, on="qqp,csqa", method=method, bits=bits, languages="de")
+    trained, count = list(seen), len(seen)
+    modules.evaluate(Request(task="", languages="de", runs=str(runs), device="cpu"), payload["path"], layer="", form="",
+                     out=None, force=True, notify=_quiet)  # fmt: skip
+    loaded = seen[count:]
+    assert loaded and all(torch.equal(one, other) for one, other in zip(trained[-len(loaded) :], loaded, strict=True))
 
 
 def test_seeds_give_intervals_and_paired_differences(runs: Path) -> None:

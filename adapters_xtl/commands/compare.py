@@ -223,6 +223,7 @@ def _record(asked: Comparison, worker: Worker, done: Sequence[Done], command: st
             continue
         cell = each.cell
         found = row(each.runs, method=cell.variant.method, chain=cell.chain, trials=each.trials, level=LEVEL,
+                    settings=worker.settings(cell),
                     chosen=dict(each.chosen) if each.chosen is not None else None)  # fmt: skip
         same = next((other for other in rows if cell.bare and other["runs"] == [
             {**each, "reused": other["runs"][0]["reused"], "seconds": other["runs"][0]["seconds"]} for each in found["runs"]
@@ -292,7 +293,8 @@ def _ahead(worker: Worker) -> tuple[dict[str, Any], Shown]:
     runs: dict[str, dict[str, Any]] = {}
     for cell, kind, seed, values, planned in worker.ahead():
         common = {"task": cell.task, "method": cell.variant.method, "bits": cell.variant.bits, "parents": list(cell.chain),
-                  "kind": kind, "seed": seed, "values": dict(values), "stack": ">".join([*cell.chain, cell.task]),
+                  "kind": kind, "seed": seed, "values": dict(values), "settings": worker.settings(cell),
+                  "stack": ">".join([*cell.chain, cell.task]),
                   "predicted_training_seconds": None, "predicted_memory_bytes": None}  # fmt: skip
         if planned is None:
             runs[f"{cell} {kind} {seed}"] = {**common, "id": None, "state": "after the trials" if worker.comparison.tuning
@@ -304,6 +306,7 @@ def _ahead(worker: Worker) -> tuple[dict[str, Any], Shown]:
                 **common, "id": module.id, "task": module.task, "stack": str(module), "bits": module.run.bits,
                 "parents": [parent.task for parent in module.parents], "kind": kind if own else "parent",
                 "values": dict(values) if module is planned.target else {},
+                "settings": worker.settings(cell, parent=not own),
                 "state": "in the store" if path else "would train",
             }  # fmt: skip
             if not path:

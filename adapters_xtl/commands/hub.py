@@ -16,7 +16,7 @@ from adapters_xtl.bundle import Bundle
 from adapters_xtl.bundle_card import chain_of
 from adapters_xtl.errors import MismatchError, RequestError, nearest
 from adapters_xtl.store import Store
-from adapters_xtl.trust import load_json, printable
+from adapters_xtl.trust import load_json, printable, safe_name
 
 __all__ = ["import_", "list_", "pull", "push", "show", "verify"]
 
@@ -45,13 +45,13 @@ def push(run: str, dest: str, *, runs: str, with_parents: bool, private: bool, l
 
 def _folder(text: str, store: Store) -> Path:
     """The directory of what is to be shared: a bundle's, or a training run's."""
-    path = Path(text).expanduser()
+    path = folders.local(text)
     if bundle.is_bundle(path):
         return path
     found = lineage.find(text, store)
     if found is None:
         known = [each.name for each in store.all()]
-        raise RequestError(f"{printable(text)}: no finished run directory, no run id and no bundle{nearest(text, known)}")
+        raise RequestError(f"'{printable(text)}': no finished run directory, no run id and no bundle{nearest(text, known)}")
     return found if bundle.is_bundle(found) else pack.training_run(found)
 
 
@@ -66,6 +66,9 @@ def _push(folder: Path, dest: str, name: str, options: _Options) -> tuple[dict[s
     """One bundle, made first where `folder` is a run."""
     with tempfile.TemporaryDirectory(prefix="xtl-bundle-") as aside:
         ready = folder
+        given = [flag for flag, value in (("--licence", options.licence), ("--rows", options.rows)) if value]
+        if bundle.is_bundle(folder) and given:
+            raise RequestError(f"{' and '.join(given)}: {folder} is a bundle, shared as it is; push its run instead")
         if not bundle.is_bundle(folder):
             ready = Path(aside)
             said = hub.published_places(dest, name, options.notify) if pack.parent_records(folder) else {}
@@ -103,13 +106,11 @@ def _push_parents(folder: Path, base: str, options: _Options, done: list[dict[st
 
 def pull(text: str, out: Path | None, *, notify: Notify) -> tuple[dict[str, Any], Shown]:
     """A bundle and everything it stands on, verified; with `out` a copy of the bundle itself."""
-    path = hub.locate(text, notify)
-    if path is None:
-        raise RequestError(f"{printable(text)}: no bundle directory and no hub id (user/name or file:DIR/name)")
+    path = hub.find(text, notify)
     found = bundle.read(path)
     above = hub.ancestors(found, notify)
     if out is not None:
-        path = _copy(found, out.expanduser().absolute())
+        path = _copy(found, folders.local(str(out)).absolute())
     payload = {
         "path": str(path), "task": found.task, "id": found.id, "digest": found.digest, "module_sha256": found.module_sha256,
         "parents": [{"task": each.task, "path": str(each.path), "module_sha256": each.module_sha256} for each in above],
@@ -126,17 +127,20 @@ def _copy(found: Bundle, out: Path) -> Path:
         raise RequestError(f"-o {out}: not empty, and it does not hold this bundle")
     if out.exists() and not out.is_dir():
         raise RequestError(f"-o {out}: a file")
+    if found.path.resolve() in out.resolve().parents:
+        raise RequestError(f"-o {out}: inside of the bundle itself, which would be none with it")
     names = [*bundle.manifest_of(load_json(found.path / bundle.MANIFEST)), bundle.MANIFEST]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        folders.copy_files(found.path.resolve(), aside, {name: (found.path / name).stat().st_size for name in names})
-        bundle.read(aside)
-        if out.is_dir():
-            out.rmdir()
-        os.rename(aside, out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    aside = out.with_name(f".{out.name[:200]}.{os.getpid()}")
+    with folders.writable(f"-o {out}"):
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            folders.copy_files(found.path.resolve(), aside, {name: (found.path / name).stat().st_size for name in names})
+            bundle.read(aside)
+            if out.is_dir():
+                out.rmdir()
+            os.rename(aside, out)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
     return out
 
 
@@ -160,9 +164,12 @@ def list_(place: str | None, *, notify: Notify) -> tuple[dict[str, Any], Shown]:
                 newest = entry is revisions[-1]
                 found.append({"place": where, "digest": entry["digest"], **entry["facts"], "newest": newest})
     else:
+        if not safe_name(place):
+            meant = f"; did you mean {folders.PREFIX}{place}?" if place and folders.local(place).is_dir() else ""
+            raise RequestError(f"'{printable(place)}': takes file:DIR, or a user or organisation of the hub{meant}")
         if remote.offline():
             raise RequestError(f"{printable(place)}: HF_HUB_OFFLINE is set; `xtl hub list` alone lists the cache")
-        found = [{"place": repo} for repo in remote.search(place.split("/")[0])]
+        found = [{"place": repo} for repo in remote.search(place)]
         return {"bundles": found}, [*(each["place"] for each in found)] or [f"{place}: nothing tagged {remote.TAG}"]
     columns = ("bundle", "revision", "stack", "method", "backbone")
     rows = [(printable(each["place"].split("@")[0], 100), printable(each["place"].partition("@")[2][:12]),
@@ -189,9 +196,9 @@ def show(text: str, *, notify: Notify) -> tuple[dict[str, Any], Shown]:
 
 def verify(text: str, *, notify: Notify) -> tuple[dict[str, Any], Shown]:
     """Checks a bundle directory (or hub id): every name, file, tensor shape and digest."""
-    path = Path(text).expanduser()
+    path = folders.local(text)
     located = path if path.exists() else hub.locate(text, notify)
-    found = bundle.read(located or path)
+    found = bundle.read(located or path, "" if located else f"'{printable(text)}'")
     files = len(list(found.path.rglob("*.*")))
     payload = {"path": str(found.path), "verified": True, "task": found.task, "id": found.id, "digest": found.digest,
                "module_sha256": found.module_sha256, "parents": [dict(each) for each in found.parents]}  # fmt: skip

@@ -16,6 +16,7 @@ from adapters_xtl.errors import Problems, RequestError
 from adapters_xtl.request import Plan, Request
 from adapters_xtl.sources import locate_training, open_source
 from adapters_xtl.spec import PROTOCOLS, parse_override
+from adapters_xtl.stacks import attempt
 from adapters_xtl.store import Store
 
 __all__ = ["recipe", "request", "spread"]
@@ -38,9 +39,14 @@ def request(*, on: str, set_: Sequence[str], set_parents: Sequence[str], **optio
         return tuple(found)
 
     own, parents = overrides(set_, "--set"), overrides(set_parents, "--set-parents")
+    names = tuple(name.strip() for name in on.split(","))
+    if on and not all(names):
+        problems.add(f"--on {on}: expected names separated by commas, e.g. mnli,squad1")
+    asked = Request(on=tuple(filter(None, names)), overrides=own, parent_overrides=parents, **options)
+    if problems.messages and asked.task:  # what else is wrong is said with it
+        attempt(problems, lambda: plan.make(asked, _declared(), store=Store(Path(asked.runs))))
     problems.raise_if_any()
-    names = tuple(name.strip() for name in on.split(",") if name.strip())
-    return Request(on=names, overrides=own, parent_overrides=parents, **options)
+    return asked
 
 
 def recipe(asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify: Notify,
@@ -54,8 +60,15 @@ def recipe(asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify
     plans = [_plans(replace(asked, seed=number), store, baseline, notify) for number in numbers]
     for note in plans[0][0].notes:
         notify(note)
+    for flag, given in (("--compose", asked.compose), ("--set-parents", asked.parent_overrides), ("--baseline", baseline)):
+        if given and not asked.on:
+            notify(f"{flag} means nothing here: this request has no parents (--on)")
     if dry_run:
         answers = [_dry(planned, store) for planned, _ in plans]
+        for (payload, lines), (_, bare) in zip(answers, plans, strict=True):
+            if bare is not None:
+                payload["baseline"], below = _dry(bare, store)
+                lines += ["baseline: the same task without parents", *below]
         if not seeds:
             return answers[0]
         payloads = [payload for payload, _ in answers]
@@ -79,22 +92,26 @@ def recipe(asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) < 20]
+    if len(set(numbers)) < len(parts):
         raise RequestError(f"--seeds {text}: expected different whole numbers separated by commas, e.g. 1,2,3")
-    return tuple(int(part) for part in parts)
+    return tuple(numbers)
+
+
+def _declared() -> dict[str, Any]:
+    return {name: methods.load(name) for name in methods.names()}
 
 
 def _plans(asked: Request, store: Store, baseline: bool, notify: Notify) -> tuple[Plan, Plan | None]:
     """The plan of a request and, with `baseline`, that of the same task without parents."""
-    declared = {name: methods.load(name) for name in methods.names()}
     try:
-        planned = plan.make(asked, declared, store=store, notify=notify)
+        planned = plan.make(asked, _declared(), store=store, notify=notify)
     except RequestError as error:
         raise RequestError("\n".join([str(error), *_data_problems(asked, str(error))])) from error
     if not (baseline and asked.on):
         return planned, None
-    return planned, plan.make(replace(asked, on=(), compose=None), declared, store=store)
+    return planned, plan.make(replace(asked, on=(), compose=None), _declared(), store=store)
 
 
 def _answered(planned: Plan, bare: Plan | None, store: Store, host: _Later, notify: Notify,

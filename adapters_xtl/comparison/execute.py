@@ -200,6 +200,12 @@ class Worker:
         planned = self.plan(asked)
         return planned.target.id if planned.target and has(planned.target, self.store) else ""
 
+    def settings(self, cell: Cell, parent: bool = False) -> str:
+        """"given" where settings of its training, or of its parents', were set by hand, else "default"."""
+        asked = self._request(cell, self.comparison.seeds[0])
+        keys = [key for key, _ in (asked.parent_overrides if parent else asked.overrides)]
+        return "default" if all(key.startswith("eval.") for key in keys) else "given"
+
     def trial(self, cell: Cell, seed: int, values: Sequence[Override]) -> Request:
         """One tuning trial: the training of the cell's module, scored in one language (English where the task has it)."""
         task = tasks.load(tasks.load(cell.task).train_from or cell.task)

@@ -75,10 +75,13 @@ def seconds(module: Module, known: Speeds, *, remote: bool) -> float | None:
 
 
 def peak(planned: Plan, module: Module) -> int:
-    """Predicted bytes of the tensors at the peak of a training in whole batches of its longest inputs.
+    """Predicted bytes of the tensors at the peak of a training on its longest inputs.
 
-    What CUDA, or the process, takes for itself is not in it.
+    In the way that the planner chose where there is a budget, else in whole batches. What CUDA, or the process, takes
+    for itself is not in it.
     """
+    if module.id in planned.fits:
+        return planned.fits[module.id].prediction.peak
     form = shape(fingerprint.config(planned.backbone), planned.backbone.name)
     below = module.parents
     if module.run.compose == "init":  # the parent's weights are the module's own; what was below the parent stays there

@@ -108,8 +108,8 @@ def _score(values: Mapping[int, float], level: float) -> dict[str, Any]:
 
 
 def row(runs: Sequence[Scored], *, method: str, chain: Sequence[str], chosen: Mapping[str, Any] | None,
-        trials: Sequence[Mapping[str, Any]], level: float) -> dict[str, Any]:  # fmt: skip
-    """One row, JSON-ready, of a cell's finished runs (at least one).
+        trials: Sequence[Mapping[str, Any]], settings: str, level: float) -> dict[str, Any]:  # fmt: skip
+    """One row, JSON-ready, of a cell's finished runs (at least one); `settings` is said of it where nothing was tuned.
 
     Bytes are those of files; `peak_memory_bytes` is the largest of the seeds, seconds the mean, examples_per_second all
     examples by all seconds. The cost columns are those of the module's own training, not of its parents'.
@@ -120,7 +120,7 @@ def row(runs: Sequence[Scored], *, method: str, chain: Sequence[str], chosen: Ma
     found: dict[str, Any] = {
         "task": first.task, "method": method if first.module else "none", "bits": first.bits, "dtype": first.dtype,
         "parents": list(first.parents), "on": list(chain), "compose": first.compose, "composition": first.composition,
-        "settings": "tuned" if chosen is not None else "default", "tuned": dict(chosen) if chosen is not None else None,
+        "settings": settings if chosen is None else "tuned", "tuned": None if chosen is None else dict(chosen),
         "trials": [dict(trial) for trial in trials], "metric": entry["metric"], "split": entry["split"],
         "selected_on": entry.get("selected_on", 0), "score": _score({run.seed: run.score for run in runs}, level),
         "languages": languages, "gap_to_full": None, "gain_over_no_parents": None,

@@ -44,7 +44,7 @@ def _signed(value: float) -> str:
 
 def _settings(row: Mapping[str, Any]) -> str:
     if row["settings"] != "tuned":
-        return f"default\nlr {row['hyper']['lr']:g}" if row["hyper"] else "-"
+        return f"{row['settings']}\nlr {row['hyper']['lr']:g}" if row["hyper"] else "-"
     return "\n".join(["tuned", *(f"{key.partition('.')[2]} {value}" for key, value in row["tuned"].items())])
 
 
@@ -122,15 +122,19 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
         values = ", ".join(f"{key.partition('.')[2]} {value}" for key, value in run["values"].items())
         trains = run["state"] != "in the store" and run["kind"] != "evaluation"
         found.add_row(f"{run['stack']}, {run['method']}, {run['bits']} bits", run["id"] or "-", run["kind"],
-                      str(run["seed"]), values or "default", run["state"],
+                      str(run["seed"]), values or run["settings"], run["state"],
                       _seconds(run["predicted_training_seconds"]) if trains else "-",
                       _bytes(run["predicted_memory_bytes"], True))  # fmt: skip
     text = f"{total['runs']} runs, {total['in_store']} of them in the store; training time of the rest: "
     text += _seconds(total["predicted_training_seconds"])
+    if total["predicted_training_seconds"] is None:
+        text += " (no finished run like them on this machine)"
+    elif not total["complete"]:
+        text += " and more (some are like no finished run)"
     if total["predicted_memory_bytes"]:
         text += f"; most memory: {_bytes(total['predicted_memory_bytes'], True)}"
     note = "memory: tensors at the peak of a training on its longest inputs; the process and CUDA themselves come on top"
-    return [found, text if total["complete"] else f"{text}, and more: not every run can be predicted", note]
+    return [found, text, note]
 
 
 def _seconds(value: float | None) -> str:
