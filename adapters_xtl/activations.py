@@ -16,18 +16,21 @@ per token unless said otherwise. The facts it rests on:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapters_xtl.errors import RequestError
 
-__all__ = ["Job", "Shape", "Sizes", "head", "head_parameters", "layers", "module_parameters", "passing", "shape"]
+__all__ = ["Job", "Shape", "Sizes", "head", "head_parameters", "layers", "module_parameters", "number", "passing", "shape",
+           "targeted"]  # fmt: skip
 
 LINEARS = (
     "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
     "intermediate.dense", "output.dense",
 )  # fmt: skip
+_LAYER = re.compile(r"^(?:.*\.)?layer\.\d+\.")
 TRIMS = 16  # of `formats.span`: outputs that trim an answer, at each end
 
 
@@ -44,6 +47,7 @@ class Shape:
     types: int
     dropout: float = 0.1
     attention_dropout: float = 0.1
+    longest: int = 512  # tokens of an input: RoBERTa and XLM-R count positions from behind the padding's
 
     @property
     def linear(self) -> int:
@@ -66,17 +70,38 @@ class Shape:
 
 
 def shape(config: Mapping[str, Any], name: str = "the config") -> Shape:
-    """RequestError naming the keys that a config lacks, or holds as no positive number."""
+    """RequestError naming the keys that a config lacks, or holds as no sensible number."""
     keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size",
             "max_position_embeddings")  # fmt: skip
-    wrong = [key for key in keys if not isinstance(config.get(key), int) or config[key] < 1]
+    rates = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    wrong = [key for key in keys if not _whole(config.get(key), 1)]
+    padding = config.get("pad_token_id", 1)
+    padding = 1 if padding is None else padding
+    wrong += [key for key, value in (("type_vocab_size", config.get("type_vocab_size", 1)), ("pad_token_id", padding))
+              if not _whole(value, 0)]  # fmt: skip
+    wrong += [key for key in rates if not number(config.get(key, 0.1), 0, 1)]
     if wrong:
-        raise RequestError(f"{name}: no memory plan without {', '.join(wrong)}")
+        raise RequestError(f"{name}: no memory plan without {', '.join(wrong)} (missing in its config.json, or no number)")
     layers, hidden, heads, inner, vocab, positions = (int(config[key]) for key in keys)
+    if hidden % heads:
+        raise RequestError(f"{name}: its hidden_size {hidden} is no multiple of its num_attention_heads {heads}")
+    first = int(padding) + 1 if "roberta" in str(config.get("model_type")) else 0
+    if positions <= first:
+        raise RequestError(f"{name}: its max_position_embeddings {positions} leave no position for a token")
     return Shape(
         layers, hidden, heads, inner, vocab, positions, int(config.get("type_vocab_size", 1)),
         float(config.get("hidden_dropout_prob", 0.1)), float(config.get("attention_probs_dropout_prob", 0.1)),
+        positions - first,
     )  # fmt: skip
+
+
+def _whole(value: Any, low: int) -> bool:
+    return type(value) is int and low <= value < 1 << 32
+
+
+def number(value: Any, low: float, high: float) -> bool:
+    """Whether a value is a number from `low` to below `high`."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value < high
 
 
 @dataclass(frozen=True)
@@ -119,18 +144,22 @@ class Sizes:
         return Sizes(2 if autocast else stored, stored, states, stored if quantised else 4)
 
 
-def _targeted(job: Job) -> tuple[bool, ...]:
+def targeted(job: Job) -> tuple[bool, ...]:
     """Which of LINEARS carry a LoRA. A pattern (`target_modules` as a string) counts as all of them."""
     wanted = job.options.get("target_modules", "all-linear")
     if job.method != "lora":
         return (False,) * len(LINEARS)
     if isinstance(wanted, str):
         return (True,) * len(LINEARS)
-    return tuple(any(f".{name}".endswith(f".{each}") for each in wanted) for name in LINEARS)
+    parts = [_LAYER.sub("", each) for each in wanted]  # a full name counts as its like in every layer
+    return tuple(any(f".{name}".endswith(f".{each}") for each in parts) for name in LINEARS)
 
 
-def _bottleneck(form: Shape, job: Job) -> int:
-    return max(1, int(form.hidden // float(job.options.get("reduction_factor", 16))))
+def _bottleneck(form: Shape, job: Job, layer: int) -> int:
+    factor = job.options.get("reduction_factor", 16)
+    if isinstance(factor, Mapping):
+        factor = factor.get(str(layer), factor.get("default", 16))
+    return max(1, int(form.hidden // float(factor)))
 
 
 def _places(job: Job) -> int:
@@ -143,12 +172,12 @@ def module_parameters(form: Shape, job: Job, *, parent: bool = False) -> int:
     if job.fuse and not parent:
         return layers * _places(job) * (3 * hidden**2 + 2 * hidden)
     if job.method == "bottleneck":
-        inner = _bottleneck(form, job)
-        return layers * _places(job) * (2 * hidden * inner + inner + hidden)
+        widths = [_bottleneck(form, job, layer) for layer in range(job.from_layer, form.layers)]
+        return _places(job) * sum(2 * hidden * inner + inner + hidden for inner in widths)
     if job.method == "lora":
-        widths = [2 * hidden] * 4 + [hidden + form.inner] * 2
+        sides = [2 * hidden] * 4 + [hidden + form.inner] * 2
         return layers * int(job.options.get("r", 16)) * sum(
-            width for width, has in zip(widths, _targeted(job), strict=True) if has
+            side for side, has in zip(sides, targeted(job), strict=True) if has
         )
     return form.parameters
 
@@ -166,6 +195,7 @@ class _Kept:
     form: Shape
     job: Job
     flow: bool  # whether a gradient must pass what comes next
+    number: int = 0  # of the layer
     token: float = 0
     fixed: float = 0
 
@@ -225,7 +255,7 @@ class _Kept:
 
     def adapters(self, size: int) -> int:
         """The bottleneck modules of one place, parents first. The size of what they give."""
-        inner, compute = _bottleneck(self.form, self.job), self.size.compute
+        inner, compute = _bottleneck(self.form, self.job, self.number), self.size.compute
         steps = 1 if str(self.job.options.get("non_linearity", "relu")).lower() == "relu" else 2
         copied = compute if self.size.module != compute else 0
         if self.job.fuse:  # every parent's output four times over, the query before and after its layer, |V − I|²
@@ -254,7 +284,7 @@ class _Kept:
 
     def layer(self, adapted: bool) -> None:
         form, states = self.form, self.size.states
-        loras = tuple(has and adapted for has in _targeted(self.job))
+        loras = tuple(has and adapted for has in targeted(self.job))
         bottleneck = adapted and self.job.method == "bottleneck"
         hidden, inner = form.hidden, form.inner
         self.attention(self.linears(states, hidden, (hidden,) * 3, loras[:3]))
@@ -274,7 +304,7 @@ def layers(form: Shape, job: Job) -> list[tuple[float, float]]:
     found = []
     flow = job.method == "full"
     for number in range(form.layers):
-        kept = _Kept(form, job, flow)
+        kept = _Kept(form, job, flow, number)
         kept.layer(adapted=number >= job.from_layer)
         flow = kept.flow
         found.append((kept.token, kept.fixed))

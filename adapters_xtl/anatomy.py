@@ -55,6 +55,7 @@ class Sizes:
     vocabulary: int
     positions: int
     types: int
+    longest: int  # tokens of an input
 
 
 def sizes(config: Mapping[str, Any]) -> Sizes:
@@ -62,7 +63,11 @@ def sizes(config: Mapping[str, Any]) -> Sizes:
     for name in _SIZES:
         if not _natural(config.get(name), 1, 1 << 24):
             raise Refusal(f"its backbone's {name} is {printable(config.get(name), 20)}")
-    return Sizes(*(config[name] for name in _SIZES))
+    # RoBERTa and XLM-R count positions from behind the padding's
+    first = config.get("pad_token_id", 1) if "roberta" in str(config.get("model_type")) else -1
+    longest = int(config["max_position_embeddings"]) - (first if _natural(first, -1, 1 << 24) else 1) - 1
+    hidden, inner, layers, vocabulary, positions, types = (config[name] for name in _SIZES)
+    return Sizes(hidden, inner, layers, vocabulary, positions, types, longest)
 
 
 def module_files(method: str, compose: str) -> tuple[str, str]:
@@ -127,8 +132,8 @@ def head_shapes(config: Any, size: Sizes) -> Shapes:
         raise Refusal("its labels are no list of different names")
     if not isinstance(lengths, dict) or set(lengths) != {"max_length", "stride"}:
         raise Refusal("its lengths are malformed")
-    if not _natural(lengths["max_length"], 8, 8192) or not _natural(lengths["stride"], 0, 8192):
-        raise Refusal("its lengths are out of range")
+    if not _natural(lengths["max_length"], 8, size.longest) or not _natural(lengths["stride"], 0, 8192):
+        raise Refusal(f"its lengths are out of range (its backbone reads at most {size.longest} tokens)")
     if hidden != size.hidden:
         raise Refusal(f"made for hidden size {printable(hidden, 20)}; its backbone has {size.hidden}")
     if not _number(config["dropout"], 0, 0.9):

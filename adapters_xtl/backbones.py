@@ -201,6 +201,20 @@ def _release(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         node.tensors = (None, None, None)
 
 
+def tame(encoder: nn.Module) -> None:
+    """Settles what bitsandbytes' layers do beside their product; again after a library put its own in their place.
+
+    On some CPUs it repacks nf4 weights in place, and rounds their scales, at the first forward pass in eval mode: the
+    backbone must stay what it was, and the same on every CPU.
+    """
+    module: Any
+    for module in encoder.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+        if type(module).__name__.endswith("Linear8bitLt") and _release not in module._forward_hooks.values():
+            module.register_forward_hook(_release)
+
+
 def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bool) -> Any:
     """The encoder in directory `path`; RequestError unless the files hold every one of its weights."""
     options = _quantised(path, name, bits, dtype, device) if bits in (8, 4) else {}
@@ -218,13 +232,7 @@ def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bo
     lacking = sorted(loaded["missing_keys"])
     if lacking:
         raise RequestError(f"backbone {name}: its weights lack {len(lacking)} of the encoder's, e.g. {lacking[0]}")
-    for module in encoder.modules():
-        # On some CPUs bitsandbytes repacks nf4 weights in place, and rounds their scales, at the first forward pass
-        # in eval mode. The backbone must stay what it was, and the same on every CPU.
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-        if bits == 8 and type(module).__name__ == "Linear8bitLt":
-            module.register_forward_hook(_release)
+    tame(encoder)
     return _placed(encoder, device, offload, quantised=bool(options))
 
 

@@ -204,7 +204,7 @@ def _rows(table: pa.Table, part: str) -> Iterable[tuple[int, dict[str, Any]]]:
 
 
 def _sample_rows(path: Path, split: str, language: str) -> Iterable[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n")):
         row = json.loads(line)
         if row.pop("split") == split and (not language or row["language"] == language):
             yield number, row

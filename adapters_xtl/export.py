@@ -83,8 +83,7 @@ def _pairs(predictions: Sequence[Mapping[str, Any]]) -> str:
     """The mined pairs at and above the threshold that the score was tuned to."""
     scored = {f"{row['source_id']}\t{row['target_id']}": row["score"] for row in predictions if "score" in row}
     gold = {f"{row['source_id']}\t{row['target_id']}" for row in predictions if row["gold"]}
-    threshold = bitext.report(scored, gold)["threshold"]
-    return "".join(f"{pair}\n" for pair, score in scored.items() if score >= threshold)
+    return "".join(f"{pair}\n" for pair in bitext.extract(scored, bitext.tune_threshold(scored, gold)))
 
 
 # task → (folder, suffix, how a file is written)

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl import activations, fingerprint, tasks
-from adapters_xtl.activations import Job, Shape, Sizes, head_parameters, module_parameters
+from adapters_xtl.activations import Job, Shape, Sizes, head_parameters, module_parameters, number, targeted
 from adapters_xtl.errors import RequestError
+from adapters_xtl.folders import local
 from adapters_xtl.spec import Run
 
 __all__ = [
-    "CONTEXT", "FACTS", "GIB", "Fit", "Prediction", "Way", "choose", "config", "gib", "job_of", "least", "precisions",
-    "predict", "settle",
+    "CONTEXT", "FACTS", "GIB", "Fit", "Prediction", "Way", "choose", "config", "gib", "in_bytes", "job_of", "least",
+    "precisions", "predict", "settle",
 ]  # fmt: skip
 
 GIB = 2**30
@@ -46,7 +47,7 @@ def config(name: str) -> dict[str, Any]:
 
     Of a directory nothing else is read. A hub id that is not in FACTS costs the download of its config.json.
     """
-    path = Path(name).expanduser()
+    path = local(name)
     path = path / "config.json" if path.is_dir() else path
     if path.is_file():
         try:
@@ -206,8 +207,41 @@ CHECKPOINTING, OFFLOAD, OPTIMIZER = 1.35, 1.05, 1.02
 OVERHEAD = {"cuda": 128, "cpu": 8}  # tokens whose time a pass costs before its first one
 
 
+def _unfit(method: str, options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the options that decide a module's size, in the words of `methods.check`, which wants the
+    libraries."""
+    found: list[str] = []
+    if method == "lora":
+        rank, alpha, rate = options.get("r", 16), options.get("lora_alpha", 8), options.get("lora_dropout", 0.0)
+        targets = options.get("target_modules", "all-linear")
+        if not number(rank, 1, 1 << 32) or rank != int(rank):
+            found.append(f"method.r={rank!r}: takes a whole number from 1 on")
+        if not number(alpha, 0, float("inf")):
+            found.append(f"method.lora_alpha={alpha!r}: takes a number from 0 on")
+        if not number(rate, 0, 1):
+            found.append(f"method.lora_dropout={rate!r}: takes a number from 0 to below 1")
+        if not isinstance(targets, (str, list)) or not all(isinstance(each, str) for each in targets):
+            found.append(f"method.target_modules={targets!r}: takes all-linear, a pattern or a list of names")
+        elif isinstance(targets, list) and not any(targeted(Job(method, options))):
+            found.append(f"method.target_modules={targets!r}: matches no linear layer; known: query, key, value, dense")
+    if method == "bottleneck":
+        factor = options.get("reduction_factor", 16)
+        factors = list(factor.values()) if isinstance(factor, Mapping) else [factor]
+        if not factors or not all(number(each, 1e-6, float("inf")) for each in factors):
+            found.append(f"method.reduction_factor={factor!r}: takes a number above 0, or one for each layer and a default")
+        for name in ("mh_adapter", "output_adapter"):
+            if not isinstance(options.get(name, False), bool):
+                found.append(f"method.{name}={options[name]!r}: BnConfig takes bool")
+    return found
+
+
 def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> Job:
-    """The job of a run; of several tasks together, the one that takes most. `parents`: modules below the one that trains."""
+    """The job of a run; of several tasks together, the one that takes most. `parents`: modules below the one that trains.
+
+    RequestError for options that no module can have.
+    """
+    if wrong := _unfit(run.method, run.options):
+        raise RequestError("\n".join(wrong))
     members = [tasks.load(name) for name, _ in run.tasks]
     demands = [(CHOICES if task.format == "choice" else 1, len(task.labels) or (TAGS if task.format == "tag" else 1),
                 task.format) for task in members]  # fmt: skip
@@ -292,6 +326,11 @@ def settle(form: Shape, jobs: Mapping[str, Job], budget: int | None, bits: Mappi
     raise RequestError(
         f"{flag}: {name} ({fit.job.method}, up to {fit.job.length} tokens) needs {gib(fit.needs)} GiB at least: {fit}"
     )
+
+
+def in_bytes(size: float) -> int:
+    """Bytes of a budget in GiB, which may be as large as anybody likes to write."""
+    return int(min(size, 2.0**60) * GIB)
 
 
 def gib(size: int) -> str:

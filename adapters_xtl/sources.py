@@ -326,5 +326,5 @@ def locate_report(source: Source, task: Task, split: str, languages: Iterable[st
 @lru_cache(maxsize=64)
 def sample_languages(path: Path, split: str) -> frozenset[str]:
     """Languages of a sample file's rows of one split."""
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line)
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line)
     return frozenset(row["language"] for row in rows if row["split"] == split)

@@ -572,6 +572,16 @@ def test_a_description_that_describes_nothing(kind: str, text: str, made: dict[s
     assert "no JSON object" in said or "lacks" in said or "no table 'config'" in said or "peft_type" in said
 
 
+def test_a_head_for_longer_inputs_than_its_backbone_reads(bad: Path) -> None:
+    """514 positions of XLM-R are 512 tokens: one more, and a long text would end in the middle of a prediction."""
+    change(bad, "head/mnli/config.json", lambda value: value["lengths"].update(max_length=512))
+    reseal(bad)
+    assert bundle.read(bad)
+    change(bad, "head/mnli/config.json", lambda value: value["lengths"].update(max_length=513))
+    reseal(bad)
+    assert "head/mnli: its lengths are out of range (its backbone reads at most 512 tokens)" in refused(bad)
+
+
 @pytest.mark.parametrize("option", ["r", "target_modules"])
 def test_what_a_lora_is_must_be_said(option: str, made: dict[str, Path], tmp_path: Path) -> None:
     def edit(path: Path) -> None:

@@ -21,6 +21,8 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from adapters_xtl import activations, backbones, fingerprint, memory, methods, mini
 from adapters_xtl.activations import Job, shape
+from adapters_xtl.commands import hub as hub_command
+from adapters_xtl.commands import memory as memory_command
 from adapters_xtl.commands import recipe as commands
 from adapters_xtl.errors import RequestError
 from adapters_xtl.fingerprint import NAMED
@@ -333,6 +335,112 @@ def test_plans_for_a_config_alone(tmp_path: Path) -> None:
     (tmp_path / "bert" / "config.json").write_text(json.dumps(bert))
     done = xtl("plan", "panx", "--backbone", tmp_path / "bert", code=2)
     assert "no memory plan without hidden_size" in complaints(done)[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"hidden_size": "768"}, "no memory plan without hidden_size"), ({"num_hidden_layers": True}, "num_hidden_layers"),
+        ({"hidden_size": 10**12}, "without hidden_size"), ({"type_vocab_size": None}, "without type_vocab_size"),
+        ({"hidden_dropout_prob": "x"}, "without hidden_dropout_prob"), ({"num_attention_heads": 7}, "is no multiple of its"),
+        ({"attention_probs_dropout_prob": None}, "attention_probs_dropout_prob"),
+        ({"pad_token_id": 600}, "leave no position"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_config_with_odd_numbers(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        shape(config_of(model_type="xlm-roberta", **keys))
+
+
+def test_positions_are_counted_as_the_models_count_them() -> None:
+    assert [shape(config_of(model_type=kind)).longest for kind in ("xlm-roberta", "roberta", "bert")] == [512, 512, 514]
+    assert shape(config_of(model_type="xlm-roberta", pad_token_id=None)).longest == 512
+
+
+def plan(task: str, **options: Any) -> dict[str, Any]:
+    budget = options.pop("memory", 8.0)
+    given = {"on": "", "set_": [], "set_parents": [], "backbone": "xlmr-large", "device": "cuda", **options}
+    payload, _ = memory_command.plan(commands.request(task=task, **given), budget)
+    return payload
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "said"),
+    [
+        ("lora", "method.r=abc", "method.r='abc': takes a whole number from 1 on"), ("lora", "method.r=0", "method.r=0"),
+        ("lora", "method.lora_dropout=1", "method.lora_dropout=1"), ("lora", "method.target_modules=3", "target_modules=3"),
+        ("lora", 'method.target_modules=["quary"]', "matches no linear layer; known: query"),
+        ("lora", "method.nonsense=1", "LoraConfig of `peft` has no such option"),
+        ("bottleneck", "method.reduction_factor=0", "reduction_factor=0: takes a number above 0"),
+        ("bottleneck", "method.reduction_factor={1='x'}", "reduction_factor="),
+        ("bottleneck", "method.mh_adapter=yes", "method.mh_adapter='yes'"),
+        ("bottleneck", "train.max_length=513", "train.max_length=513 for 'mnli': xlmr-large reads at most 512 tokens"),
+    ],
+)  # fmt: skip
+def test_odd_settings_are_refused_and_no_traceback(method: str, text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=re.escape(said)):
+        plan("mnli", method=method, set_=[text])
+    if "method." in text and "nonsense" not in text:  # a budget brings the planner into every other command
+        with pytest.raises(RequestError, match=re.escape(said)):
+            recipe(tmp_path, text, memory=4.0, method=method)
+
+
+def test_reduction_factors_by_layer_are_counted(tmp_path: Path) -> None:
+    factors = "method.reduction_factor={1=4, default=16}"
+    plain, by_layer = plan("mnli"), plan("mnli", set_=[factors])
+    assert by_layer["lines"]["module"] - plain["lines"]["module"] == (2 * 1024 + 1) * (256 - 64) * 4
+    encoder, _ = backbones.load(NAMED["tiny"])
+    options = {**methods.load("bottleneck").DEFAULTS, "reduction_factor": {"1": 4, "default": 16}}
+    methods.load("bottleneck").attach(encoder, [Link("a")], options)
+    trains = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
+    assert activations.module_parameters(shape(fingerprint.TINY_CONFIG), Job("bottleneck", options)) == trains
+    assert recipe(tmp_path, factors, memory=4.0)[0]["dry_run"]
+
+
+def test_what_is_not_counted_is_said() -> None:
+    assert any("not counted: what method.use_dora may add" in note
+               for note in plan("mnli", method="lora", set_=["method.use_dora=true"])["notes"])  # fmt: skip
+    full = plan("mnli", method="lora", set_=['method.target_modules=["encoder.layer.0.attention.self.query"]'])
+    assert full["lines"]["module"] > 0, "a full name counts as its like in every layer"
+
+
+@pytest.mark.parametrize("budget", [1e30, 1e300, 1.7e308])
+def test_no_budget_is_too_large(budget: float) -> None:
+    assert plan("mnli", memory=budget)["fits"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"on": "mnli", "compose": "fuse"}, "--compose fuse joins two or more different parents"),
+        ({"on": "mnli,qqp", "compose": "init"}, "starts from exactly one parent, not 2"),
+        ({"on": "mnli,qqp", "compose": "fuse", "method": "lora"}, "--compose fuse: not possible for method lora"),
+        ({"on": "mnli", "compose": "stack", "method": "full"}, "--compose stack: not possible for method full"),
+        ({"on": "tatoeba"}, "so nothing can stand on it"), ({"on": "/nowhere/x"}, "no task, no run or bundle directory"),
+        ({"on": "~nobody-here/x"}, "no path"), ({"backbone": "~nobody-here/x"}, "no path"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_plan_refuses_what_a_recipe_refuses(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        plan("xnli", **options)
+
+
+def test_parents_that_exist_are_counted(tmp_path: Path) -> None:
+    """A run by its directory or id, a bundle: each with what it stands on."""
+    settings = ["train.max_steps=1", "train.eval_every=1", "train.select_examples=8"]
+    asked = commands.request(task="pawsx", on="qqp", set_=settings, set_parents=settings, backbone="tiny", data="embedded",
+                             device="cpu", runs=str(tmp_path / "runs"), languages="en")  # fmt: skip
+    payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=print)
+    run, common = Path(payload["path"]), {"backbone": "tiny", "device": "cpu", "runs": str(tmp_path / "runs")}
+    hub_command.push(str(run), f"file:{tmp_path}/drive/two", runs="", with_parents=True, private=False, licence="", rows="",
+                     notify=print)  # fmt: skip
+    for name in (str(run), run.name, f"file:{tmp_path}/drive/two"):
+        assert plan("xnli", on=name, **common)["parents"] == 2
+    assert plan("xquad", on="squad1", **common)["parents"] == 0, "then that module is what is evaluated"
+    with pytest.raises(RequestError, match="a bottleneck module, but this request is lora"):
+        plan("xnli", on=run.name, method="lora", **common)
 
 
 def test_a_plan_for_large_takes_no_network_and_no_torch() -> None:

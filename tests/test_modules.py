@@ -299,6 +299,23 @@ def test_exports_are_what_the_official_evaluator_reads(trained: dict[str, str], 
             assert official == pytest.approx(found["languages"][code][metric], abs=1e-6), (task, code)
 
 
+def test_mined_pairs_are_exported_at_the_threshold_that_was_scored(trained: dict[str, str], runs: Path, mirror: Path,
+                                                                   tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                   ) -> None:  # fmt: skip
+    """Pairs as a good encoder finds them: right ones mostly above wrong ones, and gold that was never a candidate."""
+    rows = [{"source_id": f"s{n}", "target_id": f"t{n}", "score": 2 - n / 100, "gold": n % 7 != 3 and n < 60}
+            for n in range(100)] + [{"source_id": "s200", "target_id": "t200", "gold": True}]  # fmt: skip
+    monkeypatch.setattr(evaluate, "retrieve", lambda *args, **options: rows)
+    monkeypatch.setattr(evaluate, "embed", lambda model, items, **options: np.zeros((len(items), 1, 32), dtype=np.float32))
+    _cache(tmp_path, monkeypatch)
+    payload = scored(trained["mnli"], runs, task="bucc", data=str(mirror), languages="zh", out=tmp_path / "out")
+    labels = tmp_path / "gold.tsv"
+    labels.write_text("".join(f"{row['source_id']}\t{row['target_id']}\n" for row in rows if row["gold"]))
+    official = files.score_file("bucc2018", "zh", tmp_path / "out" / "bucc2018" / "test-zh.tsv", labels)
+    assert official["f1"] == pytest.approx(payload["metrics"]["tasks"]["bucc"]["languages"]["zh"]["f1"], abs=1e-6)
+    assert 80 < official["f1"] < 100
+
+
 def _codes(mirror: Path, task: str, split: str | None) -> list[str]:
     """Two languages of the mirror that are whole."""
     wanted = split or next(iter(tasks.load(task).report))

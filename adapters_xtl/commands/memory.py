@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from adapters_xtl import fingerprint, memory, methods, tasks
+from adapters_xtl import fingerprint, hub, memory, methods, tasks
 from adapters_xtl.activations import Job, shape
-from adapters_xtl.errors import Problems, RequestError, nearest
-from adapters_xtl.memory import GIB, Fit
+from adapters_xtl.canon import read_json
+from adapters_xtl.errors import Problems, RequestError, XtlError, nearest
+from adapters_xtl.memory import Fit
 from adapters_xtl.provenance import gpu, native_dtype
 from adapters_xtl.request import Request
 from adapters_xtl.spec import BITS, COMPOSES, Backbone, Run, read_recipe, resolve_settings
+from adapters_xtl.stacks import attempt
+from adapters_xtl.store import Store
 
 __all__ = ["plan"]
 
+# options whose bytes are counted, or that have none; of others the library is asked whether it knows them
+COUNTED: Mapping[str, tuple[str, ...]] = {
+    "bottleneck": ("mh_adapter", "output_adapter", "reduction_factor", "non_linearity"),
+    "lora": ("r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "init_lora_weights"), "full": (),
+}  # fmt: skip
 LINES: Mapping[str, str] = {
     "embeddings": "embedding tables", "layers": "encoder layers, as stored", "parents": "parents' modules",
     "module": "module that trains", "head": "head", "optimizer": "optimizer state", "gradients": "gradients",
@@ -55,9 +62,9 @@ def plan(asked: Request, budget_gib: float | None) -> tuple[dict[str, Any], list
     if config.get("model_type") not in fingerprint.MODEL_TYPES:
         notes.append(f"model_type {config.get('model_type')!r} cannot be trained here: this is the plan of its sizes")
     bits = memory.precisions(asked.bits, asked.method, device, native_dtype(device))
-    jobs = _jobs(asked, name, device, form.positions, bits, problems)
+    jobs = _jobs(asked, name, device, form.longest, bits, problems)
     problems.raise_if_any()
-    budget = int(budget_gib * GIB) if budget_gib is not None else None
+    budget = memory.in_bytes(budget_gib) if budget_gib is not None else None
     implied = budget is None and device == "cuda" and gpu() is not None
     if implied:
         found = gpu() or {}
@@ -70,6 +77,8 @@ def plan(asked: Request, budget_gib: float | None) -> tuple[dict[str, Any], list
     if jobs[target].format == "choice":
         notes.append(f"{jobs[target].sequences} choices an example")
     notes.append(f"{jobs[target].length} tokens an input: shorter inputs take less")
+    if more := sorted(set(jobs[target].options) - set(COUNTED[asked.method])):
+        notes.append(f"not counted: what {', '.join(f'method.{option}' for option in more)} may add")
     payload = {
         "task": asked.task, "trains": target, "backbone": name, "method": asked.method, "device": device,
         "parents": jobs[target].parents, "length": jobs[target].length, "budget_bytes": budget, "fits": budget is None
@@ -79,49 +88,98 @@ def plan(asked: Request, budget_gib: float | None) -> tuple[dict[str, Any], list
     return payload, _shown(target, fit, fits, budget, smallest, notes)
 
 
-def _jobs(asked: Request, name: str, device: str, positions: int, bits: Mapping[int, str],
+def _jobs(asked: Request, name: str, device: str, longest: int, bits: Mapping[int, str],
           problems: Problems) -> dict[str, Job]:  # fmt: skip
     """A job for everything the request trains: parents that are tasks, then the requested task."""
-    compose = asked.compose or ("init" if asked.method == "full" else "stack")
-    if compose not in COMPOSES:
-        problems.add(f"--compose: unknown '{compose}'{nearest(compose, COMPOSES)}")
+    compose = _compose(asked, problems)
     known = fingerprint.NAMED.get(name)
     backbone = Backbone(name, "directory", name, lr=known.lr if known else {})
     source = "embedded" if asked.data == "embedded" or (asked.data is None and device == "cpu") else "hub"
     jobs: dict[str, Job] = {}
-    chain = [*asked.on, asked.task]
+    height = 0  # modules that the next one stands on
+    wanted = tasks.load(asked.task)
+    borrowed = bool(asked.on) and asked.on[-1] == wanted.train_from  # then that module is what is asked for
+    chain = [*asked.on, *([] if borrowed else [asked.task])]
     for place, each in enumerate(chain):
         last = place == len(chain) - 1
-        if each not in tasks.names():
-            if each not in ("self", "random") and not Path(each).exists():
-                problems.add(f"--on {each}: no task and no directory{nearest(each, tasks.names())}")
+        if each not in tasks.names() and each != "self":
+            found = 1 if each == "random" else _existing(each, asked, problems)
+            height = found if compose != "fuse" else height
             continue
+        each = asked.task if each == "self" else each
         task = tasks.load(tasks.load(each).train_from or each)
         if not task.train and task.format != "multi":
-            if last:
-                problems.add(f"'{each}' trains nothing: there is nothing to plan")
+            problems.add(f"'{each}' trains nothing: there is nothing to plan" if last and not borrowed else
+                         f"--on {each}: '{each}' trains nothing, so nothing can stand on it")  # fmt: skip
             continue
+        own = last and not borrowed
         recipe, path = read_recipe(task.name)
         method = methods.load(asked.method)
+        fused = compose == "fuse" and own and bool(asked.on) and "fuse" in method.COMPOSES
+        overrides = asked.overrides if own else asked.parent_overrides
         settings = resolve_settings(
-            recipe=recipe, path=path, method=asked.method, methods=methods.names(), method_defaults=method.DEFAULTS,
-            method_lr=method.LR, backbone=backbone, source=source, flag="--set" if last else "--set-parents",
-            overrides=asked.overrides if last else asked.parent_overrides, problems=problems,
+            recipe=recipe, path=path, method=asked.method, methods=methods.names(),
+            method_defaults={} if fused else method.DEFAULTS, method_lr=method.LR, backbone=backbone, source=source,
+            flag="--set" if own else "--set-parents", overrides=overrides, problems=problems,
         )  # fmt: skip
+        if set(settings.method) - set(COUNTED[asked.method]) or fused:  # others than usual: the library is asked
+            for problem in method.check(settings.method, **({"fuse": True} if fused else {})):
+                problems.add(problem)
+        if settings.hyper.max_length > longest:
+            problems.add(f"train.max_length={settings.hyper.max_length} for '{task.name}': {name} reads at most {longest} "
+                         "tokens")  # fmt: skip
         members = settings.hyper.tasks or task.members if task.format == "multi" else (task.name,)
         first, dtype = next(iter(bits.items()))
-        fused = compose == "fuse" and last
         run = Run(
             tasks=tuple((member, 1) for member in members if member in tasks.names()), data={}, backbone="",
             method=asked.method, options=settings.method, compose="fuse" if fused else "", bits=first, dtype=dtype,
             from_layer=asked.from_layer, hyper=settings.hyper, seed=asked.seed, protocol=asked.protocol,
         )  # fmt: skip
-        below = 0 if compose == "init" or (compose == "fuse" and not last) else place
-        overrides = asked.overrides if last else asked.parent_overrides
+        below = {"init": max(0, height - 1), "fuse": len(asked.on) if own else 0}.get(compose, height)
         keep = ("optimizer",) * any(key == "train.optimizer" for key, _ in overrides)
-        made = memory.job_of(run, device, below, keep)
-        jobs[task.name if task.name not in jobs else f"{each} (again)"] = replace(made, length=min(made.length, positions))
+        made = attempt(problems, lambda run=run, below=below, keep=keep: memory.job_of(  # type: ignore[misc]
+            run, device, 0 if asked.method == "full" else below, keep))  # fmt: skip
+        height += 1
+        if made is not None:
+            jobs[task.name if task.name not in jobs else f"{each} (again)"] = made
     return jobs
+
+
+def _compose(asked: Request, problems: Problems) -> str:
+    """How a child meets its parents, as `xtl recipe` takes it."""
+    known = methods.load(asked.method).COMPOSES
+    compose = asked.compose or ("stack" if "stack" in known else "init")
+    if compose not in COMPOSES:
+        problems.add(f"--compose: unknown '{compose}'{nearest(compose, COMPOSES)}")
+    elif compose not in known:
+        problems.add(f"--compose {compose}: not possible for method {asked.method}; it takes {', '.join(known)}")
+    elif compose == "init" and len(asked.on) > 1:
+        problems.add(f"--compose init starts from exactly one parent, not {len(asked.on)}")
+    elif compose == "fuse" and len(set(asked.on)) < max(2, len(asked.on)):
+        problems.add("--compose fuse joins two or more different parents: --on A,B")
+    return compose
+
+
+def _existing(name: str, asked: Request, problems: Problems) -> int:
+    """Modules of the stack that a run, a bundle or a hub id is the top of; its descriptions are read and no weights."""
+    store = Store(Path(asked.runs))
+    run = Path(name) if (Path(name) / "spec.json").is_file() else next(iter(store.by_id(name)), None)
+    try:
+        spec = read_json(run / "spec.json") if run else None
+        record = spec["run"] if spec else hub.describe(name, lambda text: None)[1]
+    except XtlError as error:
+        where = "no task, no run or bundle directory, no run id and no hub id"
+        problems.add(f"--on {name}: {where}{nearest(name, tasks.names())}" if "no bundle directory" in str(error) else
+                     str(error).splitlines()[0])  # fmt: skip
+        return 1
+    if record is None or (spec and spec["kind"] != "training"):
+        problems.add(f"--on {name}: an evaluation, not a trained module")
+        return 1
+    if record["method"] != asked.method:
+        problems.add(f"--on {name}: a {record['method']} module, but this request is {asked.method}")
+    if record["compose"] == "fuse":
+        problems.add(f"--on {name}: a fused module cannot be a parent; stack on one of its own parents instead")
+    return len(record["parents"]) + int(record["compose"] != "init")
 
 
 def _shown(target: str, fit: Fit, fits: Mapping[str, Fit], budget: int | None, smallest: Fit,

@@ -108,8 +108,7 @@ class Worker:
         problems = Problems()
         found: list[Cell] = []
         for task in asked.tasks:
-            own = Problems()
-            cells: list[Cell] = []
+            own, cells = Problems(), list[Cell]()
             for chain in asked.chains:
                 for variant in asked.variants:
                     try:
@@ -202,9 +201,9 @@ class Worker:
 
     def settings(self, cell: Cell, parent: bool = False) -> str:
         """"given" where settings of its training, or of its parents', were set by hand, else "default"."""
-        asked = self._request(cell, self.comparison.seeds[0])
-        keys = [key for key, _ in (asked.parent_overrides if parent else asked.overrides)]
-        return "default" if all(key.startswith("eval.") for key in keys) else "given"
+        asked = self._request(cell, seed=0)
+        given = asked.parent_overrides if parent else asked.overrides
+        return "default" if all(key.startswith("eval.") for key, _ in given) else "given"
 
     def trial(self, cell: Cell, seed: int, values: Sequence[Override]) -> Request:
         """One tuning trial: the training of the cell's module, scored in one language (English where the task has it)."""
@@ -341,8 +340,8 @@ def best(tuning: Tuning, method: str, scores: Mapping[int, Sequence[float]]) -> 
 
 def shown(values: Sequence[Override]) -> str:
     """`lr 0.0003, r 8`."""
-    return ", ".join(f"{key.partition('.')[2]} {value:g}" if isinstance(value, float) else f"{key.partition('.')[2]} {value}"
-                     for key, value in values)  # fmt: skip
+    shown = {key.partition(".")[2]: f"{value:g}" if isinstance(value, float) else value for key, value in values}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _failure(cell: Cell, seed: int, kind: str, values: Sequence[Override], error: Exception) -> dict[str, Any]:

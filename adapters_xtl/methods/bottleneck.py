@@ -83,10 +83,13 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
     from adapters import BnConfig
     from adapters.composition import Fuse, Stack
 
+    from adapters_xtl import backbones
+
     bare: Any = encoder
     logging.getLogger("adapters.model_mixin").addFilter(_is_news)
     if not hasattr(bare, "adapters_config"):
         adapters.init(bare)
+        backbones.tame(bare)
     layers = bare.config.num_hidden_layers
     for link in chain[:-1] if fuse else chain:
         source = link.directory or link.start
