@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl import folders
 from adapters_xtl.canon import digest, file_digest
 from adapters_xtl.errors import RequestError, nearest
 from adapters_xtl.spec import Backbone
@@ -122,7 +123,7 @@ def resolve(name: str) -> Backbone:
     """
     if name in NAMED:
         return NAMED[name]
-    path = Path(name).expanduser()
+    path = folders.local(name)
     if path.exists() or name.startswith((".", "/", "~")) or name.endswith("/") or name.partition("@")[0].count("/") > 1:
         _check(_directory(path, f"--backbone {name}"))
         return Backbone(name, "directory", str(path.absolute()))

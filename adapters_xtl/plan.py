@@ -95,7 +95,7 @@ def _precisions(request: Request, device: str, problems: Problems) -> dict[int, 
 def _budget(request: Request, device: str) -> tuple[int | None, str]:
     """(bytes that training may take or None, the flag that says so or "")."""
     if request.memory is not None:
-        return int(request.memory * memory.GIB), f"--memory {request.memory:g}"
+        return memory.in_bytes(request.memory), f"--memory {request.memory:g}"
     found = gpu() if device == "cuda" else None
     return (found["memory_bytes"] - memory.CONTEXT, "") if found else (None, "")
 
@@ -167,7 +167,7 @@ def _fitted(assemble: Callable[[int, str, frozenset[str]], Plan], precisions: Ma
     for module in trained:
         keep = ("optimizer",) if "train.optimizer" in asked else ()
         job = memory.job_of(module.run, found.device, len(module.below), keep)
-        jobs[f"{module} ({module.id})"] = replace(job, length=min(job.length, form.positions))
+        jobs[f"{module} ({module.id})"] = replace(job, length=min(job.length, form.longest))
     fits = list(memory.settle(form, jobs, budget, precisions, flag).values())
     lean = {module.task for module, fit in zip(trained, fits, strict=True)
             if fit.job.optimizer != module.run.hyper.optimizer}  # fmt: skip

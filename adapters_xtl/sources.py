@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from adapters_xtl import folders
 from adapters_xtl.canon import file_digest, say_disk_full
 from adapters_xtl.errors import DataError, Problems, RequestError, nearest
 from adapters_xtl.snapshots import File, Missing, Snapshot, is_data, local_snapshot
@@ -225,7 +226,7 @@ def open_source(name: str) -> Source:
         return Embedded()
     if name == "hub":
         return Hub()
-    root = Path(name).expanduser()
+    root = folders.local(name)
     if not root.is_dir():
         raise RequestError(f"--data {name}: no such directory{nearest(name, ('embedded', 'hub'))}")
     return Mirror(root)

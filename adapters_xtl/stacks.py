@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from adapters_xtl import lineage, tasks
+from adapters_xtl import fingerprint, lineage, tasks
+from adapters_xtl.activations import shape
 from adapters_xtl.errors import Problems, XtlError, nearest
 from adapters_xtl.request import Declared, Module, Request
 from adapters_xtl.sources import Source, Training, locate_training
@@ -55,6 +56,10 @@ class Stacks:
             method_defaults={} if compose == "fuse" and parents else method.DEFAULTS, method_lr=method.LR,
             backbone=self.backbone, source=self.source.kind, overrides=overrides, flag=flag, problems=self.problems,
         )  # fmt: skip
+        form = attempt(self.problems, lambda: shape(fingerprint.config(self.backbone), self.backbone.name))
+        if form is not None and settings.hyper.max_length > form.longest:
+            self.problems.add(f"train.max_length={settings.hyper.max_length} for '{name}': {self.backbone.name} reads at "
+                              f"most {form.longest} tokens")  # fmt: skip
         if name in self.lean:
             settings = replace(settings, hyper=replace(settings.hyper, optimizer="adamw8bit"))
         names = self._members(task, settings, flag)

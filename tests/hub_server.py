@@ -189,11 +189,12 @@ class _Handler(BaseHTTPRequestHandler):
             cut.times -= 1
             body = body[: cut.after]
             self.close_connection = True
+        # before the body, so that whoever has read it finds it in the log
+        self.hub.log.append(Sent(self.command, unquote(urlsplit(self.path).path), status, len(body)))
         self.wfile.write(body)
         if self.close_connection and cut is not None:
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
-        self.hub.log.append(Sent(self.command, unquote(urlsplit(self.path).path), status, len(body)))
 
     def _json(self, value: Any, **headers: str) -> None:
         self._send(200, json.dumps(value).encode(), Content_Type="application/json", **headers)

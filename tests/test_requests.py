@@ -40,6 +40,9 @@ WRONG = [
     (["xnli", "--on", ",,"], "names separated by commas"),
     (["mnli", "--seeds", "1,01"], "different whole numbers"),
     (["mnli", "--seeds", "\u00b2"], "different whole numbers"),
+    (["mnli", "--set", "train.max_length=513"], "mini reads at most 512 tokens"),
+    (["mnli", "--backbone", "~no-such-user/x"], "~no-such-user/x: no path"),
+    (["mnli", "--data", "~no-such-user/x"], "~no-such-user/x: no path"),
     (["xnli", "--on", "m" * 300], "no task, no run"),
 ]  # fmt: skip
 
@@ -79,7 +82,7 @@ def test_a_backbone_directory_that_is_no_checkpoint(tmp_path: Path, runs: Path) 
 
 def test_dry_run_names_the_run_and_writes_nothing(runs: Path) -> None:
     started = time.monotonic()
-    planned = xtl_json("recipe", "xnli", "--on", "mnli", "--runs", runs, "--dry-run")
+    planned = xtl_json("recipe", "xnli", "--on", "mnli", "--memory", "1e300", "--runs", runs, "--dry-run")
     assert time.monotonic() - started < 20
     assert [run["task"] for run in planned["runs"]] == ["mnli", "xnli"]
     assert planned["runs"][1]["parents"] == [planned["runs"][0]["id"]] and planned["id"] == planned["runs"][1]["id"]

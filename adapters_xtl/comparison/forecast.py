@@ -87,4 +87,4 @@ def peak(planned: Plan, module: Module) -> int:
     if module.run.compose == "init":  # the parent's weights are the module's own; what was below the parent stays there
         below = below[-1].parents if below and below[-1].run.compose != "init" else ()
     job = memory.job_of(module.run, planned.device, len(below))
-    return memory.predict(form, replace(job, length=min(job.length, form.positions)), memory.Way(job.batch)).peak
+    return memory.predict(form, replace(job, length=min(job.length, form.longest)), memory.Way(job.batch)).peak
