@@ -37,7 +37,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         done, left = state.global_step - self.first, state.max_steps - state.global_step
         rate = done / max(now - self.started, 1e-9)
         minutes, seconds = divmod(int(left / rate) if rate else 0, 60)
-        text = (f"step {state.global_step}/{state.max_steps} · loss {self.loss:.3f} · "
+        loss = "-" if math.isnan(self.loss) else f"{self.loss:.3f}"  # none is logged yet
+        text = (f"step {state.global_step}/{state.max_steps} · loss {loss} · "
                 f"{rate * self.per_step:.0f} examples/s · {minutes}:{seconds:02d} left")  # fmt: skip
         end = "\n" if not terminal or not left else ""
         print(("\r\x1b[K" if terminal else "") + text, end=end, file=sys.stderr, flush=True)

@@ -123,7 +123,7 @@ def _form(source: Path) -> tuple[str, Path]:
     if (source / "adapter_fusion_config.json").is_file():
         raise RequestError(f"{source}: a fusion layer, which is nothing without its parents; take those in, one by one")
     inside = [path for path in sorted(source.iterdir()) if any((path / safe).is_file() for safe, _ in FORMS.values())]
-    meant = f"; did you mean {' or '.join(map(printable, inside[:4]))}?" if inside else ""
+    meant = f"; did you mean its {' or '.join(printable(path.name) for path in inside[:4])}?" if inside else ""
     expected = " or ".join(safe for safe, _ in FORMS.values())
     raise RequestError(f"{source}: no {expected}, so nothing that `adapters` or `peft` saved{meant}")
 
