@@ -54,7 +54,7 @@ share: $(STAMP) ## Train TASK's module, if need be, and share it: make share TAS
 
 test: $(STAMP) ## Run the tests, a file a core at a time
 	@$(XTL) prepare
-	@$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## Lint and type-check
 	$(VENV)/bin/ruff check .
