@@ -38,7 +38,8 @@ class Method(Protocol):
 
     A method may also have `detach(encoder)`, the bare frozen encoder with every module taken off (then several stacks
     share one backbone in memory); with "fuse" in COMPOSES, its `check`, `attach` and `footprint` take `fuse=True` too, and
-    `penalty(encoder)` is added to the loss.
+    `penalty(encoder)` is added to the loss; and `randomize(encoder)`, which moves a fresh module off a starting point that
+    computes nothing (`--on random`).
     """
 
     LR: float
