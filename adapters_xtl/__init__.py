@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -14,6 +15,10 @@ try:
     __version__ = version("adapters-xtl")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0.0.0"
+
+
+# said when bitsandbytes is imported, which peft and adapters do at any number of bits: a kernel that nobody asked for
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit" not in record.getMessage())
 
 
 def __getattr__(name: str) -> Any:

@@ -56,8 +56,7 @@ def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: 
             raise MismatchError(
                 f"backbone {backbone.name}: its files changed (fingerprint {now[:12]}, was {backbone.fingerprint[:12]})"
             )
-    for source in ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops"):
-        logging.getLogger(source).addFilter(_is_news)  # peft and adapters import it too, at any number of bits
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_news)
     path = folder(backbone)
     if backbone.source == "random":
         encoder = _random(bits, dtype, device, offload)
@@ -143,8 +142,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """False for what bitsandbytes says at every int8 product (it computes in float16) and of an optional CPU kernel."""
-    return not str(record.msg).startswith(("MatMul8bitLt: inputs will be cast", "Failed to load CPU gemm_4bit_forward"))
+    """False for what bitsandbytes says at every int8 product: that it computes in float16."""
+    return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")
 
 
 def _weight_dtype(bits: int, dtype: str) -> torch.dtype:

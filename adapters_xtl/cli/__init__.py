@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import Annotated
@@ -48,8 +47,6 @@ def main() -> None:
     """Entry point: errors become one line each and an exit code (2: the request was wrong; 1: it failed)."""
     # OpenMP's threads spin while they wait; where another process wants the cores, that made training ten times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # said when bitsandbytes is imported, which peft and adapters do at any number of bits: a kernel that nobody asked for
-    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit" not in record.getMessage())
     try:
         app(standalone_mode=True)
     except XtlError as error:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from adapters_xtl import methods
-from adapters_xtl.answer import from_store, has
+from adapters_xtl.answer import Outcome, has
 from adapters_xtl.canon import read_json
 from adapters_xtl.metrics.aggregate import means
-from adapters_xtl.request import Module, Plan
+from adapters_xtl.request import Plan
 from adapters_xtl.stats import interval, paired
 from adapters_xtl.store import Store
 
-__all__ = ["Scored", "averages", "differences", "row", "scored", "unequal"]
+__all__ = ["Cells", "Scored", "averages", "differences", "row", "unequal"]
+
+T = TypeVar("T")
+Cells = Mapping[tuple[str, str, str, tuple[str, ...]], dict[str, Any]]  # (task, method, bits as asked, parents) → row
 
 # hyper-parameters whose differences between methods a reader must know of, beside the learning rate
 _NAMED = ("epochs", "max_steps", "batch_size", "max_length", "max_examples", "warmup", "eval_every", "patience",
@@ -25,50 +28,11 @@ _NAMED = ("epochs", "max_steps", "batch_size", "max_length", "max_examples", "wa
 
 @dataclass(frozen=True)
 class Scored:
-    """One finished run of a cell. `trained`: what its metrics.json says of the training; None for a bare backbone."""
+    """One finished run of a cell: its plan, and what the store has of it."""
 
     seed: int
-    id: str
-    task: str
-    reused: bool
-    seconds: float
-    score: float
-    entry: Mapping[str, Any]  # of the task, or of the first of several, in metrics.json
-    module: str  # task/id of the module that was scored; "" for a bare backbone
-    trained: Mapping[str, Any] | None
-    stored_bytes: int
-    stack_bytes: int
-    hyper: Mapping[str, Any]
-    options: Mapping[str, Any]
-    bits: int
-    dtype: str
-    compose: str
-    composition: str
-    parents: tuple[str, ...]  # their tasks, in order
-
-
-def scored(planned: Plan, store: Store, *, seed: int, reused: bool, seconds: float, trains: bool) -> Scored:
-    """The finished run of a plan, with the figures of the training that it stands on.
-
-    `trains`: the plan's last module was trained for it; otherwise that module is a parent, scored as it is.
-    """
-    found = from_store(planned, store)
-    assert found is not None
-    target = planned.target
-    path = has(target, store) if target else None
-    run = target.run if target else None
-    compose = run.compose if run and run.parents else ""
-    return Scored(
-        seed=seed, id=found.id, task=planned.task, reused=reused, seconds=seconds, score=float(found.metrics["score"]),
-        entry=_entry(found.metrics), module=f"{target.task}/{target.id}" if target else "",
-        trained=read_json(path / "metrics.json")["train"] if path else None,
-        stored_bytes=_stored(path) if path else 0,
-        stack_bytes=sum(_stored(each) for each in _stack(target, store)) if target else 0,
-        hyper=run.identity()["hyper"] if run else {}, options=dict(run.options) if run else {},
-        bits=run.bits if run else planned.bits, dtype=run.dtype if run else planned.dtype, compose=compose,
-        composition=methods.load(run.method).COMPOSES.get(compose, "") if run else "",
-        parents=tuple(module.task for module in planned.modules[: len(planned.modules) - trains]),
-    )  # fmt: skip
+    plan: Plan
+    found: Outcome
 
 
 def _entry(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,21 +44,10 @@ def _entry(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
             "selected_on": max(entry.get("selected_on", 0) for entry in entries)}  # fmt: skip
 
 
-def _stored(path: Path) -> int:
+def _stored(path: Path | None) -> int:
     """Bytes of a run's module and heads on disk."""
-    kept = read_json(path / "metrics.json")["train"] or {}
-    if kept.get("stored_bytes"):
-        return int(kept["stored_bytes"])
-    return sum(file.stat().st_size for part in ("module", "head") for file in (path / part).rglob("*") if file.is_file())
-
-
-def _stack(module: Module, store: Store) -> list[Path]:
-    """Directories of every module that must be there to predict: the module's own, and the parents active below it."""
-    below = module.parents
-    if module.run.compose == "init":
-        below = below[-1].parents if below and below[-1].run.compose != "init" else ()
-    found = [has(each, store) for each in (*below, module)]
-    return [path for path in found if path is not None]
+    parts = [path / part for part in ("module", "head")] if path else []
+    return sum(file.stat().st_size for part in parts for file in part.rglob("*") if file.is_file())
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -107,37 +60,50 @@ def _score(values: Mapping[int, float], level: float) -> dict[str, Any]:
             "seeds": {str(seed): value for seed, value in values.items()}}  # fmt: skip
 
 
-def row(runs: Sequence[Scored], *, method: str, chain: Sequence[str], chosen: Mapping[str, Any] | None,
-        trials: Sequence[Mapping[str, Any]], settings: str, level: float) -> dict[str, Any]:  # fmt: skip
+def row(runs: Sequence[Scored], store: Store, *, method: str, chain: Sequence[str], trains: bool, settings: str,
+        chosen: Mapping[str, Any] | None, trials: Sequence[Mapping[str, Any]], level: float) -> dict[str, Any]:  # fmt: skip
     """One row, JSON-ready, of a cell's finished runs (at least one); `settings` is said of it where nothing was tuned.
 
-    Bytes are those of files; `peak_memory_bytes` is the largest of the seeds, seconds the mean, examples_per_second all
-    examples by all seconds. The cost columns are those of the module's own training, not of its parents'.
+    `trains`: the last module was trained for it; otherwise that module is a parent, scored as it is. Bytes are those of
+    files; `peak_memory_bytes` is the largest of the seeds, seconds the mean, examples_per_second all examples by all
+    seconds. The cost columns are those of the module's own training, not of its parents'.
     """
-    first = runs[0]
-    entry, trained = first.entry, [run.trained for run in runs if run.trained]
-    languages = {code: _mean([run.entry["languages"][code][entry["metric"]] for run in runs]) for code in entry["languages"]}
-    found: dict[str, Any] = {
-        "task": first.task, "method": method if first.module else "none", "bits": first.bits, "dtype": first.dtype,
-        "parents": list(first.parents), "on": list(chain), "compose": first.compose, "composition": first.composition,
+    plan = runs[0].plan
+    target = plan.target
+    run = target.run if target else None
+    compose = run.compose if run and run.parents else ""
+    targets = [each.plan.target for each in runs if each.plan.target]
+    paths = [has(each, store) for each in targets]
+    trained = [found for path in paths if path and (found := read_json(path / "metrics.json")["train"])]
+    entries = [_entry(each.found.metrics) for each in runs]
+    entry, hyper = entries[0], run.identity()["hyper"] if run else None
+    languages = {code: _mean([each["languages"][code][entry["metric"]] for each in entries]) for code in entry["languages"]}
+    return {
+        "task": plan.task, "method": method if target else "none", "bits": run.bits if run else plan.bits,
+        "dtype": run.dtype if run else plan.dtype,
+        "parents": [module.task for module in plan.modules[: len(plan.modules) - trains]], "on": list(chain),
+        "compose": compose, "composition": methods.load(run.method).COMPOSES.get(compose, "") if run else "",
         "settings": settings if chosen is None else "tuned", "tuned": None if chosen is None else dict(chosen),
         "trials": [dict(trial) for trial in trials], "metric": entry["metric"], "split": entry["split"],
-        "selected_on": entry.get("selected_on", 0), "score": _score({run.seed: run.score for run in runs}, level),
+        "selected_on": entry.get("selected_on", 0),
+        "score": _score({each.seed: float(each.found.metrics["score"]) for each in runs}, level),
         "languages": languages, "gap_to_full": None, "gain_over_no_parents": None,
-        "trained_task": first.module.partition("/")[0] or None,
+        "trained_task": target.task if target else None,
         "trainable_parameters": trained[0]["trainable_parameters"] if trained else 0,
-        "stored_bytes": round(_mean([run.stored_bytes for run in runs])),
-        "stack_bytes": round(_mean([run.stack_bytes for run in runs])),
+        "stored_bytes": round(_mean([_stored(path) for path in paths])) if paths else 0,
+        "stack_bytes": round(_mean([sum(_stored(has(part, store)) for part in (*each.below, each)) for each in targets]))
+        if targets else 0,
         "peak_memory_bytes": max((each["peak_memory_bytes"] for each in trained), default=None),
         "seconds": _mean([each["seconds"] for each in trained]) if trained else None,
         "examples_per_second": _rate(trained),
         "energy_joules": _energy(trained),
-        "hyper": {"lr": first.hyper["lr"], **{name: first.hyper[name] for name in _NAMED}} if first.hyper else None,
-        "options": dict(first.options),
-        "runs": [{"seed": run.seed, "run": f"{run.task}/{run.id}", "module": run.module or None, "score": run.score,
-                  "reused": run.reused, "seconds": run.seconds} for run in runs],
+        "hyper": {name: hyper[name] for name in ("lr", *_NAMED)} if hyper else None,
+        "options": dict(run.options) if run else {},
+        "runs": [{"seed": each.seed, "run": f"{plan.task}/{each.found.id}",
+                  "module": f"{each.plan.target.task}/{each.plan.target.id}" if each.plan.target else None,
+                  "score": float(each.found.metrics["score"]), "reused": each.found.reused, "seconds": each.found.seconds}
+                 for each in runs],
     }  # fmt: skip
-    return found
 
 
 def _rate(trained: Sequence[Mapping[str, Any]]) -> float | None:
@@ -150,28 +116,31 @@ def _energy(trained: Sequence[Mapping[str, Any]]) -> float | None:
     return _mean([float(value) for value in values if value is not None]) if values and None not in values else None
 
 
-def _seeds(found: Mapping[str, Any]) -> dict[int, float]:
-    return {int(seed): value for seed, value in found["score"]["seeds"].items()}
+def _seeds(found: Mapping[str, Any], wanted: Iterable[int] = ()) -> dict[int, float]:
+    """Seed → score. A bare backbone has no seed: its one score stands for each of those `wanted`."""
+    scores = {int(seed): value for seed, value in found["score"]["seeds"].items()}
+    return scores if found["method"] != "none" else dict.fromkeys(wanted or scores, next(iter(scores.values())))
 
 
-def differences(rows: Sequence[dict[str, Any]], level: float) -> None:
+def differences(cells: Cells, level: float) -> None:
     """Fills in each row's gap to full fine-tuning (same task, same parents) and its gain over the same without parents.
 
     Both are paired over the seeds that the two rows share.
     """
-    for found in rows:
-        for other in rows:
-            if other is found or other["task"] != found["task"]:
-                continue
-            if other["method"] == "full" and other["on"] == found["on"] and found["method"] not in ("full", "none"):
-                found["gap_to_full"] = _difference(_seeds(found), _seeds(other), level)
-            alike = (other["method"], other["bits"]) == (found["method"], found["bits"])
-            bare = other["method"] == "none" and other["bits"] == found["bits"]
-            if found["on"] and not other["on"] and (alike or bare):
-                scores = _seeds(other)
-                if bare:  # an untrained backbone has no seed: its one score stands against each
-                    scores = dict.fromkeys(_seeds(found), next(iter(scores.values())))
-                found["gain_over_no_parents"] = _difference(_seeds(found), scores, level)
+    for (task, method, bits, chain), found in cells.items():
+        if found["method"] == "none":
+            continue
+        own = _seeds(found)
+        full = _full(cells, chain, task)
+        if full is not None and method != "full":
+            found["gap_to_full"] = _difference(own, _seeds(full), level)
+        if chain and (task, method, bits, ()) in cells:
+            found["gain_over_no_parents"] = _difference(own, _seeds(cells[task, method, bits, ()], own), level)
+
+
+def _full(rows: Mapping[tuple[Any, ...], T], chain: tuple[str, ...], *task: str) -> T | None:
+    """What stands under full fine-tuning on the same parents, the first of several; keys: ([task,] method, bits, chain)."""
+    return next((row for key, row in rows.items() if (*key[:-2], key[-1]) == (*task, "full", chain)), None)
 
 
 def _difference(a: Mapping[int, float], b: Mapping[int, float], level: float) -> dict[str, Any] | None:
@@ -183,35 +152,30 @@ def _difference(a: Mapping[int, float], b: Mapping[int, float], level: float) ->
             "verdict": found.verdict}  # fmt: skip
 
 
-def averages(cells: Mapping[tuple[str, str, int, tuple[str, ...]], dict[str, Any]], wanted: Sequence[str], level: float
-             ) -> list[dict[str, Any]]:  # fmt: skip
+def averages(cells: Cells, wanted: Sequence[str], level: float) -> list[dict[str, Any]]:
     """Means over tasks, with and without retrieval, for every (method, bits, parents) that has all of `wanted`.
 
-    `cells`: (task, method, bits, parents) → row; a bare backbone's row stands in under every method. Means are taken
-    seed by seed, so that the interval is that of the average.
+    A bare backbone's row stands in under every method. Means are taken seed by seed, so that the interval is that of the
+    average. `bits`: None where a memory budget gave the tasks different ones.
     """
-    groups = {key[1:]: None for key in cells}
-    found: list[dict[str, Any]] = []
     scores: dict[tuple[Any, ...], dict[str, dict[int, float]]] = {}
-    for group in groups:
-        rows = [cells.get((task, *group)) for task in wanted]
-        if len(wanted) < 2 or any(each is None for each in rows):
+    bits: dict[tuple[Any, ...], set[int]] = {}
+    for group in dict.fromkeys(key[1:] for key in cells):
+        rows = [cells[task, *group] for task in wanted if (task, *group) in cells]
+        own = [set(_seeds(each)) for each in rows if each["method"] != "none"]
+        seeds = sorted(set.intersection(*own)) if own else [0]
+        if len(wanted) < 2 or len(rows) < len(wanted) or not seeds:
             continue
-        by_task = {each["task"]: _seeds(each) for each in rows if each is not None}
-        fixed = {task: next(iter(values.values())) for task, values in by_task.items()
-                 if cells[(task, *group)]["method"] == "none"}  # fmt: skip
-        seeds = sorted(set.intersection(*(set(values) for task, values in by_task.items() if task not in fixed))
-                       if len(fixed) < len(by_task) else {0})  # fmt: skip
-        per_seed = {seed: means({task: fixed.get(task, values.get(seed, math.nan)) for task, values in by_task.items()})
-                    for seed in seeds}  # fmt: skip
-        scores[group] = {name: {seed: values[name] for seed, values in per_seed.items()}
-                         for name in next(iter(per_seed.values()), {})}  # fmt: skip
+        by_seed = {seed: means({each["task"]: _seeds(each, seeds)[seed] for each in rows}) for seed in seeds}
+        scores[group] = {name: {seed: values[name] for seed, values in by_seed.items()} for name in by_seed[seeds[0]]}
+        bits[group] = {each["bits"] for each in rows}
+    found: list[dict[str, Any]] = []
     for group, values in scores.items():
-        method, bits, chain = group
-        against = [other for key, other in scores.items() if key[0] == "full" and key[2] == chain and method != "full"]
-        full = against[0] if against else {}
+        method, _, chain = group
+        full = (_full(scores, chain) or {}) if method != "full" else {}
         found.append({
-            "method": method, "bits": bits, "parents": list(chain), "tasks": list(wanted),
+            "method": method, "bits": min(bits[group]) if len(bits[group]) == 1 else None, "parents": list(chain),
+            "tasks": list(wanted),
             **{name: {**_score(by, level), "gap_to_full": _difference(by, full[name], level) if name in full else None}
                for name, by in values.items()},
         })  # fmt: skip
@@ -223,8 +187,8 @@ def unequal(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for task in dict.fromkeys(found["task"] for found in rows):
         own = [found for found in rows if found["task"] == task and found["hyper"]]
-        parts = [_apart(name, {found["method"]: _text(found["hyper"][name]) for found in own}) for name in _NAMED]
-        parts.append(_apart("compute type", {f"{found['method']} at {found['bits']} bits": found["dtype"] for found in own}))
+        parts = [_apart(name, [(found["method"], _text(found["hyper"][name])) for found in own]) for name in _NAMED]
+        parts.append(_apart("compute type", [(f"{found['method']} at {found['bits']} bits", found["dtype"]) for found in own]))
         if any(parts):
             lines.append(f"{task}: the rows differ in {'; '.join(filter(None, parts))}")
     return lines
@@ -234,9 +198,9 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _apart(name: str, values: Mapping[str, str]) -> str:
+def _apart(name: str, values: Sequence[tuple[str, str]]) -> str:
     """`max_length 256 (full), 128 (bottleneck, lora)`; "" when all are alike."""
-    by: dict[str, list[str]] = {}
-    for who, value in values.items():
-        by.setdefault(value, []).append(who)
+    by: dict[str, dict[str, None]] = {}
+    for who, value in values:
+        by.setdefault(value, {})[who] = None
     return "" if len(by) < 2 else f"{name} " + ", ".join(f"{value} ({', '.join(who)})" for value, who in by.items())
