@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,14 +28,12 @@ __all__ = [
 CONVERTED = "refs/convert/parquet"  # where the hub keeps the rows of a script data set
 
 
-class Source:
-    """What the three sources share: which files hold which rows."""
+class Repositories(ABC):
+    """Data sets by their names on the hub: which files hold which rows."""
 
-    kind: str = ""
-
+    @abstractmethod
     def snapshot(self, repo: str) -> Snapshot:
         """The files of data set `repo`; Missing when the source lacks it."""
-        raise NotImplementedError
 
     def files(self, rows: Rows, code: str = "") -> tuple[Rows, dict[str, list[File]]]:
         """The form of `rows` that this source has, and its files by split name (or by part).
@@ -64,11 +63,8 @@ class Source:
         """Data set → revision, for what was opened."""
         return {}
 
-    def __str__(self) -> str:
-        return self.kind
 
-
-class Mirror(Source):
+class Mirror(Repositories):
     """A directory of plain hub snapshots, as `hf download --repo-type dataset … --local-dir …` leaves them."""
 
     kind = "mirror"
@@ -95,7 +91,7 @@ class Mirror(Source):
         return str(self.root)
 
 
-class Hub(Source):
+class Hub(Repositories):
     """The hub that `huggingface_hub` is set up for (HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and tokens are its own)."""
 
     kind = "hub"
@@ -204,16 +200,25 @@ def _asking(repo: str) -> Iterator[None]:
         raise RequestError(f"the hub could not be asked for '{repo}': {said}; {local}") from error
 
 
-class Embedded(Source):
+class Embedded:
     """The sample rows that ship in the package: one JSONL file a task, rows tagged with split and language."""
 
     kind = "embedded"
+
+    def revisions(self) -> dict[str, str]:
+        return {}  # the package's version stands for it
+
+    def __str__(self) -> str:
+        return self.kind
 
     def file(self, task: Task) -> File:
         path = samples_dir() / f"{task.name}.jsonl"
         if not path.is_file():
             raise Missing(f"task '{task.name}' has no embedded rows; give --data hub or --data DIR")
         return File(path.name, file_digest(path, remember=True), lambda: path)
+
+
+Source = Embedded | Mirror | Hub
 
 
 def samples_dir() -> Path:
@@ -257,7 +262,7 @@ class Training:
         return {name: tuple(sha for located in group for sha in located.digests) for name, group in found.items()}
 
 
-def locate(source: Source, rows: Rows, code: str = "") -> Located:
+def locate(source: Repositories, rows: Rows, code: str = "") -> Located:
     """Where `rows` lie, `{code}` standing for the language that the source calls `code`; Missing when nowhere."""
     return Located(*source.files(rows, code))
 

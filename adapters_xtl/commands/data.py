@@ -16,7 +16,7 @@ from adapters_xtl import tables, tasks
 from adapters_xtl.data import Part, Reader
 from adapters_xtl.errors import DataError, RequestError, nearest
 from adapters_xtl.snapshots import Missing
-from adapters_xtl.sources import Located, Source, locate, locate_report, locate_training, open_source
+from adapters_xtl.sources import Embedded, Located, Source, locate, locate_report, locate_training, open_source
 from adapters_xtl.spec import Task
 
 __all__ = ["check_data", "import_data"]
@@ -99,7 +99,9 @@ def _splits(task: Task, source: Source, reader: Reader, errors: list[str], lacki
     reported = {tuple(file.name for group in located.files.values() for file in group) for _, _, located in found}
     training = 0
     for split, wanted in (("train", task.train), ("select", task.select)):
-        for rows in wanted if source.kind != "embedded" else ():
+        if isinstance(source, Embedded):  # its one file was read above
+            break
+        for rows in wanted:
             try:
                 located = locate(source, rows, task.code("en"))
             except DataError as error:
