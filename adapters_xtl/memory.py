@@ -17,7 +17,8 @@ from adapters_xtl import activations, fingerprint, tasks
 from adapters_xtl.activations import Job, Shape, Sizes, head_parameters, module_parameters, number, targeted
 from adapters_xtl.errors import RequestError
 from adapters_xtl.folders import local
-from adapters_xtl.spec import Run
+from adapters_xtl.sources import samples_dir
+from adapters_xtl.spec import Run, Task
 
 __all__ = [
     "CONTEXT", "FACTS", "GIB", "Fit", "Prediction", "Way", "choose", "config", "gib", "in_bytes", "job_of", "least",
@@ -27,18 +28,17 @@ __all__ = [
 GIB = 2**30
 CONTEXT = int(0.6 * GIB)  # what CUDA takes of a device beside the allocator
 RESERVE = 0.05  # on top of the peak: blocks that the allocator cannot hand out again
-# config.json of the hub's repositories of these names; the sizes stand in Conneau et al. 2020 (arXiv 1911.02116) too
-FACTS: Mapping[str, Mapping[str, Any]] = {
-    "FacebookAI/xlm-roberta-large": {
-        "model_type": "xlm-roberta", "num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16,
-        "intermediate_size": 4096, "vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1,
-    },
-    "FacebookAI/xlm-roberta-base": {
-        "model_type": "xlm-roberta", "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12,
-        "intermediate_size": 3072, "vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1,
-    },
-}  # fmt: skip
-CHOICES = 5  # sequences of an example of the format `choice`, where only its rows tell: CommonsenseQA's
+
+# config.json of the hub's repositories of these names; XLM-R's sizes stand in arXiv 1911.02116 and 2105.00572 too
+_KEYS = ("model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size",
+         "max_position_embeddings", "type_vocab_size", "pad_token_id")  # fmt: skip
+FACTS: Mapping[str, Mapping[str, Any]] = {name: dict(zip(_KEYS, values, strict=True)) for name, values in {
+    "FacebookAI/xlm-roberta-large": ("xlm-roberta", 24, 1024, 16, 4096, 250002, 514, 1, 1),
+    "FacebookAI/xlm-roberta-base": ("xlm-roberta", 12, 768, 12, 3072, 250002, 514, 1, 1),
+    "facebook/xlm-roberta-xl": ("xlm-roberta-xl", 36, 2560, 32, 10240, 250880, 514, 1, 1),
+    "google-bert/bert-base-multilingual-cased": ("bert", 12, 768, 12, 3072, 119547, 512, 2, 0),
+}.items()}  # fmt: skip
+CHOICES = 5  # sequences of an example of the format `choice` without sample rows to tell
 TAGS = 1300  # labels of a task that takes them from its rows: CCGbank's training sections hold 1,286 categories
 
 
@@ -235,6 +235,13 @@ def _unfit(method: str, options: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _choices(task: Task) -> int:
+    """Sequences of an example of the format `choice`, as the task's sample rows have them."""
+    path = samples_dir() / f"{task.samples or task.name}.jsonl"
+    rows = map(json.loads, filter(None, path.read_text(encoding="utf-8").split("\n"))) if path.is_file() else ()
+    return max((len(task.example(row)["choices"]) for row in rows), default=CHOICES)
+
+
 def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> Job:
     """The job of a run; of several tasks together, the one that takes most. `parents`: modules below the one that trains.
 
@@ -243,7 +250,7 @@ def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> J
     if wrong := _unfit(run.method, run.options):
         raise RequestError("\n".join(wrong))
     members = [tasks.load(name) for name, _ in run.tasks]
-    demands = [(CHOICES if task.format == "choice" else 1, len(task.labels) or (TAGS if task.format == "tag" else 1),
+    demands = [(_choices(task) if task.format == "choice" else 1, len(task.labels) or (TAGS if task.format == "tag" else 1),
                 task.format) for task in members]  # fmt: skip
     sequences, labels, format = max(demands)
     hyper = run.hyper

@@ -20,7 +20,7 @@ from adapters_xtl.spec import BITS, COMPOSES, PROTOCOLS, Task
 from adapters_xtl.stacks import SELF, Stacks, attempt
 from adapters_xtl.store import Store
 
-__all__ = ["chosen_head", "evaluate", "head_for", "make", "own_evaluation", "serve"]
+__all__ = ["allowed_precisions", "chosen_head", "composed", "evaluate", "head_for", "make", "own_evaluation", "serve"]
 Notify = Callable[[str], None]
 
 
@@ -81,7 +81,7 @@ def _weights(module: Module) -> str:
     return module.run.digest if module.id == module.run.id else module.id
 
 
-def _precisions(request: Request, device: str, problems: Problems) -> dict[int, str]:
+def allowed_precisions(request: Request, device: str, problems: Problems) -> dict[int, str]:
     """Bits that the frozen weights may have → compute type, the best first."""
     native = native_dtype(device)
     if request.bits != "auto" and (not request.bits.isdigit() or int(request.bits) not in BITS):
@@ -126,8 +126,8 @@ def make(request: Request, methods: Mapping[str, Declared], *, store: Store, not
         problems.add(f"--seed {request.seed}: takes a whole number from 0 to 4294967295")
     if request.memory is not None and not 0 < request.memory < float("inf"):
         problems.add(f"--memory {request.memory:g}: takes a number of GiB above 0")
-    precisions = _precisions(request, device, problems)
-    compose = _compose(request, methods, problems)
+    precisions = allowed_precisions(request, device, problems)
+    compose = composed(request, methods, problems)
     if backbone is not None:
         named = backbone
         backbone = attempt(problems, lambda: fingerprint.fingerprint(named))
@@ -180,7 +180,8 @@ def _fitted(assemble: Callable[[int, str, frozenset[str]], Plan], precisions: Ma
     return replace(found, notes=(*found.notes, *said), fits=dict(zip((each.id for each in trained), fits, strict=True)))
 
 
-def _compose(request: Request, methods: Mapping[str, Declared], problems: Problems) -> str:
+def composed(request: Request, methods: Mapping[str, Declared], problems: Problems) -> str:
+    """How a child meets its parents."""
     if request.compose is not None and request.compose not in COMPOSES:
         problems.add(f"--compose: unknown '{request.compose}'{nearest(request.compose, COMPOSES)}")
         return "stack"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line has it; OpenMP reads it when it is loaded
 if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: each keeps to a core of its own
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -22,6 +22,10 @@ import pytest
 from adapters_xtl import methods, mini, spec, tasks
 from adapters_xtl.canon import read_json
 from adapters_xtl.commands import compare as commands
+from adapters_xtl.commands import hub as hub_command
+from adapters_xtl.comparison import summary
+from adapters_xtl.comparison.cells import Tuning
+from adapters_xtl.comparison.execute import best
 from adapters_xtl.comparison.published import FIGURES
 from adapters_xtl.errors import Problems, RequestError
 from adapters_xtl.fingerprint import NAMED
@@ -149,8 +153,6 @@ def test_settings_of_one_method(tmp_path: Path) -> None:
 
 def test_the_report_split_has_no_say() -> None:
     """The better report score loses where its select score is the worse one."""
-    from adapters_xtl.comparison.execute import Tuning, best
-
     first, second = (("train.lr", 1e-3),), (("train.lr", 1e-2),)
     tuning = Tuning({"lora": (first, second)}, (0, 4))
     assert best(tuning, "lora", {0: [50.0, 60.0], 1: [58.0, 54.0]}) == second
@@ -239,6 +241,7 @@ def test_tasks_that_train_nothing_and_averages(runs: Path) -> None:
     assert scored["trained_task"] == "squad1" and scored["composition"] == ""
     assert scored["seconds"] == rows["tatoeba", "lora", ("squad1",)]["seconds"]
     assert scored["score"] == rows["xquad", "lora", ()]["score"], "and so is what xquad scores without parents"
+    assert scored["settings"] == "given" and bare["settings"] == "default", "--set-parents reached squad1"
     gain = rows["tatoeba", "full", ("squad1",)]["gain_over_no_parents"]
     assert gain["mean"] == pytest.approx(rows["tatoeba", "full", ("squad1",)]["score"]["mean"] - bare["score"]["mean"])
     averages = {(each["method"], tuple(each["parents"])): each for each in payload["averages"]}
@@ -253,6 +256,64 @@ def test_tasks_that_train_nothing_and_averages(runs: Path) -> None:
             assert found["mean_retrieval"]["seeds"][seed] == pytest.approx(retrieved)
     gap = averages["lora", ()]["mean"]["gap_to_full"]
     assert gap["mean"] == pytest.approx(averages["lora", ()]["mean"]["mean"] - averages["full", ()]["mean"]["mean"])
+
+
+def test_a_parent_that_is_given_is_scored_once(runs: Path, tmp_path: Path) -> None:
+    """A run, or a bundle from elsewhere: no seed changes it, and a bundle does not tell what its training cost."""
+    common = ("--backbone", "tiny", "--data", "embedded", "--device", "cpu", "--runs", runs)
+    run = xtl_json("recipe", "qqp", "--method", "lora", *common, "--set", "train.max_steps=1")
+    drive = f"file:{tmp_path}/drive/qqp"
+    hub_command.push(run["path"], drive, runs="", with_parents=False, private=False, licence="", rows="", notify=print)
+    found = commands.comparison(
+        task="tatoeba", on=(run["id"], drive), methods_="lora", bits="auto", seeds="1,2", tune=(), tune_seeds="",
+        set_=["eval.max_examples=12"], set_parents=[], backbone="tiny", data="embedded", device="cpu", languages="de",
+        runs=str(runs),
+    )  # fmt: skip
+    payload, _ = commands.compare(found, command="", out=None, dry_run=False, notify=print)
+    given, bundle = payload["rows"]
+    for row in (given, bundle):
+        assert (row["score"]["n"], row["score"]["interval"], row["parents"], row["settings"]) == (1, None, ["qqp"], "given")
+    assert given["score"] == bundle["score"] and given["stored_bytes"] == bundle["stored_bytes"] > 0
+    assert given["trainable_parameters"] == bundle["trainable_parameters"] > 0
+    assert given["seconds"] == run["metrics"]["train"]["seconds"] and bundle["seconds"] is None
+
+
+def scored_row(task: str, method: str, bits: int, *scores: float) -> dict[str, Any]:
+    seeds = {str(seed): score for seed, score in enumerate(scores)}
+    return {"task": task, "method": method, "bits": bits, "gap_to_full": None, "gain_over_no_parents": None,
+            "score": {"mean": sum(scores) / len(scores), "seeds": seeds}}  # fmt: skip
+
+
+def test_rows_are_told_apart_by_what_was_asked() -> None:
+    """A budget may give tasks, and a task with parents, other bits: they still are one method, asked for as one."""
+    cells = {
+        ("xquad", "full", "auto", ()): scored_row("xquad", "full", 32, 50, 52),
+        ("xquad", "lora", "auto", ()): scored_row("xquad", "lora", 8, 40, 44),
+        ("xquad", "lora", "auto", ("mnli",)): scored_row("xquad", "lora", 4, 41, 46),
+        ("xquad", "lora", "32", ()): scored_row("xquad", "lora", 32, 10, 10),
+        ("xnli", "full", "auto", ()): scored_row("xnli", "full", 32, 70, 70),
+        ("xnli", "lora", "auto", ()): scored_row("xnli", "lora", 32, 60, 60),
+        ("xnli", "lora", "32", ()): scored_row("xnli", "lora", 32, 20, 20),
+        ("bucc", "lora", "32", ("mnli",)): scored_row("bucc", "none", 32, 5),
+    }
+    summary.differences(cells, 0.95)
+    assert cells["xquad", "lora", "auto", ("mnli",)]["gain_over_no_parents"]["mean"] == pytest.approx(1.5)
+    assert cells["xquad", "lora", "auto", ()]["gap_to_full"]["mean"] == pytest.approx(-9)
+    averages = summary.averages(cells, ["xquad", "xnli"], 0.95)
+    assert [(each["method"], each["bits"], each["mean"]["mean"]) for each in averages] == [
+        ("full", 32, 60.5), ("lora", None, 51), ("lora", 32, 15)]  # fmt: skip
+    assert averages[1]["mean"]["gap_to_full"]["mean"] == pytest.approx(-9.5)
+
+
+def test_controls_are_planned_too(runs: Path) -> None:
+    ahead, _ = compare("pawsx", runs, on=("random", "qqp,self"), seeds="1", dry_run=True)
+    named = {(run["stack"], run["method"]): run for run in ahead["runs"]}
+    assert set(named) == {*((stack, method) for stack in ("random", "random>pawsx", "qqp") for method in ("full", "lora")),
+                          ("qqp>pawsx", "full"), ("qqp>self>pawsx", "full"), ("qqp>pawsx", "lora"),
+                          ("qqp>pawsx>pawsx", "lora")}  # fmt: skip
+    random = named["random", "lora"]
+    assert (random["predicted_training_seconds"], random["predicted_memory_bytes"]) == (0.0, None), "it is not trained"
+    assert named["random>pawsx", "lora"]["predicted_memory_bytes"]
 
 
 def test_full_fine_tuning_follows_a_chain_of_parents(runs: Path) -> None:
@@ -333,6 +394,13 @@ def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
     (["pawsx", "--on", "mnlI"], "did you mean 'mnli'"),
     (["pawsx", "--set", "train.lrr=1"], "did you mean 'lr'"),
     (["tatoeba", "--set", "train.lr=1"], "trains nothing here"),
+    (["pawsx,all"], "TASK pawsx,all: all stands alone"),
+    (["pawsx", "--seeds", "1" * 5000], "takes whole numbers from 0 to 4294967295"),
+    (["pawsx", "--on", "mnli,random", "--methods", "full"], "'random' is no task"),
+    (["pawsx", "--on", "mnli,tatoeba", "--methods", "full"], "so nothing can stand on it"),
+    (["pawsx", "--set", "full:method.r=4"], "--methods full: method.r: full fine-tuning has no options"),
+    (["pawsx", "--set-parents", "lora:method.rr=4", "--on", "mnli"], "--methods lora: method.rr: LoraConfig of `peft`"),
+    (["pawsx", "--out", "/dev/null/x"], "--out /dev/null/x: cannot be written"),
 ])  # fmt: skip
 def test_a_wrong_request_costs_one_line(words: list[str], complaint: str, runs: Path) -> None:
     done = xtl("compare", *words, "--backbone", "tiny", "--data", "embedded", "--runs", runs, code=2)

@@ -11,10 +11,12 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl import methods, provenance, tasks
+from adapters_xtl.answer import has
 from adapters_xtl.canon import digest, write_json
 from adapters_xtl.commands.recipe import request
 from adapters_xtl.comparison import forecast, plots, published, tables
-from adapters_xtl.comparison.execute import Comparison, Done, Tuning, Variant, Worker
+from adapters_xtl.comparison.cells import Comparison, Overrides, Tuning, Variant
+from adapters_xtl.comparison.execute import Done, Worker
 from adapters_xtl.comparison.summary import averages, differences, row, unequal
 from adapters_xtl.errors import Problems, RequestError, RunError, nearest
 from adapters_xtl.request import Plan, Request
@@ -24,7 +26,6 @@ __all__ = ["compare", "comparison"]
 
 Notify = Callable[[str], None]
 Shown = list[Table | str]
-Overrides = tuple[tuple[str, Any], ...]
 LEVEL = 0.95
 ALL = "all"  # every target, and with it these methods and parents unless others are asked for
 ALL_METHODS, ALL_CHAINS = "full,bottleneck,lora,lora@8", ("none", "mnli", "squad1")
@@ -48,7 +49,8 @@ def comparison(*, task: str, on: Sequence[str], methods_: str | None, bits: str,
     known = tuple(name for name in tasks.names() if tasks.load(name).kind == "target") if every else _names(task)
     for name in known:
         if name not in tasks.names():
-            problems.add(f"unknown task '{name}'{nearest(name, [*tasks.names(), ALL])}")
+            problems.add(f"TASK {task}: all stands alone" if name == ALL else
+                         f"unknown task '{name}'{nearest(name, [*tasks.names(), ALL])}")  # fmt: skip
     if not known:
         problems.add("TASK: a task, several with commas between them, or all")
     variants = _variants(methods_ or (ALL_METHODS if every else "full,bottleneck,lora"), _names(bits), problems)
@@ -96,19 +98,19 @@ def _variants(text: str, bits: tuple[str, ...], problems: Problems) -> tuple[Var
 
 def _seeds(text: str, flag: str, problems: Problems) -> tuple[int, ...]:
     names = _names(text)
-    wrong = [name for name in names if not name.isdecimal() or int(name) >= 2**32]
+    wrong = [name for name in names if not name.isdecimal() or len(name) > 10 or int(name) >= 2**32]
     for name in wrong:
-        problems.add(f"{flag} {name}: takes whole numbers from 0 to 4294967295, e.g. 1,2,3")
+        problems.add(f"{flag} {name[:40]}: takes whole numbers from 0 to 4294967295, e.g. 1,2,3")
     if not names:
         problems.add(f"{flag}: expected whole numbers separated by commas, e.g. 1,2,3")
     return tuple(dict.fromkeys(int(name) for name in names if name not in wrong))
 
 
 def _apart(texts: Sequence[str], flag: str, names: Sequence[str], problems: Problems
-           ) -> tuple[list[str], dict[str, tuple[tuple[str, Any], ...]]]:  # fmt: skip
+           ) -> tuple[list[str], dict[str, Overrides]]:  # fmt: skip
     """Overrides → (those of every method, method → those that name it: `full:train.lr=1e-4`)."""
     general: list[str] = []
-    own: dict[str, tuple[tuple[str, Any], ...]] = {}
+    own: dict[str, Overrides] = {}
     for text in texts:
         method, colon, _ = text.partition("=")[0].partition(":")
         if not colon:
@@ -128,7 +130,7 @@ def _trials(texts: Sequence[str], names: Sequence[str], problems: Problems) -> d
 
     A key with a method's name before it stands for that method alone, in place of the general one.
     """
-    grids: dict[str, dict[str, tuple[tuple[str, Any], ...]]] = {"": {}}
+    grids: dict[str, dict[str, Overrides]] = {"": {}}
     for text in texts:
         left, equals, values = text.partition("=")
         method, colon, key = left.rpartition(":")
@@ -166,6 +168,10 @@ def compare(asked: Comparison, *, command: str, out: str | None, dry_run: bool, 
     if dry_run:
         return _ahead(worker)
     folder = Path(out) if out else Path(asked.base.runs) / "compare" / f"{_label(asked)}-{_identity(asked)[:12]}"
+    try:  # not after hours of runs
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{'--out' if out else '--runs'} {folder}: cannot be written ({error.strerror})") from error
     started = time.monotonic()
     done = []
     for number, cell in enumerate(cells):
@@ -216,22 +222,20 @@ def _tuning(tuning: Tuning | None) -> dict[str, Any] | None:
 
 
 def _record(asked: Comparison, worker: Worker, done: Sequence[Done], command: str) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = []
-    by_cell: dict[tuple[str, str, int, tuple[str, ...]], dict[str, Any]] = {}
+    cells: dict[tuple[str, str, str, tuple[str, ...]], dict[str, Any]] = {}
+    bare: dict[str, dict[str, Any]] = {}  # run → the one row of a backbone that is the same under several methods
     for each in done:
         if not each.runs:
             continue
         cell = each.cell
-        found = row(each.runs, method=cell.variant.method, chain=cell.chain, trials=each.trials, level=LEVEL,
-                    settings=worker.settings(cell),
+        found = row(each.runs, worker.store, method=cell.variant.method, chain=cell.chain, trains=cell.trains, level=LEVEL,
+                    settings=worker.settings(cell), trials=each.trials,
                     chosen=dict(each.chosen) if each.chosen is not None else None)  # fmt: skip
-        same = next((other for other in rows if cell.bare and other["runs"] == [
-            {**each, "reused": other["runs"][0]["reused"], "seconds": other["runs"][0]["seconds"]} for each in found["runs"]
-        ]), None)  # fmt: skip
-        if same is None:
-            rows.append(found)
-        by_cell[cell.task, cell.variant.method, found["bits"], cell.chain] = same or found
-    differences(rows, LEVEL)
+        if cell.bare:
+            found = bare.setdefault(found["runs"][0]["run"], found)
+        cells[cell.task, cell.variant.method, cell.variant.bits, cell.chain] = found
+    rows = list({id(found): found for found in cells.values()}.values())
+    differences(cells, LEVEL)
     planned = worker.plan(worker.steps(worker.cells[0], asked.seeds[0])[0])
     compared_tasks = [task for task in asked.tasks if task not in worker.left_out]
     return {
@@ -241,7 +245,7 @@ def _record(asked: Comparison, worker: Worker, done: Sequence[Done], command: st
         "tasks": compared_tasks, "seeds": list(asked.seeds), "level": LEVEL, "device": planned.device,
         "backbone": {"name": planned.backbone.name, "fingerprint": planned.backbone.fingerprint}, "data": _source(planned),
         "protocol": asked.base.protocol, "tuning": _tuning(asked.tuning), "rows": rows,
-        "averages": averages(by_cell, compared_tasks, LEVEL),
+        "averages": averages(cells, compared_tasks, LEVEL),
         "failed": [failure for each in done for failure in each.failures], "left_out": dict(worker.left_out),
         "no_evidence": _no_evidence(planned), "notes": _notes(asked, rows, worker, planned),
         "published": published.record(compared_tasks), "provenance": provenance.record(),
@@ -253,8 +257,7 @@ def _source(planned: Plan) -> str:
 
 
 def _no_evidence(planned: Plan) -> list[str]:
-    keys = [*([planned.source.kind] if planned.source.kind in NO_EVIDENCE else []), planned.backbone.name]
-    return [NO_EVIDENCE[key] for key in keys if key in NO_EVIDENCE]
+    return [NO_EVIDENCE[key] for key in (planned.source.kind, planned.backbone.name) if key in NO_EVIDENCE]
 
 
 def _notes(asked: Comparison, rows: Sequence[Mapping[str, Any]], worker: Worker, planned: Plan) -> list[str]:
@@ -282,6 +285,9 @@ def _notes(asked: Comparison, rows: Sequence[Mapping[str, Any]], worker: Worker,
                      "trained it")  # fmt: skip
     if planned.device == "cpu":
         notes.append("peak memory on the CPU is that of a run's whole process, libraries included")
+    if asked.base.memory is not None:
+        notes.append(f"--memory {asked.base.memory:g}: smaller micro-batches and checkpointing cost seconds; a run's "
+                     "provenance.json says which it was given")  # fmt: skip
     if any(each["energy_joules"] is not None for each in rows):
         notes.append("energy is what the device reports for the time of the training, other processes on it included")
     return [*notes, *unequal(rows), *(f"left out: {task}: {why}" for task, why in worker.left_out.items())]
@@ -300,19 +306,22 @@ def _ahead(worker: Worker) -> tuple[dict[str, Any], Shown]:
             runs[f"{cell} {kind} {seed}"] = {**common, "id": None, "state": "after the trials" if worker.comparison.tuning
                                              else "after its parents"}  # fmt: skip
             continue
-        for module, path in worker.modules(planned):
+        for module in planned.modules:
+            path = has(module, worker.store)
             own = planned.inline and module is planned.target
             entry = {
                 **common, "id": module.id, "task": module.task, "stack": str(module), "bits": module.run.bits,
                 "parents": [parent.task for parent in module.parents], "kind": kind if own else "parent",
                 "values": dict(values) if module is planned.target else {},
-                "settings": worker.settings(cell, parent=not own),
+                "settings": worker.settings(cell, parent=kind == "parent" or module is not planned.target),
                 "state": "in the store" if path else "would train",
             }  # fmt: skip
-            if not path:
+            if not path and module.run.tasks:
                 remote = planned.source.kind == "hub"
                 entry["predicted_training_seconds"] = forecast.seconds(module, known, remote=remote)
                 entry["predicted_memory_bytes"] = forecast.peak(planned, module)
+            elif not path:  # the control `random`: drawn, not trained
+                entry["predicted_training_seconds"] = 0.0
             runs.setdefault(module.id, entry)
             if own:
                 runs[module.id]["kind"] = kind
@@ -325,11 +334,11 @@ def _ahead(worker: Worker) -> tuple[dict[str, Any], Shown]:
                 "state": "in the store" if there else "would score"})  # fmt: skip
     found = list(runs.values())
     missing = [run for run in found if run["state"] != "in the store" and run["kind"] != "evaluation"]
-    times = [run["predicted_training_seconds"] for run in missing]
+    times = [run["predicted_training_seconds"] for run in missing if run["predicted_training_seconds"] is not None]
     total = {
         "runs": len(found), "in_store": sum(run["state"] == "in the store" for run in found),
-        "predicted_training_seconds": sum(time for time in times if time) if any(times) or not times else None,
-        "complete": None not in times,
+        "predicted_training_seconds": sum(times) if times or not missing else None,
+        "complete": len(times) == len(missing),
         "predicted_memory_bytes": max((run["predicted_memory_bytes"] or 0 for run in missing), default=0) or None,
     }  # fmt: skip
     payload = {"dry_run": True, "runs": found, "total": total, "left_out": dict(worker.left_out)}

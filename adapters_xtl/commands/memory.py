@@ -13,9 +13,11 @@ from adapters_xtl.activations import Job, shape
 from adapters_xtl.canon import read_json
 from adapters_xtl.errors import Problems, RequestError, XtlError, nearest
 from adapters_xtl.memory import Fit
-from adapters_xtl.provenance import gpu, native_dtype
+from adapters_xtl.plan import allowed_precisions, composed
+from adapters_xtl.provenance import gpu
 from adapters_xtl.request import Request
-from adapters_xtl.spec import BITS, COMPOSES, Backbone, Run, read_recipe, resolve_settings
+from adapters_xtl.sources import open_source
+from adapters_xtl.spec import Backbone, Run, read_recipe, resolve_settings
 from adapters_xtl.stacks import attempt
 from adapters_xtl.store import Store
 
@@ -41,10 +43,7 @@ def plan(asked: Request, budget_gib: float | None) -> tuple[dict[str, Any], list
         problems.add(f"--device {asked.device}: takes auto, cpu or cuda")
     if asked.method not in methods.names():
         problems.add(f"--method: unknown method '{asked.method}'{nearest(asked.method, methods.names())}")
-    if asked.bits != "auto" and not (asked.bits.isdigit() and int(asked.bits) in BITS):
-        problems.add(f"--bits {asked.bits}: takes auto, {', '.join(map(str, BITS))}")
-    elif asked.method == "full" and asked.bits not in ("auto", "32"):
-        problems.add(f"--bits {asked.bits}: full fine-tuning trains the weights themselves, which stay at 32 bits")
+    bits = allowed_precisions(asked, device, problems)
     if budget_gib is not None and not 0 < budget_gib < float("inf"):
         problems.add(f"--memory {budget_gib:g}: takes a number of GiB above 0")
     try:
@@ -61,7 +60,6 @@ def plan(asked: Request, budget_gib: float | None) -> tuple[dict[str, Any], list
              f"{form.parameters / 1e6:.0f} M parameters"]  # fmt: skip
     if config.get("model_type") not in fingerprint.MODEL_TYPES:
         notes.append(f"model_type {config.get('model_type')!r} cannot be trained here: this is the plan of its sizes")
-    bits = memory.precisions(asked.bits, asked.method, device, native_dtype(device))
     jobs = _jobs(asked, name, device, form.longest, bits, problems)
     problems.raise_if_any()
     budget = memory.in_bytes(budget_gib) if budget_gib is not None else None
@@ -91,14 +89,18 @@ def plan(asked: Request, budget_gib: float | None) -> tuple[dict[str, Any], list
 def _jobs(asked: Request, name: str, device: str, longest: int, bits: Mapping[int, str],
           problems: Problems) -> dict[str, Job]:  # fmt: skip
     """A job for everything the request trains: parents that are tasks, then the requested task."""
-    compose = _compose(asked, problems)
+    compose = composed(asked, {asked.method: methods.load(asked.method)}, problems)
+    if compose == "fuse" and len(set(asked.on)) < max(2, len(asked.on)):
+        problems.add("--compose fuse joins two or more different parents: --on A,B")
     known = fingerprint.NAMED.get(name)
     backbone = Backbone(name, "directory", name, lr=known.lr if known else {})
-    source = "embedded" if asked.data == "embedded" or (asked.data is None and device == "cpu") else "hub"
+    data = asked.data or ("hub" if device == "cuda" else "embedded")
+    source = attempt(problems, lambda: open_source(data).kind) or ""
     jobs: dict[str, Job] = {}
     height = 0  # modules that the next one stands on
     wanted = tasks.load(asked.task)
-    borrowed = bool(asked.on) and asked.on[-1] == wanted.train_from  # then that module is what is asked for
+    top = asked.on[-1] if asked.on and asked.on[-1] in tasks.names() else ""
+    borrowed = bool(top) and (tasks.load(top).train_from or top) == wanted.train_from  # that module is what is asked for
     chain = [*asked.on, *([] if borrowed else [asked.task])]
     for place, each in enumerate(chain):
         last = place == len(chain) - 1
@@ -116,11 +118,11 @@ def _jobs(asked: Request, name: str, device: str, longest: int, bits: Mapping[in
         recipe, path = read_recipe(task.name)
         method = methods.load(asked.method)
         fused = compose == "fuse" and own and bool(asked.on) and "fuse" in method.COMPOSES
-        overrides = asked.overrides if own else asked.parent_overrides
+        overrides, flag = (asked.overrides, "--set") if own else (asked.parent_overrides, "--set-parents")
         settings = resolve_settings(
             recipe=recipe, path=path, method=asked.method, methods=methods.names(),
             method_defaults={} if fused else method.DEFAULTS, method_lr=method.LR, backbone=backbone, source=source,
-            flag="--set" if own else "--set-parents", overrides=overrides, problems=problems,
+            flag=flag, overrides=overrides, problems=problems,
         )  # fmt: skip
         if set(settings.method) - set(COUNTED[asked.method]) or fused:  # others than usual: the library is asked
             for problem in method.check(settings.method, **({"fuse": True} if fused else {})):
@@ -128,10 +130,17 @@ def _jobs(asked: Request, name: str, device: str, longest: int, bits: Mapping[in
         if settings.hyper.max_length > longest:
             problems.add(f"train.max_length={settings.hyper.max_length} for '{task.name}': {name} reads at most {longest} "
                          "tokens")  # fmt: skip
-        members = settings.hyper.tasks or task.members if task.format == "multi" else (task.name,)
+        members = settings.hyper.tasks or (task.members if task.format == "multi" else (task.name,))
+        if settings.hyper.tasks and task.format != "multi":
+            problems.add(f"{flag}: train.tasks is for the task 'multi', not for '{task.name}'")
+        trained = [member for member in tasks.names() if tasks.load(member).train]
+        if unfit := [member for member in members if member not in trained]:
+            for member in unfit:
+                problems.add(f"{flag}: train.tasks: '{member}' cannot be trained{nearest(member, trained)}")
+            continue
         first, dtype = next(iter(bits.items()))
         run = Run(
-            tasks=tuple((member, 1) for member in members if member in tasks.names()), data={}, backbone="",
+            tasks=tuple((member, 1) for member in members), data={}, backbone="",
             method=asked.method, options=settings.method, compose="fuse" if fused else "", bits=first, dtype=dtype,
             from_layer=asked.from_layer, hyper=settings.hyper, seed=asked.seed, protocol=asked.protocol,
         )  # fmt: skip
@@ -143,21 +152,6 @@ def _jobs(asked: Request, name: str, device: str, longest: int, bits: Mapping[in
         if made is not None:
             jobs[task.name if task.name not in jobs else f"{each} (again)"] = made
     return jobs
-
-
-def _compose(asked: Request, problems: Problems) -> str:
-    """How a child meets its parents, as `xtl recipe` takes it."""
-    known = methods.load(asked.method).COMPOSES
-    compose = asked.compose or ("stack" if "stack" in known else "init")
-    if compose not in COMPOSES:
-        problems.add(f"--compose: unknown '{compose}'{nearest(compose, COMPOSES)}")
-    elif compose not in known:
-        problems.add(f"--compose {compose}: not possible for method {asked.method}; it takes {', '.join(known)}")
-    elif compose == "init" and len(asked.on) > 1:
-        problems.add(f"--compose init starts from exactly one parent, not {len(asked.on)}")
-    elif compose == "fuse" and len(set(asked.on)) < max(2, len(asked.on)):
-        problems.add("--compose fuse joins two or more different parents: --on A,B")
-    return compose
 
 
 def _existing(name: str, asked: Request, problems: Problems) -> int:

@@ -15,66 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl import methods, mini, plan, tasks
-from adapters_xtl.answer import from_store, has
+from adapters_xtl.answer import Outcome, from_store, has
 from adapters_xtl.canon import read_json
 from adapters_xtl.comparison import apart
-from adapters_xtl.comparison.summary import Scored, scored
+from adapters_xtl.comparison.cells import Cell, Comparison, Override, Overrides, Tuning, Variant
+from adapters_xtl.comparison.summary import Scored
 from adapters_xtl.errors import Problems, RequestError, RunError, XtlError
-from adapters_xtl.request import Module, Plan, Request
+from adapters_xtl.request import Plan, Request
+from adapters_xtl.stacks import SELF
 from adapters_xtl.store import Store
 
-__all__ = ["Cell", "Comparison", "Done", "Tuning", "Variant", "Worker"]
+__all__ = ["Done", "Worker", "best"]
 
 Notify = Callable[[str], None]
-Override = tuple[str, Any]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One method at one precision of the frozen weights, both as asked."""
-
-    method: str
-    bits: str = "auto"
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """Method → its trials, each a group of overrides; every method has as many. `seeds` are none of the reported ones."""
-
-    trials: Mapping[str, tuple[tuple[Override, ...], ...]]
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is compared. `base` holds what all runs share; its task, method, bits, parents and seed mean nothing."""
-
-    tasks: tuple[str, ...]
-    variants: tuple[Variant, ...]
-    chains: tuple[tuple[str, ...], ...]
-    seeds: tuple[int, ...]
-    base: Request
-    tuning: Tuning | None = None
-    own: Mapping[str, tuple[Override, ...]] = field(default_factory=dict)  # method → what is set for it alone
-    own_parents: Mapping[str, tuple[Override, ...]] = field(default_factory=dict)  # the same for its parents' runs
-    skip_lacking: bool = False  # tasks that the source lacks are left out, and named, instead of refused
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One task with one variant on one chain of parents. `trains`: whether a module of its own is trained for it."""
-
-    task: str
-    variant: Variant
-    chain: tuple[str, ...]
-    trains: bool
-    bare: bool  # nothing is trained at all: the backbone itself is scored
-
-    def __str__(self) -> str:
-        bits = "" if self.variant.bits == "auto" else f" {self.variant.bits}-bit"
-        method = "bare backbone" if self.bare else self.variant.method
-        on = f" on {'>'.join(self.chain)}" if self.chain else ""
-        return f"{self.task}, {method}{bits}{on}"
 
 
 @dataclass
@@ -84,7 +37,7 @@ class Done:
     cell: Cell
     runs: list[Scored] = field(default_factory=list)
     trials: list[dict[str, Any]] = field(default_factory=list)
-    chosen: tuple[Override, ...] | None = None
+    chosen: Overrides | None = None
     failures: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -138,9 +91,14 @@ class Worker:
         tuning = self.comparison.tuning
         for extra in ((), *(tuning.trials[cell.variant.method] if tuning and cell.trains else ())):
             *before, own = self.steps(cell, self.comparison.seeds[0], extra)
-            self.plan(replace(own, on=()) if before else own)
-            if before:
-                self.plan(before[0])
+            for asked in (replace(own, on=()), before[0]) if before else (own,):
+                problems, planned = Problems(), self.plan(asked)
+                if any(key.startswith("method.") for key, _ in (*asked.overrides, *asked.parent_overrides)):
+                    for module in planned.modules:  # only now: it costs the libraries
+                        fuse = {"fuse": True} if module.run.compose == "fuse" else {}
+                        for problem in self.declared[asked.method].check(module.run.options, **fuse):
+                            problems.add(f"--methods {asked.method}: {problem}")
+                problems.raise_if_any()
 
     def _lacks(self, task: str) -> bool:
         """Whether the source has not the rows of a task at all, whatever the method."""
@@ -151,14 +109,17 @@ class Worker:
         return False
 
     def _cell(self, task: str, variant: Variant, chain: tuple[str, ...]) -> Cell:
-        plain, known = Cell(task, variant, chain, trains=False, bare=False), tasks.load(task)
+        plain, known = Cell(task, variant, chain), tasks.load(task)
         first, *more = self.steps(plain, self.comparison.seeds[0])
         planned = self.plan(first)
+        given = not more and (planned.target is None or planned.target.existing is not None)
+        plain = replace(plain, bare=planned.target is None, there=given)
         trained = known.train_from or (task if known.train or known.format == "multi" else "")
         if not trained:
-            return replace(plain, bare=planned.target is None)
+            return plain
         if more:  # the last step's parents may not be there yet
-            return replace(plain, trains=trained not in (task, chain[-1]) or trained == task)
+            last = self._task(chain[-1], plain)
+            return replace(plain, trains=trained == task or trained != last)
         alone = self.plan(replace(first, task=trained, languages=None, split=None))
         assert alone.target is not None and planned.target is not None
         return replace(plain, trains=alone.target.id == planned.target.id)
@@ -169,10 +130,9 @@ class Worker:
         base, method = self.comparison.base, cell.variant.method
         given = (*base.overrides, *self.comparison.own.get(method, ()))
         overrides = tuple(each for each in given if cell.trains or each[0].startswith("eval."))
-        composes = self.declared[method].COMPOSES if method in self.declared else {}
         return replace(
             base, task=cell.task, method=method, bits=cell.variant.bits, on=cell.chain, seed=seed,
-            compose=base.compose if len(composes) > 1 else None, overrides=(*overrides, *extra),
+            compose=base.compose if len(self.declared[method].COMPOSES) > 1 else None, overrides=(*overrides, *extra),
             parent_overrides=(*base.parent_overrides, *self.comparison.own_parents.get(method, ())),
         )  # fmt: skip
 
@@ -183,27 +143,34 @@ class Worker:
         a later step names the one before by its run's id ("" as long as that is not known).
         """
         own = self._request(cell, seed, extra)
-        composes = self.declared[own.method].COMPOSES if own.method in self.declared else {}
-        compose = own.compose or ("stack" if "stack" in composes else "init")
+        compose = own.compose or ("stack" if "stack" in self.declared[own.method].COMPOSES else "init")
         if compose != "init" or len(cell.chain) < 2:
             return [own]
-        found, before = [], cell.chain[0]
+        found: list[Request] = []
+        before = cell.chain[0] if cell.chain[0] != SELF else self._task(SELF, cell)
         for name in cell.chain[1:]:
-            asked = replace(own, task=name, on=(before,), overrides=own.parent_overrides, languages=None, split=None)
-            found.append(asked)
-            before = self._id(asked) if before else ""
+            found.append(replace(own, task=self._task(name, cell), on=(before,), overrides=own.parent_overrides,
+                                 languages=None, split=None))  # fmt: skip
+            planned = self.plan(found[-1]) if before else None
+            before = planned.target.id if planned and planned.target and has(planned.target, self.store) else ""
         return [*found, replace(own, on=(before,))]
 
-    def _id(self, asked: Request) -> str:
-        """The id of a finished run, else ""."""
-        planned = self.plan(asked)
-        return planned.target.id if planned.target and has(planned.target, self.store) else ""
+    def _task(self, name: str, cell: Cell) -> str:
+        """The task that a parent in a chain of copies is trained on."""
+        if name != SELF and name not in tasks.names():
+            raise RequestError(f"--on {','.join(cell.chain)}: '{name}' is no task, and where a child starts as a copy "
+                               f"({cell.variant.method}) only tasks can follow the first parent")  # fmt: skip
+        task = tasks.load(cell.task if name == SELF else name)
+        if not (task.train or task.train_from or task.format == "multi"):
+            raise RequestError(f"--on {name}: '{task.name}' trains nothing, so nothing can stand on it")
+        return task.train_from or task.name
 
     def settings(self, cell: Cell, parent: bool = False) -> str:
         """"given" where settings of its training, or of its parents', were set by hand, else "default"."""
         asked = self._request(cell, seed=0)
-        given = asked.parent_overrides if parent else asked.overrides
-        return "default" if all(key.startswith("eval.") for key, _ in given) else "given"
+        given = asked.overrides if cell.trains and not parent else asked.parent_overrides if cell.chain else ()
+        there = cell.there and not cell.bare  # trained by somebody, somehow
+        return "given" if there or any(not key.startswith("eval.") for key, _ in given) else "default"
 
     def trial(self, cell: Cell, seed: int, values: Sequence[Override]) -> Request:
         """One tuning trial: the training of the cell's module, scored in one language (English where the task has it)."""
@@ -216,6 +183,9 @@ class Worker:
 
     # --- running
 
+    def _seeds(self, cell: Cell) -> tuple[int, ...]:
+        return self.comparison.seeds[:1] if cell.there else self.comparison.seeds
+
     def run(self, cell: Cell) -> Done:
         """Tunes and runs a cell; a run that fails is noted, and the others go on."""
         done = Done(cell)
@@ -224,7 +194,7 @@ class Worker:
             self._tune(cell, tuning, done)
             if done.chosen is None:
                 return done
-        for seed in self.comparison.seeds[:1] if cell.bare else self.comparison.seeds:
+        for seed in self._seeds(cell):
             try:
                 done.runs.append(self._execute(cell, seed, done.chosen or ()))
             except (XtlError, OSError) as error:
@@ -233,19 +203,22 @@ class Worker:
         return done
 
     def _execute(self, cell: Cell, seed: int, extra: Sequence[Override]) -> Scored:
-        for number in range(len(self.steps(cell, seed, extra)) - 1):
-            self.answer(self.steps(cell, seed, extra)[number])
-        planned, reused, seconds = self.answer(self.steps(cell, seed, extra)[-1])
-        found = scored(planned, self.store, seed=seed, reused=reused, seconds=seconds, trains=cell.trains)
-        self.notify(f"{cell}, seed {seed}: {found.score:.2f}{' (from the store)' if reused else ''}")
-        return found
+        self._ready(cell, seed)
+        planned, found = self.answer(self.steps(cell, seed, extra)[-1])
+        self.notify(f"{cell}, seed {seed}: {found.metrics['score']:.2f}{' (from the store)' if found.reused else ''}")
+        return Scored(seed, planned, found)
 
-    def answer(self, asked: Request) -> tuple[Plan, bool, float]:
-        """(the plan, whether the store had its run already, seconds it took now); afterwards the store has it."""
+    def _ready(self, cell: Cell, seed: int) -> None:
+        """Runs the steps before a cell's own, each of which names the run of the one before."""
+        for number in range(len(self.steps(cell, seed)) - 1):
+            self.answer(self.steps(cell, seed)[number])
+
+    def answer(self, asked: Request) -> tuple[Plan, Outcome]:
+        """The plan and its finished run, which the store had or has now."""
         started = time.monotonic()
         planned = self.plan(asked)
-        if from_store(planned, self.store) is not None:
-            return planned, True, 0.0
+        if (found := from_store(planned, self.store)) is not None:
+            return planned, found
         if planned.backbone.source in ("embedded", "random"):
             mini.prepare(self.notify)
         for module in planned.modules:
@@ -258,9 +231,9 @@ class Worker:
             if culprit is not None:
                 self.broken[culprit.id] = str(error)
             raise
-        if from_store(planned, self.store) is None:
+        if (found := from_store(planned, self.store)) is None:
             raise RunError(f"{planned.task}: the run ended, but the store has not got it")
-        return planned, False, round(time.monotonic() - started, 3)
+        return planned, replace(found, reused=False, seconds=round(time.monotonic() - started, 3))
 
     def _tune(self, cell: Cell, tuning: Tuning, done: Done) -> None:
         """Runs every trial and takes the one with the best select score (mean over the tuning seeds; ties: the first)."""
@@ -268,9 +241,8 @@ class Worker:
         for number, values in enumerate(tuning.trials[cell.variant.method]):
             for seed in tuning.seeds:
                 try:
-                    for step in range(len(self.steps(cell, seed, values)) - 1):
-                        self.answer(self.steps(cell, seed, values)[step])
-                    planned, reused, _ = self.answer(self.trial(cell, seed, values))
+                    self._ready(cell, seed)
+                    planned, found = self.answer(self.trial(cell, seed, values))
                 except (XtlError, OSError) as error:
                     done.failures.append(_failure(cell, seed, "trial", values, error))
                     self.notify(f"{cell}, trial {shown(values)} failed: {error}")
@@ -280,7 +252,7 @@ class Worker:
                 done.trials.append({"values": dict(values), "seed": seed, "id": planned.target.id, "select": select})
                 means.setdefault(number, []).append(select)
                 self.notify(f"{cell}, trial {shown(values)}, seed {seed}: select {select:.2f}"
-                            f"{' (from the store)' if reused else ''}")  # fmt: skip
+                            f"{' (from the store)' if found.reused else ''}")  # fmt: skip
         done.chosen = best(tuning, cell.variant.method, means)
 
     def select_score(self, planned: Plan) -> float:
@@ -292,14 +264,14 @@ class Worker:
 
     # --- looking ahead
 
-    def ahead(self) -> Iterator[tuple[Cell, str, int, tuple[Override, ...], Plan | None]]:
+    def ahead(self) -> Iterator[tuple[Cell, str, int, Overrides, Plan | None]]:
         """Every run to come: (cell, "parent", "trial" or "report", seed, tuned values, plan). Nothing is run.
 
         The plan is None where it hangs on what is not known yet: a tuned value, a parent's run.
         """
         tuning = self.comparison.tuning
         for cell in self.cells:
-            chosen: tuple[Override, ...] | None = ()
+            chosen: Overrides | None = ()
             if tuning and cell.trains:
                 means: dict[int, list[float]] = {}
                 for number, values in enumerate(tuning.trials[cell.variant.method]):
@@ -312,25 +284,20 @@ class Worker:
                             means.setdefault(number, []).append(self.select_score(planned))
                 whole = sum(map(len, means.values())) == len(tuning.seeds) * len(tuning.trials[cell.variant.method])
                 chosen = best(tuning, cell.variant.method, means) if whole else None
-            for seed in self.comparison.seeds[:1] if cell.bare else self.comparison.seeds:
+            for seed in self._seeds(cell):
                 yield from self._before(cell, seed)
                 asked = self.steps(cell, seed, chosen or ())[-1]
                 known = chosen is not None and asked.on != ("",)
                 yield cell, "report", seed, chosen or (), self.plan(asked) if known else None
 
-    def _before(self, cell: Cell, seed: int) -> Iterator[tuple[Cell, str, int, tuple[Override, ...], Plan | None]]:
+    def _before(self, cell: Cell, seed: int) -> Iterator[tuple[Cell, str, int, Overrides, Plan | None]]:
         """The steps before a cell's own run."""
         for step in self.steps(cell, seed)[:-1]:
             if step.on != ("",):
                 yield cell, "parent", seed, (), self.plan(step)
 
-    def modules(self, planned: Plan) -> Iterator[tuple[Module, Path | None]]:
-        """The trainings of a plan, each with its finished directory or None."""
-        for module in planned.modules:
-            yield module, has(module, self.store)
 
-
-def best(tuning: Tuning, method: str, scores: Mapping[int, Sequence[float]]) -> tuple[Override, ...] | None:
+def best(tuning: Tuning, method: str, scores: Mapping[int, Sequence[float]]) -> Overrides | None:
     """The trial with the highest mean of its select scores; one that lacks a seed does not count; ties go to the first."""
     whole = {number: sum(found) / len(found) for number, found in scores.items() if len(found) == len(tuning.seeds)}
     if not whole:

@@ -83,8 +83,5 @@ def peak(planned: Plan, module: Module) -> int:
     if module.id in planned.fits:
         return planned.fits[module.id].prediction.peak
     form = shape(fingerprint.config(planned.backbone), planned.backbone.name)
-    below = module.parents
-    if module.run.compose == "init":  # the parent's weights are the module's own; what was below the parent stays there
-        below = below[-1].parents if below and below[-1].run.compose != "init" else ()
-    job = memory.job_of(module.run, planned.device, len(below))
+    job = memory.job_of(module.run, planned.device, len(module.below))
     return memory.predict(form, replace(job, length=min(job.length, form.longest)), memory.Way(job.batch)).peak

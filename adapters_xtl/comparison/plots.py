@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl.canon import atomic_write
+from adapters_xtl.comparison.tables import size
 
 __all__ = ["scatter"]
 
@@ -153,13 +154,5 @@ def _size_keys(largest: float) -> list[Any]:
     for part in (0.2, 0.05):
         exponent = math.floor(math.log10(largest * part))
         sizes.append(round(largest * part / 10**exponent) * 10**exponent)
-    return [Line2D([], [], marker="o", linestyle="", markersize=math.sqrt(_area(size, largest)), color="#888888", alpha=0.4,
-                   markeredgewidth=0, label=size_text(size)) for size in dict.fromkeys(sizes)]  # fmt: skip
-
-
-def size_text(value: float) -> str:
-    """`1.5 MB`: decimal units, as file sizes have them."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value:.0f} B"
+    return [Line2D([], [], marker="o", linestyle="", markersize=math.sqrt(_area(each, largest)), color="#888888", alpha=0.4,
+                   markeredgewidth=0, label=size(each)) for each in dict.fromkeys(sizes)]  # fmt: skip

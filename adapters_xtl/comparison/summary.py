@@ -50,6 +50,13 @@ def _stored(path: Path | None) -> int:
     return sum(file.stat().st_size for part in parts for file in part.rglob("*") if file.is_file())
 
 
+def _trained(path: Path) -> dict[str, Any] | None:
+    """What is known of a training: a run has its costs, a bundle its parameters."""
+    file = path / "metrics.json"
+    found: dict[str, Any] | None = read_json(file)["train"] if file.is_file() else read_json(path / "bundle.json")["trained"]
+    return found
+
+
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
@@ -74,7 +81,8 @@ def row(runs: Sequence[Scored], store: Store, *, method: str, chain: Sequence[st
     compose = run.compose if run and run.parents else ""
     targets = [each.plan.target for each in runs if each.plan.target]
     paths = [has(each, store) for each in targets]
-    trained = [found for path in paths if path and (found := read_json(path / "metrics.json")["train"])]
+    trained = [found for path in paths if path and (found := _trained(path))]
+    costs = [each for each in trained if "seconds" in each]
     entries = [_entry(each.found.metrics) for each in runs]
     entry, hyper = entries[0], run.identity()["hyper"] if run else None
     languages = {code: _mean([each["languages"][code][entry["metric"]] for each in entries]) for code in entry["languages"]}
@@ -89,14 +97,14 @@ def row(runs: Sequence[Scored], store: Store, *, method: str, chain: Sequence[st
         "score": _score({each.seed: float(each.found.metrics["score"]) for each in runs}, level),
         "languages": languages, "gap_to_full": None, "gain_over_no_parents": None,
         "trained_task": target.task if target else None,
-        "trainable_parameters": trained[0]["trainable_parameters"] if trained else 0,
+        "trainable_parameters": trained[0].get("trainable_parameters", 0) if trained else 0,
         "stored_bytes": round(_mean([_stored(path) for path in paths])) if paths else 0,
         "stack_bytes": round(_mean([sum(_stored(has(part, store)) for part in (*each.below, each)) for each in targets]))
         if targets else 0,
-        "peak_memory_bytes": max((each["peak_memory_bytes"] for each in trained), default=None),
-        "seconds": _mean([each["seconds"] for each in trained]) if trained else None,
-        "examples_per_second": _rate(trained),
-        "energy_joules": _energy(trained),
+        "peak_memory_bytes": max((each["peak_memory_bytes"] for each in costs), default=None),
+        "seconds": _mean([each["seconds"] for each in costs]) if costs else None,
+        "examples_per_second": _rate(costs),
+        "energy_joules": _energy(costs),
         "hyper": {name: hyper[name] for name in ("lr", *_NAMED)} if hyper else None,
         "options": dict(run.options) if run else {},
         "runs": [{"seed": each.seed, "run": f"{plan.task}/{each.found.id}",
@@ -118,8 +126,8 @@ def _energy(trained: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _seeds(found: Mapping[str, Any], wanted: Iterable[int] = ()) -> dict[int, float]:
     """Seed → score. A bare backbone has no seed: its one score stands for each of those `wanted`."""
-    scores = {int(seed): value for seed, value in found["score"]["seeds"].items()}
-    return scores if found["method"] != "none" else dict.fromkeys(wanted or scores, next(iter(scores.values())))
+    scores = {int(seed): float(value) for seed, value in found["score"]["seeds"].items()}
+    return scores if found["method"] != "none" else dict.fromkeys(wanted or scores, float(found["score"]["mean"]))
 
 
 def differences(cells: Cells, level: float) -> None:
@@ -183,14 +191,15 @@ def averages(cells: Cells, wanted: Sequence[str], level: float) -> list[dict[str
 
 
 def unequal(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Settings other than the learning rate in which the rows of one task differ, one line a task."""
+    """Settings other than the learning rate in which the rows of one task differ, one line a task and what trained it."""
     lines = []
-    for task in dict.fromkeys(found["task"] for found in rows):
-        own = [found for found in rows if found["task"] == task and found["hyper"]]
-        parts = [_apart(name, [(found["method"], _text(found["hyper"][name])) for found in own]) for name in _NAMED]
-        parts.append(_apart("compute type", [(f"{found['method']} at {found['bits']} bits", found["dtype"]) for found in own]))
+    for task, trained in dict.fromkeys((found["task"], found["trained_task"]) for found in rows):
+        own = [each for each in rows if (each["task"], each["trained_task"]) == (task, trained) and each["hyper"]]
+        parts = [_apart(name, [(each["method"], _text(each["hyper"][name])) for each in own]) for name in _NAMED]
+        parts.append(_apart("compute type", [(f"{each['method']} at {each['bits']} bits", each["dtype"]) for each in own]))
         if any(parts):
-            lines.append(f"{task}: the rows differ in {'; '.join(filter(None, parts))}")
+            by = "" if trained == task else f" by {trained}"
+            lines.append(f"{task}{by}: the rows differ in {'; '.join(filter(None, parts))}")
     return lines
 
 

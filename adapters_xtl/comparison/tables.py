@@ -8,13 +8,14 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-__all__ = ["ahead", "published", "table"]
+__all__ = ["ahead", "published", "size", "table"]
 
 _COLUMNS = ("task", "method", "on", "settings", "score", "gap to full", "trained", "stored", "peak\nmemory", "training")
 _AVERAGES = {"mean": "mean", "mean_without_retrieval": "without\nretrieval", "mean_retrieval": "retrieval"}
 
 
-def _bytes(value: float | None, binary: bool = False) -> str:
+def size(value: float | None, binary: bool = False) -> str:
+    """`1.5 MB`: decimal units, as file sizes have them, or `1.5 MiB`."""
     if value is None:
         return "-"
     base, units = (1024, ("B", "KiB", "MiB", "GiB")) if binary else (1000, ("B", "kB", "MB", "GB"))
@@ -61,14 +62,14 @@ def table(record: Mapping[str, Any]) -> list[Table | str]:
             found.add_row(
                 "" if number else f"{task}\n{row['metric']}\n{row['split']}", f"{method}\n{row['bits']} bits", on,
                 _settings(row), _score(row["score"]), _gap(row["gap_to_full"]), _count(row["trainable_parameters"]),
-                _bytes(row["stored_bytes"]), _bytes(row["peak_memory_bytes"], True), _training(row),
+                size(row["stored_bytes"]), size(row["peak_memory_bytes"], True), _training(row),
             )  # fmt: skip
         found.add_section()
     for entry in record["averages"]:
         for name, words in _AVERAGES.items():
             if name in entry and (name == "mean" or entry[name]["mean"] != entry["mean"]["mean"]):
                 found.add_row(
-                    words, f"{entry['method']}\n{entry['bits']} bits", ">".join(entry["parents"]) or "-", "",
+                    words, f"{entry['method']}\n{entry['bits'] or 'mixed'} bits", ">".join(entry["parents"]) or "-", "",
                     _score(entry[name]), _gap(entry[name]["gap_to_full"]), "", "", "", "",
                 )  # fmt: skip
     return [found, *(f"- {note}" for note in record["notes"]), *(f"- failed: {_failed(each)}" for each in record["failed"])]
@@ -124,7 +125,7 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
         found.add_row(f"{run['stack']}, {run['method']}, {run['bits']} bits", run["id"] or "-", run["kind"],
                       str(run["seed"]), values or run["settings"], run["state"],
                       _seconds(run["predicted_training_seconds"]) if trains else "-",
-                      _bytes(run["predicted_memory_bytes"], True))  # fmt: skip
+                      size(run["predicted_memory_bytes"], True))  # fmt: skip
     text = f"{total['runs']} runs, {total['in_store']} of them in the store; training time of the rest: "
     text += _seconds(total["predicted_training_seconds"])
     if total["predicted_training_seconds"] is None:
@@ -132,7 +133,7 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
     elif not total["complete"]:
         text += " and more (some are like no finished run)"
     if total["predicted_memory_bytes"]:
-        text += f"; most memory: {_bytes(total['predicted_memory_bytes'], True)}"
+        text += f"; most memory: {size(total['predicted_memory_bytes'], True)}"
     note = "memory: tensors at the peak of a training on its longest inputs; the process and CUDA themselves come on top"
     return [found, text, note]
 
