@@ -19,6 +19,7 @@ __all__ = [
     "canonical",
     "digest",
     "file_digest",
+    "folder_bytes",
     "folder_digest",
     "read_json",
     "say_disk_full",
@@ -75,6 +76,11 @@ def file_digest(path: Path, *, remember: bool = False) -> str:
         with contextlib.suppress(OSError, RunError):
             atomic_write(note, value)
     return value
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files under a directory take on disk."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def folder_digest(folder: Path) -> str:

@@ -67,6 +67,7 @@ def _facts(spec: dict[str, Any], provenance: dict[str, Any], metrics: dict[str, 
     facts.append(("data", f"{provenance['data']['source']}: {', '.join(sorted(forms)) or 'none for training'}"))
     if trained:
         facts.append(("trainable parameters", f"{trained['trainable_parameters']:,} of {trained['total_parameters']:,}"))
+        facts.append(("stored", f"{trained['stored_bytes'] / 1e6:,.1f} MB (module and head)"))
         facts.append(("trained", f"{trained['steps']} steps, {trained['examples']:,} examples, {trained['seconds']:.0f} s"))
         facts.append(("selected", f"step {trained['select']['step']}, score {trained['select']['score']:.2f}"))
     return facts

@@ -15,7 +15,7 @@ import numpy as np
 from adapters_xtl import card, evaluate, formats, lineage, methods, provenance, scoring, tasks, train
 from adapters_xtl.answer import Outcome, from_store, has
 from adapters_xtl.assembly import fresh_model, links, trained_model
-from adapters_xtl.canon import atomic_write, folder_digest, read_json, write_json
+from adapters_xtl.canon import atomic_write, folder_bytes, folder_digest, read_json, write_json
 from adapters_xtl.errors import RequestError, RunError, XtlError
 from adapters_xtl.gather import Gathered, gather, record, tell
 from adapters_xtl.model import Host, Model, cap_memory, frozen_digest, out_of_memory, save_heads
@@ -203,6 +203,7 @@ def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: G
         "seconds": round(fitted.seconds, 2), "examples": fitted.examples, "tokens": fitted.tokens, "steps": fitted.steps,
         "peak_memory_bytes": fitted.peak_memory_bytes, "micro_batch": fitted.micro_batch,
         "trainable_parameters": trainable, "head_parameters": heads, "total_parameters": total,
+        "stored_bytes": sum(folder_bytes(partial / part) for part in ("module", "head")),
         "select": {"step": fitted.step, **fitted.select},
         **({} if fitted.joules is None else {"energy_joules": fitted.joules}),
     }  # fmt: skip

@@ -76,6 +76,7 @@ def test_trainable_counts_are_the_formulas(runs: Path) -> None:
     assert run("mnli", runs)["metrics"]["train"]["trainable_parameters"] == bottleneck + head
     found = run("mnli", runs, "method.r=4", method="lora")["metrics"]["train"]
     assert found["trainable_parameters"] == lora + head and found["head_parameters"] == head
+    assert 4 * (lora + head) < found["stored_bytes"] < 4 * (lora + head) + 20_000, "float32, names and settings"
     upper = run("mnli", runs, from_layer=2)["metrics"]["train"]["trainable_parameters"]
     assert upper == bottleneck // 2 + head
 
@@ -221,6 +222,17 @@ def test_killed_runs_resume_to_the_same_metrics(patience: int, moments: list[str
         assert resumed["reused"] is False
         assert _comparable(resumed["metrics"]) == _comparable(whole["metrics"]), f"killed {name}"
         assert predictions(resumed["path"], "qqp", "en") == predictions(whole["path"], "qqp", "en")
+
+
+def test_an_interrupted_run_says_that_it_goes_on_from_there(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "adapters_xtl", *SLOW, "--runs", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not _steps(tmp_path):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.splitlines()[-1].startswith("xtl: interrupted; ") and list(tmp_path.glob("qqp/*.partial"))
 
 
 def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:

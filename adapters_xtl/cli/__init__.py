@@ -55,7 +55,9 @@ def main() -> None:
         for line in str(error).split("\n"):
             say(f"xtl: {line}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:  # typer makes the first into the second
+        if isinstance(error, SystemExit) and error.code != 130:
+            raise
         say("xtl: interrupted; what was finished is kept, and the same command goes on from there")
         sys.exit(130)
     except MemoryError:

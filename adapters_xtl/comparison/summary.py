@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from adapters_xtl import methods
 from adapters_xtl.answer import Outcome, has
-from adapters_xtl.canon import read_json
+from adapters_xtl.canon import folder_bytes, read_json
 from adapters_xtl.metrics.aggregate import means
 from adapters_xtl.request import Plan
 from adapters_xtl.stats import interval, paired
@@ -46,8 +46,7 @@ def _entry(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _stored(path: Path | None) -> int:
     """Bytes of a run's module and heads on disk."""
-    parts = [path / part for part in ("module", "head")] if path else []
-    return sum(file.stat().st_size for part in parts for file in part.rglob("*") if file.is_file())
+    return sum(folder_bytes(path / part) for part in ("module", "head")) if path else 0
 
 
 def _trained(path: Path) -> dict[str, Any] | None:
