@@ -29,7 +29,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         now = time.monotonic()
         if self.first is None:
-            self.first, self.started = state.global_step - 1, now
+            self.first, self.started = state.global_step, now  # its first step also warms up
         terminal = sys.stderr.isatty()
         if now - self.last < (0.5 if terminal else 10) and state.global_step < state.max_steps:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from adapters_xtl import methods, plan
 from adapters_xtl.canon import canonical, read_json
@@ -26,3 +27,24 @@ def test_zero_shot_xnli_on_the_sample_rows(tmp_path: Path) -> None:
     scores = {code: entry["accuracy"] for code, entry in found["metrics"]["tasks"]["xnli"]["languages"].items()}
     assert {"en", "de", "es", "fr", "zh", "hi", "ar"} <= set(scores)
     assert min(scores.values()) >= 100 / 3 + 25
+
+
+def _line(row: dict[str, Any]) -> str:
+    score, gap = row["score"], row["gap_to_full"]
+    cells = [row["task"], row["method"], f"{row['bits']}", ">".join(row["parents"]) or "-",
+             f"{score['mean']:.1f} ({score['interval'][0]:.1f}…{score['interval'][1]:.1f})",
+             f"{gap['mean']:+.1f} ({gap['interval'][0]:+.1f}…{gap['interval'][1]:+.1f})" if gap else "",
+             f"{row['trainable_parameters'] / 1e6:.2f} M", f"{row['stored_bytes'] / 1e6:.1f} MB",
+             f"{row['peak_memory_bytes'] / 2**30:.1f} GiB", f"{row['seconds']:.0f} s"]  # fmt: skip
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def test_the_page_of_the_comparison_shows_what_its_files_hold() -> None:
+    page = (RESULTS / "compare-mini" / "README.md").read_text(encoding="utf-8").splitlines()
+    found = [read_json(path) for path in sorted((RESULTS / "compare-mini").glob("*/comparison.json"))]
+    lines = [_line(row) for comparison in found for row in comparison["rows"]]
+    names = {row["task"] for comparison in found for row in comparison["rows"]}
+    shown = [line for line in page if line.count("|") == 11 and line[2:].split(" ")[0] in names]
+    assert sorted(shown) == sorted(lines)
+    for comparison in found:
+        assert all(len(row["score"]["seeds"]) == 3 for row in comparison["rows"]) and not comparison["failed"]
