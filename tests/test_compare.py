@@ -280,8 +280,9 @@ def test_a_parent_that_is_given_is_scored_once(runs: Path, tmp_path: Path) -> No
 
 def scored_row(task: str, method: str, bits: int, *scores: float) -> dict[str, Any]:
     seeds = {str(seed): score for seed, score in enumerate(scores)}
-    return {"task": task, "method": method, "bits": bits, "gap_to_full": None, "gain_over_no_parents": None,
-            "score": {"mean": sum(scores) / len(scores), "seeds": seeds}}  # fmt: skip
+    gaps = dict.fromkeys(("gap_to_full", "gain_over_no_parents", "gap_to_unquantised"))
+    score = {"mean": sum(scores) / len(scores), "seeds": seeds}
+    return {"task": task, "method": method, "bits": bits, "score": score, **gaps}
 
 
 def test_rows_are_told_apart_by_what_was_asked() -> None:
@@ -303,6 +304,16 @@ def test_rows_are_told_apart_by_what_was_asked() -> None:
     assert [(each["method"], each["bits"], each["mean"]["mean"]) for each in averages] == [
         ("full", 32, 60.5), ("lora", None, 51), ("lora", 32, 15)]  # fmt: skip
     assert averages[1]["mean"]["gap_to_full"]["mean"] == pytest.approx(-9.5)
+
+
+def test_quantised_rows_have_their_gap_to_the_same_at_more_bits() -> None:
+    rows = (("lora", 32, (), (9, 9)), ("lora", 16, (), (50, 52)), ("lora", 8, (), (49, 52)), ("lora", 4, (), (48, 46)),
+            ("lora", 8, ("mnli",), (60, 60)), ("bottleneck", 16, (), (70, 70)))  # fmt: skip
+    cells = {("panx", method, str(bits), chain): scored_row("panx", method, bits, *by) for method, bits, chain, by in rows}
+    summary.differences(cells, 0.95)
+    gaps = {key[1:]: row["gap_to_unquantised"] for key, row in cells.items() if row["gap_to_unquantised"]}
+    assert {key: (gap["bits"], gap["mean"], gap["verdict"]) for key, gap in gaps.items()} == {
+        ("lora", "8", ()): (16, -0.5, "inconclusive"), ("lora", "4", ()): (16, -4, "inconclusive")}  # fmt: skip
 
 
 def test_controls_are_planned_too(runs: Path) -> None:

@@ -94,7 +94,7 @@ def row(runs: Sequence[Scored], store: Store, *, method: str, chain: Sequence[st
         "trials": [dict(trial) for trial in trials], "metric": entry["metric"], "split": entry["split"],
         "selected_on": entry.get("selected_on", 0),
         "score": _score({each.seed: float(each.found.metrics["score"]) for each in runs}, level),
-        "languages": languages, "gap_to_full": None, "gain_over_no_parents": None,
+        "languages": languages, "gap_to_full": None, "gain_over_no_parents": None, "gap_to_unquantised": None,
         "trained_task": target.task if target else None,
         "trainable_parameters": trained[0].get("trainable_parameters", 0) if trained else 0,
         "stored_bytes": round(_mean([_stored(path) for path in paths])) if paths else 0,
@@ -130,9 +130,10 @@ def _seeds(found: Mapping[str, Any], wanted: Iterable[int] = ()) -> dict[int, fl
 
 
 def differences(cells: Cells, level: float) -> None:
-    """Fills in each row's gap to full fine-tuning (same task, same parents) and its gain over the same without parents.
+    """Fills in each row's gap to full fine-tuning (same task, same parents), its gain over the same without parents and,
+    at 8 or 4 bits, its gap to the same at the least bits above them, named with it.
 
-    Both are paired over the seeds that the two rows share.
+    All are paired over the seeds that the two rows share.
     """
     for (task, method, bits, chain), found in cells.items():
         if found["method"] == "none":
@@ -143,6 +144,11 @@ def differences(cells: Cells, level: float) -> None:
             found["gap_to_full"] = _difference(own, _seeds(full), level)
         if chain and (task, method, bits, ()) in cells:
             found["gain_over_no_parents"] = _difference(own, _seeds(cells[task, method, bits, ()], own), level)
+        alike = [each for (*key, _, on), each in cells.items() if (*key, on) == (task, method, chain) and each["bits"] > 8]
+        if found["bits"] <= 8 and alike:
+            whole = min(alike, key=lambda each: int(each["bits"]))
+            gap = _difference(own, _seeds(whole), level)
+            found["gap_to_unquantised"] = gap and {"bits": whole["bits"], **gap}
 
 
 def _full(rows: Mapping[tuple[Any, ...], T], chain: tuple[str, ...], *task: str) -> T | None:

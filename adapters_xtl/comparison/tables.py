@@ -72,7 +72,16 @@ def table(record: Mapping[str, Any]) -> list[Table | str]:
                     words, f"{entry['method']}\n{entry['bits'] or 'mixed'} bits", ">".join(entry["parents"]) or "-", "",
                     _score(entry[name]), _gap(entry[name]["gap_to_full"]), "", "", "", "",
                 )  # fmt: skip
-    return [found, *(f"- {note}" for note in record["notes"]), *(f"- failed: {_failed(each)}" for each in record["failed"])]
+    below = [_quantised(row) for row in rows if row["gap_to_unquantised"]] + record["notes"]
+    below += [f"failed: {_failed(each)}" for each in record["failed"]]
+    return [found, *(f"- {line}" for line in below)]
+
+
+def _quantised(row: Mapping[str, Any]) -> str:
+    gap = row["gap_to_unquantised"]
+    on = f" on {'>'.join(row['parents'])}" if row["parents"] else ""
+    said = _gap(gap).replace("\n", ", ")
+    return f"{row['task']}, {row['method']}{on}: {row['bits']} bits less {gap['bits']} bits {said}"
 
 
 def _count(value: float) -> str:
