@@ -29,7 +29,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         now = time.monotonic()
         if self.first is None:
-            self.first, self.started = state.global_step, now  # its first step also warms up
+            self.first, self.started = state.global_step, now
         terminal = sys.stderr.isatty()
         if now - self.last < (0.5 if terminal else 10) and state.global_step < state.max_steps:
             return
@@ -38,8 +38,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         rate = done / max(now - self.started, 1e-9)
         minutes, seconds = divmod(int(left / rate) if rate else 0, 60)
         loss = "-" if math.isnan(self.loss) else f"{self.loss:.3f}"  # none is logged yet
+        speed = f"{rate * self.per_step:.0f}" if done else "-"  # the first step also warms up, and is not timed
         text = (f"step {state.global_step}/{state.max_steps} · loss {loss} · "
-                f"{rate * self.per_step:.0f} examples/s · {minutes}:{seconds:02d} left")  # fmt: skip
+                f"{speed} examples/s · {minutes}:{seconds:02d} left")  # fmt: skip
         end = "\n" if not terminal or not left else ""
         print(("\r\x1b[K" if terminal else "") + text, end=end, file=sys.stderr, flush=True)
 

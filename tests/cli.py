@@ -1,6 +1,6 @@
 """Runs the real command line in a process of its own.
 
-Its imports take seconds, a thousand times over: the processes are forked from one that has imported the libraries, unless
+Its imports take seconds: the processes are forked from one that has imported the libraries, unless
 the environment, which some of them read at import, is another one, or the test is about a start from nothing.
 """
 
