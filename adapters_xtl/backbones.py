@@ -28,7 +28,7 @@ from adapters_xtl import fingerprint, mini
 from adapters_xtl.errors import MismatchError, RequestError, RunError
 from adapters_xtl.spec import BITS, DTYPES, Backbone
 
-__all__ = ["folder", "load", "tokenizer", "tokenizer_digest", "weights_digest"]
+__all__ = ["folder", "load", "tokenizer", "tokenizer_digest", "usable", "weights_digest"]
 
 NF4_BLOCK = 64
 _UNREADABLE = (
@@ -50,6 +50,7 @@ def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: 
     """
     if bits not in BITS or dtype not in DTYPES:
         raise ValueError(f"bits {bits} of {BITS}, dtype {dtype} of {DTYPES}")
+    usable(device)
     if backbone.source == "directory" and backbone.fingerprint:
         now = fingerprint.fingerprint(backbone).fingerprint
         if now != backbone.fingerprint:
@@ -74,6 +75,15 @@ def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: 
     encoder.eval()
     encoder.requires_grad_(False)
     return encoder, _tokenizer(path, backbone.name)
+
+
+def usable(device: str) -> None:
+    """RequestError where torch cannot use a device that was asked for, or that the driver shows."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RequestError(
+            f"--device cuda: torch {torch.__version__} finds no CUDA device (none here, a CPU build, or a driver "
+            "older than it needs): give --device cpu, or install a torch that fits the driver"
+        )
 
 
 def folder(backbone: Backbone) -> Path:

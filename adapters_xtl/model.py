@@ -196,6 +196,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def cap_memory(device: str, gib: float | None) -> None:
     """Lets CUDA's allocator take `gib` GiB and no more (None: all there is); CUDA's own context is not in it."""
+    backbones.usable(device)
     if device == "cuda":
         whole = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(1.0 if gib is None else min(1.0, gib * 2**30 / whole))

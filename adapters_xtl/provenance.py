@@ -29,10 +29,16 @@ def _output(*command: str, cwd: Path | None = None) -> str:
 
 @cache
 def gpu() -> dict[str, Any] | None:
-    """Name, memory (bytes) and compute capability of the first CUDA device the driver shows, or None."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1") or not shutil.which("nvidia-smi"):
+    """Name, memory (bytes) and compute capability of the first visible CUDA device, as the driver shows it, or None.
+
+    Whether torch can use it is not asked: that would cost its import. The driver counts devices in PCI order: with unlike
+    GPUs set CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
+    if first in ("", "-1") or not shutil.which("nvidia-smi"):
         return None
-    listed = _output("nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits")
+    which = [f"--id={first}"] if first.isdecimal() or first.startswith("GPU-") else []
+    listed = _output("nvidia-smi", *which, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits")
     if not listed:
         return None
     name, memory, capability = (part.strip() for part in listed.splitlines()[0].split(","))

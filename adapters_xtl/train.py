@@ -260,6 +260,8 @@ def _fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, optimizer: str, *
         restore_callback_states_from_checkpoint=True, remove_unused_columns=False, dataloader_pin_memory=False,
         logging_nan_inf_filter=False, average_tokens_across_devices=False,
     )  # fmt: skip
+    if args.n_gpu > 1:
+        args._n_gpu = 1  # of several visible devices the first is used: `Trainer` would spread the batch over all of them
     trainer = _Trainer(model, args, sets, order, score, notify, 8 if device == "cuda" else 1, hyper.patience, micro_batch)
     trainer.pop_callback(next(cb for cb in trainer.callback_handler.callbacks if type(cb).__name__ == "PrinterCallback"))
     trainer.add_callback(Progress(hyper.batch_size))

@@ -135,6 +135,24 @@ class Full:
             raise self.error
 
 
+def test_of_several_devices_one_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Trainer` would split each batch over all the GPUs there are, by a copy of the model on each."""
+    made = train.TrainingArguments
+
+    def several(**options: Any) -> Any:
+        found = made(**options)
+        found._n_gpu = 2
+        return found
+
+    class Spread(torch.nn.DataParallel):
+        def __init__(self, *arguments: Any) -> None:
+            raise AssertionError("the model was to be spread over devices")
+
+    monkeypatch.setattr(train, "TrainingArguments", several)
+    monkeypatch.setattr(torch.nn, "DataParallel", Spread)
+    assert fitted(model(), items("classify", 32), tmp_path).examples == 32
+
+
 @pytest.mark.parametrize("format", ["classify", "choice", "tag", "span"])
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_the_parts_of_a_batch_give_its_loss_and_gradients(format: str, size: int) -> None:

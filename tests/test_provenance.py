@@ -1,0 +1,53 @@
+"""Which GPU is said to be here, by a stand-in for the driver's own tool, and what a run says when torch cannot use it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from adapters_xtl import provenance
+from tests.cli import complaints, xtl
+
+# like nvidia-smi: without --id it lists all devices
+SMI = """#!/bin/sh
+case "$1" in --id=1|--id=GPU-8f6a*) ;; *) echo "NVIDIA H200, 143771, 9.0" ;; esac
+case "$1" in --id=0) ;; *) echo "Tesla T4, 15360, 7.5" ;; esac
+"""
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("visible", "name", "dtype"), [
+    (None, "NVIDIA H200", "bfloat16"), ("0", "NVIDIA H200", "bfloat16"), ("1,0", "Tesla T4", "float16"),
+    ("GPU-8f6a3c", "Tesla T4", "float16"), ("", None, None), ("-1", None, None),
+])  # fmt: skip
+def test_the_first_visible_device_is_described(visible: str | None, name: str | None, dtype: str | None, smi: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    provenance.gpu.cache_clear()
+    try:
+        found = provenance.gpu()
+        assert (found and found["name"]) == name
+        assert dtype is None or provenance.native_dtype("cuda") == dtype
+    finally:
+        provenance.gpu.cache_clear()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU that is here")
+def test_a_gpu_that_torch_cannot_use_costs_one_line(smi: Path, runs: Path) -> None:
+    done = xtl("recipe", "mnli", "--backbone", "tiny", "--data", "embedded", "--set", "train.max_steps=1", "--runs", runs,
+               code=2)  # fmt: skip
+    assert len(complaints(done)) == 1 and "finds no CUDA device" in complaints(done)[0]
+    assert "--device cpu" in complaints(done)[0] and not list(runs.rglob("spec.json"))
