@@ -21,10 +21,10 @@ COMPARED = $(foreach chain,$(ON),--on $(chain)) $(if $(METHODS),--methods $(call
            $(foreach pair,$(SET),--set $(pair)) $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) \
            $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run) $(if $(MEMORY),--memory $(MEMORY))
 
-.PHONY: help install recipe compare share test check clean
+.PHONY: help install recipe compare share test test-gpu check clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
 	@echo
 	@echo '  make recipe takes TASK ON METHOD COMPOSE BACKBONE DATA BITS MEMORY SEED RUNS LANGUAGES SPLIT and SET="key=value …"'
 	@echo '  make share takes DEST and LICENCE ROWS besides'
@@ -55,6 +55,9 @@ share: $(STAMP) ## Train TASK's module, if need be, and share it: make share TAS
 test: $(STAMP) ## Run the tests, a file a core at a time
 	@$(XTL) prepare
 	@$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-gpu: $(STAMP) ## Run the tests that need a CUDA device
+	@XTL_GPU=1 $(VENV)/bin/python -m pytest tests/gpu $(ARGS)
 
 check: $(STAMP) ## Lint and type-check
 	$(VENV)/bin/ruff check .

@@ -128,20 +128,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of one element: in products, as stored (what is not quantised), between layers, of a module's weights."""
+    """Bytes of one element: in products, as stored (what is not quantised), between layers. Modules have float32."""
 
     compute: int
     stored: int
     states: int
-    module: int
 
     @staticmethod
     def of(job: Job) -> Sizes:
         autocast = job.dtype != "float32"
         stored = {32: 4, 16: 2}.get(job.bits, 2 if autocast else 4)
         states = 4 if stored == 4 or (autocast and job.device == "cuda") else 2
-        quantised = job.method == "bottleneck" and job.bits in (8, 4)
-        return Sizes(2 if autocast else stored, stored, states, stored if quantised else 4)
+        return Sizes(2 if autocast else stored, stored, states)
 
 
 def targeted(job: Job) -> tuple[bool, ...]:
@@ -257,7 +255,7 @@ class _Kept:
         """The bottleneck modules of one place, parents first. The size of what they give."""
         inner, compute = _bottleneck(self.form, self.job, self.number), self.size.compute
         steps = 1 if str(self.job.options.get("non_linearity", "relu")).lower() == "relu" else 2
-        copied = compute if self.size.module != compute else 0
+        copied = compute if compute != 4 else 0
         if self.job.fuse:  # every parent's output four times over, the query before and after its layer, |V − I|²
             self.token += (4 * self.job.parents + 2) * compute * self.form.hidden
             self.token += self.job.parents * steps * inner * compute if self.flow else 0

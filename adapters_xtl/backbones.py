@@ -57,7 +57,6 @@ def load(backbone: Backbone, *, bits: int = 32, dtype: str = "float32", device: 
             raise MismatchError(
                 f"backbone {backbone.name}: its files changed (fingerprint {now[:12]}, was {backbone.fingerprint[:12]})"
             )
-    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_news)
     path = folder(backbone)
     if backbone.source == "random":
         encoder = _random(bits, dtype, device, offload)
@@ -216,6 +215,7 @@ def tame(encoder: nn.Module) -> None:
     On some CPUs it repacks nf4 weights in place, and rounds their scales, at the first forward pass in eval mode: the
     backbone must stay what it was, and the same on every CPU.
     """
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_news)
     module: Any
     for module in encoder.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

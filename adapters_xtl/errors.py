@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["DataError", "MismatchError", "Problems", "RequestError", "RunError", "XtlError", "nearest"]
+__all__ = ["DataError", "MismatchError", "Problems", "RequestError", "RunError", "XtlError", "nearest", "out_of_memory"]
 
 
 class XtlError(Exception):
@@ -68,3 +68,10 @@ class Problems:
     def raise_if_any(self, kind: type[XtlError] = RequestError) -> None:
         if self.messages:
             raise kind("\n".join(self.messages))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error, torch's own included, says that the device or the machine has no memory left."""
+    texts = ("DefaultCPUAllocator", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
+    told = isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    return told or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from adapters_xtl import formats
+from adapters_xtl.errors import out_of_memory
 from adapters_xtl.formats.items import Item, Lengths
 from adapters_xtl.formats.retrieve import pool, sides
 from adapters_xtl.metrics import bitext, mining
-from adapters_xtl.model import Model, out_of_memory
+from adapters_xtl.model import Model
 from adapters_xtl.spec import Task
 
 __all__ = ["by_tokens", "embed", "forward", "predict", "progress_line", "retrieval_layer", "retrieve", "sentences"]

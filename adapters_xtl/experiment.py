@@ -16,9 +16,9 @@ from adapters_xtl import card, evaluate, formats, lineage, methods, provenance, 
 from adapters_xtl.answer import Outcome, from_store, has
 from adapters_xtl.assembly import fresh_model, links, trained_model
 from adapters_xtl.canon import atomic_write, folder_bytes, folder_digest, read_json, write_json
-from adapters_xtl.errors import RequestError, RunError, XtlError
+from adapters_xtl.errors import RequestError, RunError, XtlError, out_of_memory
 from adapters_xtl.gather import Gathered, gather, record, tell
-from adapters_xtl.model import Host, Model, cap_memory, frozen_digest, out_of_memory, save_heads
+from adapters_xtl.model import Host, Model, cap_memory, frozen_digest, save_heads
 from adapters_xtl.plan import own_evaluation
 from adapters_xtl.reporting import report
 from adapters_xtl.request import Evaluation, Module, Plan
@@ -145,15 +145,19 @@ def _training(plan: Plan, module: Module, evaluation: Evaluation | None, rows: G
             write_json(partial / "provenance.json", {**provenance_record, "inference": cost})
             write_json(partial / "metrics.json", metrics)
             atomic_write(partial / "README.md", card.run_card(partial))
-        except (KeyboardInterrupt, RunError, RequestError, MemoryError):
+        except (KeyboardInterrupt, RunError, RequestError):
             raise  # what is there stays, to be resumed
         except Exception as error:
             if out_of_memory(error):  # the training is not at fault: what is there stays, for a call that takes less
-                raise RunError(f"{module}: out of memory ({str(error).strip().splitlines()[0][:200]})") from error
+                raise RunError(f"{module}: out of memory ({_first_line(error)})") from error
             kept = store.fail(module.task, module.id, f"{type(error).__name__}: {error}")
-            first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            raise RunError(f"training {module} failed: {type(error).__name__}: {first} (kept in {kept})") from error
+            said = f"{type(error).__name__}: {_first_line(error)}"
+            raise RunError(f"training {module} failed: {said} (kept in {kept})") from error
         return store.commit(module.task, module.id, replace=force)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
 
 
 def _save_module(model: Model, module: Module, store: Store, partial: Path) -> None:
@@ -221,12 +225,14 @@ def _scoring(plan: Plan, rows: Gathered, store: Store, host: Host, notify: Notif
         tell(rows, notify)
         notify(f"evaluating {module or 'the bare backbone'} on {plan.task}, run {evaluation.id}")
         write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "evaluation"))
-        model = trained_model(plan, module, store, host, notify)
         try:
+            model = trained_model(plan, module, store, host, notify)
             scores, cost = report(plan, model, module, evaluation, rows, store, partial, saved=True)
-        except (KeyboardInterrupt, XtlError, MemoryError):
+        except (KeyboardInterrupt, XtlError):
             raise
         except Exception as error:
+            if out_of_memory(error):
+                raise RunError(f"evaluating {plan.task}: out of memory ({_first_line(error)})") from error
             kept = store.fail(plan.task, evaluation.id, f"{type(error).__name__}: {error}")
             raise RunError(f"evaluating {plan.task} failed: {type(error).__name__}: {error} (kept in {kept})") from error
         write_json(partial / "provenance.json", {

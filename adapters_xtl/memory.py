@@ -21,12 +21,13 @@ from adapters_xtl.sources import samples_dir
 from adapters_xtl.spec import Run, Task
 
 __all__ = [
-    "CONTEXT", "FACTS", "GIB", "Fit", "Prediction", "Way", "choose", "config", "gib", "in_bytes", "job_of", "least",
-    "precisions", "predict", "settle",
+    "CONTEXT", "FACTS", "GIB", "KERNELS", "Fit", "Prediction", "Way", "choose", "config", "gib", "in_bytes", "job_of",
+    "least", "precisions", "predict", "settle",
 ]  # fmt: skip
 
 GIB = 2**30
 CONTEXT = int(0.6 * GIB)  # what CUDA takes of a device beside the allocator
+KERNELS = 64 * 2**20  # cuBLAS' workspaces, one for the thread going forward and one for autograd's: as on Hopper
 RESERVE = 0.05  # on top of the peak: blocks that the allocator cannot hand out again
 
 # config.json of the hub's repositories of these names; XLM-R's sizes stand in arXiv 1911.02116 and 2105.00572 too
@@ -114,11 +115,11 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
     weights = {
         "embeddings": 0 if way.offload else tables,
         "layers": _stored(form, job),
-        "parents": 0 if full else job.parents * module_parameters(form, job, parent=True) * size.module,
-        "module": 0 if full else module * size.module,
+        "parents": 0 if full else job.parents * module_parameters(form, job, parent=True) * 4,
+        "module": 0 if full else module * 4,
         "head": head * 4,
     }
-    gradients = module * size.module + head * 4
+    gradients = (module + head) * 4
     state = float(2 * gradients)
     if job.optimizer == "adamw8bit":  # bitsandbytes keeps embeddings and what has under 4096 elements at 32 bits
         small = (form.layers * form.rest + form.tables) if full else 0
@@ -147,7 +148,7 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
         moments["gradient of the embeddings"] = gradients, 12 * form.hidden * tokens, again
     moments["optimizer step"] = gradients, 0, 0  # fused: in place
     moment = max(moments, key=lambda name: sum(moments[name]))
-    kernels = 32 * 2**20 if cuda else 0  # cuBLAS' workspace, as on Hopper; 8 MiB before it
+    kernels = KERNELS if cuda else 0
     taken, kept, passing = moments[moment]
     lines = {**weights, "optimizer": state, "gradients": taken, "activations": kept, "workspace": passing + kernels}
     if way.offload and job.bits in (8, 4):  # bitsandbytes quantises on the device: the table passes through it
@@ -283,7 +284,9 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
     for rank, (each, dtype) in enumerate(bits.items()):
         for optimizer in optimizers:
             asked = replace(job, bits=each, dtype=job.dtype if "dtype" in job.keep else dtype, optimizer=optimizer)
-            for offload in (False, True) if job.method != "full" and job.device == "cuda" else (False,):
+            # the library computes a fusion layer's penalty where the table is
+            movable = job.method != "full" and not job.fuse and job.device == "cuda"
+            for offload in (False, True) if movable else (False,):
                 for checkpointing in (False, True):
                     for micro in sizes:
                         way = Way(micro, checkpointing, offload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import resource
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +21,8 @@ from adapters_xtl.formats.items import Lengths, Tokenizer
 from adapters_xtl.methods import Link
 from adapters_xtl.spec import Backbone
 
-__all__ = ["HeadSpec", "Host", "Model", "build", "cap_memory", "frozen_digest", "head_specs", "load_heads", "out_of_memory",
-           "peak_memory", "save_heads"]  # fmt: skip
+__all__ = ["HeadSpec", "Host", "Model", "build", "cap_memory", "frozen_digest", "head_specs", "load_heads", "peak_memory",
+           "save_heads"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,9 @@ class Host:
                 bare: nn.Module = detach(before.encoder)
                 return bare.eval(), before.tokenizer
         del before  # gone before the next one is loaded: two do not fit where one just does
+        gc.collect()  # the libraries' layers hold circles of references
+        if device == "cuda":
+            torch.cuda.empty_cache()
         self._key = key
         return backbones.load(backbone, bits=bits, dtype=dtype, device=device, offload=offload)
 
@@ -147,12 +151,16 @@ def build(backbone: Backbone, *, bits: int, dtype: str, device: str, method: str
 
 
 def frozen_digest(model: Model) -> str:
-    """sha256 over every frozen parameter and buffer of the encoder, by name: backbone and parents together."""
+    """sha256 over every frozen parameter and buffer of the encoder, by name: backbone and parents together.
+
+    Of their values: bitsandbytes' int8 layers turn their bias into the type of what comes in, to and fro.
+    """
     total = hashlib.sha256()
     state = {name: value for name, value in model.encoder.named_parameters() if not value.requires_grad}
     for name, value in sorted({**state, **dict(model.encoder.named_buffers())}.items()):
-        total.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        exact = value.detach().float() if value.dtype in (torch.bfloat16, torch.float16) else value.detach()
+        total.update(f"{name} {tuple(exact.shape)} {exact.dtype}\n".encode())
+        total.update(exact.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
 
 
@@ -184,14 +192,6 @@ def load_heads(model: Model, directory: Path) -> None:
             head.load_state_dict(load_file(str(path)))
         except (RuntimeError, FileNotFoundError) as error:
             raise MismatchError(f"{path}: not the weights of this head: {str(error).splitlines()[0]}") from error
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device, or the machine, has no memory left."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    texts = ("DefaultCPUAllocator", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def cap_memory(device: str, gib: float | None) -> None:

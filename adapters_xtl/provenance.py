@@ -42,7 +42,8 @@ def gpu() -> dict[str, Any] | None:
     if not listed:
         return None
     name, memory, capability = (part.strip() for part in listed.splitlines()[0].split(","))
-    return {"name": name, "memory_bytes": int(float(memory) * 2**20), "compute_capability": float(capability)}
+    size = int(float(memory) * 2**20) if memory[:1].isdigit() else (_memory() or 0)  # it has none of its own: the machine's
+    return {"name": name, "memory_bytes": size, "compute_capability": float(capability)}
 
 
 @cache

@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib.metadata
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -37,9 +38,9 @@ from adapters_xtl.checkpoints import (
     save_trainable,
     was_over,
 )
-from adapters_xtl.errors import RequestError, RunError
+from adapters_xtl.errors import RequestError, RunError, out_of_memory
 from adapters_xtl.formats.items import Item
-from adapters_xtl.model import Model, out_of_memory, peak_memory
+from adapters_xtl.model import Model, peak_memory
 from adapters_xtl.spec import Hyper
 
 __all__ = ["COMPLETE", "Fitted", "TrainSet", "batches", "fit", "newest_checkpoint"]
@@ -249,7 +250,9 @@ def _fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, optimizer: str, *
     order = batches(sets, hyper, seed)
     total = len(order)
     every = min(total, hyper.eval_every or max(1, math.ceil(total / 10)))
-    AcceleratorState._reset_state(reset_partial_state=True)  # one process, several trainings: its precision is global
+    # one process, several trainings: accelerate's precision is global, in its state and in what `Trainer` tells it
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     args = TrainingArguments(
         output_dir=str(work), max_steps=total, per_device_train_batch_size=hyper.batch_size, learning_rate=hyper.lr,
         weight_decay=hyper.weight_decay, max_grad_norm=hyper.clip, warmup_steps=math.ceil(total * hyper.warmup),
@@ -285,6 +288,7 @@ def _fit(model: Model, sets: Sequence[TrainSet], hyper: Hyper, optimizer: str, *
     best = next(entry for entry in trainer.state.log_history
                 if entry.get("step") == trainer.state.best_global_step and "eval_score" in entry)  # fmt: skip
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # takes accelerate's autocast off model.forward
+    model.__dict__.pop("forward", None)  # and leaves the bound method there: a circle that keeps the backbone in memory
     model.eval()
     seconds, used = next(each for each in trainer.callback_handler.callbacks if isinstance(each, Cost)).so_far()
     return Fitted(

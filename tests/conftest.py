@@ -12,6 +12,8 @@ import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line has it; OpenMP reads it when it is loaded
+if not os.environ.get("XTL_GPU"):  # on the CPU, whatever is here; `make test-gpu` is for the GPU
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: each keeps to a core of its own
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

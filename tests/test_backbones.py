@@ -17,6 +17,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Roberta
 
 from adapters_xtl import backbones, fingerprint, mini
 from adapters_xtl.errors import MismatchError, RequestError
+from adapters_xtl.model import Model, frozen_digest
 from adapters_xtl.spec import Backbone
 
 TINY = fingerprint.NAMED["tiny"]
@@ -121,6 +122,19 @@ def test_gradients_pass_through_quantised_layers_and_leave_them_alone(bits: int)
     encoder(inputs_embeds=inputs).last_hidden_state.square().sum().backward()
     assert inputs.grad is not None and inputs.grad.abs().sum() > 0
     assert backbones.weights_digest(encoder) == before
+
+
+def test_what_bitsandbytes_does_to_a_bias_is_no_change_of_the_backbone() -> None:
+    """It turns an int8 layer's bias into its input's type: under CUDA's autocast float32, as layer norms give it."""
+    encoder, tokenizer = backbones.load(fingerprint.NAMED["tiny"], bits=8, dtype="bfloat16")
+    model = Model(encoder, tokenizer, {})
+    before = frozen_digest(model)
+    layer: Any = encoder.encoder.layer[0].intermediate.dense
+    layer(torch.ones(1, layer.in_features))
+    assert layer.bias.dtype == torch.float32 and frozen_digest(model) == before
+    with torch.no_grad():
+        layer.bias[0] += 1
+    assert frozen_digest(model) != before
 
 
 def test_tiny_is_the_same_every_time_and_leaves_the_random_state_alone() -> None:

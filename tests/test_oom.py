@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from adapters_xtl import backbones, evaluate, fingerprint, formats, mini, train
+from adapters_xtl import backbones, cli, evaluate, fingerprint, formats, mini, train
 from adapters_xtl.batches import shares, split, weighted
 from adapters_xtl.errors import RequestError, RunError
 from adapters_xtl.fingerprint import NAMED
@@ -133,6 +135,43 @@ class Full:
         if len(inputs[0]) > self.room and (not self.steps or self.seen in self.steps):
             self.raised += 1
             raise self.error
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_outside_a_training_it_costs_a_line(error: Exception, monkeypatch: pytest.MonkeyPatch,
+                                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    def app(**options: bool) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1 and capsys.readouterr().err.startswith("xtl: out of memory; ")
+
+
+def test_one_training_leaves_no_precision_behind_for_the_next(tmp_path: Path) -> None:
+    """`Trainer` tells accelerate its precision by an environment variable, which stays."""
+    seen: list[bool] = []
+    for dtype in ("bfloat16", "float32"):
+        built = model()
+        built.heads["task"].register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+        hyper = Hyper(lr=0.01, batch_size=8, max_steps=2, eval_every=2, patience=0)
+        train.fit(built, [TrainSet("task", items("classify", 16))], hyper, seed=1, dtype=dtype, device="cpu",
+                  work=tmp_path / dtype, score=lambda: {"score": 1.0}, notify=print)  # fmt: skip
+    assert seen == [True, True, False, False]
+
+
+@pytest.mark.parametrize("method", ["lora", "bottleneck", "full"])
+def test_a_trained_model_is_gone_when_it_is_dropped(method: str, tmp_path: Path) -> None:
+    """Two backbones may not fit where one does: nothing of `Trainer` or accelerate may hold on to the last one."""
+    built = model(method=method)
+    hyper = Hyper(lr=0.01, batch_size=8, max_steps=2, eval_every=2, patience=0)
+    train.fit(built, [TrainSet("task", items("classify", 16))], hyper, seed=1, dtype="bfloat16", device="cpu",
+              work=tmp_path, score=lambda: {"score": 1.0}, notify=print)  # fmt: skip
+    gone = weakref.ref(next(built.encoder.parameters()))
+    del built
+    gc.collect()  # as `Host` does before it loads the next one
+    assert gone() is None
 
 
 def test_of_several_devices_one_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

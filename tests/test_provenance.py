@@ -22,6 +22,7 @@ case "$1" in --id=0) ;; *) echo "Tesla T4, 15360, 7.5" ;; esac
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "nvidia-smi").write_text(SMI)
     (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     return tmp_path
 
@@ -32,15 +33,23 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 ])  # fmt: skip
 def test_the_first_visible_device_is_described(visible: str | None, name: str | None, dtype: str | None, smi: Path,
                                                monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
+    if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     provenance.gpu.cache_clear()
     try:
         found = provenance.gpu()
         assert (found and found["name"]) == name
         assert dtype is None or provenance.native_dtype("cuda") == dtype
+    finally:
+        provenance.gpu.cache_clear()
+
+
+def test_a_gpu_without_memory_of_its_own_has_the_machines(smi: Path) -> None:
+    (smi / "nvidia-smi").write_text('#!/bin/sh\necho "NVIDIA GB10, [N/A], 12.1"\n')
+    provenance.gpu.cache_clear()
+    try:
+        found = provenance.gpu()
+        assert found is not None and found["memory_bytes"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     finally:
         provenance.gpu.cache_clear()
 

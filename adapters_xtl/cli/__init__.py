@@ -10,7 +10,7 @@ import typer
 
 from adapters_xtl.cli import compare, data, hub, listing, memory, modules, training
 from adapters_xtl.cli.flags import say
-from adapters_xtl.errors import XtlError
+from adapters_xtl.errors import XtlError, out_of_memory
 
 __all__ = ["app", "main"]
 
@@ -60,8 +60,10 @@ def main() -> None:
             raise
         say("xtl: interrupted; what was finished is kept, and the same command goes on from there")
         sys.exit(130)
-    except MemoryError:
-        say("xtl: out of memory; a smaller train.batch_size or train.max_length needs less")
+    except (MemoryError, RuntimeError) as error:
+        if _debug or not out_of_memory(error):
+            raise
+        say("xtl: out of memory; a smaller train.batch_size or train.max_length, or fewer --bits, need less")
         sys.exit(1)
     except OSError as error:
         if _debug:

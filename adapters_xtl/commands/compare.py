@@ -295,7 +295,7 @@ def _notes(asked: Comparison, rows: Sequence[Mapping[str, Any]], worker: Worker,
 
 def _ahead(worker: Worker) -> tuple[dict[str, Any], Shown]:
     """The runs that a comparison comes to, each module once, with what is in the store and what it will take."""
-    known = forecast.speeds(worker.store)
+    known = forecast.speeds(worker.store, worker.comparison.base.device)
     runs: dict[str, dict[str, Any]] = {}
     for cell, kind, seed, values, planned in worker.ahead():
         common = {"task": cell.task, "method": cell.variant.method, "bits": cell.variant.bits, "parents": list(cell.chain),

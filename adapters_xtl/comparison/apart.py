@@ -25,7 +25,8 @@ def execute(asked: Request, *, preload: bool) -> None:
     """Makes the plan of `asked` and executes it; what it came to is in the store afterwards.
 
     `preload` keeps the libraries loaded from one call to the next (a server process that forks): seconds saved, but not
-    for CUDA, which does not survive a fork. Raises what the run raised, RunError when its process was killed.
+    where there is a GPU, which bitsandbytes wakes when it is imported: CUDA does not survive a fork. Raises what the run
+    raised, RunError when its process was killed.
     """
     context: Any = multiprocessing.get_context("forkserver" if preload else "spawn")
     if preload:

@@ -21,6 +21,7 @@ from adapters_xtl.comparison import apart
 from adapters_xtl.comparison.cells import Cell, Comparison, Override, Overrides, Tuning, Variant
 from adapters_xtl.comparison.summary import Scored
 from adapters_xtl.errors import Problems, RequestError, RunError, XtlError
+from adapters_xtl.provenance import gpu
 from adapters_xtl.request import Plan, Request
 from adapters_xtl.stacks import SELF
 from adapters_xtl.store import Store
@@ -225,7 +226,7 @@ class Worker:
             if module.id in self.broken:
                 raise RunError(self.broken[module.id])
         try:
-            apart.execute(asked, preload=planned.device == "cpu")
+            apart.execute(asked, preload=gpu() is None)
         except RunError as error:
             culprit = next((module for module in planned.modules if has(module, self.store) is None), None)
             if culprit is not None:

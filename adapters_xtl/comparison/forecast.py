@@ -23,14 +23,14 @@ __all__ = ["Speeds", "examples", "peak", "seconds", "speeds"]
 Speeds = dict[tuple[str, str, int, str], list[float]]
 
 
-def speeds(store: Store) -> Speeds:
-    """Examples and seconds of every finished training of the store that was made on hardware like this one's."""
-    here = _machine(provenance.record()["hardware"])
+def speeds(store: Store, device: str) -> Speeds:
+    """Examples and seconds of every finished training of the store that was made on a device like this machine's."""
+    here = _machine(provenance.record()["hardware"], device)
     found: Speeds = {}
     for path in store.all():
         spec, trained = read_json(path / "spec.json"), read_json(path / "metrics.json")["train"]
         made = read_json(path / "provenance.json").get("hardware")
-        if spec["kind"] != "training" or not trained or not made or _machine(made) != here:
+        if spec["kind"] != "training" or not trained or not made or _machine(made, spec["request"]["device"]) != here:
             continue
         run = spec["run"]
         for task in (spec["task"], ""):
@@ -40,8 +40,8 @@ def speeds(store: Store) -> Speeds:
     return found
 
 
-def _machine(hardware: dict[str, Any]) -> tuple[Any, ...]:
-    gpu = hardware.get("gpu")
+def _machine(hardware: dict[str, Any], device: str) -> tuple[Any, ...]:
+    gpu = hardware.get("gpu") if device != "cpu" else None
     return (gpu["name"],) if gpu else (hardware["cpu"]["name"], hardware["cpu"]["cores"])
 
 

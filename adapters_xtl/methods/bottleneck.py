@@ -98,16 +98,12 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
         else:
             bare.add_adapter(link.name, config=BnConfig(**options, leave_out=list(range(from_layer))))
         _assert_everywhere(bare, link.name, layers)
-        if getattr(bare, "is_quantized", False):
-            bare.adapter_to(link.name, dtype=bare.dtype)
     if fuse:
         together = Fuse(*(link.name for link in chain[:-1]))
         if chain[-1].directory is not None:
             bare.load_adapter_fusion(str(chain[-1].directory), load_as=together.name, use_safetensors=True)
         else:
             bare.add_adapter_fusion(together)
-        if getattr(bare, "is_quantized", False):
-            bare.adapter_fusion_to(together, dtype=bare.dtype)
         bare.train_adapter_fusion(together)
         _assert_fused(bare, chain)
         active: Any = together
