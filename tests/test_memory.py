@@ -30,6 +30,7 @@ from adapters_xtl.formats.items import Lengths
 from adapters_xtl.memory import GIB, KERNELS, Way, predict, settle
 from adapters_xtl.methods import Link
 from adapters_xtl.model import HeadSpec, Model, build
+from adapters_xtl.provenance import native_dtype
 from adapters_xtl.spec import Backbone
 from adapters_xtl.train import _checkpointed
 from tests.cli import complaints, xtl, xtl_json
@@ -541,7 +542,8 @@ def test_auto_bits_ask_the_planner(tmp_path: Path) -> None:
     assert [run["spec"]["bits"] for run in roomy["runs"]] == [32, 32]
     assert {run["spec"]["bits"] for run in tight["runs"]} == {8} and tight["id"] != roomy["id"]
     full, _ = recipe(tmp_path, memory=20.0, method="full", backbone="mini")
-    least = memory.least(shape(fingerprint.MINI_CONFIG), Job("full", {}, length=256, keep=("optimizer",)), {32: "bfloat16"})
+    here = {32: native_dtype("cpu")}  # what a full training computes in on this machine
+    least = memory.least(shape(fingerprint.MINI_CONFIG), Job("full", {}, length=256, keep=("optimizer",)), here)
     lean, said = recipe(tmp_path, memory=least.needs / GIB * 0.97, method="full", backbone="mini")
     assert full["runs"][0]["spec"]["hyper"]["optimizer"] == "adamw" and full["id"] != lean["id"]
     assert lean["runs"][0]["spec"]["hyper"]["optimizer"] == "adamw8bit" and any("8-bit optimizer" in text for text in said)
