@@ -1,6 +1,7 @@
 """adapters_xtl: intermediate tasks as stackable adapters on a frozen multilingual encoder.
 
-`import adapters_xtl as xtl; model = xtl.load("runs/xnli/…"); model.predict([…])`: see `adapters_xtl.predictor`.
+`import adapters_xtl as xtl; model = xtl.load("runs/xnli/…"); model.predict([…])`: see
+`adapters_xtl.predictor`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0.0.0"
 
 
-# said when bitsandbytes is imported, which peft and adapters do at any number of bits: a kernel that nobody asked for
-logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(lambda record: "gemm_4bit" not in record.getMessage())
+# said when bitsandbytes is imported, which peft and adapters do at any number of bits: a kernel
+# that nobody asked for
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: "gemm_4bit" not in record.getMessage()
+)
 
 
 def __getattr__(name: str) -> Any:

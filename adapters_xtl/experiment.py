@@ -1,4 +1,6 @@
-"""Executes a plan: reads the data, trains what the store lacks, scores, and commits each run whole."""
+"""Executes a plan: reads the data, trains what the store lacks, scores, and commits
+each run whole.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +14,33 @@ from typing import Any
 
 import numpy as np
 
-from adapters_xtl import card, evaluate, formats, lineage, methods, provenance, scoring, tasks, train
-from adapters_xtl.answer import Outcome, from_store, has
-from adapters_xtl.assembly import fresh_model, links, trained_model
-from adapters_xtl.canon import atomic_write, folder_bytes, folder_digest, read_json, write_json
-from adapters_xtl.errors import RequestError, RunError, XtlError, out_of_memory
-from adapters_xtl.gather import Gathered, gather, record, tell
-from adapters_xtl.model import Host, Model, cap_memory, frozen_digest, save_heads
-from adapters_xtl.plan import own_evaluation
-from adapters_xtl.reporting import report
-from adapters_xtl.request import Evaluation, Module, Plan
-from adapters_xtl.store import Store
+from adapters_xtl import formats, methods, tasks
+from adapters_xtl.base import machine
+from adapters_xtl.base.errors import RequestError, RunError, XtlError, out_of_memory
+from adapters_xtl.base.files import atomic_write, folder_bytes, folder_digest, read_json, write_json
+from adapters_xtl.evaluation import predict, scoring
+from adapters_xtl.evaluation.languages import report
+from adapters_xtl.models.assembly import fresh_model, links, trained_model
+from adapters_xtl.models.network import Host, Model, cap_memory, frozen_digest, save_heads
+from adapters_xtl.planning.plan import own_evaluation
+from adapters_xtl.planning.rows import Gathered, gather, record, tell
+from adapters_xtl.runs import run_card
+from adapters_xtl.runs.lookup import Outcome, from_store, has
+from adapters_xtl.runs.request import Evaluation, Module, Plan
+from adapters_xtl.runs.store import Store
+from adapters_xtl.sharing import lineage
+from adapters_xtl.training import trainer
 
 __all__ = ["execute"]
 
 Notify = Callable[[str], None]
 
 
-def execute(plan: Plan, store: Store, *, notify: Notify, force: bool = False, host: Host | None = None) -> Outcome:
-    """Runs a plan, or answers it from the store. Nothing is loaded before everything that can be checked was checked.
+def execute(
+    plan: Plan, store: Store, *, notify: Notify, force: bool = False, host: Host | None = None
+) -> Outcome:
+    """Runs a plan, or answers it from the store. Nothing is loaded before everything that can be
+    checked was checked.
 
     `host` keeps the backbone in memory from one plan to the next.
     """
@@ -40,11 +50,19 @@ def execute(plan: Plan, store: Store, *, notify: Notify, force: bool = False, ho
         return answered
     host = host or Host()
     cap_memory(plan.device, plan.request.memory)
-    pending = [each for each in plan.modules if (force and each is plan.target) or not has(each, store)]
+    pending = [
+        each for each in plan.modules if (force and each is plan.target) or not has(each, store)
+    ]
     rows = gather(plan, pending)
     for module in pending:
         inline = plan.inline and module is plan.target
-        evaluation = plan.evaluation if inline else own_evaluation(plan, module) if module.run.tasks else None
+        evaluation = (
+            plan.evaluation
+            if inline
+            else own_evaluation(plan, module)
+            if module.run.tasks
+            else None
+        )
         again = force and module is plan.target
         path = _training(plan, module, evaluation, rows[module.id], store, host, notify, again)
         if inline:
@@ -53,10 +71,18 @@ def execute(plan: Plan, store: Store, *, notify: Notify, force: bool = False, ho
 
 
 def _outcome(path: Path, started: float) -> Outcome:
-    return Outcome(path.name, path, False, round(time.monotonic() - started, 3), dict(read_json(path / "metrics.json")))
+    return Outcome(
+        path.name,
+        path,
+        False,
+        round(time.monotonic() - started, 3),
+        dict(read_json(path / "metrics.json")),
+    )
 
 
-def _train_sets(module: Module, rows: Gathered, model: Model, notify: Notify) -> list[train.TrainSet]:
+def _train_sets(
+    module: Module, rows: Gathered, model: Model, notify: Notify
+) -> list[trainer.TrainSet]:
     sets = []
     for name, part in rows.train.items():
         spec = model.specs[name]
@@ -65,23 +91,38 @@ def _train_sets(module: Module, rows: Gathered, model: Model, notify: Notify) ->
         if limit and limit < len(examples):
             order = np.random.default_rng(module.run.seed).permutation(len(examples))[:limit]
             examples = [examples[number] for number in sorted(order)]
-        items = formats.load(spec.format).encode(examples, spec.labels, model.tokenizer, spec.lengths, train=True)
+        items = formats.load(spec.format).encode(
+            examples, spec.labels, model.tokenizer, spec.lengths, train=True
+        )
         cut = sum(item.cut > 0 for item in items)
         if cut:
-            notify(f"{name}: {cut} of {len(items)} inputs are longer than {spec.lengths.max_length} tokens and were cut")
-        stages = [examples[item.owner].get("stage", 0) for item in items] if tasks.load(name).ordered else None
-        sets.append(train.TrainSet(name, items, stages))
+            notify(
+                f"{name}: {cut} of {len(items)} inputs are longer than {spec.lengths.max_length}"
+                " tokens and were cut"
+            )
+        stages = (
+            [examples[item.owner].get("stage", 0) for item in items]
+            if tasks.load(name).ordered
+            else None
+        )
+        sets.append(trainer.TrainSet(name, items, stages))
     return sets
 
 
-def _select_score(module: Module, rows: Gathered, model: Model, device: str, dtype: str) -> Callable[[], dict[str, float]]:
+def _select_score(
+    module: Module, rows: Gathered, model: Model, device: str, dtype: str
+) -> Callable[[], dict[str, float]]:
     limit = module.run.hyper.select_examples
 
     def score() -> dict[str, float]:
         scores: dict[str, float] = {}
         for name, part in rows.select.items():
-            examples = part.examples[:: max(1, -(-len(part.examples) // limit))] if limit else part.examples
-            predictions = evaluate.predict(model, name, examples, device=device, dtype=dtype)
+            examples = (
+                part.examples[:: max(1, -(-len(part.examples) // limit))]
+                if limit
+                else part.examples
+            )
+            predictions = predict.predict(model, name, examples, device=device, dtype=dtype)
             task = tasks.load(name)
             scores[name] = float(scoring.score(task, predictions, "en")[task.metric])
         mean = sum(scores.values()) / len(scores)
@@ -90,7 +131,9 @@ def _select_score(module: Module, rows: Gathered, model: Model, device: str, dty
     return score
 
 
-def _spec_record(plan: Plan, module: Module | None, evaluation: Evaluation | None, kind: str) -> dict[str, Any]:
+def _spec_record(
+    plan: Plan, module: Module | None, evaluation: Evaluation | None, kind: str
+) -> dict[str, Any]:
     request = asdict(plan.request)
     request.pop("runs")
     scored = kind == "evaluation" or module is None
@@ -99,15 +142,20 @@ def _spec_record(plan: Plan, module: Module | None, evaluation: Evaluation | Non
         "kind": kind,
         "task": plan.task if scored or module is None else module.task,
         "request": request,
-        "backbone": {key: getattr(plan.backbone, key) for key in ("name", "location", "fingerprint", "revision")},
+        "backbone": {
+            key: getattr(plan.backbone, key)
+            for key in ("name", "location", "fingerprint", "revision")
+        },
         "data": str(plan.source) if plan.source.kind != "mirror" else "mirror",
         "bits": plan.bits,
         "dtype": module.run.dtype if module else plan.dtype,
         "run": module.run.identity() if module else None,
         "module": {"task": module.task, "id": module.id} if module else None,
-        "parents": [{"task": parent.task, "id": parent.id} for parent in module.parents] if module else [],
+        "parents": (
+            [{"task": parent.task, "id": parent.id} for parent in module.parents] if module else []
+        ),
         "evaluation": evaluation.record() if evaluation else None,
-    }  # fmt: skip
+    }
 
 
 def _lineage(plan: Plan, module: Module, store: Store) -> dict[str, Any]:
@@ -119,8 +167,16 @@ def _lineage(plan: Plan, module: Module, store: Store) -> dict[str, Any]:
     return {"backbone": plan.backbone.fingerprint, "parents": parents}
 
 
-def _training(plan: Plan, module: Module, evaluation: Evaluation | None, rows: Gathered, store: Store, host: Host,
-              notify: Notify, force: bool) -> Path:  # fmt: skip
+def _training(
+    plan: Plan,
+    module: Module,
+    evaluation: Evaluation | None,
+    rows: Gathered,
+    store: Store,
+    host: Host,
+    notify: Notify,
+    force: bool,
+) -> Path:
     """One training run, from its rows to its committed directory."""
     with store.work(module.task, module.id, notify) as partial:
         done = store.find(module.task, module.id)
@@ -132,23 +188,30 @@ def _training(plan: Plan, module: Module, evaluation: Evaluation | None, rows: G
             write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "training"))
             composition = methods.load(module.run.method).COMPOSES.get(module.run.compose, "")
             provenance_record = {
-                **provenance.record(), "data": record(plan, rows), "notes": list(plan.notes),
-                "lineage": _lineage(plan, module, store), "composition": composition,
+                **machine.record(),
+                "data": record(plan, rows),
+                "notes": list(plan.notes),
+                "lineage": _lineage(plan, module, store),
+                "composition": composition,
                 "memory_plan": plan.fits[module.id].record() if module.id in plan.fits else None,
-            }  # fmt: skip
+            }
             write_json(partial / "provenance.json", provenance_record)
             cost: dict[str, Any] = {}
             if evaluation is None:
                 metrics = _untrained(plan, module, rows, store, host, partial, notify)
             else:
-                metrics, cost = _train_and_score(plan, module, evaluation, rows, store, host, partial, notify)
+                metrics, cost = _train_and_score(
+                    plan, module, evaluation, rows, store, host, partial, notify
+                )
             write_json(partial / "provenance.json", {**provenance_record, "inference": cost})
             write_json(partial / "metrics.json", metrics)
-            atomic_write(partial / "README.md", card.run_card(partial))
+            atomic_write(partial / "README.md", run_card.run_card(partial))
         except (KeyboardInterrupt, RunError, RequestError):
             raise  # what is there stays, to be resumed
         except Exception as error:
-            if out_of_memory(error):  # the training is not at fault: what is there stays, for a call that takes less
+            if out_of_memory(
+                error
+            ):  # the training is not at fault: what is there stays, for a call that takes less
                 raise RunError(f"{module}: out of memory ({_first_line(error)})") from error
             kept = store.fail(module.task, module.id, f"{type(error).__name__}: {error}")
             said = f"{type(error).__name__}: {_first_line(error)}"
@@ -162,13 +225,25 @@ def _first_line(error: Exception) -> str:
 
 def _save_module(model: Model, module: Module, store: Store, partial: Path) -> None:
     shutil.rmtree(partial / "module", ignore_errors=True)
-    methods.load(module.run.method).save(model.encoder, links(module, store, trained=False)[-1].name, partial / "module")
+    methods.load(module.run.method).save(
+        model.encoder, links(module, store, trained=False)[-1].name, partial / "module"
+    )
 
 
-def _untrained(plan: Plan, module: Module, rows: Gathered, store: Store, host: Host, partial: Path,
-               notify: Notify) -> dict[str, Any]:  # fmt: skip
+def _untrained(
+    plan: Plan,
+    module: Module,
+    rows: Gathered,
+    store: Store,
+    host: Host,
+    partial: Path,
+    notify: Notify,
+) -> dict[str, Any]:
     """A module as it is before its first step; nothing to score."""
-    notify(f"drawing an untrained module ({module.run.method}, seed {module.run.seed}), run {module.id}")
+    notify(
+        f"drawing an untrained module ({module.run.method}, seed {module.run.seed}), run"
+        f" {module.id}"
+    )
     model = fresh_model(plan, module, rows, store, host, notify)
     randomize = getattr(methods.load(module.run.method), "randomize", None)
     if randomize is not None:
@@ -177,45 +252,78 @@ def _untrained(plan: Plan, module: Module, rows: Gathered, store: Store, host: H
     return {"tasks": {}, "score": None, "train": None}
 
 
-def _train_and_score(plan: Plan, module: Module, evaluation: Evaluation, rows: Gathered, store: Store, host: Host,
-                     partial: Path, notify: Notify) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+def _train_and_score(
+    plan: Plan,
+    module: Module,
+    evaluation: Evaluation,
+    rows: Gathered,
+    store: Store,
+    host: Host,
+    partial: Path,
+    notify: Notify,
+) -> tuple[dict[str, Any], dict[str, Any]]:
     run, work = module.run, partial / "work"
     notify(
-        f"training {module} ({run.method}{f', {run.compose}' if run.parents else ''}, {run.bits} bits, {run.dtype}), "
-        f"run {module.id}"
+        f"training {module} ({run.method}{f', {run.compose}' if run.parents else ''}, {run.bits}"
+        f" bits, {run.dtype}), run {module.id}"
     )
     model = fresh_model(plan, module, rows, store, host, notify)
     trainable = sum(parameter.numel() for parameter in model.trainable().values())
     heads = sum(parameter.numel() for parameter in model.heads.parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
-    notify(f"{trainable:,} of {total:,} parameters train ({trainable - heads:,} in the module, {heads:,} in the head)")
+    notify(
+        f"{trainable:,} of {total:,} parameters train ({trainable - heads:,} in the module,"
+        f" {heads:,} in the head)"
+    )
     before = frozen_digest(model) if run.method != "full" else ""
     sets = _train_sets(module, rows, model, notify)
     way = plan.fits[module.id].way if module.id in plan.fits else None
-    fitted = train.fit(
-        model, sets, run.hyper, seed=run.seed, dtype=run.dtype, device=plan.device, work=work,
-        score=_select_score(module, rows, model, plan.device, run.dtype), notify=notify,
-        micro_batch=way.micro_batch if way else None, checkpointing=way.checkpointing if way else False,
-    )  # fmt: skip
+    fitted = trainer.fit(
+        model,
+        sets,
+        run.hyper,
+        seed=run.seed,
+        dtype=run.dtype,
+        device=plan.device,
+        work=work,
+        score=_select_score(module, rows, model, plan.device, run.dtype),
+        notify=notify,
+        micro_batch=way.micro_batch if way else None,
+        checkpointing=way.checkpointing if way else False,
+    )
     if run.method != "full" and frozen_digest(model) != before:
-        raise RunError(f"training {module} changed frozen weights; this is a defect, please report it")
+        raise RunError(
+            f"training {module} changed frozen weights; this is a defect, please report it"
+        )
     _save_module(model, module, store, partial)
     save_heads(model, partial / "head")
-    atomic_write(partial / "train_log.jsonl", "".join(json.dumps(entry) + "\n" for entry in fitted.log))
+    atomic_write(
+        partial / "train_log.jsonl", "".join(json.dumps(entry) + "\n" for entry in fitted.log)
+    )
     scores, cost = report(plan, model, module, evaluation, rows, store, partial, saved=False)
     trained = {
-        "seconds": round(fitted.seconds, 2), "examples": fitted.examples, "tokens": fitted.tokens, "steps": fitted.steps,
-        "peak_memory_bytes": fitted.peak_memory_bytes, "micro_batch": fitted.micro_batch,
-        "trainable_parameters": trainable, "head_parameters": heads, "total_parameters": total,
+        "seconds": round(fitted.seconds, 2),
+        "examples": fitted.examples,
+        "tokens": fitted.tokens,
+        "steps": fitted.steps,
+        "peak_memory_bytes": fitted.peak_memory_bytes,
+        "micro_batch": fitted.micro_batch,
+        "trainable_parameters": trainable,
+        "head_parameters": heads,
+        "total_parameters": total,
         "stored_bytes": sum(folder_bytes(partial / part) for part in ("module", "head")),
         "select": {"step": fitted.step, **fitted.select},
         **({} if fitted.joules is None else {"energy_joules": fitted.joules}),
-    }  # fmt: skip
+    }
     return {**scores, "train": trained}, cost
 
 
-def _scoring(plan: Plan, rows: Gathered, store: Store, host: Host, notify: Notify, force: bool) -> Path:
-    """One evaluation run: a trained module, or the bare backbone, on rows that its own run did not score."""
+def _scoring(
+    plan: Plan, rows: Gathered, store: Store, host: Host, notify: Notify, force: bool
+) -> Path:
+    """One evaluation run: a trained module, or the bare backbone, on rows that its own run did not
+    score.
+    """
     evaluation, module = plan.evaluation, plan.target
     with store.work(plan.task, evaluation.id, notify) as partial:
         done = store.find(plan.task, evaluation.id)
@@ -232,13 +340,27 @@ def _scoring(plan: Plan, rows: Gathered, store: Store, host: Host, notify: Notif
             raise
         except Exception as error:
             if out_of_memory(error):
-                raise RunError(f"evaluating {plan.task}: out of memory ({_first_line(error)})") from error
+                raise RunError(
+                    f"evaluating {plan.task}: out of memory ({_first_line(error)})"
+                ) from error
             kept = store.fail(plan.task, evaluation.id, f"{type(error).__name__}: {error}")
-            raise RunError(f"evaluating {plan.task} failed: {type(error).__name__}: {error} (kept in {kept})") from error
-        write_json(partial / "provenance.json", {
-            **provenance.record(), "data": record(plan, rows), "notes": list(plan.notes), "inference": cost,
-            "lineage": _lineage(plan, module, store) if module else {"backbone": plan.backbone.fingerprint, "parents": []},
-        })  # fmt: skip
+            raise RunError(
+                f"evaluating {plan.task} failed: {type(error).__name__}: {error} (kept in {kept})"
+            ) from error
+        write_json(
+            partial / "provenance.json",
+            {
+                **machine.record(),
+                "data": record(plan, rows),
+                "notes": list(plan.notes),
+                "inference": cost,
+                "lineage": (
+                    _lineage(plan, module, store)
+                    if module
+                    else {"backbone": plan.backbone.fingerprint, "parents": []}
+                ),
+            },
+        )
         write_json(partial / "metrics.json", {**scores, "train": None})
-        atomic_write(partial / "README.md", card.run_card(partial))
+        atomic_write(partial / "README.md", run_card.run_card(partial))
         return store.commit(plan.task, evaluation.id, replace=force)

@@ -18,16 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from adapters_xtl import evaluate, plan, tasks
-from adapters_xtl.assembly import trained_model
-from adapters_xtl.errors import DataError, RequestError
-from adapters_xtl.formats.items import Lengths
-from adapters_xtl.inputs import example
-from adapters_xtl.model import Host, Model
-from adapters_xtl.reporting import RETRIEVAL_LENGTH
-from adapters_xtl.request import Plan, Request
-from adapters_xtl.spec import Task
-from adapters_xtl.store import Store
+from adapters_xtl import tasks
+from adapters_xtl.base.errors import DataError, RequestError
+from adapters_xtl.evaluation import predict
+from adapters_xtl.evaluation.inputs import example
+from adapters_xtl.evaluation.languages import RETRIEVAL_LENGTH
+from adapters_xtl.formats._items import Lengths
+from adapters_xtl.models.assembly import trained_model
+from adapters_xtl.models.network import Host, Model
+from adapters_xtl.planning import plan
+from adapters_xtl.runs.request import Plan, Request
+from adapters_xtl.runs.store import Store
+from adapters_xtl.tasks import Task
 
 __all__ = ["Predictor", "load"]
 
@@ -37,7 +39,8 @@ _HOST = Host()  # all predictors of a process share one backbone where they can
 class Predictor:
     """A module on its backbone, ready for texts. Made by `load`.
 
-    Predictors on the same backbone share it in memory; going from one to the other reads the other's few megabytes.
+    Predictors on the same backbone share it in memory; going from one to the other reads the
+    other's few megabytes.
     """
 
     def __init__(self, planned: Plan, store: Store, head: str) -> None:
@@ -56,17 +59,21 @@ class Predictor:
         return self._spec.labels if self._spec else ()
 
     def predict(self, inputs: Iterable[Any]) -> list[dict[str, Any]]:
-        """One dict an input, in order: `prediction`, and by format `probabilities`, `start` and `end`, `words`.
+        """One dict an input, in order: `prediction`, and by format `probabilities`, `start` and
+        `end`, `words`.
 
-        Inputs are dicts by the format's keys (text, pair; context, choices; question, context; words) or the task's own
-        columns, plain texts, or pairs. DataError names the input that is wrong; RequestError for a task without a head.
+        Inputs are dicts by the format's keys (text, pair; context, choices; question, context;
+        words) or the task's own columns, plain texts, or pairs. DataError names the input that is
+        wrong; RequestError for a task without a head.
         """
         if not self.head:
             raise RequestError(f"'{self.task}' is answered by embeddings: use embed()")
         _several(inputs, "predict")
         task = tasks.load(self.task)
         examples = _examples(task, inputs, pairs=self.pairs)
-        found = evaluate.predict(self._ready(), self.head, examples, device=self._plan.device, dtype=self._plan.dtype)
+        found = predict.predict(
+            self._ready(), self.head, examples, device=self._plan.device, dtype=self._plan.dtype
+        )
         for row in found:
             row.pop("gold")
             if row["id"] is None:
@@ -80,11 +87,13 @@ class Predictor:
         """Whether the task is about two texts."""
         task = tasks.load(self.task)
         return task.format == "classify" and any(
-            {"hypothesis", "sentence2", "question2"} & set(rows.columns) for rows in (*task.train, *_reports(task))
+            {"hypothesis", "sentence2", "question2"} & set(rows.columns)
+            for rows in (*task.train, *_reports(task))
         )
 
     def embed(self, texts: Iterable[str], *, layer: int | None = None) -> np.ndarray:
-        """Mean over tokens of hidden state `layer` (default: 14 of 24, scaled): (texts, hidden) float32.
+        """Mean over tokens of hidden state `layer` (default: 14 of 24, scaled): (texts, hidden)
+        float32.
 
         DataError names the text that is wrong.
         """
@@ -93,14 +102,14 @@ class Predictor:
         model = self._ready()
         encoder: Any = model.encoder
         layers = int(encoder.config.num_hidden_layers)
-        chosen = evaluate.retrieval_layer(layers) if layer is None else layer
+        chosen = predict.retrieval_layer(layers) if layer is None else layer
         if not 0 <= chosen <= layers:
             raise RequestError(f"layer {chosen}: this backbone has hidden states 0 to {layers}")
         if not known:
             return np.empty((0, int(encoder.config.hidden_size)), dtype=np.float32)
         rows = [{"part": "source", "id": None, "sentence": each["text"]} for each in known]
-        items = evaluate.sentences(model, rows, Lengths(RETRIEVAL_LENGTH))
-        found: np.ndarray = evaluate.embed(
+        items = predict.sentences(model, rows, Lengths(RETRIEVAL_LENGTH))
+        found: np.ndarray = predict.embed(
             model, items, layers=[chosen], device=self._plan.device, dtype=self._plan.dtype
         )[:, 0]
         return found
@@ -112,9 +121,13 @@ class Predictor:
 
 
 def _several(inputs: Any, name: str) -> None:
-    """RequestError for one input where several are expected: its characters or keys would be taken for inputs."""
+    """RequestError for one input where several are expected: its characters or keys would be taken
+    for inputs.
+    """
     if isinstance(inputs, (str, bytes, Mapping)) or not isinstance(inputs, Iterable):
-        raise RequestError(f"{name}() takes a list of inputs, not one {type(inputs).__name__}: {name}([…])")
+        raise RequestError(
+            f"{name}() takes a list of inputs, not one {type(inputs).__name__}: {name}([…])"
+        )
 
 
 def _examples(task: Task, inputs: Iterable[Any], *, pairs: bool) -> list[dict[str, Any]]:
@@ -135,14 +148,24 @@ def _silent(text: str) -> None:
     """What `--allow-mismatch` allowed is no news to a caller who asked for it by name."""
 
 
-def load(module: str | Path, *, task: str = "", backbone: str | None = None, device: str = "auto", runs: str = "runs",
-         allow_mismatch: bool = False) -> Predictor:  # fmt: skip
+def load(
+    module: str | Path,
+    *,
+    task: str = "",
+    backbone: str | None = None,
+    device: str = "auto",
+    runs: str = "runs",
+    allow_mismatch: bool = False,
+) -> Predictor:
     """The module of a run directory, a run id (under `runs`), a bundle directory or a hub id.
 
-    `task`: which of its tasks is asked, its own where left out. RequestError when there is no such module or head;
-    MismatchError when the backbone or a parent is not the one it was trained on (unless `allow_mismatch`).
+    `task`: which of its tasks is asked, its own where left out. RequestError when there is no such
+    module or head; MismatchError when the backbone or a parent is not the one it was trained on
+    (unless `allow_mismatch`).
     """
     store = Store(Path(runs))
-    asked = Request(task=task, backbone=backbone, device=device, runs=runs, allow_mismatch=allow_mismatch)
+    asked = Request(
+        task=task, backbone=backbone, device=device, runs=runs, allow_mismatch=allow_mismatch
+    )
     planned, heads = plan.serve(asked, str(module), store)
     return Predictor(planned, store, plan.chosen_head(planned.task, heads, str(module)))

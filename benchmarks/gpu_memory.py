@@ -2,19 +2,24 @@
 
     .venv/bin/python benchmarks/gpu_memory.py                 everything (about an hour on one GPU)
     .venv/bin/python benchmarks/gpu_memory.py --only lora     the cases whose name holds a text
-    .venv/bin/python benchmarks/gpu_memory.py --seconds 540   stops in time; the same command goes on from there
+    .venv/bin/python benchmarks/gpu_memory.py --seconds 540   stops in time; the same command goes
+    on from there
 
-True sizes, random weights made from the config, nothing is downloaded. Every input has the full length, one in a batch
-some padding; a step is what `train.fit` makes of a batch (parts of a micro-batch, weighted losses, clipping, AdamW), without
-`Trainer`, checkpoints and evaluation. Per case:
+True sizes, random weights made from the config, nothing is downloaded. Every input has the full
+length, one in a batch some padding; a step is what `train.fit` makes of a batch (parts of a
+micro-batch, weighted losses, clipping, AdamW), without `Trainer`, checkpoints and evaluation. Per
+case:
 
-    peak      the allocator's peak over the steps; `predicted` is `adapters_xtl.memory.predict`, made before
+    peak      the allocator's peak over the steps; `predicted` is
+              `adapters_xtl.memory.peak.predict`, made before
     loading   the allocator's peak while the backbone was loaded and the modules attached
-    cap       the smallest cap on what the allocator may reserve under which steps still go through, found by bisection:
-              with this micro-batch, and with micro-batches of 1 (what running out of memory comes down to)
+    cap       the smallest cap on what the allocator may reserve under which steps still go through,
+              found by bisection: with this micro-batch, and with micro-batches of 1 (what running
+              out of memory comes down to)
     seconds   the median of a few steps
 
-Writes benchmarks/results/gpu-memory.json after every case and gpu-memory.md, a table, at the end. Needs a CUDA device.
+Writes benchmarks/results/gpu-memory.json after every case and gpu-memory.md, a table, at the end.
+Needs a CUDA device.
 """
 
 from __future__ import annotations
@@ -34,29 +39,48 @@ from typing import Any
 import numpy as np
 import torch
 
-from adapters_xtl import backbones, formats, memory, methods, provenance
-from adapters_xtl.activations import Job, Shape, shape
-from adapters_xtl.batches import shares, split, weighted
-from adapters_xtl.canon import write_json
-from adapters_xtl.errors import out_of_memory
-from adapters_xtl.formats.items import Item, Lengths
-from adapters_xtl.memory import GIB, Way
+from adapters_xtl import formats, methods
+from adapters_xtl.backbones import Backbone, loading
+from adapters_xtl.base import machine
+from adapters_xtl.base.errors import out_of_memory
+from adapters_xtl.base.files import write_json
+from adapters_xtl.formats._items import Item, Lengths
+from adapters_xtl.memory import peak
+from adapters_xtl.memory.activations import Job, Shape, shape
+from adapters_xtl.memory.peak import GIB, Way
 from adapters_xtl.methods import Link
-from adapters_xtl.model import HeadSpec, Host, Model, build
-from adapters_xtl.spec import Backbone
-from adapters_xtl.train import _checkpointed
+from adapters_xtl.models.network import HeadSpec, Host, Model, build
+from adapters_xtl.planning import jobs
+from adapters_xtl.training.batches import shares, split, weighted
+from adapters_xtl.training.trainer import _checkpointed
 
 RESULTS = Path(__file__).parent / "results"
-SMOKE = {"model_type": "xlm-roberta", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2,
-         "intermediate_size": 128, "vocab_size": 500, "max_position_embeddings": 66, "type_vocab_size": 1,
-         "pad_token_id": 1}  # fmt: skip
+SMOKE = {
+    "model_type": "xlm-roberta",
+    "num_hidden_layers": 2,
+    "hidden_size": 64,
+    "num_attention_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 500,
+    "max_position_embeddings": 66,
+    "type_vocab_size": 1,
+    "pad_token_id": 1,
+}
 NOTES = (
-    "Random weights: speed at int8 is not representative. bitsandbytes multiplies outlier columns apart, and how many "
-    "there are depends on real activations; random ones have next to none.",
-    "Peak: torch.cuda.max_memory_allocated. Cap: torch.cuda.set_per_process_memory_fraction, steps of 1 %. CUDA's own "
-    "context comes on top of both.",
+    (
+        "Random weights: speed at int8 is not representative. bitsandbytes multiplies outlier"
+        " columns apart, and how many there are depends on real activations; random ones have next"
+        " to none."
+    ),
+    (
+        "Peak: torch.cuda.max_memory_allocated. Cap: torch.cuda.set_per_process_memory_fraction,"
+        " steps of 1 %. CUDA's own context comes on top of both."
+    ),
 )
-GOALS = (("a module at 16 bits", 16, False, 1.5), ("a module at int8, embedding table on the CPU", 8, True, 1.0))
+GOALS = (
+    ("a module at 16 bits", 16, False, 1.5),
+    ("a module at int8, embedding table on the CPU", 8, True, 1.0),
+)
 
 
 @dataclass(frozen=True)
@@ -69,20 +93,44 @@ class Case:
 
     def __str__(self) -> str:
         job, way = self.job, self.way
-        what = {"lora": f"lora r={job.options.get('r')}", "bottleneck": f"bottleneck /{job.options.get('reduction_factor')}"}
-        parts = [what.get(job.method, job.method), f"{job.bits} bits", job.dtype, f"{job.format} {job.length}"]
-        parts += [f"{job.parents} parents"] * bool(job.parents) + ["8-bit optimizer"] * (job.optimizer == "adamw8bit")
+        what = {
+            "lora": f"lora r={job.options.get('r')}",
+            "bottleneck": f"bottleneck /{job.options.get('reduction_factor')}",
+        }
+        parts = [
+            what.get(job.method, job.method),
+            f"{job.bits} bits",
+            job.dtype,
+            f"{job.format} {job.length}",
+        ]
+        parts += [f"{job.parents} parents"] * bool(job.parents) + ["8-bit optimizer"] * (
+            job.optimizer == "adamw8bit"
+        )
         parts += ["checkpointing"] * way.checkpointing + ["table on CPU"] * way.offload
         parts += [f"micro-batch {way.micro_batch} of {job.batch}"]
         return ", ".join(parts + [f"goal {self.goal:g} GiB"] * bool(self.goal))
 
 
-def cases(form: Shape, device: str, lengths: tuple[tuple[int, str], ...], batch: int) -> Iterator[Case]:
+def cases(
+    form: Shape, device: str, lengths: tuple[tuple[int, str], ...], batch: int
+) -> Iterator[Case]:
     for length, format in lengths:
-        common: dict[str, Any] = {"length": length, "format": format, "batch": batch, "device": device}
-        for dtype, optimizer in (("float32", "adamw"), ("bfloat16", "adamw"), ("bfloat16", "adamw8bit")):
+        common: dict[str, Any] = {
+            "length": length,
+            "format": format,
+            "batch": batch,
+            "device": device,
+        }
+        for dtype, optimizer in (
+            ("float32", "adamw"),
+            ("bfloat16", "adamw"),
+            ("bfloat16", "adamw8bit"),
+        ):
             for checkpointing in (False, True) if dtype == "bfloat16" else (False,):
-                yield Case(Job("full", {}, dtype=dtype, optimizer=optimizer, **common), Way(batch, checkpointing))
+                yield Case(
+                    Job("full", {}, dtype=dtype, optimizer=optimizer, **common),
+                    Way(batch, checkpointing),
+                )
         for method in ("bottleneck", "lora"):
             options = methods.load(method).DEFAULTS
             for bits in (16, 8, 4):
@@ -90,11 +138,14 @@ def cases(form: Shape, device: str, lengths: tuple[tuple[int, str], ...], batch:
                 for checkpointing, offload in ((False, False), (True, False), (False, True)):
                     yield Case(job, Way(batch, checkpointing, offload))
             for parents in (1, 2):
-                yield Case(Job(method, options, parents=parents, bits=16, dtype="bfloat16", **common), Way(batch))
+                yield Case(
+                    Job(method, options, parents=parents, bits=16, dtype="bfloat16", **common),
+                    Way(batch),
+                )
             if length == lengths[0][0]:
                 for _, bits, offload, goal in GOALS:
                     job = Job(method, options, bits=bits, dtype="bfloat16", **common)
-                    fit = memory.settle(form, {"": job}, int(goal * GIB), {bits: "bfloat16"})[""]
+                    fit = peak.settle(form, {"": job}, int(goal * GIB), {bits: "bfloat16"})[""]
                     yield Case(job, replace(fit.way, offload=fit.way.offload or offload), goal)
 
 
@@ -109,8 +160,10 @@ class _Loaded(Host):
         super().__init__()
         self.folder, self.offload = folder, offload
 
-    def encoder(self, backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, **_: Any) -> Any:
-        encoder = backbones._read(self.folder, "benchmark", bits, dtype, device, self.offload)
+    def encoder(
+        self, backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, **_: Any
+    ) -> Any:
+        encoder = loading._read(self.folder, "benchmark", bits, dtype, device, self.offload)
         encoder.eval().requires_grad_(False)
         return encoder, _Padding()
 
@@ -121,29 +174,44 @@ def weights(config: dict[str, Any], folder: Path) -> None:
 
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = XLMRobertaModel(XLMRobertaConfig(**{**config, "pad_token_id": 1}), add_pooling_layer=False)
+        model = XLMRobertaModel(
+            XLMRobertaConfig(**{**config, "pad_token_id": 1}), add_pooling_layer=False
+        )
     model.save_pretrained(folder)
 
 
 def made(case: Case, folder: Path) -> Model:
-    """The model as a recipe builds it: parents saved and loaded (random too), then the module that trains."""
+    """The model as a recipe builds it: parents saved and loaded (random too), then the module that
+    trains.
+    """
     job = case.job
     how = methods.load(job.method)
     chain = []
     for number in range(job.parents):
         saved = folder.parent / f"{job.method}-{number}"
         if not saved.is_dir():
-            encoder, _ = _Loaded(folder, False).encoder(NOWHERE, bits=32, dtype="float32", device="cpu", method=job.method)
+            encoder, _ = _Loaded(folder, False).encoder(
+                NOWHERE, bits=32, dtype="float32", device="cpu", method=job.method
+            )
             how.save(how.attach(encoder, [Link(saved.name)], job.options), saved.name, saved)
         chain.append(Link(saved.name, saved))
     hidden = int(json.loads((folder / "config.json").read_text())["hidden_size"])
     labels = tuple(str(number) for number in range(job.labels))
     head = HeadSpec(job.format, labels, hidden, job.head_dropout, Lengths(job.length, 16))
     return build(
-        NOWHERE, bits=job.bits, dtype=job.dtype, device=job.device, method=job.method, chain=[*chain, Link("child")],
-        options=job.options, from_layer=0, heads={"task": head}, train=True, seed=1,
+        NOWHERE,
+        bits=job.bits,
+        dtype=job.dtype,
+        device=job.device,
+        method=job.method,
+        chain=[*chain, Link("child")],
+        options=job.options,
+        from_layer=0,
+        heads={"task": head},
+        train=True,
+        seed=1,
         host=_Loaded(folder, case.way.offload),
-    )  # fmt: skip
+    )
 
 
 NOWHERE = Backbone("benchmark", "directory", "")
@@ -156,7 +224,11 @@ def rows(job: Job, vocabulary: int) -> list[Item]:
     for number in range(job.batch):
         length = job.length - 8 * (number == 0)
         ids = np.concatenate([[0], rng.integers(5, vocabulary, length - 2), [2]]).astype(np.int32)
-        gold = {"span": (1, 3), "trim": (0, 0)} if job.format == "span" else {"label": number % job.labels}
+        gold = (
+            {"span": (1, 3), "trim": (0, 0)}
+            if job.format == "span"
+            else {"label": number % job.labels}
+        )
         found.append(Item(number, (ids,), gold=gold))
     return found
 
@@ -170,7 +242,9 @@ def optimizer(model: Model, job: Job) -> Any:
     manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
     manager.initialize()
     for module in model.modules():
-        if isinstance(module, torch.nn.Embedding):  # as `Trainer` has it: embeddings stay at 32 bits
+        if isinstance(
+            module, torch.nn.Embedding
+        ):  # as `Trainer` has it: embeddings stay at 32 bits
             manager.register_module_override(module, "weight", {"optim_bits": 32})
     return bitsandbytes.optim.AdamW(trainable, lr=1e-4, optim_bits=8)
 
@@ -184,7 +258,10 @@ def stepper(model: Model, case: Case, items: list[Item]) -> Callable[[int, int],
     def step(micro: int, examples: int) -> None:
         parts = split(items[:examples], micro)
         for part, share in zip(parts, shares(parts), strict=True):
-            batch = {name: value.to(job.device) for name, value in format.collate(part, model.tokenizer, 8).items()}
+            batch = {
+                name: value.to(job.device)
+                for name, value in format.collate(part, model.tokenizer, 8).items()
+            }
             with torch.autocast(job.device, dtype=torch.bfloat16, enabled=job.dtype == "bfloat16"):
                 found = model("task", batch)
             weighted(model.heads["task"], found, batch, share).backward()
@@ -204,7 +281,9 @@ def cleared(model: Model | None = None) -> None:
         torch.cuda.empty_cache()
 
 
-def smallest_cap(model: Model, step: Callable[[int, int], None], micro: int, examples: int, high: int) -> int:
+def smallest_cap(
+    model: Model, step: Callable[[int, int], None], micro: int, examples: int, high: int
+) -> int:
     """Bytes; `high` is a cap that is known to do."""
     total = torch.cuda.get_device_properties(0).total_memory
     cleared(model)
@@ -251,68 +330,105 @@ def measure(case: Case, folder: Path, vocabulary: int, steps: int) -> dict[str, 
         if cuda:
             found["peak_bytes"] = torch.cuda.max_memory_allocated()
             high = torch.cuda.max_memory_reserved()
-            found["cap_bytes"] = max(smallest_cap(model, step, micro, case.job.batch, high), loading)
+            found["cap_bytes"] = max(
+                smallest_cap(model, step, micro, case.job.batch, high), loading
+            )
             found["cap_micro_1_bytes"] = max(smallest_cap(model, step, 1, 2, high), loading)
     return found
 
 
 def record(form: Shape, case: Case, found: dict[str, Any]) -> dict[str, Any]:
-    prediction = memory.predict(form, case.job, case.way)
-    peak = found.get("peak_bytes")
+    prediction = peak.predict(form, case.job, case.way)
+    measured = found.get("peak_bytes")
     job = asdict(case.job)
     job["options"] = dict(case.job.options)
     return {
-        "case": str(case), "job": job, "way": asdict(case.way), "goal_gib": case.goal or None, **found,
-        "predicted_bytes": prediction.peak, "predicted_lines": dict(prediction.lines), "moment": prediction.moment,
-        "predicted_over_measured": round(prediction.peak / peak, 4) if peak else None,
-        "within_tenth": abs(prediction.peak / peak - 1) <= 0.1 if peak else None,
-        "goal_met": peak <= case.goal * GIB if peak and case.goal else None,
-    }  # fmt: skip
+        "case": str(case),
+        "job": job,
+        "way": asdict(case.way),
+        "goal_gib": case.goal or None,
+        **found,
+        "predicted_bytes": prediction.peak,
+        "predicted_lines": dict(prediction.lines),
+        "moment": prediction.moment,
+        "predicted_over_measured": round(prediction.peak / measured, 4) if measured else None,
+        "within_tenth": abs(prediction.peak / measured - 1) <= 0.1 if measured else None,
+        "goal_met": measured <= case.goal * GIB if measured and case.goal else None,
+    }
 
 
 def table(payload: dict[str, Any]) -> str:
     """The results as a page of markdown."""
     gpu = (payload["provenance"]["hardware"]["gpu"] or {"name": "no GPU"})["name"]
-    lines = ["# Memory of training on XLM-R Large", "", f"{gpu}, {payload['command']}. GiB unless said otherwise.", "",
-             "| case | predicted | peak | ratio | cap | cap, micro-batch 1 | s/step |",
-             "|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "# Memory of training on XLM-R Large",
+        "",
+        f"{gpu}, {payload['command']}. GiB unless said otherwise.",
+        "",
+        "| case | predicted | peak | ratio | cap | cap, micro-batch 1 | s/step |",
+        "|---|---|---|---|---|---|---|",
+    ]
 
     def size(value: int | None) -> str:
         return "" if value is None else f"{value / GIB:.2f}"
 
     for row in payload["cases"]:
         if "error" in row:
-            lines.append(f"| {row['case']} | {size(row['predicted_bytes'])} | {row['error']} | | | | |")
+            lines.append(
+                f"| {row['case']} | {size(row['predicted_bytes'])} | {row['error']} | | | | |"
+            )
             continue
         ratio = row["predicted_over_measured"]
         shown = "" if ratio is None else f"{ratio:.2f}{'' if row['within_tenth'] else ' (off)'}"
-        lines.append(f"| {row['case']} | {size(row['predicted_bytes'])} | {size(row.get('peak_bytes'))} | {shown} | "
-                     f"{size(row.get('cap_bytes'))} | {size(row.get('cap_micro_1_bytes'))} | {row['seconds']:.3f} |")
+        lines.append(
+            f"| {row['case']} | {size(row['predicted_bytes'])} | {size(row.get('peak_bytes'))} |"
+            f" {shown} | {size(row.get('cap_bytes'))} | {size(row.get('cap_micro_1_bytes'))} |"
+            f" {row['seconds']:.3f} |"
+        )
     lines.append("")
     for text, bits, _, goal in GOALS:
-        rows = [row for row in payload["cases"] if row["goal_gib"] == goal and row.get("goal_met") is not None]
+        rows = [
+            row
+            for row in payload["cases"]
+            if row["goal_gib"] == goal and row.get("goal_met") is not None
+        ]
         for row in rows:
             verdict = "met" if row["goal_met"] else "missed"
-            lines.append(f"- Goal, {text}, at most {goal:g} GiB at length 128: **{verdict}** with {size(row['peak_bytes'])} "
-                         f"({row['case']})")  # fmt: skip
+            lines.append(
+                f"- Goal, {text}, at most {goal:g} GiB at length 128: **{verdict}** with"
+                f" {size(row['peak_bytes'])} ({row['case']})"
+            )
         if not rows:
-            lines.append(f"- Goal, {text} ({bits} bits), at most {goal:g} GiB at length 128: not measured")
+            lines.append(
+                f"- Goal, {text} ({bits} bits), at most {goal:g} GiB at length 128: not measured"
+            )
     return "\n".join([*lines, *(f"- {note}" for note in NOTES)]) + "\n"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="cases whose name holds this text")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after so many seconds")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="begin no case after so many seconds"
+    )
     parser.add_argument("--steps", type=int, default=5, help="timed steps a case")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--smoke", action="store_true", help="a few steps of a tiny config on the CPU: no measurement")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="a few steps of a tiny config on the CPU: no measurement",
+    )
     options = parser.parse_args()
     if not options.smoke and not torch.cuda.is_available():
-        print("gpu_memory.py needs a CUDA device and found none (--smoke runs its code on the CPU)", file=sys.stderr)
+        print(
+            "gpu_memory.py needs a CUDA device and found none (--smoke runs its code on the CPU)",
+            file=sys.stderr,
+        )
         return 2
     started, device = time.monotonic(), "cpu" if options.smoke else "cuda"
-    config = SMOKE if options.smoke else dict(memory.FACTS["FacebookAI/xlm-roberta-large"])
+    config = SMOKE if options.smoke else dict(jobs.FACTS["FacebookAI/xlm-roberta-large"])
     form = shape(config)
     lengths: tuple[tuple[int, str], ...] = ((128, "classify"), (256, "classify"), (384, "span"))
     if options.smoke:
@@ -320,33 +436,60 @@ def main() -> int:
     every = cases(form, device, lengths, 4 if options.smoke else 32)
     wanted = [each for each in every if options.only in str(each)]
     path = options.out / "gpu-memory.json"
-    known = {row["case"]: row for row in json.loads(path.read_text())["cases"]} if path.is_file() else {}
+    known = (
+        {row["case"]: row for row in json.loads(path.read_text())["cases"]}
+        if path.is_file()
+        else {}
+    )
     words = [name for name in sys.argv[1:] if not name.startswith(("/", "--out"))]
-    payload: dict[str, Any] = {"kind": "gpu-memory", "command": " ".join(["benchmarks/gpu_memory.py", *words]),
-                               "config": config, "notes": list(NOTES), "provenance": provenance.record()}  # fmt: skip
+    payload: dict[str, Any] = {
+        "kind": "gpu-memory",
+        "command": " ".join(["benchmarks/gpu_memory.py", *words]),
+        "config": config,
+        "notes": list(NOTES),
+        "provenance": machine.record(),
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside) / "weights"
         weights(config, folder)
         for number, case in enumerate(wanted):
-            there = known.get(str(case))  # a case that failed for want of anything but memory is tried again
+            there = known.get(
+                str(case)
+            )  # a case that failed for want of anything but memory is tried again
             if there and there.get("error", "out of memory") == "out of memory":
                 continue
             if time.monotonic() - started > options.seconds:
                 continue
             try:
-                found = measure(case, folder, config["vocab_size"], 1 if options.smoke else options.steps)
+                found = measure(
+                    case, folder, config["vocab_size"], 1 if options.smoke else options.steps
+                )
             except Exception as error:  # one case that fails does not cost the others
-                found = {"error": "out of memory" if out_of_memory(error) else f"{type(error).__name__}: {error}"[:300]}
+                found = {
+                    "error": (
+                        "out of memory"
+                        if out_of_memory(error)
+                        else f"{type(error).__name__}: {error}"[:300]
+                    )
+                }
             known[str(case)] = record(form, case, found)
-            print(f"[{number + 1}/{len(wanted)}] {case}: {json.dumps(found)}", file=sys.stderr, flush=True)
+            print(
+                f"[{number + 1}/{len(wanted)}] {case}: {json.dumps(found)}",
+                file=sys.stderr,
+                flush=True,
+            )
             write_json(path, {**payload, "cases": list(known.values())})
     payload["cases"] = list(known.values())
     path.with_suffix(".md").write_text(table(payload), encoding="utf-8")
     left = sum(str(case) not in known for case in wanted)
     failed = sum(row.get("error", "out of memory") != "out of memory" for row in known.values())
-    print(f"{path}: {len(known)} cases" + (f", {failed} of them failed" if failed else "")
-          + (f", {left} left" if left else "") + (": the same command goes on" if left or failed else ""))  # fmt: skip
+    print(
+        f"{path}: {len(known)} cases"
+        + (f", {failed} of them failed" if failed else "")
+        + (f", {left} left" if left else "")
+        + (": the same command goes on" if left or failed else "")
+    )
     return int(bool(failed))
 
 

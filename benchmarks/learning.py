@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/learning.py mnli DIR --method lora
 
-DIR is a mirror directory, or "embedded". The JSON goes to benchmarks/results/<task>-<method>.json and holds the
-command (with DIR for the directory), the run's metrics and settings, what it was run on and the whole process's
-seconds.
+DIR is a mirror directory, or "embedded". The JSON goes to benchmarks/results/<task>-<method>.json
+and holds the command (with DIR for the directory), the run's metrics and settings, what it was run
+on and the whole process's seconds.
 """
 
 from __future__ import annotations
@@ -21,20 +21,35 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task")
     parser.add_argument("directory")
     parser.add_argument("--method", default="bottleneck")
     parser.add_argument("--name", help="name of the result file")
     parser.add_argument("--what", default="", help="what the rows are, in words")
-    parser.add_argument("--runs", help="where the run is kept, and found again; left out, it is made anew and dropped")
+    parser.add_argument(
+        "--runs",
+        help="where the run is kept, and found again; left out, it is made anew and dropped",
+    )
     options, rest = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as aside:
         runs = options.runs or aside
-        flags = ["recipe", options.task, "--method", options.method, "--data", options.directory, *rest]
+        flags = [
+            "recipe",
+            options.task,
+            "--method",
+            options.method,
+            "--data",
+            options.directory,
+            *rest,
+        ]
         started = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "adapters_xtl", *flags, "--runs", runs, "--json"], stdout=subprocess.PIPE, check=True
+            [sys.executable, "-m", "adapters_xtl", *flags, "--runs", runs, "--json"],
+            stdout=subprocess.PIPE,
+            check=True,
         )
         seconds = time.monotonic() - started
         found = json.loads(done.stdout)
@@ -56,7 +71,11 @@ def main() -> None:
         "hardware": provenance["hardware"],
         "data": provenance["data"],
         "inference": provenance["inference"],
-        "select_log": [{key: entry[key] for key in ("step", "eval_score")} for entry in log if "eval_score" in entry],
+        "select_log": [
+            {key: entry[key] for key in ("step", "eval_score")}
+            for entry in log
+            if "eval_score" in entry
+        ],
     }
     path = RESULTS / f"{options.name or f'{options.task}-{options.method}'}.json"
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

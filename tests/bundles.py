@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from adapters_xtl import bundle, mini, pack
-from adapters_xtl.canon import cache_dir, read_json, write_json
-from adapters_xtl.commands import recipe as commands
+from adapters_xtl.backbones import embedded
+from adapters_xtl.base.files import cache_dir, read_json, write_json
+from adapters_xtl.cli.commands import recipe as commands
+from adapters_xtl.sharing import bundle, pack
 
 QUICK = ("train.max_steps=2", "train.eval_every=2", "train.select_examples=20")
 ENCODER = cache_dir() / "mini"
@@ -21,12 +22,18 @@ _HOME: list[Path] = []
 
 def train(runs: Path, task: str, *, on: str = "", **options: Any) -> Path:
     """A finished run on `tiny`, two steps long."""
-    mini.prepare(lambda text: None)
+    embedded.prepare(lambda text: None)
     asked = commands.request(
-        task=task, on=on, set_parents=list(QUICK), runs=str(runs), languages="en",
+        task=task,
+        on=on,
+        set_parents=list(QUICK),
+        runs=str(runs),
+        languages="en",
         **{"set_": list(QUICK), "backbone": "tiny", "data": "embedded", "device": "cpu", **options},
-    )  # fmt: skip
-    payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)
+    )
+    payload, _ = commands.recipe(
+        asked, baseline=False, force=False, dry_run=False, notify=lambda text: None
+    )
     return Path(payload["path"])
 
 
@@ -51,7 +58,7 @@ def cache(home: Path) -> Path:
     """A cache of one's own that has the embedded encoder already (0.5 GB that everybody may share)."""
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "mini").exists():
-        mini.prepare(lambda text: None)
+        embedded.prepare(lambda text: None)
         (home / "mini").symlink_to(ENCODER)
     return home
 

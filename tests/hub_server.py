@@ -1,8 +1,10 @@
-"""A hub on loopback: serves a directory in mirror layout to the real `huggingface_hub` client over HTTP.
+"""A hub on loopback: serves a directory in mirror layout to the real `huggingface_hub` client over
+HTTP.
 
-A repository is a folder `<root>/<namespace>/<name>/`; its other revisions are given as `refs`. Files that the real hub
-would keep in LFS have their sha256 in the tree and are served by redirect, as from its CDN. Everything is logged.
-It takes uploads too: repositories are created, files go to LFS or into the commit, older commits stay to be had.
+A repository is a folder `<root>/<namespace>/<name>/`; its other revisions are given as `refs`.
+Files that the real hub would keep in LFS have their sha256 in the tree and are served by redirect,
+as from its CDN. Everything is logged. It takes uploads too: repositories are created, files go to
+LFS or into the commit, older commits stay to be had.
 
     with HubServer(root) as hub:
         … HF_ENDPOINT=hub.url …
@@ -54,7 +56,9 @@ class Failure:
 
 @dataclass
 class Cut:
-    """A body whose path ends so stops `after` bytes, `times` times; with `extra`, so many bytes follow it instead."""
+    """A body whose path ends so stops `after` bytes, `times` times; with `extra`, so many bytes
+    follow it instead.
+    """
 
     suffix: str
     after: int = 0
@@ -64,8 +68,10 @@ class Cut:
 
 @dataclass
 class HubServer:
-    """`page`: entries of a tree in one answer. `token`: when set, requests without it are refused, reads too unless
-    `public`. `cuts`: bodies that do not end where they should. `racing`: called once, before the next commit is made."""
+    """`page`: entries of a tree in one answer. `token`: when set, requests without it are refused,
+    reads too unless `public`. `cuts`: bodies that do not end where they should. `racing`: called
+    once, before the next commit is made.
+    """
 
     root: Path
     refs: Mapping[tuple[str, str], Path] = field(default_factory=dict)
@@ -79,26 +85,46 @@ class HubServer:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> HubServer:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
+        self._http = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self})
+        )
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
 
     def environment(self, home: Path, **others: str) -> dict[str, str]:
         """Variables that point a client at this hub, with a cache of its own."""
-        return {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1",
-                "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1", "HF_TOKEN": "", **others}  # fmt: skip
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "127.0.0.1",
+            "HF_TOKEN": "",
+            **others,
+        }
 
     def sent(self, suffix: str = "") -> int:
         """Bytes of bodies of files whose path ends so."""
-        return sum(each.bytes for each in self.log if each.path.endswith(suffix) and "/api/" not in each.path)
+        return sum(
+            each.bytes
+            for each in self.log
+            if each.path.endswith(suffix) and "/api/" not in each.path
+        )
 
     def kept(self, name: str) -> Path:
         """Where an LFS object or an older commit is kept."""
@@ -107,11 +133,16 @@ class HubServer:
         return path
 
     def folder(self, repo: str, revision: str) -> Path | None:
-        """Where a repository's revision (a branch, a reference or a commit) lies; None when there is none."""
+        """Where a repository's revision (a branch, a reference or a commit) lies; None when there
+        is none.
+        """
         older = self.kept(f"{repo}/{revision}")
         if older.is_dir() and revision:
             return older
-        named = {"main": self.root / repo, **{ref: path for (of, ref), path in self.refs.items() if of == repo}}
+        named = {
+            "main": self.root / repo,
+            **{ref: path for (of, ref), path in self.refs.items() if of == repo},
+        }
         for name, path in named.items():
             if path.is_dir() and revision in (name, commit(path)):
                 return path
@@ -119,7 +150,9 @@ class HubServer:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def sha256(path: Path) -> str:
@@ -134,7 +167,10 @@ def blob(path: Path) -> str:
 
 def commit(folder: Path) -> str:
     """40 hex digits that stand for a folder's content."""
-    listing = [(name, (folder / name).stat().st_size, (folder / name).stat().st_mtime_ns) for name in files(folder)]
+    listing = [
+        (name, (folder / name).stat().st_size, (folder / name).stat().st_mtime_ns)
+        for name in files(folder)
+    ]
     return hashlib.sha1(json.dumps(listing).encode()).hexdigest()
 
 
@@ -168,9 +204,15 @@ class _Handler(BaseHTTPRequestHandler):
                 failure = self.hub.fail.get(found.get("repo", "")) or self.hub.fail.get("")
                 if failure and re.search(failure.when, path):
                     return self._refuse(failure.status, failure.code, failure.message)
-                signed = path.startswith(("/lfs/", "/cdn/"))  # the real hub's storage goes by signed addresses
+                signed = path.startswith(
+                    ("/lfs/", "/cdn/")
+                )  # the real hub's storage goes by signed addresses
                 open_ = signed or (self.hub.public and self.command in ("GET", "HEAD"))
-                if self.hub.token and not open_ and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+                if (
+                    self.hub.token
+                    and not open_
+                    and self.headers.get("Authorization") != f"Bearer {self.hub.token}"
+                ):
                     return self._refuse(401, "RepoNotFound", "Invalid username or password.")
                 return answer(self, **found)
         return self._refuse(404, "", f"no such route: {self.command} {path}")
@@ -184,13 +226,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         body = b"" if self.command == "HEAD" else body
         path = unquote(urlsplit(self.path).path)
-        cut = next((each for each in self.hub.cuts if each.times and path.endswith(each.suffix)), None)
+        cut = next(
+            (each for each in self.hub.cuts if each.times and path.endswith(each.suffix)), None
+        )
         if cut is not None and body and not cut.extra:
             cut.times -= 1
             body = body[: cut.after]
             self.close_connection = True
         # before the body, so that whoever has read it finds it in the log
-        self.hub.log.append(Sent(self.command, unquote(urlsplit(self.path).path), status, len(body)))
+        self.hub.log.append(
+            Sent(self.command, unquote(urlsplit(self.path).path), status, len(body))
+        )
         self.wfile.write(body)
         if self.close_connection and cut is not None:
             self.wfile.flush()
@@ -203,25 +249,51 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X_Error_Code": code} if code else {}
         if message:
             headers["X_Error_Message"] = message
-        self._send(status, json.dumps({"error": message}).encode(), Content_Type="application/json", **headers)
+        self._send(
+            status,
+            json.dumps({"error": message}).encode(),
+            Content_Type="application/json",
+            **headers,
+        )
 
     def _folder(self, repo: str, revision: str) -> Path | None:
         """The revision's folder; answers with the hub's own error when there is none."""
         folder = self.hub.folder(repo, revision)
         if folder is None:
             known = self.hub.folder(repo, "main")
-            self._refuse(404, "RevisionNotFound" if known else "RepoNotFound", f"no {repo} at {revision}")
+            self._refuse(
+                404, "RevisionNotFound" if known else "RepoNotFound", f"no {repo} at {revision}"
+            )
         return folder
 
     def whoami(self) -> None:
-        self._json({"type": "user", "name": "tester", "orgs": [], "auth": {"accessToken": {"role": "write"}}})
+        self._json(
+            {
+                "type": "user",
+                "name": "tester",
+                "orgs": [],
+                "auth": {"accessToken": {"role": "write"}},
+            }
+        )
 
     def info(self, kind: str, repo: str, revision: str | None = None) -> None:
         folder = self._folder(repo, revision or "main")
         if folder is not None:
             siblings = [{"rfilename": name} for name in files(folder)]
-            self._json({"_id": "0", "id": repo, "sha": commit(folder), "private": False, "gated": False, "disabled": False,
-                        "downloads": 0, "likes": 0, "tags": [], "siblings": siblings})  # fmt: skip
+            self._json(
+                {
+                    "_id": "0",
+                    "id": repo,
+                    "sha": commit(folder),
+                    "private": False,
+                    "gated": False,
+                    "disabled": False,
+                    "downloads": 0,
+                    "likes": 0,
+                    "tags": [],
+                    "siblings": siblings,
+                }
+            )
 
     def tree(self, kind: str, repo: str, revision: str, path: str = "") -> None:
         folder = self._folder(repo, revision)
@@ -232,15 +304,26 @@ class _Handler(BaseHTTPRequestHandler):
             if path and not name.startswith(f"{path}/"):
                 continue
             file = folder / name
-            entry: dict[str, Any] = {"type": "file", "oid": blob(file), "size": file.stat().st_size, "path": name}
+            entry: dict[str, Any] = {
+                "type": "file",
+                "oid": blob(file),
+                "size": file.stat().st_size,
+                "path": name,
+            }
             if name.endswith(LFS):
-                entry["lfs"] = {"oid": sha256(file), "size": file.stat().st_size, "pointerSize": 130}
+                entry["lfs"] = {
+                    "oid": sha256(file),
+                    "size": file.stat().st_size,
+                    "pointerSize": 130,
+                }
             entries.append(entry)
         start = int(self.query.get("cursor", ["0"])[0])
         headers = {}
         if start + self.hub.page < len(entries):
             here = urlsplit(self.path).path
-            headers["Link"] = f'<{self.hub.url}{here}?recursive=True&cursor={start + self.hub.page}>; rel="next"'
+            headers["Link"] = (
+                f'<{self.hub.url}{here}?recursive=True&cursor={start + self.hub.page}>; rel="next"'
+            )
         self._json(entries[start : start + self.hub.page], **headers)
 
     def resolve(self, repo: str, revision: str, path: str, kind: str = "") -> None:
@@ -253,7 +336,9 @@ class _Handler(BaseHTTPRequestHandler):
         size = str(file.stat().st_size)
         if path.endswith(LFS):
             head |= {"X_Linked_Size": size, "X_Linked_ETag": f'"{sha256(file)}"'}
-            return self._send(302, b"", Location=f"{self.hub.url}/cdn/{quote(str(file.resolve()))}", **head)
+            return self._send(
+                302, b"", Location=f"{self.hub.url}/cdn/{quote(str(file.resolve()))}", **head
+            )
         return self._bytes(file, ETag=f'"{blob(file)}"', **head)
 
     def cdn(self, path: str) -> None:
@@ -262,7 +347,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _bytes(self, file: Path, **headers: str) -> None:
         data = file.read_bytes()
-        more = next((each for each in self.hub.cuts if each.extra and str(file).endswith(each.suffix)), None)
+        more = next(
+            (each for each in self.hub.cuts if each.extra and str(file).endswith(each.suffix)), None
+        )
         data += b"\0" * (more.extra if more else 0)
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if wanted is None:
@@ -270,15 +357,19 @@ class _Handler(BaseHTTPRequestHandler):
         start, end = int(wanted[1]), min(int(wanted[2] or len(data) - 1), len(data) - 1)
         if start > end:
             return self._send(416, b"", Content_Range=f"bytes */{len(data)}")
-        return self._send(206, data[start : end + 1], Content_Range=f"bytes {start}-{end}/{len(data)}", **headers)
-
+        return self._send(
+            206, data[start : end + 1], Content_Range=f"bytes {start}-{end}/{len(data)}", **headers
+        )
 
     def create(self) -> None:
         asked = json.loads(self.data)
         name = f"{asked.get('organization') or 'tester'}/{asked['name']}"
         folder = self.hub.root / name
         if folder.is_dir():
-            known = {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}
+            known = {
+                "error": "You already created this model repo",
+                "url": f"{self.hub.url}/{name}",
+            }
             return self._send(409, json.dumps(known).encode(), Content_Type="application/json")
         folder.mkdir(parents=True)
         (folder / ".gitattributes").write_text("*.safetensors filter=lfs\n")
@@ -292,16 +383,34 @@ class _Handler(BaseHTTPRequestHandler):
     def preupload(self, repo: str, revision: str) -> None:
         asked, folder = json.loads(self.data), self._folder(repo, revision)
         if folder is not None:
-            self._json({"files": [{"path": each["path"], "shouldIgnore": False,
-                                   "uploadMode": "lfs" if each["path"].endswith(LFS) else "regular"}
-                                  for each in asked["files"]]})  # fmt: skip
+            self._json(
+                {
+                    "files": [
+                        {
+                            "path": each["path"],
+                            "shouldIgnore": False,
+                            "uploadMode": "lfs" if each["path"].endswith(LFS) else "regular",
+                        }
+                        for each in asked["files"]
+                    ]
+                }
+            )
 
     def batch(self, repo: str) -> None:
         objects = []
         for each in json.loads(self.data)["objects"]:
             known = self.hub.kept(f"lfs/{each['oid']}").is_file()
-            actions = {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}"}, "verify": {"href": f"{self.hub.url}/verify"}}
-            objects.append({"oid": each["oid"], "size": each["size"], **({} if known else {"actions": actions})})
+            actions = {
+                "upload": {"href": f"{self.hub.url}/lfs/{each['oid']}"},
+                "verify": {"href": f"{self.hub.url}/verify"},
+            }
+            objects.append(
+                {
+                    "oid": each["oid"],
+                    "size": each["size"],
+                    **({} if known else {"actions": actions}),
+                }
+            )
         self._json({"transfer": "basic", "objects": objects})
 
     def put(self, oid: str) -> None:
@@ -312,7 +421,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def verify(self) -> None:
         asked = json.loads(self.data)
-        self._send(200 if self.hub.kept(f"lfs/{asked['oid']}").stat().st_size == asked["size"] else 400)
+        self._send(
+            200 if self.hub.kept(f"lfs/{asked['oid']}").stat().st_size == asked["size"] else 400
+        )
 
     def commit(self, repo: str, revision: str) -> None:
         lines = [json.loads(line) for line in self.data.splitlines() if line]
@@ -324,9 +435,13 @@ class _Handler(BaseHTTPRequestHandler):
             if folder is None:
                 return
             head = commit(folder)
-            parent = next(line["value"].get("parentCommit") for line in lines if line["key"] == "header")
+            parent = next(
+                line["value"].get("parentCommit") for line in lines if line["key"] == "header"
+            )
             if parent and parent != head:
-                return self._refuse(412, "", "A commit has happened since. Please refresh and try again.")
+                return self._refuse(
+                    412, "", "A commit has happened since. Please refresh and try again."
+                )
             shutil.copytree(folder, self.hub.kept(f"{repo}/{head}"), dirs_exist_ok=True)
             for line in lines:
                 if line["key"] == "header":
@@ -350,7 +465,13 @@ class _Handler(BaseHTTPRequestHandler):
         for path in sorted(self.hub.root.glob(f"{author or '*'}/*/README.md")):
             tags = re.findall(r"^- (.+)$", path.read_text().split("---")[1], re.MULTILINE)
             if wanted <= set(tags):
-                found.append({"_id": "0", "id": f"{path.parent.parent.name}/{path.parent.name}", "tags": tags})
+                found.append(
+                    {
+                        "_id": "0",
+                        "id": f"{path.parent.parent.name}/{path.parent.name}",
+                        "tags": tags,
+                    }
+                )
         self._json(found)
 
 
@@ -358,10 +479,16 @@ ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("GET", r"/api/whoami-v2", _Handler.whoami),
     ("GET", rf"/api/(?P<kind>models|datasets)/{REPO}", _Handler.info),
     ("GET", rf"/api/(?P<kind>models|datasets)/{REPO}/revision/(?P<revision>.+)", _Handler.info),
-    ("GET", rf"/api/(?P<kind>models|datasets)/{REPO}/tree/(?P<revision>refs/convert/parquet|[^/]+)(?:/(?P<path>.+))?",
-     _Handler.tree),
-    ("GET HEAD", rf"/(?:(?P<kind>datasets|spaces)/)?{REPO}/resolve/(?P<revision>refs/convert/parquet|[^/]+)/(?P<path>.+)",
-     _Handler.resolve),
+    (
+        "GET",
+        rf"/api/(?P<kind>models|datasets)/{REPO}/tree/(?P<revision>refs/convert/parquet|[^/]+)(?:/(?P<path>.+))?",
+        _Handler.tree,
+    ),
+    (
+        "GET HEAD",
+        rf"/(?:(?P<kind>datasets|spaces)/)?{REPO}/resolve/(?P<revision>refs/convert/parquet|[^/]+)/(?P<path>.+)",
+        _Handler.resolve,
+    ),
     ("GET HEAD", r"/cdn/(?P<path>.+)", _Handler.cdn),
     ("GET", r"/api/models", _Handler.models),
     ("POST", r"/api/repos/create", _Handler.create),
@@ -371,4 +498,4 @@ ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", _Handler.put),
     ("POST", r"/verify", _Handler.verify),
     ("POST", rf"/api/models/{REPO}/commit/(?P<revision>[^/]+)", _Handler.commit),
-)  # fmt: skip
+)

@@ -1,4 +1,6 @@
-"""Comparisons on a tiny random XLM-R: every number worked out again from the runs, tuning, failures, resuming, plots."""
+"""Comparisons on a tiny random XLM-R: every number worked out again from the runs, tuning,
+failures, resuming, plots.
+"""
 
 from __future__ import annotations
 
@@ -19,42 +21,73 @@ from typing import Any
 import psutil
 import pytest
 
-from adapters_xtl import methods, mini, spec, tasks
-from adapters_xtl.canon import read_json
-from adapters_xtl.commands import compare as commands
-from adapters_xtl.commands import hub as hub_command
-from adapters_xtl.comparison import summary
-from adapters_xtl.comparison.cells import Tuning
-from adapters_xtl.comparison.execute import best
-from adapters_xtl.comparison.published import FIGURES
-from adapters_xtl.errors import Problems, RequestError
-from adapters_xtl.fingerprint import NAMED
-from adapters_xtl.stats import t_quantile
+from adapters_xtl import methods, tasks
+from adapters_xtl.backbones import embedded
+from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.base.files import read_json
+from adapters_xtl.base.statistics import t_quantile
+from adapters_xtl.cli.commands import compare as commands
+from adapters_xtl.cli.commands import hub as hub_command
+from adapters_xtl.runs import settings
+from adapters_xtl.studies import summary
+from adapters_xtl.studies.cells import Tuning
+from adapters_xtl.studies.execute import best
+from adapters_xtl.studies.published import FIGURES
 from tests.cli import complaints, xtl, xtl_json
 
 QUICK = ("train.max_steps=2", "train.eval_every=1", "train.select_examples=20")
-FLAGS = ["--backbone", "tiny", "--data", "embedded", "--device", "cpu",
-         *(word for setting in QUICK for word in ("--set", setting, "--set-parents", setting))]  # fmt: skip
+FLAGS = [
+    "--backbone",
+    "tiny",
+    "--data",
+    "embedded",
+    "--device",
+    "cpu",
+    *(word for setting in QUICK for word in ("--set", setting, "--set-parents", setting)),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tokenizer() -> None:
-    mini.prepare(lambda text: None)
+    embedded.prepare(lambda text: None)
 
 
 def asked(task: str, runs: Path, *settings: str, **options: Any) -> Any:
-    given = {"on": (), "methods_": "full,lora", "bits": "auto", "seeds": "1,2", "tune": (), "tune_seeds": "",
-             "backbone": "tiny", "data": "embedded", "device": "cpu", "languages": "de", **options}  # fmt: skip
+    given = {
+        "on": (),
+        "methods_": "full,lora",
+        "bits": "auto",
+        "seeds": "1,2",
+        "tune": (),
+        "tune_seeds": "",
+        "backbone": "tiny",
+        "data": "embedded",
+        "device": "cpu",
+        "languages": "de",
+        **options,
+    }
     return commands.comparison(
         task=task, set_=[*QUICK, *settings], set_parents=list(QUICK), runs=str(runs), **given
-    )  # fmt: skip
+    )
 
 
-def compare(task: str, runs: Path, *settings: str, out: Path | None = None, dry_run: bool = False, **options: Any
-            ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+def compare(
+    task: str,
+    runs: Path,
+    *settings: str,
+    out: Path | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> tuple[dict[str, Any], list[str]]:
     said: list[str] = []
-    payload, _ = commands.compare(asked(task, runs, *settings, **options), command="xtl compare", dry_run=dry_run,
-                                  out=str(out) if out else None, notify=said.append)  # fmt: skip
+    payload, _ = commands.compare(
+        asked(task, runs, *settings, **options),
+        command="xtl compare",
+        dry_run=dry_run,
+        out=str(out) if out else None,
+        notify=said.append,
+    )
     return payload, said
 
 
@@ -66,14 +99,20 @@ def metrics(runs: Path, name: str) -> dict[str, Any]:
 def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
     """pawsx × {full, lora} × {none, qqp}, tuned over two learning rates, seeds 1 and 2."""
     runs = tmp_path_factory.mktemp("compared")
-    payload, said = compare("pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2"))
+    payload, said = compare(
+        "pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2")
+    )
     return runs, payload, said
 
 
 def test_rows_are_the_runs_own_numbers(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
     runs, payload, _ = compared
     assert [(row["method"], row["parents"]) for row in payload["rows"]] == [
-        ("full", []), ("lora", []), ("full", ["qqp"]), ("lora", ["qqp"])]  # fmt: skip
+        ("full", []),
+        ("lora", []),
+        ("full", ["qqp"]),
+        ("lora", ["qqp"]),
+    ]
     for row in payload["rows"]:
         found = [metrics(runs, run["run"]) for run in row["runs"]]
         assert [run["seed"] for run in row["runs"]] == [1, 2]
@@ -83,17 +122,29 @@ def test_rows_are_the_runs_own_numbers(compared: tuple[Path, dict[str, Any], lis
         assert row["score"]["interval"] == pytest.approx([mean - half, mean + half], abs=1e-4)
         assert row["score"]["seeds"] == dict(zip(("1", "2"), scores, strict=True))
         trained = [each["train"] for each in found]
-        assert row["trainable_parameters"] == trained[0]["trainable_parameters"] == trained[1]["trainable_parameters"]
+        assert (
+            row["trainable_parameters"]
+            == trained[0]["trainable_parameters"]
+            == trained[1]["trainable_parameters"]
+        )
         assert row["seconds"] == pytest.approx((trained[0]["seconds"] + trained[1]["seconds"]) / 2)
         rate = sum(each["examples"] for each in trained) / sum(each["seconds"] for each in trained)
         assert row["examples_per_second"] == pytest.approx(rate)
         assert row["peak_memory_bytes"] == max(each["peak_memory_bytes"] for each in trained)
         folders = [runs / run["run"] / part for run in row["runs"] for part in ("module", "head")]
-        stored = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+        stored = sum(
+            file.stat().st_size
+            for folder in folders
+            for file in folder.rglob("*")
+            if file.is_file()
+        )
         assert row["stored_bytes"] == round(stored / 2)
         assert row["bits"] == 32 and row["energy_joules"] is None
     by = {(row["method"], tuple(row["parents"])): row for row in payload["rows"]}
-    assert by["full", ("qqp",)]["composition"] == "copy" and by["lora", ("qqp",)]["composition"] == "additive"
+    assert (
+        by["full", ("qqp",)]["composition"] == "copy"
+        and by["lora", ("qqp",)]["composition"] == "additive"
+    )
     # a LoRA stack needs its parent's files to predict, a fully tuned copy does not
     assert by["full", ("qqp",)]["stack_bytes"] == by["full", ("qqp",)]["stored_bytes"]
     assert by["lora", ("qqp",)]["stack_bytes"] > 1.5 * by["lora", ("qqp",)]["stored_bytes"]
@@ -112,26 +163,41 @@ def test_gaps_are_paired_over_seeds(compared: tuple[Path, dict[str, Any], list[s
         mean, half = difference(by["lora", parents], by["full", parents])
         assert gap["mean"] == pytest.approx(mean) and gap["seeds"] == [1, 2]
         assert gap["interval"] == pytest.approx([mean - half, mean + half])
-        assert gap["verdict"] == ("inconclusive" if abs(mean) <= half else "higher" if mean > 0 else "lower")
+        assert gap["verdict"] == (
+            "inconclusive" if abs(mean) <= half else "higher" if mean > 0 else "lower"
+        )
         assert by["full", parents]["gap_to_full"] is None
     gain = by["lora", ("qqp",)]["gain_over_no_parents"]
     assert gain["mean"] == pytest.approx(difference(by["lora", ("qqp",)], by["lora", ()])[0])
     assert by["lora", ()]["gain_over_no_parents"] is None
 
 
-def test_tuning_picks_by_the_select_split_with_seeds_of_its_own(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
+def test_tuning_picks_by_the_select_split_with_seeds_of_its_own(
+    compared: tuple[Path, dict[str, Any], list[str]],
+) -> None:
     runs, payload, _ = compared
     assert payload["tuning"]["seeds"] == [0] and payload["seeds"] == [1, 2]
     counts = {method: len(trials) for method, trials in payload["tuning"]["trials"].items()}
     assert counts == {"full": 2, "lora": 2}
     for row in payload["rows"]:
         values = [1e-4, 1e-2] if row["method"] == "full" else [1e-3, 5e-2]
-        assert [trial["values"] for trial in row["trials"]] == [{"train.lr": value} for value in values]
-        records = [(metrics(runs, f"pawsx/{trial['id']}"), read_json(runs / "pawsx" / trial["id"] / "spec.json"))
-                   for trial in row["trials"]]  # fmt: skip
-        assert [trial["select"] for trial in row["trials"]] == [each["train"]["select"]["score"] for each, _ in records]
+        assert [trial["values"] for trial in row["trials"]] == [
+            {"train.lr": value} for value in values
+        ]
+        records = [
+            (
+                metrics(runs, f"pawsx/{trial['id']}"),
+                read_json(runs / "pawsx" / trial["id"] / "spec.json"),
+            )
+            for trial in row["trials"]
+        ]
+        assert [trial["select"] for trial in row["trials"]] == [
+            each["train"]["select"]["score"] for each, _ in records
+        ]
         assert all(record["run"]["seed"] == 0 for _, record in records)
-        assert all(list(each["tasks"]["pawsx"]["languages"]) == ["en"] for each, _ in records), "English alone is scored"
+        assert all(list(each["tasks"]["pawsx"]["languages"]) == ["en"] for each, _ in records), (
+            "English alone is scored"
+        )
         best = max(row["trials"], key=lambda trial: trial["select"])  # the first of the best
         assert row["settings"] == "tuned" and row["tuned"] == best["values"]
         for run in row["runs"]:
@@ -140,14 +206,20 @@ def test_tuning_picks_by_the_select_split_with_seeds_of_its_own(compared: tuple[
 
 
 def test_settings_of_one_method(tmp_path: Path) -> None:
-    payload, _ = compare("pawsx", tmp_path / "runs", "full:train.lr=1e-4", "lora:method.r=2", seeds="1")
-    hyper = {row["method"]: (row["hyper"]["lr"], row["trainable_parameters"]) for row in payload["rows"]}
+    payload, _ = compare(
+        "pawsx", tmp_path / "runs", "full:train.lr=1e-4", "lora:method.r=2", seeds="1"
+    )
+    hyper = {
+        row["method"]: (row["hyper"]["lr"], row["trainable_parameters"]) for row in payload["rows"]
+    }
     assert hyper["full"][0] == 1e-4 and hyper["lora"][0] != 1e-4
     plain, _ = compare("pawsx", tmp_path / "runs", methods_="lora", seeds="1")
     assert hyper["lora"][1] < plain["rows"][0]["trainable_parameters"]
     assert {row["settings"] for row in payload["rows"]} == {"given"}
     assert any("full:train.lr=0.0001, lora:method.r=2" in note for note in payload["notes"])
-    with pytest.raises(RequestError, match=r"--set lorra:method.r=2: 'lorra' is not among .* 'lora'"):
+    with pytest.raises(
+        RequestError, match=r"--set lorra:method.r=2: 'lorra' is not among .* 'lora'"
+    ):
         asked("pawsx", tmp_path / "runs", "lorra:method.r=2")
 
 
@@ -157,7 +229,9 @@ def test_the_report_split_has_no_say() -> None:
     tuning = Tuning({"lora": (first, second)}, (0, 4))
     assert best(tuning, "lora", {0: [50.0, 60.0], 1: [58.0, 54.0]}) == second
     assert best(tuning, "lora", {0: [50.0, 60.0], 1: [55.0, 55.0]}) == first, "ties: the first"
-    assert best(tuning, "lora", {0: [50.0, 60.0], 1: [90.0]}) == first, "a trial that lacks a seed does not count"
+    assert best(tuning, "lora", {0: [50.0, 60.0], 1: [90.0]}) == first, (
+        "a trial that lacks a seed does not count"
+    )
     assert best(tuning, "lora", {}) is None
 
 
@@ -165,15 +239,27 @@ def test_the_record_and_the_pictures(compared: tuple[Path, dict[str, Any], list[
     runs, payload, _ = compared
     folder = Path(payload["path"])
     assert folder.parent == runs / "compare" and folder.name.startswith("pawsx-")
-    assert {path.name for path in folder.iterdir()} == {"comparison.json", "memory.png", "memory.svg"}
+    assert {path.name for path in folder.iterdir()} == {
+        "comparison.json",
+        "memory.png",
+        "memory.svg",
+    }
     assert {"path": str(folder), **read_json(folder / "comparison.json")} == payload
-    assert any("no evidence" in note for note in payload["no_evidence"]) and len(payload["no_evidence"]) == 2
+    assert (
+        any("no evidence" in note for note in payload["no_evidence"])
+        and len(payload["no_evidence"]) == 2
+    )
     png = (folder / "memory.png").read_bytes()
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
     assert width >= 1000 and height >= 700
     svg = (folder / "memory.svg").read_text()
-    for words in ("peak memory in training (GiB)", "accuracy, validation (0-100)", "lora on qqp", "full"):
+    for words in (
+        "peak memory in training (GiB)",
+        "accuracy, validation (0-100)",
+        "lora on qqp",
+        "full",
+    ):
         assert words in svg, words
     assert re.search(r">\d+(\.\d+)? (MB|kB)<", svg), "the legend names sizes"
 
@@ -181,16 +267,25 @@ def test_the_record_and_the_pictures(compared: tuple[Path, dict[str, Any], list[
 def test_published_figures_stand_apart(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
     _, payload, _ = compared
     figures = payload["published"]["figures"]
-    assert [(each["task"], each["value"], each["mark"]) for each in figures] == [("pawsx", 86.4, "V"), ("pawsx", 87.7, "V")]
-    assert {each.mark for each in FIGURES} == {"V", "S"} and all(each.source and each.split for each in FIGURES)
+    assert [(each["task"], each["value"], each["mark"]) for each in figures] == [
+        ("pawsx", 86.4, "V"),
+        ("pawsx", 87.7, "V"),
+    ]
+    assert {each.mark for each in FIGURES} == {"V", "S"} and all(
+        each.source and each.split for each in FIGURES
+    )
     assert {each.task for each in FIGURES if each.mark == "S"} == {"bucc", "tatoeba", "mean"}
     assert not any("86.4" in json.dumps(row) for row in payload["rows"])
 
 
-def test_asked_again_it_is_answered_from_the_store(compared: tuple[Path, dict[str, Any], list[str]], tmp_path: Path) -> None:
+def test_asked_again_it_is_answered_from_the_store(
+    compared: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+) -> None:
     runs, payload, _ = compared
     started = time.monotonic()
-    again, said = compare("pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2"), out=tmp_path)
+    again, said = compare(
+        "pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2"), out=tmp_path
+    )
     assert time.monotonic() - started < 20
     assert all(run["reused"] for row in again["rows"] for run in row["runs"])
     assert again["id"] == payload["id"] and again["path"] == str(tmp_path)
@@ -199,53 +294,106 @@ def test_asked_again_it_is_answered_from_the_store(compared: tuple[Path, dict[st
     assert sum("from the store" in text for text in said) == 4 * 2 * 2
 
 
-def test_a_dry_run_lists_every_run_and_predicts(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
+def test_a_dry_run_lists_every_run_and_predicts(
+    compared: tuple[Path, dict[str, Any], list[str]],
+) -> None:
     runs, payload, _ = compared
     before = sorted(runs.rglob("manifest.json"))
-    ahead, _ = compare("pawsx", runs, on=("none", "qqp"), seeds="1,5", methods_="full,lora,bottleneck", dry_run=True)
+    ahead, _ = compare(
+        "pawsx",
+        runs,
+        on=("none", "qqp"),
+        seeds="1,5",
+        methods_="full,lora,bottleneck",
+        dry_run=True,
+    )
     assert sorted(runs.rglob("manifest.json")) == before
     named = {(run["stack"], run["method"], run["seed"], run["kind"]): run for run in ahead["runs"]}
     assert len(named) == len(ahead["runs"]) == 3 * 2 * 3
     assert named["qqp", "full", 1, "parent"]["state"] == "in the store"
     assert named["qqp", "full", 5, "parent"]["state"] == "would train"
     # 2 steps of 32 rows at the pace of this store's finished runs of the same method
-    done = [read_json(path.parent / "metrics.json")["train"] for path in before
-            if (record := read_json(path.parent / "spec.json"))["run"] and record["run"]["method"] == "lora"
-            and record["task"] == "pawsx"]  # fmt: skip
+    done = [
+        read_json(path.parent / "metrics.json")["train"]
+        for path in before
+        if (record := read_json(path.parent / "spec.json"))["run"]
+        and record["run"]["method"] == "lora"
+        and record["task"] == "pawsx"
+    ]
     pace = sum(each["seconds"] for each in done) / sum(each["examples"] for each in done)
-    assert named["pawsx", "lora", 5, "report"]["predicted_training_seconds"] == pytest.approx(64 * pace)
-    assert named["pawsx", "bottleneck", 5, "report"]["predicted_training_seconds"] is None, "no run to go by"
+    assert named["pawsx", "lora", 5, "report"]["predicted_training_seconds"] == pytest.approx(
+        64 * pace
+    )
+    assert named["pawsx", "bottleneck", 5, "report"]["predicted_training_seconds"] is None, (
+        "no run to go by"
+    )
     assert ahead["total"]["complete"] is False and ahead["total"]["in_store"] == 2
-    weights = 4 * 8_053_026  # of tiny and its head; full fine-tuning adds a gradient and two moments for each
-    full, lora = (named["pawsx", method, 5, "report"]["predicted_memory_bytes"] for method in ("full", "lora"))
-    assert lora > weights and full > lora + 2.9 * weights and ahead["total"]["predicted_memory_bytes"] >= full
-    assert named["qqp", "full", 1, "parent"]["predicted_memory_bytes"] is None, "it is there already"
-    tuned, _ = compare("pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2"), dry_run=True)
+    weights = (
+        4 * 8_053_026
+    )  # of tiny and its head; full fine-tuning adds a gradient and two moments for each
+    full, lora = (
+        named["pawsx", method, 5, "report"]["predicted_memory_bytes"] for method in ("full", "lora")
+    )
+    assert (
+        lora > weights
+        and full > lora + 2.9 * weights
+        and ahead["total"]["predicted_memory_bytes"] >= full
+    )
+    assert named["qqp", "full", 1, "parent"]["predicted_memory_bytes"] is None, (
+        "it is there already"
+    )
+    tuned, _ = compare(
+        "pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2"), dry_run=True
+    )
     kinds = [run["kind"] for run in tuned["runs"]]
     assert kinds.count("trial") == 8 and kinds.count("report") == 8
     reported = {run["id"] for run in tuned["runs"] if run["kind"] == "report"}
-    assert reported == {run["run"].split("/")[1] for row in payload["rows"] for run in row["runs"]}, "the choice is known"
+    assert reported == {
+        run["run"].split("/")[1] for row in payload["rows"] for run in row["runs"]
+    }, "the choice is known"
     more, _ = compare("pawsx", runs, tune=("lr=1e-3,2e-3",), dry_run=True)
-    assert {run["id"] for run in more["runs"] if run["kind"] == "report"} == {None}, "not before the trials"
+    assert {run["id"] for run in more["runs"] if run["kind"] == "report"} == {None}, (
+        "not before the trials"
+    )
 
 
 def test_tasks_that_train_nothing_and_averages(runs: Path) -> None:
-    payload, _ = compare("tatoeba,xquad", runs, "eval.max_examples=12", on=("none", "squad1"), languages=None)
+    payload, _ = compare(
+        "tatoeba,xquad", runs, "eval.max_examples=12", on=("none", "squad1"), languages=None
+    )
     rows = {(row["task"], row["method"], tuple(row["parents"])): row for row in payload["rows"]}
-    assert set(rows) == {("tatoeba", "none", ()), *(("tatoeba", method, ("squad1",)) for method in ("full", "lora")),
-                         *(("xquad", method, on) for method in ("full", "lora") for on in ((), ("squad1",)))}  # fmt: skip
+    assert set(rows) == {
+        ("tatoeba", "none", ()),
+        *(("tatoeba", method, ("squad1",)) for method in ("full", "lora")),
+        *(("xquad", method, on) for method in ("full", "lora") for on in ((), ("squad1",))),
+    }
     bare = rows["tatoeba", "none", ()]
-    assert bare["score"]["interval"] is None and bare["score"]["n"] == 1 and bare["trainable_parameters"] == 0
+    assert (
+        bare["score"]["interval"] is None
+        and bare["score"]["n"] == 1
+        and bare["trainable_parameters"] == 0
+    )
     # what xquad --on squad1 scores is squad1's own module, in every respect
     scored = rows["xquad", "lora", ("squad1",)]
     assert scored["trained_task"] == "squad1" and scored["composition"] == ""
     assert scored["seconds"] == rows["tatoeba", "lora", ("squad1",)]["seconds"]
-    assert scored["score"] == rows["xquad", "lora", ()]["score"], "and so is what xquad scores without parents"
-    assert scored["settings"] == "given" and bare["settings"] == "default", "--set-parents reached squad1"
+    assert scored["score"] == rows["xquad", "lora", ()]["score"], (
+        "and so is what xquad scores without parents"
+    )
+    assert scored["settings"] == "given" and bare["settings"] == "default", (
+        "--set-parents reached squad1"
+    )
     gain = rows["tatoeba", "full", ("squad1",)]["gain_over_no_parents"]
-    assert gain["mean"] == pytest.approx(rows["tatoeba", "full", ("squad1",)]["score"]["mean"] - bare["score"]["mean"])
+    assert gain["mean"] == pytest.approx(
+        rows["tatoeba", "full", ("squad1",)]["score"]["mean"] - bare["score"]["mean"]
+    )
     averages = {(each["method"], tuple(each["parents"])): each for each in payload["averages"]}
-    assert set(averages) == {("full", ()), ("lora", ()), ("full", ("squad1",)), ("lora", ("squad1",))}
+    assert set(averages) == {
+        ("full", ()),
+        ("lora", ()),
+        ("full", ("squad1",)),
+        ("lora", ("squad1",)),
+    }
     for (method, chain), found in averages.items():
         for seed in ("1", "2"):
             answered = rows["xquad", method, chain]["score"]["seeds"][seed]
@@ -255,24 +403,53 @@ def test_tasks_that_train_nothing_and_averages(runs: Path) -> None:
             assert found["mean_without_retrieval"]["seeds"][seed] == pytest.approx(answered)
             assert found["mean_retrieval"]["seeds"][seed] == pytest.approx(retrieved)
     gap = averages["lora", ()]["mean"]["gap_to_full"]
-    assert gap["mean"] == pytest.approx(averages["lora", ()]["mean"]["mean"] - averages["full", ()]["mean"]["mean"])
+    assert gap["mean"] == pytest.approx(
+        averages["lora", ()]["mean"]["mean"] - averages["full", ()]["mean"]["mean"]
+    )
 
 
 def test_a_parent_that_is_given_is_scored_once(runs: Path, tmp_path: Path) -> None:
-    """A run, or a bundle from elsewhere: no seed changes it, and a bundle does not tell what its training cost."""
+    """A run, or a bundle from elsewhere: no seed changes it, and a bundle does not tell what its
+    training cost.
+    """
     common = ("--backbone", "tiny", "--data", "embedded", "--device", "cpu", "--runs", runs)
     run = xtl_json("recipe", "qqp", "--method", "lora", *common, "--set", "train.max_steps=1")
     drive = f"file:{tmp_path}/drive/qqp"
-    hub_command.push(run["path"], drive, runs="", with_parents=False, private=False, licence="", rows="", notify=print)
+    hub_command.push(
+        run["path"],
+        drive,
+        runs="",
+        with_parents=False,
+        private=False,
+        licence="",
+        rows="",
+        notify=print,
+    )
     found = commands.comparison(
-        task="tatoeba", on=(run["id"], drive), methods_="lora", bits="auto", seeds="1,2", tune=(), tune_seeds="",
-        set_=["eval.max_examples=12"], set_parents=[], backbone="tiny", data="embedded", device="cpu", languages="de",
+        task="tatoeba",
+        on=(run["id"], drive),
+        methods_="lora",
+        bits="auto",
+        seeds="1,2",
+        tune=(),
+        tune_seeds="",
+        set_=["eval.max_examples=12"],
+        set_parents=[],
+        backbone="tiny",
+        data="embedded",
+        device="cpu",
+        languages="de",
         runs=str(runs),
-    )  # fmt: skip
+    )
     payload, _ = commands.compare(found, command="", out=None, dry_run=False, notify=print)
     given, bundle = payload["rows"]
     for row in (given, bundle):
-        assert (row["score"]["n"], row["score"]["interval"], row["parents"], row["settings"]) == (1, None, ["qqp"], "given")
+        assert (row["score"]["n"], row["score"]["interval"], row["parents"], row["settings"]) == (
+            1,
+            None,
+            ["qqp"],
+            "given",
+        )
     assert given["score"] == bundle["score"] and given["stored_bytes"] == bundle["stored_bytes"] > 0
     assert given["trainable_parameters"] == bundle["trainable_parameters"] > 0
     assert given["seconds"] == run["metrics"]["train"]["seconds"] and bundle["seconds"] is None
@@ -286,7 +463,9 @@ def scored_row(task: str, method: str, bits: int, *scores: float) -> dict[str, A
 
 
 def test_rows_are_told_apart_by_what_was_asked() -> None:
-    """A budget may give tasks, and a task with parents, other bits: they still are one method, asked for as one."""
+    """A budget may give tasks, and a task with parents, other bits: they still are one method,
+    asked for as one.
+    """
     cells = {
         ("xquad", "full", "auto", ()): scored_row("xquad", "full", 32, 50, 52),
         ("xquad", "lora", "auto", ()): scored_row("xquad", "lora", 8, 40, 44),
@@ -298,45 +477,85 @@ def test_rows_are_told_apart_by_what_was_asked() -> None:
         ("bucc", "lora", "32", ("mnli",)): scored_row("bucc", "none", 32, 5),
     }
     summary.differences(cells, 0.95)
-    assert cells["xquad", "lora", "auto", ("mnli",)]["gain_over_no_parents"]["mean"] == pytest.approx(1.5)
+    assert cells["xquad", "lora", "auto", ("mnli",)]["gain_over_no_parents"][
+        "mean"
+    ] == pytest.approx(1.5)
     assert cells["xquad", "lora", "auto", ()]["gap_to_full"]["mean"] == pytest.approx(-9)
     averages = summary.averages(cells, ["xquad", "xnli"], 0.95)
     assert [(each["method"], each["bits"], each["mean"]["mean"]) for each in averages] == [
-        ("full", 32, 60.5), ("lora", None, 51), ("lora", 32, 15)]  # fmt: skip
+        ("full", 32, 60.5),
+        ("lora", None, 51),
+        ("lora", 32, 15),
+    ]
     assert averages[1]["mean"]["gap_to_full"]["mean"] == pytest.approx(-9.5)
 
 
 def test_quantised_rows_have_their_gap_to_the_same_at_more_bits() -> None:
-    rows = (("lora", 32, (), (9, 9)), ("lora", 16, (), (50, 52)), ("lora", 8, (), (49, 52)), ("lora", 4, (), (48, 46)),
-            ("lora", 8, ("mnli",), (60, 60)), ("bottleneck", 16, (), (70, 70)))  # fmt: skip
-    cells = {("panx", method, str(bits), chain): scored_row("panx", method, bits, *by) for method, bits, chain, by in rows}
+    rows = (
+        ("lora", 32, (), (9, 9)),
+        ("lora", 16, (), (50, 52)),
+        ("lora", 8, (), (49, 52)),
+        ("lora", 4, (), (48, 46)),
+        ("lora", 8, ("mnli",), (60, 60)),
+        ("bottleneck", 16, (), (70, 70)),
+    )
+    cells = {
+        ("panx", method, str(bits), chain): scored_row("panx", method, bits, *by)
+        for method, bits, chain, by in rows
+    }
     summary.differences(cells, 0.95)
-    gaps = {key[1:]: row["gap_to_unquantised"] for key, row in cells.items() if row["gap_to_unquantised"]}
+    gaps = {
+        key[1:]: row["gap_to_unquantised"]
+        for key, row in cells.items()
+        if row["gap_to_unquantised"]
+    }
     assert {key: (gap["bits"], gap["mean"], gap["verdict"]) for key, gap in gaps.items()} == {
-        ("lora", "8", ()): (16, -0.5, "inconclusive"), ("lora", "4", ()): (16, -4, "inconclusive")}  # fmt: skip
+        ("lora", "8", ()): (16, -0.5, "inconclusive"),
+        ("lora", "4", ()): (16, -4, "inconclusive"),
+    }
 
 
 def test_controls_are_planned_too(runs: Path) -> None:
     ahead, _ = compare("pawsx", runs, on=("random", "qqp,self"), seeds="1", dry_run=True)
     named = {(run["stack"], run["method"]): run for run in ahead["runs"]}
-    assert set(named) == {*((stack, method) for stack in ("random", "random>pawsx", "qqp") for method in ("full", "lora")),
-                          ("qqp>pawsx", "full"), ("qqp>self>pawsx", "full"), ("qqp>pawsx", "lora"),
-                          ("qqp>pawsx>pawsx", "lora")}  # fmt: skip
+    assert set(named) == {
+        *(
+            (stack, method)
+            for stack in ("random", "random>pawsx", "qqp")
+            for method in ("full", "lora")
+        ),
+        ("qqp>pawsx", "full"),
+        ("qqp>self>pawsx", "full"),
+        ("qqp>pawsx", "lora"),
+        ("qqp>pawsx>pawsx", "lora"),
+    }
     random = named["random", "lora"]
-    assert (random["predicted_training_seconds"], random["predicted_memory_bytes"]) == (0.0, None), "it is not trained"
+    assert (random["predicted_training_seconds"], random["predicted_memory_bytes"]) == (
+        0.0,
+        None,
+    ), "it is not trained"
     assert named["random>pawsx", "lora"]["predicted_memory_bytes"]
 
 
 def test_full_fine_tuning_follows_a_chain_of_parents(runs: Path) -> None:
     ahead, _ = compare("pawsx", runs, on=("qqp,csqa",), methods_="full", seeds="1", dry_run=True)
     assert [(run["stack"], run["state"]) for run in ahead["runs"]] == [
-        ("qqp", "would train"), ("qqp>csqa", "would train"), ("qqp>csqa>pawsx", "after its parents")]  # fmt: skip
+        ("qqp", "would train"),
+        ("qqp>csqa", "would train"),
+        ("qqp>csqa>pawsx", "after its parents"),
+    ]
     payload, _ = compare("pawsx", runs, on=("qqp,csqa",), methods_="full", seeds="1")
     (row,) = payload["rows"]
-    assert row["parents"] == ["qqp", "csqa"] and row["compose"] == "init" and row["score"]["interval"] is None
+    assert (
+        row["parents"] == ["qqp", "csqa"]
+        and row["compose"] == "init"
+        and row["score"]["interval"] is None
+    )
     record = read_json(runs / row["runs"][0]["run"] / "spec.json")
     assert [parent["task"] for parent in record["parents"]] == ["qqp", "csqa"]
-    assert [each["id"] for each in ahead["runs"][:2]] == [parent["id"] for parent in record["parents"]]
+    assert [each["id"] for each in ahead["runs"][:2]] == [
+        parent["id"] for parent in record["parents"]
+    ]
 
 
 def test_a_failed_run_is_reported_and_the_others_go_on(runs: Path) -> None:
@@ -375,13 +594,29 @@ def test_a_killed_run_is_reported_and_made_up_for(runs: Path) -> None:
     assert "killed by signal 9" in failed["error"] and failed["seed"] == 1
     assert [run["seed"] for run in payload["rows"][0]["runs"]] == [2]
     again, _ = compare("pawsx", runs, "train.max_steps=20", methods_="lora")
-    assert not again["failed"] and [run["reused"] for run in again["rows"][0]["runs"]] == [False, True]
+    assert not again["failed"] and [run["reused"] for run in again["rows"][0]["runs"]] == [
+        False,
+        True,
+    ]
 
 
 def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
-    words = ["compare", "pawsx", *FLAGS, "--set", "train.max_steps=2000", "--methods", "lora", "--runs", str(runs)]
-    process = subprocess.Popen([sys.executable, "-m", "adapters_xtl", *words], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+    words = [
+        "compare",
+        "pawsx",
+        *FLAGS,
+        "--set",
+        "train.max_steps=2000",
+        "--methods",
+        "lora",
+        "--runs",
+        str(runs),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adapters_xtl", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
     while not list(runs.glob("pawsx/*.partial/work/checkpoint-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -392,29 +627,43 @@ def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
     assert below and not alive
 
 
-@pytest.mark.parametrize(("words", "complaint"), [
-    (["pawsz"], "did you mean 'pawsx'"),
-    (["pawsx", "--methods", "full,lorra"], "did you mean 'lora'"),
-    (["pawsx", "--bits", "16,7"], "--bits 7: takes auto, 32, 16, 8, 4"),
-    (["pawsx", "--seeds", "1,x"], "--seeds x: takes whole numbers"),
-    (["pawsx", "--tune", "lrr=1"], "did you mean 'train.lr'"),
-    (["pawsx", "--tune", "lr"], "expected key=value,value"),
-    (["pawsx", "--tune", "lr=1e-4,7"], "train.lr=7 is outside"),
-    (["pawsx", "--tune", "lr=1e-4,1e-3", "--tune", "full:lr=1e-5"], "the same number of trials, not full 1, bottleneck 2"),
-    (["pawsx", "--tune", "lr=1e-4", "--tune-seeds", "2"], "--tune-seeds 2: also reported"),
-    (["pawsx", "--on", "mnlI"], "did you mean 'mnli'"),
-    (["pawsx", "--set", "train.lrr=1"], "did you mean 'lr'"),
-    (["tatoeba", "--set", "train.lr=1"], "trains nothing here"),
-    (["pawsx,all"], "TASK pawsx,all: all stands alone"),
-    (["pawsx", "--seeds", "1" * 5000], "takes whole numbers from 0 to 4294967295"),
-    (["pawsx", "--on", "mnli,random", "--methods", "full"], "'random' is no task"),
-    (["pawsx", "--on", "mnli,tatoeba", "--methods", "full"], "so nothing can stand on it"),
-    (["pawsx", "--set", "full:method.r=4"], "--methods full: method.r: full fine-tuning has no options"),
-    (["pawsx", "--set-parents", "lora:method.rr=4", "--on", "mnli"], "--methods lora: method.rr: LoraConfig of `peft`"),
-    (["pawsx", "--out", "/dev/null/x"], "--out /dev/null/x: cannot be written"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["pawsz"], "did you mean 'pawsx'"),
+        (["pawsx", "--methods", "full,lorra"], "did you mean 'lora'"),
+        (["pawsx", "--bits", "16,7"], "--bits 7: takes auto, 32, 16, 8, 4"),
+        (["pawsx", "--seeds", "1,x"], "--seeds x: takes whole numbers"),
+        (["pawsx", "--tune", "lrr=1"], "did you mean 'train.lr'"),
+        (["pawsx", "--tune", "lr"], "expected key=value,value"),
+        (["pawsx", "--tune", "lr=1e-4,7"], "train.lr=7 is outside"),
+        (
+            ["pawsx", "--tune", "lr=1e-4,1e-3", "--tune", "full:lr=1e-5"],
+            "the same number of trials, not full 1, bottleneck 2",
+        ),
+        (["pawsx", "--tune", "lr=1e-4", "--tune-seeds", "2"], "--tune-seeds 2: also reported"),
+        (["pawsx", "--on", "mnlI"], "did you mean 'mnli'"),
+        (["pawsx", "--set", "train.lrr=1"], "did you mean 'lr'"),
+        (["tatoeba", "--set", "train.lr=1"], "trains nothing here"),
+        (["pawsx,all"], "TASK pawsx,all: all stands alone"),
+        (["pawsx", "--seeds", "1" * 5000], "takes whole numbers from 0 to 4294967295"),
+        (["pawsx", "--on", "mnli,random", "--methods", "full"], "'random' is no task"),
+        (["pawsx", "--on", "mnli,tatoeba", "--methods", "full"], "so nothing can stand on it"),
+        (
+            ["pawsx", "--set", "full:method.r=4"],
+            "--methods full: method.r: full fine-tuning has no options",
+        ),
+        (
+            ["pawsx", "--set-parents", "lora:method.rr=4", "--on", "mnli"],
+            "--methods lora: method.rr: LoraConfig of `peft`",
+        ),
+        (["pawsx", "--out", "/dev/null/x"], "--out /dev/null/x: cannot be written"),
+    ],
+)
 def test_a_wrong_request_costs_one_line(words: list[str], complaint: str, runs: Path) -> None:
-    done = xtl("compare", *words, "--backbone", "tiny", "--data", "embedded", "--runs", runs, code=2)
+    done = xtl(
+        "compare", *words, "--backbone", "tiny", "--data", "embedded", "--runs", runs, code=2
+    )
     assert sum(complaint in line for line in complaints(done)) == 1, done.stderr
     assert not runs.exists()
 
@@ -425,38 +674,63 @@ def test_all_is_every_target_that_the_source_has(mirror: Path, runs: Path) -> No
     scored = {run["task"] for run in plain["runs"] if run["kind"] in ("report", "evaluation")}
     assert scored == targets and not plain["left_out"]
     lora = {run["bits"] for run in plain["runs"] if run["method"] == "lora"}
-    assert lora == {32, 8} and {run["bits"] for run in plain["runs"] if run["method"] == "full"} == {32}
+    assert lora == {32, 8} and {
+        run["bits"] for run in plain["runs"] if run["method"] == "full"
+    } == {32}
     stacks = {run["stack"] for run in plain["runs"] if run["task"] == "pawsx"}
     assert stacks == {"pawsx", "mnli>pawsx", "squad1>pawsx"}
     found = asked("all", runs, languages=None, methods_=None, data=str(mirror), seeds="1")
     ahead, _ = commands.compare(found, command="", out=None, dry_run=True, notify=lambda text: None)
-    assert {run["task"] for run in ahead["runs"]} - {"mnli", "squad1"} == targets - set(ahead["left_out"])
+    assert {run["task"] for run in ahead["runs"]} - {"mnli", "squad1"} == targets - set(
+        ahead["left_out"]
+    )
     with pytest.raises(RequestError, match="xquad"):
         compare("xquad", runs, split="test", languages=None)
 
 
 PAPER = {  # learning rate, batch, epochs, longest input: Phang et al. 2020, the first author's code
-    "mnli": (1e-5, 32, 2, 256), "xnli": (1e-5, 32, 2, 256), "pawsx": (1e-5, 32, 5, 256), "udpos": (1e-5, 32, 10, 256),
-    "panx": (1e-5, 32, 10, 256), "squad1": (1e-5, 16, 2, 384), "squad2": (1e-5, 16, 2, 384), "tydiqa": (1e-5, 16, 2, 384),
-}  # fmt: skip
+    "mnli": (1e-5, 32, 2, 256),
+    "xnli": (1e-5, 32, 2, 256),
+    "pawsx": (1e-5, 32, 5, 256),
+    "udpos": (1e-5, 32, 10, 256),
+    "panx": (1e-5, 32, 10, 256),
+    "squad1": (1e-5, 16, 2, 384),
+    "squad2": (1e-5, 16, 2, 384),
+    "tydiqa": (1e-5, 16, 2, 384),
+}
 
 
-@pytest.mark.parametrize("name", [name for name in tasks.names() if spec.read_recipe(name)[1]])
+@pytest.mark.parametrize("name", [name for name in tasks.names() if settings.read_recipe(name)[1]])
 @pytest.mark.parametrize("backbone", ["xlmr-large", "xlmr-base"])
 def test_full_fine_tuning_has_the_papers_settings(name: str, backbone: str) -> None:
-    recipe, path = spec.read_recipe(name)
+    recipe, path = settings.read_recipe(name)
     problems = Problems()
     full = methods.load("full")
 
-    def hyper(source: str) -> spec.Hyper:
-        return spec.resolve_settings(
-            recipe=recipe, path=path, method="full", methods=methods.names(), method_defaults=full.DEFAULTS,
-            method_lr=full.LR, backbone=NAMED[backbone], source=source, overrides=(), flag="--set", problems=problems,
-        ).hyper  # fmt: skip
+    def hyper(source: str) -> settings.Hyper:
+        return settings.resolve_settings(
+            recipe=recipe,
+            path=path,
+            method="full",
+            methods=methods.names(),
+            method_defaults=full.DEFAULTS,
+            method_lr=full.LR,
+            backbone=NAMED[backbone],
+            source=source,
+            overrides=(),
+            flag="--set",
+            problems=problems,
+        ).hyper
 
     found = hyper("hub")
     assert not problems.messages
-    assert (found.lr, found.warmup, found.eval_every, found.patience, found.select_examples) == (1e-5, 0.1, 1000, 30, 500)
+    assert (found.lr, found.warmup, found.eval_every, found.patience, found.select_examples) == (
+        1e-5,
+        0.1,
+        1000,
+        30,
+        500,
+    )
     assert found.max_length >= 256 and found.stride == 128
     if name in PAPER:
         assert (found.lr, found.batch_size, found.epochs, found.max_length) == PAPER[name]

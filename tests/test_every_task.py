@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adapters_xtl import tasks
-from adapters_xtl.commands import recipe as commands
+from adapters_xtl.cli.commands import recipe as commands
 
 NAMES = [name for name in tasks.names() if name != "multi"]  # multi: tests/test_pipeline.py
 
@@ -20,9 +20,18 @@ def run(task: str, runs: Path, **options: Any) -> dict[str, Any]:
     if task != "bucc":  # mined whole, or not at all
         limits.append("eval.max_examples=100")
     asked = commands.request(
-        task=task, on="", set_=limits, set_parents=[], backbone="tiny", device="cpu", runs=str(runs), **options
+        task=task,
+        on="",
+        set_=limits,
+        set_parents=[],
+        backbone="tiny",
+        device="cpu",
+        runs=str(runs),
+        **options,
     )
-    payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)
+    payload, _ = commands.recipe(
+        asked, baseline=False, force=False, dry_run=False, notify=lambda text: None
+    )
     return payload
 
 
@@ -42,9 +51,18 @@ def test_a_task_runs_on_the_embedded_rows(name: str, runs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "languages"),
-    [("xnli", "zh"), ("pawsx", "ko"), ("udpos", "mr,te"), ("panx", "my,qu"), ("xquad", "ar"), ("mlqa", "zh"),
-     ("tydiqa", "ko"), ("tatoeba", "jv,te"), ("xcopa", "th")],
-)  # fmt: skip
+    [
+        ("xnli", "zh"),
+        ("pawsx", "ko"),
+        ("udpos", "mr,te"),
+        ("panx", "my,qu"),
+        ("xquad", "ar"),
+        ("mlqa", "zh"),
+        ("tydiqa", "ko"),
+        ("tatoeba", "jv,te"),
+        ("xcopa", "th"),
+    ],
+)
 def test_a_target_runs_on_real_rows(name: str, languages: str, runs: Path, mirror: Path) -> None:
     settings = {"data": str(mirror), "languages": languages}
     metrics = run(name, runs, **settings)["metrics"]

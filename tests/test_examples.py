@@ -9,12 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters_xtl.examples import FAULTS, UNANSWERABLE, fault
+from adapters_xtl.formats._examples import FAULTS, UNANSWERABLE, fault
 
 GOOD: dict[str, dict[str, Any]] = {
     "classify": {"text": "a", "pair": "b", "label": "yes"},
     "choice": {"context": "c", "choices": ["a", "b"], "label": 1},
-    "span": {"id": "1", "context": "née en 1959", "question": "q?", "answers": {"text": ["1959"], "answer_start": [7]}},
+    "span": {
+        "id": "1",
+        "context": "née en 1959",
+        "question": "q?",
+        "answers": {"text": ["1959"], "answer_start": [7]},
+    },
     "tag": {"words": ["a", "\u200b"], "tags": ["O", "O"]},
     "retrieve": {"source": "a", "target": "b"},
 }
@@ -94,14 +99,18 @@ def test_bucc_has_sentences_and_gold_pairs() -> None:
 
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=6,
 )
 
 
 @pytest.mark.parametrize("format", FAULTS)
 @given(data=st.data())
-def test_any_json_value_in_any_field_is_a_fault_or_fine_but_never_a_crash(format: str, data: st.DataObject) -> None:
+def test_any_json_value_in_any_field_is_a_fault_or_fine_but_never_a_crash(
+    format: str, data: st.DataObject
+) -> None:
     name = data.draw(st.sampled_from(sorted(GOOD[format])))
     value = data.draw(junk)
     found = fault(format, {**GOOD[format], name: value}, LABELS.get(format, ()))

@@ -15,12 +15,16 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from adapters_xtl import fingerprint
-from adapters_xtl.canon import file_digest
-from adapters_xtl.errors import RequestError
-from adapters_xtl.spec import Backbone
+from adapters_xtl.backbones import Backbone, registry
+from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.files import file_digest
 
-CONFIG = {"model_type": "xlm-roberta", "hidden_size": 8, "num_hidden_layers": 2, "architectures": ["XLMRobertaModel"]}
+CONFIG = {
+    "model_type": "xlm-roberta",
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "architectures": ["XLMRobertaModel"],
+}
 REPLY: Any = type("Reply", (), {"headers": {}, "request": None})()
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -28,17 +32,19 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XTL_CACHE", str(tmp_path / "cache"))
-    fingerprint._hub.cache_clear()
+    registry._hub.cache_clear()
     yield
-    fingerprint._hub.cache_clear()
+    registry._hub.cache_clear()
 
 
 def _checkpoint(folder: Path, **files: str | bytes | None) -> Path:
     """A directory with the right names; `a__json=…` sets a file a.json, None leaves it out."""
     content: dict[str, str | bytes | None] = {
-        "config.json": json.dumps(CONFIG), "model.safetensors": b"weights", "tokenizer.json": "{}",
+        "config.json": json.dumps(CONFIG),
+        "model.safetensors": b"weights",
+        "tokenizer.json": "{}",
         "tokenizer_config.json": "{}",
-    }  # fmt: skip
+    }
     content |= {name.replace("__", "."): value for name, value in files.items()}
     folder.mkdir(parents=True)
     for name, value in content.items():
@@ -48,18 +54,20 @@ def _checkpoint(folder: Path, **files: str | bytes | None) -> Path:
 
 
 def _taken(folder: Path) -> str:
-    return fingerprint.fingerprint(fingerprint.resolve(str(folder))).fingerprint
+    return registry.fingerprint(registry.resolve(str(folder))).fingerprint
 
 
-@pytest.mark.parametrize("name", fingerprint.NAMED)
+@pytest.mark.parametrize("name", registry.NAMED)
 def test_named_backbones_resolve(name: str) -> None:
-    assert fingerprint.resolve(name) is fingerprint.NAMED[name]
+    assert registry.resolve(name) is registry.NAMED[name]
 
 
 def test_hub_ids_resolve_without_network() -> None:
-    assert fingerprint.resolve("user/model-x.1") == Backbone("user/model-x.1", "hub", "user/model-x.1")
-    assert fingerprint.resolve("user/model@v1.0") == Backbone("user/model@v1.0", "hub", "user/model", revision="v1.0")
-    assert fingerprint.resolve("xlm-roberta-large").location == "FacebookAI/xlm-roberta-large"
+    assert registry.resolve("user/model-x.1") == Backbone("user/model-x.1", "hub", "user/model-x.1")
+    assert registry.resolve("user/model@v1.0") == Backbone(
+        "user/model@v1.0", "hub", "user/model", revision="v1.0"
+    )
+    assert registry.resolve("xlm-roberta-large").location == "FacebookAI/xlm-roberta-large"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +84,7 @@ def test_hub_ids_resolve_without_network() -> None:
 )
 def test_wrong_names_get_one_line(name: str, message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        fingerprint.resolve(name)
+        registry.resolve(name)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
@@ -86,20 +94,35 @@ def test_wrong_names_get_one_line(name: str, message: str) -> None:
         ({"config__json": None}, "no config.json"),
         ({"model__safetensors": None}, "no weights (model.safetensors or pytorch_model.bin)"),
         ({"tokenizer__json": None}, "no tokenizer (tokenizer.json, sentencepiece.bpe.model"),
-        ({"config__json": '{"model_type": "t5"}'}, "model_type 't5' in config.json is not one of xlm-roberta,"),
+        (
+            {"config__json": '{"model_type": "t5"}'},
+            "model_type 't5' in config.json is not one of xlm-roberta,",
+        ),
         ({"config__json": "{"}, "config.json cannot be read"),
         ({"config__json": "[]"}, "config.json holds no JSON object"),
-        ({"model__safetensors": None,
-          "model__safetensors__index__json": '{"weight_map": {"a": "model-1.safetensors"}}'},
-         "no model-1.safetensors, which the weights' index names"),
-        ({"model__safetensors": None, "model__safetensors__index__json": "{}"}, "index.json names no files"),
-        ({"config__json": None, "model__safetensors": None, "adapter_config__json": "{}"}, "it holds an adapter"),
+        (
+            {
+                "model__safetensors": None,
+                "model__safetensors__index__json": '{"weight_map": {"a": "model-1.safetensors"}}',
+            },
+            "no model-1.safetensors, which the weights' index names",
+        ),
+        (
+            {"model__safetensors": None, "model__safetensors__index__json": "{}"},
+            "index.json names no files",
+        ),
+        (
+            {"config__json": None, "model__safetensors": None, "adapter_config__json": "{}"},
+            "it holds an adapter",
+        ),
     ],
-)  # fmt: skip
-def test_directories_that_are_no_checkpoint_say_what_is_lacking(tmp_path: Path, files: Any, message: str) -> None:
+)
+def test_directories_that_are_no_checkpoint_say_what_is_lacking(
+    tmp_path: Path, files: Any, message: str
+) -> None:
     folder = _checkpoint(tmp_path / "bad", **files)
     with pytest.raises(RequestError) as caught:
-        fingerprint.resolve(str(folder))
+        registry.resolve(str(folder))
     assert message in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"--backbone {folder}: ")
 
@@ -107,48 +130,84 @@ def test_directories_that_are_no_checkpoint_say_what_is_lacking(tmp_path: Path, 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match="a file, not a directory"):
-        fingerprint.resolve(str(tmp_path / "file"))
+        registry.resolve(str(tmp_path / "file"))
 
 
 def test_fingerprints_follow_content_and_not_place_or_format(tmp_path: Path) -> None:
     base = _taken(_checkpoint(tmp_path / "a"))
     assert len(base) == 64 and _taken(tmp_path / "a") == base
-    written = {**CONFIG, "_name_or_path": "x", "transformers_version": "4.0", "torch_dtype": "float16"}
+    written = {
+        **CONFIG,
+        "_name_or_path": "x",
+        "transformers_version": "4.0",
+        "torch_dtype": "float16",
+    }
     del written["architectures"]
-    same = _checkpoint(tmp_path / "b", config__json=json.dumps(written), pytorch_model__bin="other", README__md="!")
+    same = _checkpoint(
+        tmp_path / "b", config__json=json.dumps(written), pytorch_model__bin="other", README__md="!"
+    )
     assert _taken(same) == base
     different = {
-        "config__json": json.dumps({**CONFIG, "num_hidden_layers": 3}), "model__safetensors": "Weights",
-        "tokenizer__json": "[]", "tokenizer_config__json": '{"do_lower_case": true}',
-    }  # fmt: skip
-    found = {_taken(_checkpoint(tmp_path / name, **{name: value})) for name, value in different.items()}
+        "config__json": json.dumps({**CONFIG, "num_hidden_layers": 3}),
+        "model__safetensors": "Weights",
+        "tokenizer__json": "[]",
+        "tokenizer_config__json": '{"do_lower_case": true}',
+    }
+    found = {
+        _taken(_checkpoint(tmp_path / name, **{name: value})) for name, value in different.items()
+    }
     assert len(found | {base}) == 5
     (tmp_path / "a" / "model.safetensors").write_bytes(b"changed in place")
     assert _taken(tmp_path / "a") != base
 
 
 def test_sharded_and_pickled_weights_and_vocabularies_are_listed(tmp_path: Path) -> None:
-    index = '{"weight_map": {"x": "m-2.safetensors", "y": "m-1.safetensors", "z": "m-1.safetensors"}}'
-    shards = _checkpoint(tmp_path / "shards", model__safetensors=None, model__safetensors__index__json=index,
-                         **{"m-1__safetensors": "1", "m-2__safetensors": "2"})  # fmt: skip
-    assert fingerprint.files(fingerprint.resolve(str(shards))) == (
-        "config.json", "m-1.safetensors", "m-2.safetensors", "model.safetensors.index.json", "tokenizer.json",
+    index = (
+        '{"weight_map": {"x": "m-2.safetensors", "y": "m-1.safetensors", "z": "m-1.safetensors"}}'
+    )
+    shards = _checkpoint(
+        tmp_path / "shards",
+        model__safetensors=None,
+        model__safetensors__index__json=index,
+        **{"m-1__safetensors": "1", "m-2__safetensors": "2"},
+    )
+    assert registry.files(registry.resolve(str(shards))) == (
+        "config.json",
+        "m-1.safetensors",
+        "m-2.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
         "tokenizer_config.json",
-    )  # fmt: skip
-    pickled = _checkpoint(tmp_path / "bin", model__safetensors=None, pytorch_model__bin="x", tokenizer__json=None,
-                          vocab__json="{}", merges__txt="")  # fmt: skip
-    assert fingerprint.files(fingerprint.resolve(str(pickled))) == (
-        "config.json", "pytorch_model.bin", "vocab.json", "merges.txt", "tokenizer_config.json",
-    )  # fmt: skip
+    )
+    pickled = _checkpoint(
+        tmp_path / "bin",
+        model__safetensors=None,
+        pytorch_model__bin="x",
+        tokenizer__json=None,
+        vocab__json="{}",
+        merges__txt="",
+    )
+    assert registry.files(registry.resolve(str(pickled))) == (
+        "config.json",
+        "pytorch_model.bin",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer_config.json",
+    )
 
 
 def test_mini_and_tiny_need_no_files() -> None:
-    found = {name: fingerprint.fingerprint(fingerprint.NAMED[name]).fingerprint for name in ("mini", "tiny")}
+    found = {
+        name: registry.fingerprint(registry.NAMED[name]).fingerprint for name in ("mini", "tiny")
+    }
     assert found["mini"].startswith("561818e38596") and found["tiny"] != found["mini"]
-    assert found["tiny"] == fingerprint.fingerprint(fingerprint.NAMED["tiny"]).fingerprint
-    assert fingerprint.config(fingerprint.NAMED["mini"])["hidden_size"] == 384
-    assert fingerprint.config(fingerprint.NAMED["tiny"])["num_hidden_layers"] == 4
-    assert "no finding" not in fingerprint.NAMED["tiny"].note and "test no finding" in fingerprint.NAMED["mini"].note
+    assert found["tiny"] == registry.fingerprint(registry.NAMED["tiny"]).fingerprint
+    assert registry.config(registry.NAMED["mini"])["hidden_size"] == 384
+    assert registry.config(registry.NAMED["tiny"])["num_hidden_layers"] == 4
+    assert (
+        "no finding" not in registry.NAMED["tiny"].note
+        and "test no finding" in registry.NAMED["mini"].note
+    )
 
 
 class _Hub:
@@ -184,10 +243,10 @@ def test_the_hub_gives_the_fingerprint_of_the_same_directory_and_no_weights_are_
 ) -> None:
     folder = _checkpoint(tmp_path / "a", pytorch_model__bin="the same in another format")
     hub = _Hub(folder, monkeypatch)
-    found = fingerprint.fingerprint(fingerprint.resolve("user/model"))
+    found = registry.fingerprint(registry.resolve("user/model"))
     assert found.fingerprint == _taken(folder) and found.revision == SHA
     assert set(hub.fetched) == {"config.json", "tokenizer_config.json"}
-    assert fingerprint.config(found) == CONFIG
+    assert registry.config(found) == CONFIG
 
 
 @pytest.mark.parametrize(
@@ -197,35 +256,44 @@ def test_the_hub_gives_the_fingerprint_of_the_same_directory_and_no_weights_are_
         (HfHubHTTPError("503 Server Error\nmore", response=REPLY), "503 Server Error"),
         (ConnectionError("no route"), r"could not be reached \(no route\).*--backbone mini"),
     ],
-)  # fmt: skip
+)
 def test_a_hub_that_does_not_answer_gives_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
 ) -> None:
     _Hub(_checkpoint(tmp_path / "a"), monkeypatch).error = error
     with pytest.raises(RequestError, match=message) as caught:
-        fingerprint.fingerprint(fingerprint.resolve("user/model"))
-    assert "\n" not in str(caught.value) and str(caught.value).startswith("backbone 'user/model' on the hub: ")
+        registry.fingerprint(registry.resolve("user/model"))
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(
+        "backbone 'user/model' on the hub: "
+    )
 
 
-def test_offline_the_cache_is_read_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_the_cache_is_read_or_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    backbone = fingerprint.resolve("user/model")
+    backbone = registry.resolve("user/model")
     with pytest.raises(RequestError, match="HF_HUB_OFFLINE is set and the cache lacks it"):
-        fingerprint.fingerprint(backbone)
+        registry.fingerprint(backbone)
     folder = _checkpoint(tmp_path / "hub" / "models--user--model" / "snapshots" / SHA)
     (tmp_path / "hub" / "models--user--model" / "refs").mkdir()
     (tmp_path / "hub" / "models--user--model" / "refs" / "main").write_text(SHA)
-    found = fingerprint.fingerprint(backbone)
+    found = registry.fingerprint(backbone)
     assert (found.fingerprint, found.revision) == (_taken(folder), SHA)
     (folder / "model.safetensors").unlink()
-    fingerprint._hub.cache_clear()
-    with pytest.raises(RequestError, match=r"as cached \(HF_HUB_OFFLINE is set\): not a checkpoint: no weights"):
-        fingerprint.fingerprint(backbone)
+    registry._hub.cache_clear()
+    with pytest.raises(
+        RequestError, match=r"as cached \(HF_HUB_OFFLINE is set\): not a checkpoint: no weights"
+    ):
+        registry.fingerprint(backbone)
     shutil.rmtree(folder)
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = "import sys; from adapters_xtl import fingerprint, mini; print({'torch', 'transformers'} & set(sys.modules))"
+    code = (
+        "import sys; from adapters_xtl import fingerprint, mini; print({'torch', 'transformers'} &"
+        " set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

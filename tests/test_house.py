@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters_xtl import methods, spec, tasks
-from adapters_xtl.errors import Problems
-from adapters_xtl.fingerprint import NAMED
+from adapters_xtl import methods, tasks
+from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.base.errors import Problems
+from adapters_xtl.runs import settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
@@ -21,7 +22,17 @@ ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
     ("errors", "trust"),
     ("canon", "stats", "anatomy", "energy"),
     ("spec", "snapshots", "bundle", "remote", "folders"),
-    ("tasks", "store", "provenance", "fingerprint", "sources", "examples", "columns", "activations", "shelf"),
+    (
+        "tasks",
+        "store",
+        "provenance",
+        "fingerprint",
+        "sources",
+        "examples",
+        "columns",
+        "activations",
+        "shelf",
+    ),
     ("data", "mini", "imports", "memory", "hub"),
     ("request",),
     ("lineage",),
@@ -40,8 +51,22 @@ ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
     ("__main__",),
 )
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-LIGHT = {"request", "plan", "answer", "commands", "tables", "lineage", "stacks", "scoring", "inputs", "export",
-         "comparison", "bundle_card", "foreign", "pack"}  # higher up, and still quick
+LIGHT = {
+    "request",
+    "plan",
+    "answer",
+    "commands",
+    "tables",
+    "lineage",
+    "stacks",
+    "scoring",
+    "inputs",
+    "export",
+    "comparison",
+    "bundle_card",
+    "foreign",
+    "pack",
+}  # higher up, and still quick
 HEAVY = {"torch", "transformers", "adapters", "peft", "evaluate", "accelerate", "bitsandbytes"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -57,7 +82,8 @@ def _imports(path: Path) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found += [
-                f"{node.module}.{alias.name}" if node.module == "adapters_xtl" else node.module for alias in node.names
+                f"{node.module}.{alias.name}" if node.module == "adapters_xtl" else node.module
+                for alias in node.names
             ]
     return found
 
@@ -70,7 +96,9 @@ def test_every_file_imports_only_from_floors_below(path: Path) -> None:
         return  # its imports are lazy
     for name in _imports(path):
         if name.startswith("adapters_xtl.") and _room(name) != room:
-            assert FLOORS[_room(name)] < FLOORS[room], f"{path.name} on floor {FLOORS[room]} imports {name}"
+            assert FLOORS[_room(name)] < FLOORS[room], (
+                f"{path.name} on floor {FLOORS[room]} imports {name}"
+            )
         top = name.split(".")[0]
         assert not ((FLOORS[room] <= 4 or room in LIGHT) and top in HEAVY), (
             f"{path.name} on floor {FLOORS[room]} imports {top}"
@@ -90,14 +118,32 @@ def test_the_package_stays_small() -> None:
     for path in PACKAGE.rglob("*.py"):
         with path.open("rb") as file:
             tokens = list(tokenize.tokenize(file.readline))
-        skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING)
-        lines = {line for token in tokens if token.type not in (*skipped, tokenize.ENDMARKER)
-                 for line in range(token.start[0], token.end[0] + 1)}  # fmt: skip
-        documented = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                      if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]  # fmt: skip
+        skipped = (
+            tokenize.COMMENT,
+            tokenize.NL,
+            tokenize.NEWLINE,
+            tokenize.INDENT,
+            tokenize.DEDENT,
+            tokenize.ENCODING,
+        )
+        lines = {
+            line
+            for token in tokens
+            if token.type not in (*skipped, tokenize.ENDMARKER)
+            for line in range(token.start[0], token.end[0] + 1)
+        }
+        documented = [
+            node
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        ]
         for node in documented:
             first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 lines -= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
         total += len(lines)
     assert total < 13_000, total
@@ -105,7 +151,9 @@ def test_the_package_stays_small() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_exported_names_exist(path: Path) -> None:
-    name = "adapters_xtl." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    name = "adapters_xtl." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace(
+        "/", "."
+    ).removesuffix(".__init__")
     if name.endswith("__main__"):
         return
     module = importlib.import_module(name)
@@ -116,28 +164,38 @@ def test_exported_names_exist(path: Path) -> None:
 @pytest.mark.parametrize("name", tasks.names())
 def test_every_task_has_a_recipe_that_parses(name: str) -> None:
     task = tasks.load(name)
-    recipe, path = spec.read_recipe(name)
-    assert bool(path) == bool(task.train or task.format == "multi"), "a recipe for what trains, none for what does not"
+    recipe, path = settings.read_recipe(name)
+    assert bool(path) == bool(task.train or task.format == "multi"), (
+        "a recipe for what trains, none for what does not"
+    )
     if path:
         assert len(path.read_text().splitlines()) <= 15
     for method in methods.names():
         for source in ("embedded", "hub"):
             problems = Problems()
-            spec.resolve_settings(
-                recipe=recipe, path=path, method=method, methods=methods.names(),
-                method_defaults=methods.load(method).DEFAULTS, method_lr=methods.load(method).LR, backbone=NAMED["mini"],
-                source=source, overrides=(), flag="--set", problems=problems,
-            )  # fmt: skip
+            settings.resolve_settings(
+                recipe=recipe,
+                path=path,
+                method=method,
+                methods=methods.names(),
+                method_defaults=methods.load(method).DEFAULTS,
+                method_lr=methods.load(method).LR,
+                backbone=NAMED["mini"],
+                source=source,
+                overrides=(),
+                flag="--set",
+                problems=problems,
+            )
             assert not problems.messages
 
 
 def test_recipes_belong_to_tasks() -> None:
-    assert {path.stem for path in spec.recipes_dir().glob("*.toml")} <= set(tasks.names())
+    assert {path.stem for path in settings.recipes_dir().glob("*.toml")} <= set(tasks.names())
 
 
 def test_import_and_help_are_quick() -> None:
     code = (
-        "import sys, adapters_xtl.cli, adapters_xtl.commands.recipe; "
+        "import sys, adapters_xtl.cli, adapters_xtl.cli.commands.recipe; "
         "print(sorted(set(sys.modules) & {'torch', 'evaluate', 'peft', 'adapters'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -145,8 +203,13 @@ def test_import_and_help_are_quick() -> None:
 
 
 def test_nothing_of_the_workplace_is_in_the_product() -> None:
-    listed = subprocess.run(["git", "ls-files", "adapters_xtl", "recipes", "benchmarks", "README.md", "Makefile"],
-                            cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()  # fmt: skip
+    listed = subprocess.run(
+        ["git", "ls-files", "adapters_xtl", "recipes", "benchmarks", "README.md", "Makefile"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
     for name in listed:
         if name.endswith((".py", ".md", ".toml", "Makefile")):
             text = (ROOT / name).read_text(encoding="utf-8")

@@ -1,4 +1,6 @@
-"""Bundles on their way: folder hubs, a hub over HTTP with the real client, two users, parents, interruptions."""
+"""Bundles on their way: folder hubs, a hub over HTTP with the real client, two users, parents,
+interruptions.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ import pytest
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import reset_sessions
 
-from adapters_xtl import bundle, folders, hub, remote
-from adapters_xtl.canon import folder_digest, read_json
-from adapters_xtl.commands import hub as commands
-from adapters_xtl.errors import MismatchError, RequestError, RunError, XtlError
+from adapters_xtl.base.errors import MismatchError, RequestError, RunError, XtlError
+from adapters_xtl.base.files import folder_digest, read_json
+from adapters_xtl.cli.commands import hub as commands
+from adapters_xtl.sharing import bundle, folder_hub, hub, hub_client
 from tests.bundles import QUICK, cache, change, pack_run, reseal, stack, train, twin
 from tests.cli import complaints, xtl, xtl_json
 from tests.hub_server import Cut, Failure, HubServer
@@ -28,7 +30,14 @@ ROOT = Path(__file__).parent.parent
 
 
 def push(run: Path, dest: str, **options: Any) -> dict[str, Any]:
-    given = {"runs": "runs", "with_parents": False, "private": False, "licence": "", "rows": "", "notify": lambda text: None}
+    given = {
+        "runs": "runs",
+        "with_parents": False,
+        "private": False,
+        "licence": "",
+        "rows": "",
+        "notify": lambda text: None,
+    }
     payload, _ = commands.push(str(run), dest, **{**given, **options})
     return payload
 
@@ -82,12 +91,16 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asking(server: HubServer, patch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with server:
         patch.setattr(constants, "ENDPOINT", server.url)
-        patch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+        patch.setattr(
+            file_download,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         patch.delenv("HF_TOKEN", raising=False)
-        patch.setattr(remote, "PAUSE", 0.001)
+        patch.setattr(hub_client, "PAUSE", 0.001)
         reset_sessions()
         yield server
     reset_sessions()
@@ -100,7 +113,8 @@ def server(tmp_path: Path, ann: User, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield server
 
 
-# a folder as a hub ----------------------------------------------------------------------------------------------------
+# a folder as a hub
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_two_users_share_a_folder(ann: User, bob: User, child: Path, tmp_path: Path) -> None:
@@ -109,17 +123,29 @@ def test_two_users_share_a_folder(ann: User, bob: User, child: Path, tmp_path: P
     assert pushed["new"] and [each["task"] for each in pushed["parents"]] == ["mnli"]
     assert pushed["place"].startswith(f"{dest}/pawsx-on-mnli-bottleneck-tiny@")
     again = push(child, dest, with_parents=True)
-    assert (again["new"], again["place"], again["parents"]) == (False, pushed["place"], []), "nothing changes"
+    assert (again["new"], again["place"], again["parents"]) == (
+        False,
+        pushed["place"],
+        [],
+    ), "nothing changes"
     bob.become()
     found = pull(f"{dest}/pawsx-on-mnli-bottleneck-tiny", tmp_path / "out")
     assert [each["task"] for each in found["parents"]] == ["mnli"] and len(bob.bundles) == 2
-    assert folder_digest(tmp_path / "out/module") == folder_digest(child / "module") == found["module_sha256"]
+    assert (
+        folder_digest(tmp_path / "out/module")
+        == folder_digest(child / "module")
+        == found["module_sha256"]
+    )
     shutil.rmtree(tmp_path / "drive")
-    assert pull(str(tmp_path / "out"))["parents"] == found["parents"], "what was pulled is there without the drive"
+    assert pull(str(tmp_path / "out"))["parents"] == found["parents"], (
+        "what was pulled is there without the drive"
+    )
     assert not list((bob.home / "xtl/bundles/partial").glob("*/*"))
 
 
-def test_a_second_place_of_a_parent_changes_nothing(ann: User, child: Path, mnli: Path, tmp_path: Path) -> None:
+def test_a_second_place_of_a_parent_changes_nothing(
+    ann: User, child: Path, mnli: Path, tmp_path: Path
+) -> None:
     first = push(child, f"file:{tmp_path}/one", with_parents=True)
     other = push(child, f"file:{tmp_path}/two", with_parents=True)
     push(mnli, f"file:{tmp_path}/one/a-second-name")
@@ -132,22 +158,37 @@ def test_names_revisions_and_what_is_listed(ann: User, mnli: Path, tmp_path: Pat
     drive = tmp_path / "drive"
     first = push(mnli, f"file:{drive}/nli")
     second = push(mnli, f"file:{drive}/nli", licence="mit")
-    assert second["new"] and second["module_sha256"] == first["module_sha256"] and second["place"] != first["place"]
+    assert (
+        second["new"]
+        and second["module_sha256"] == first["module_sha256"]
+        and second["place"] != first["place"]
+    )
     push(mnli, f"file:{drive}", licence="mit")
     listed = commands.list_(f"file:{drive}", notify=print)[0]["bundles"]
     assert [(each["place"], each["newest"]) for each in listed if "/nli@" in each["place"]] == [
-        (first["place"], False), (second["place"], True)]  # fmt: skip
-    assert len(listed) == 3 and len(commands.list_(f"file:{drive}/nli", notify=print)[0]["bundles"]) == 2
-    assert pull(f"file:{drive}/nli")["digest"] == second["digest"] and pull(first["place"])["digest"] == first["digest"]
+        (first["place"], False),
+        (second["place"], True),
+    ]
+    assert (
+        len(listed) == 3
+        and len(commands.list_(f"file:{drive}/nli", notify=print)[0]["bundles"]) == 2
+    )
+    assert (
+        pull(f"file:{drive}/nli")["digest"] == second["digest"]
+        and pull(first["place"])["digest"] == first["digest"]
+    )
     shown = commands.show(first["place"], notify=print)[0]
     assert shown["licence"] == "apache-2.0" and shown["module_sha256"] == first["module_sha256"]
     cached = commands.list_(None, notify=print)[0]["bundles"]
     assert {each["digest"] for each in cached} == {first["digest"], second["digest"]}
     assert push(mnli, f"file:{drive}/nli")["new"], "an older one pushed again becomes the newest"
     assert pull(f"file:{drive}/nli")["digest"] == first["digest"]
-    for text, said in ((f"file:{drive}/nlp", "did you mean 'nli'"), (f"file:{drive}/nli@beef0000", "no revision 'beef0000'"),
-                       (f"file:{drive}", "which bundle? one of"),
-                       (f"file:{tmp_path}/no", "neither a folder hub")):  # fmt: skip
+    for text, said in (
+        (f"file:{drive}/nlp", "did you mean 'nli'"),
+        (f"file:{drive}/nli@beef0000", "no revision 'beef0000'"),
+        (f"file:{drive}", "which bundle? one of"),
+        (f"file:{tmp_path}/no", "neither a folder hub"),
+    ):
         with pytest.raises(RequestError, match=said.replace("?", r"\?")):
             pull(text)
 
@@ -155,17 +196,24 @@ def test_names_revisions_and_what_is_listed(ann: User, mnli: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("made", "dest", "root", "name"),
     [
-        ([], "hub", "hub", "mnli-bottleneck-tiny"), (["hub/"], "hub", "hub", "mnli-bottleneck-tiny"),
-        ([], "hub/x", "hub", "x"), (["hub/"], "hub/x", "hub", "x"), ([], "mnli", ".", "mnli"), ([], "a/b/hub", "a/b", "hub"),
-        (["hub/file"], "hub/x", "hub/x", "mnli-bottleneck-tiny"), (["hub/file"], "hub/mnli-2", "hub", "mnli-2"),
+        ([], "hub", "hub", "mnli-bottleneck-tiny"),
+        (["hub/"], "hub", "hub", "mnli-bottleneck-tiny"),
+        ([], "hub/x", "hub", "x"),
+        (["hub/"], "hub/x", "hub", "x"),
+        ([], "mnli", ".", "mnli"),
+        ([], "a/b/hub", "a/b", "hub"),
+        (["hub/file"], "hub/x", "hub/x", "mnli-bottleneck-tiny"),
+        (["hub/file"], "hub/mnli-2", "hub", "mnli-2"),
     ],
-)  # fmt: skip
-def test_where_a_push_to_a_folder_goes(made: list[str], dest: str, root: str, name: str, tmp_path: Path) -> None:
+)
+def test_where_a_push_to_a_folder_goes(
+    made: list[str], dest: str, root: str, name: str, tmp_path: Path
+) -> None:
     (tmp_path / "other").touch()
     for each in made:
         (tmp_path / each).parent.mkdir(exist_ok=True)
         (tmp_path / each).mkdir(exist_ok=True) if each.endswith("/") else (tmp_path / each).touch()
-    found = folders.target(tmp_path / dest, "mnli-bottleneck-tiny", "mnli")
+    found = folder_hub.target(tmp_path / dest, "mnli-bottleneck-tiny", "mnli")
     assert found == ((tmp_path / root).resolve(), name)
 
 
@@ -185,44 +233,76 @@ def test_a_folder_that_cannot_be_a_hub(ann: User, mnli: Path, tmp_path: Path) ->
 def test_parallel_pushes_all_end_up_in_the_index(mnli: Path, child: Path, tmp_path: Path) -> None:
     """Real processes, some with the same name and the same bundle, some not."""
     drive, count = tmp_path / "drive", 6
-    dests = [(child, f"{drive}/n{number}") for number in range(count)] + [(child, f"{drive}/same")] * 2
+    dests = [(child, f"{drive}/n{number}") for number in range(count)] + [
+        (child, f"{drive}/same")
+    ] * 2
     dests += [(mnli, str(drive))] * 2
     drive.mkdir()
     environment = {**os.environ, "XTL_CACHE": str(tmp_path / "xtl"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "adapters_xtl", "hub", "push"]
     jobs = [
-        subprocess.Popen([*command, str(run), f"file:{dest}"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True,
-                         stdout=subprocess.DEVNULL)
+        subprocess.Popen(
+            [*command, str(run), f"file:{dest}"],
+            cwd=ROOT,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            stdout=subprocess.DEVNULL,
+        )
         for run, dest in dests
-    ]  # fmt: skip
+    ]
     said = [job.communicate()[1] for job in jobs]
     assert [job.returncode for job in jobs] == [0] * len(jobs), said
-    known = folders.entries(drive)
-    assert sorted(known) == sorted([*(f"n{number}" for number in range(count)), "same", "mnli-bottleneck-tiny"])
+    known = folder_hub.entries(drive)
+    assert sorted(known) == sorted(
+        [*(f"n{number}" for number in range(count)), "same", "mnli-bottleneck-tiny"]
+    )
     for name, revisions in known.items():
         assert len(revisions) == 1, "the same bundle twice is one revision"
-        assert bundle.read(folders.folder_of(drive, name, revisions[0])).digest == revisions[0]["digest"]
+        assert (
+            bundle.read(folder_hub.folder_of(drive, name, revisions[0])).digest
+            == revisions[0]["digest"]
+        )
 
 
-def test_a_push_that_was_killed_is_made_good(ann: User, bob: User, mnli: Path, tmp_path: Path) -> None:
+def test_a_push_that_was_killed_is_made_good(
+    ann: User, bob: User, mnli: Path, tmp_path: Path
+) -> None:
     dest = f"file:{tmp_path}/drive/mnli"
     place = push(mnli, dest)["place"]
     folder = tmp_path / "drive/bundles/mnli" / place.partition("@")[2]
     (folder / "module/adapter.safetensors").unlink()
     (folder.parent / ".aside-1-new").mkdir()
     bob.become()
-    with pytest.raises(MismatchError, match=r"module/adapter\.safetensors: cannot be read \(No such file"):
+    with pytest.raises(
+        MismatchError, match=r"module/adapter\.safetensors: cannot be read \(No such file"
+    ):
         pull(dest)
     assert not bob.bundles
     ann.become()
     push(mnli, dest)
     bob.become()
-    assert pull(dest)["task"] == "mnli" and [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert pull(dest)["task"] == "mnli" and [path.name for path in folder.parent.iterdir()] == [
+        folder.name
+    ]
 
 
-@pytest.mark.parametrize("kind", ["a changed byte", "another bundle", "a link", "a pipe", "a linked directory", "missing",
-                                  "longer than announced", "a pickle"])  # fmt: skip
-def test_a_folder_that_was_tampered_with(kind: str, ann: User, bob: User, mnli: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a changed byte",
+        "another bundle",
+        "a link",
+        "a pipe",
+        "a linked directory",
+        "missing",
+        "longer than announced",
+        "a pickle",
+    ],
+)
+def test_a_folder_that_was_tampered_with(
+    kind: str, ann: User, bob: User, mnli: Path, tmp_path: Path
+) -> None:
     place = push(mnli, f"file:{tmp_path}/drive/mnli")["place"]
     folder = tmp_path / "drive/bundles/mnli" / place.partition("@")[2]
     weights = folder / "module/adapter.safetensors"
@@ -245,19 +325,32 @@ def test_a_folder_that_was_tampered_with(kind: str, ann: User, bob: User, mnli: 
         weights.write_bytes(weights.read_bytes() + b"\0" * 100)
     else:
         named = {"module/x.bin": 3}
-        change(tmp_path / "drive", "index.json", lambda value: value["bundles"]["mnli"][0]["files"].update(named))
+        change(
+            tmp_path / "drive",
+            "index.json",
+            lambda value: value["bundles"]["mnli"][0]["files"].update(named),
+        )
         (folder / "module/x.bin").write_bytes(b"abc")
     bob.become()
     with pytest.raises(MismatchError) as caught:
         pull(place)
-    said = {"a changed byte": "its sha256 is", "another bundle": "not the index's", "a link": "symbolic link",
-            "a pipe": "not a regular file", "a linked directory": "symbolic link", "missing": "No such file",
-            "longer than announced": "that were announced", "a pickle": "can hold a pickle"}  # fmt: skip
+    said = {
+        "a changed byte": "its sha256 is",
+        "another bundle": "not the index's",
+        "a link": "symbolic link",
+        "a pipe": "not a regular file",
+        "a linked directory": "symbolic link",
+        "missing": "No such file",
+        "longer than announced": "that were announced",
+        "a pickle": "can hold a pickle",
+    }
     assert said[kind] in str(caught.value) and not bob.bundles
     assert not list((bob.home / "xtl/bundles").glob("partial/*/*"))
 
 
-def test_a_cached_bundle_that_was_changed_is_pulled_anew(ann: User, bob: User, mnli: Path, tmp_path: Path) -> None:
+def test_a_cached_bundle_that_was_changed_is_pulled_anew(
+    ann: User, bob: User, mnli: Path, tmp_path: Path
+) -> None:
     place = push(mnli, f"file:{tmp_path}/drive/mnli")["place"]
     bob.become()
     pull(place)
@@ -274,17 +367,36 @@ def test_what_can_be_no_place_is_refused_in_one_line(ann: User, mnli: Path, tmp_
     place = push(mnli, f"file:{tmp_path}/drive/mnli")["place"]
     held = Path(pull(place)["path"])
     calls = {
-        "no path": [lambda: pull("~nobody-here/x"), lambda: pull("file:~nobody-here/x"), lambda: pull("x" * 5000),
-                    lambda: push(mnli, "file:~nobody-here/x"), lambda: pull(place, Path("~nobody-here/x"))],
+        "no path": [
+            lambda: pull("~nobody-here/x"),
+            lambda: pull("file:~nobody-here/x"),
+            lambda: pull("x" * 5000),
+            lambda: push(mnli, "file:~nobody-here/x"),
+            lambda: pull(place, Path("~nobody-here/x")),
+        ],
         "names no directory": [lambda: push(mnli, "file:"), lambda: pull("file:")],
-        "cannot be written": [lambda: push(mnli, "file:/proc/nothing"), lambda: pull(place, tmp_path / "file/x"),
-                              lambda: pull(place, Path("/proc/nothing"))],
-        "inside of the bundle itself": [lambda: pull(place, held / "module/x/y"), lambda: pull(place, held / "new")],
-        "did you mean file:": [lambda: pull(f"{tmp_path}/drive/mnli"), lambda: commands.list_(str(tmp_path), notify=print)],
-        "takes file:DIR": [lambda: commands.list_("a/b", notify=print), lambda: commands.list_("", notify=print)],
-        "shared as it is": [lambda: push(held, f"file:{tmp_path}/two", licence="mit"),
-                            lambda: push(held, f"file:{tmp_path}/two", rows="x")],
-    }  # fmt: skip
+        "cannot be written": [
+            lambda: push(mnli, "file:/proc/nothing"),
+            lambda: pull(place, tmp_path / "file/x"),
+            lambda: pull(place, Path("/proc/nothing")),
+        ],
+        "inside of the bundle itself": [
+            lambda: pull(place, held / "module/x/y"),
+            lambda: pull(place, held / "new"),
+        ],
+        "did you mean file:": [
+            lambda: pull(f"{tmp_path}/drive/mnli"),
+            lambda: commands.list_(str(tmp_path), notify=print),
+        ],
+        "takes file:DIR": [
+            lambda: commands.list_("a/b", notify=print),
+            lambda: commands.list_("", notify=print),
+        ],
+        "shared as it is": [
+            lambda: push(held, f"file:{tmp_path}/two", licence="mit"),
+            lambda: push(held, f"file:{tmp_path}/two", rows="x"),
+        ],
+    }
     for said, tried in calls.items():
         for call in tried:
             with pytest.raises(RequestError, match=said) as caught:
@@ -293,11 +405,13 @@ def test_what_can_be_no_place_is_refused_in_one_line(ann: User, mnli: Path, tmp_
     assert bundle.read(held).task == "mnli" and not (tmp_path / "two").exists()
 
 
-# parents ----------------------------------------------------------------------------------------------------------
+# parents
+# ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_parent_names_both_digests_and_what_to_do(ann: User, bob: User, child: Path, mnli: Path,
-                                                            tmp_path: Path) -> None:  # fmt: skip
+def test_a_missing_parent_names_both_digests_and_what_to_do(
+    ann: User, bob: User, child: Path, mnli: Path, tmp_path: Path
+) -> None:
     push(child, f"file:{tmp_path}/drive/child")
     bob.become()
     with pytest.raises(MismatchError) as caught:
@@ -309,7 +423,9 @@ def test_a_missing_parent_names_both_digests_and_what_to_do(ann: User, bob: User
     assert folder_digest(mnli / "module") in complaints(done)[0] and not (tmp_path / "out").exists()
 
 
-def test_a_parent_from_another_folder_hub(ann: User, bob: User, child: Path, mnli: Path, tmp_path: Path) -> None:
+def test_a_parent_from_another_folder_hub(
+    ann: User, bob: User, child: Path, mnli: Path, tmp_path: Path
+) -> None:
     parent = push(mnli, f"file:{tmp_path}/one/mnli")
     pushed = push(child, f"file:{tmp_path}/two/child")
     where = read_json(Path(pull(pushed["place"])["path"]) / "bundle.json")["parents"][0]["where"]
@@ -318,7 +434,9 @@ def test_a_parent_from_another_folder_hub(ann: User, bob: User, child: Path, mnl
     assert [each["task"] for each in pull(pushed["place"])["parents"]] == ["mnli"]
 
 
-def test_a_different_parent_names_both_digests(ann: User, bob: User, child: Path, mnli: Path, tmp_path: Path) -> None:
+def test_a_different_parent_names_both_digests(
+    ann: User, bob: User, child: Path, mnli: Path, tmp_path: Path
+) -> None:
     """The place that the child names holds another module by now."""
     parent = push(mnli, f"file:{tmp_path}/one/mnli")
     other = train(tmp_path / "runs", "mnli", seed=2)
@@ -334,7 +452,9 @@ def test_a_different_parent_names_both_digests(ann: User, bob: User, child: Path
     with pytest.raises(MismatchError) as caught:
         pull(str(tmp_path / "bundle"))
     wanted, found = folder_digest(mnli / "module"), folder_digest(other / "module")
-    assert wanted in str(caught.value) and f"{name} holds another module, {found}" in str(caught.value)
+    assert wanted in str(caught.value) and f"{name} holds another module, {found}" in str(
+        caught.value
+    )
     assert parent["module_sha256"] == wanted
 
 
@@ -345,14 +465,18 @@ def test_pushing_what_stands_on_a_bundle(ann: User, bob: User, mnli: Path, tmp_p
     bob.become()
     second = train(tmp_path / "bob-runs", "qqp", on=place)
     third = train(tmp_path / "bob-runs", "pawsx", on=str(second))
-    assert read_json(third / "provenance.json")["lineage"]["parents"][0]["sha256"] == folder_digest(mnli / "module")
+    assert read_json(third / "provenance.json")["lineage"]["parents"][0]["sha256"] == folder_digest(
+        mnli / "module"
+    )
     pushed = push(third, drive, with_parents=True)
     assert [each["task"] for each in pushed["parents"]] == ["qqp"], "MNLI is there already"
     ann.become()
     found = pull(pushed["place"])
     assert [each["task"] for each in found["parents"]] == ["mnli", "qqp"]
     assert [each["module_sha256"] for each in found["parents"]] == [
-        folder_digest(mnli / "module"), folder_digest(second / "module")]  # fmt: skip
+        folder_digest(mnli / "module"),
+        folder_digest(second / "module"),
+    ]
 
 
 def test_a_parent_that_is_gone_cannot_be_pushed(ann: User, child: Path, tmp_path: Path) -> None:
@@ -365,7 +489,9 @@ def test_a_parent_that_is_gone_cannot_be_pushed(ann: User, child: Path, tmp_path
 
 def test_out_is_whole_or_not_there(ann: User, mnli: Path, tmp_path: Path) -> None:
     place, out = push(mnli, f"file:{tmp_path}/drive/mnli")["place"], tmp_path / "a/b"
-    assert pull(place, out)["path"] == str(out) == pull(place, out)["path"], "the same again is no error"
+    assert pull(place, out)["path"] == str(out) == pull(place, out)["path"], (
+        "the same again is no error"
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
     (tmp_path / "file").touch()
@@ -378,29 +504,41 @@ def test_out_is_whole_or_not_there(ann: User, mnli: Path, tmp_path: Path) -> Non
     assert bundle.read(tmp_path / "empty").task == "mnli"
 
 
-def test_what_can_be_no_bundle_is_left_to_others(ann: User, mnli: Path, tmp_path: Path,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_what_can_be_no_bundle_is_left_to_others(
+    ann: User, mnli: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for text in ("mnli", mnli.name, str(mnli), "./nothing", "/nothing/here", "a/b/c"):
         assert hub.locate(text, print) is None
 
 
-def test_an_evaluation_leads_to_its_module(ann: User, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_evaluation_leads_to_its_module(
+    ann: User, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     scored = stack(tmp_path_factory, "xquad")
     assert read_json(scored / "spec.json")["kind"] == "evaluation"
     assert push(scored, f"file:{tmp_path}/drive")["task"] == "squad1"
 
 
-# a hub over HTTP ------------------------------------------------------------------------------------------------------
+# a hub over HTTP
+# ------------------------------------------------------------------------------------------------------
 
 
-def test_two_users_share_on_a_hub(server: HubServer, bob: User, child: Path, tmp_path: Path) -> None:
+def test_two_users_share_on_a_hub(
+    server: HubServer, bob: User, child: Path, tmp_path: Path
+) -> None:
     pushed = push(child, "ann/pawsx", with_parents=True)
-    assert [each["place"].split("@")[0] for each in pushed["parents"]] == ["ann/mnli-bottleneck-tiny"]
+    assert [each["place"].split("@")[0] for each in pushed["parents"]] == [
+        "ann/mnli-bottleneck-tiny"
+    ]
     puts = [each.path for each in server.log if each.method == "PUT"]
     assert len(puts) == 4, "weights of two modules and two heads go to LFS"
     again = push(child, "ann/pawsx", with_parents=True)
-    assert not again["new"] and again["place"] == pushed["place"] and not any(each["new"] for each in again["parents"])
+    assert (
+        not again["new"]
+        and again["place"] == pushed["place"]
+        and not any(each["new"] for each in again["parents"])
+    )
     assert [each.path for each in server.log if each.method == "PUT"] == puts
     bob.become()
     shown = commands.show("ann/pawsx", notify=print)[0]
@@ -413,10 +551,14 @@ def test_two_users_share_on_a_hub(server: HubServer, bob: User, child: Path, tmp
     assert [each["place"] for each in listed] == ["ann/mnli-bottleneck-tiny", "ann/pawsx"]
     asked = len(server.log)
     assert pull("ann/pawsx")["path"] in map(str, bob.bundles)
-    assert not any("resolve" in each.path for each in server.log[asked:]), "the second time nothing is fetched"
+    assert not any("resolve" in each.path for each in server.log[asked:]), (
+        "the second time nothing is fetched"
+    )
 
 
-def test_a_different_bundle_is_a_new_commit_and_the_old_one_stays(server: HubServer, bob: User, mnli: Path) -> None:
+def test_a_different_bundle_is_a_new_commit_and_the_old_one_stays(
+    server: HubServer, bob: User, mnli: Path
+) -> None:
     first, second = push(mnli, "ann/mnli"), push(mnli, "ann/mnli", licence="mit")
     assert second["new"] and first["place"] != second["place"]
     bob.become()
@@ -444,7 +586,9 @@ def test_pushes_at_the_same_time_do_not_mix(server: HubServer, mnli: Path, tmp_p
     assert pull("ann/mnli")["digest"] == pushed["digest"]
 
 
-def test_a_parent_is_found_by_its_digest_on_the_same_hub(server: HubServer, bob: User, child: Path, mnli: Path) -> None:
+def test_a_parent_is_found_by_its_digest_on_the_same_hub(
+    server: HubServer, bob: User, child: Path, mnli: Path
+) -> None:
     """It was pushed after its child, so the child names no place."""
     push(child, "ann/pawsx")
     push(mnli, "ann/some-other-name")
@@ -455,23 +599,41 @@ def test_a_parent_is_found_by_its_digest_on_the_same_hub(server: HubServer, bob:
 @pytest.mark.parametrize(
     ("failure", "kind", "said"),
     [
-        (Failure(401, "RepoNotFound", "Invalid username or password."), RequestError, "no access to it; for a private one"),
-        (Failure(401), RequestError, "401"), (Failure(403, "GatedRepo", "restricted"), RequestError, "is gated"),
-        (Failure(403, "", "Forbidden"), RequestError, "hf auth login"), (Failure(404), RequestError, "404"),
+        (
+            Failure(401, "RepoNotFound", "Invalid username or password."),
+            RequestError,
+            "no access to it; for a private one",
+        ),
+        (Failure(401), RequestError, "401"),
+        (Failure(403, "GatedRepo", "restricted"), RequestError, "is gated"),
+        (Failure(403, "", "Forbidden"), RequestError, "hf auth login"),
+        (Failure(404), RequestError, "404"),
         (Failure(404, "RepoNotFound"), RequestError, "no model repository 'ann/mnli'"),
-        (Failure(429), RunError, "try again later"), (Failure(500), RunError, "500"),
+        (Failure(429), RunError, "try again later"),
+        (Failure(500), RunError, "500"),
     ],
     ids=lambda value: f"{value.status}{value.code}" if isinstance(value, Failure) else "",
-)  # fmt: skip
+)
 @pytest.mark.parametrize("when", ["", "/resolve/.*manifest"])
-def test_refusals_are_one_clear_line(when: str, failure: Failure, kind: type[XtlError], said: str, server: HubServer,
-                                     bob: User, mnli: Path) -> None:  # fmt: skip
+def test_refusals_are_one_clear_line(
+    when: str,
+    failure: Failure,
+    kind: type[XtlError],
+    said: str,
+    server: HubServer,
+    bob: User,
+    mnli: Path,
+) -> None:
     push(mnli, "ann/mnli")
     server.fail["ann/mnli"] = Failure(failure.status, failure.code, failure.message, when)
     bob.become()
     with pytest.raises(XtlError) as caught:
         pull("ann/mnli")
-    assert isinstance(caught.value, kind) and said in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        isinstance(caught.value, kind)
+        and said in str(caught.value)
+        and "\n" not in str(caught.value)
+    )
     assert "ann/mnli" in str(caught.value) and not bob.bundles
     server.fail.clear()
     assert pull("ann/mnli")["task"] == "mnli"
@@ -479,7 +641,9 @@ def test_refusals_are_one_clear_line(when: str, failure: Failure, kind: type[Xtl
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500])
 @pytest.mark.parametrize("when", ["/api/repos/create", "/commit/", "/preupload/", "/info/lfs"])
-def test_a_refused_push_is_one_clear_line(when: str, status: int, server: HubServer, mnli: Path) -> None:
+def test_a_refused_push_is_one_clear_line(
+    when: str, status: int, server: HubServer, mnli: Path
+) -> None:
     server.fail["" if "create" in when else "ann/mnli"] = Failure(status, "", "because", when=when)
     with pytest.raises(XtlError) as caught:
         push(mnli, "ann/mnli")
@@ -489,7 +653,9 @@ def test_a_refused_push_is_one_clear_line(when: str, status: int, server: HubSer
     assert push(mnli, "ann/mnli")["new"]
 
 
-def test_nobody_listens(server: HubServer, mnli: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nobody_listens(
+    server: HubServer, mnli: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with HubServer(tmp_path / "gone") as gone:
         pass
     monkeypatch.setattr(constants, "ENDPOINT", gone.url)
@@ -500,21 +666,33 @@ def test_nobody_listens(server: HubServer, mnli: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ["module/adapter.safetensors", "bundle.json"])
-def test_a_cut_connection_is_gone_on_with(name: str, server: HubServer, bob: User, mnli: Path) -> None:
+def test_a_cut_connection_is_gone_on_with(
+    name: str, server: HubServer, bob: User, mnli: Path
+) -> None:
     push(mnli, "ann/mnli")
     size = (server.root / "ann/mnli" / name).stat().st_size
     server.cuts.append(Cut(name, after=1000, times=2))
     bob.become()
     assert pull("ann/mnli")["task"] == "mnli"
-    sent = [each for each in server.log if each.path.endswith(name) and each.bytes and each.method == "GET" and
-            "/tree/" not in each.path]  # fmt: skip
-    assert [each.status for each in sent] == [200, 206, 206] and sum(each.bytes for each in sent) == size, "no byte twice"
+    sent = [
+        each
+        for each in server.log
+        if each.path.endswith(name)
+        and each.bytes
+        and each.method == "GET"
+        and "/tree/" not in each.path
+    ]
+    assert [each.status for each in sent] == [200, 206, 206] and sum(
+        each.bytes for each in sent
+    ) == size, "no byte twice"
 
 
-def test_a_pull_that_failed_leaves_nothing_and_the_next_one_resumes(server: HubServer, bob: User, mnli: Path) -> None:
+def test_a_pull_that_failed_leaves_nothing_and_the_next_one_resumes(
+    server: HubServer, bob: User, mnli: Path
+) -> None:
     push(mnli, "ann/mnli")
     name = "module/adapter.safetensors"
-    server.cuts.append(Cut(name, after=300, times=remote.TRIES))
+    server.cuts.append(Cut(name, after=300, times=hub_client.TRIES))
     bob.become()
     with pytest.raises(RunError) as caught:
         pull("ann/mnli")
@@ -526,7 +704,9 @@ def test_a_pull_that_failed_leaves_nothing_and_the_next_one_resumes(server: HubS
 
 
 def test_a_killed_pull_is_gone_on_with(server: HubServer, bob: User, mnli: Path) -> None:
-    """What a killed process left, damaged besides: the damaged file is fetched anew, the whole ones are kept."""
+    """What a killed process left, damaged besides: the damaged file is fetched anew, the whole ones
+    are kept.
+    """
     pushed = push(mnli, "ann/mnli")
     bob.become()
     server.fail["ann/mnli"] = Failure(403, when=r"/resolve/.*head/mnli/model\.safetensors")
@@ -553,15 +733,20 @@ def test_more_bytes_than_announced(name: str, server: HubServer, bob: User, mnli
     ("name", "content", "said"),
     [
         ("module/evil.pkl", b"cos\nsystem\n(S'true'\ntR.", r"module/evil\.pkl: a \.pkl file"),
-        ("pytorch_model.bin", b"x", r"a \.bin file"), ("train.py", b"import os", "code"), ("more.txt", b"x", "unknown file"),
+        ("pytorch_model.bin", b"x", r"a \.bin file"),
+        ("train.py", b"import os", "code"),
+        ("more.txt", b"x", "unknown file"),
         ("head/xnli/config.json", b"{}", "not in the manifest"),
         ("module/adapter.safetensors", b"x" * 4424, "its sha256 is .*, not the manifest's"),
-        ("module/adapter_config.json", b"{}", "its sha256 is"), ("bundle.json", b"[" * 9999, "nested deeper"),
-        ("manifest.json", b"{}", "expected"), ("bundle.json", b" " * (5 << 20), "longer than"),
+        ("module/adapter_config.json", b"{}", "its sha256 is"),
+        ("bundle.json", b"[" * 9999, "nested deeper"),
+        ("manifest.json", b"{}", "expected"),
+        ("bundle.json", b" " * (5 << 20), "longer than"),
     ],
-)  # fmt: skip
-def test_a_repository_that_was_tampered_with(name: str, content: bytes, said: str, server: HubServer, bob: User,
-                                             mnli: Path) -> None:  # fmt: skip
+)
+def test_a_repository_that_was_tampered_with(
+    name: str, content: bytes, said: str, server: HubServer, bob: User, mnli: Path
+) -> None:
     push(mnli, "ann/mnli")
     path = server.root / "ann/mnli" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -575,8 +760,9 @@ def test_a_repository_that_was_tampered_with(name: str, content: bytes, said: st
         assert server.sent(name) == before, "it is refused before it is fetched"
 
 
-def test_offline_only_the_cache_is_used_and_the_message_says_so(server: HubServer, bob: User, child: Path, mnli: Path,
-                                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_offline_only_the_cache_is_used_and_the_message_says_so(
+    server: HubServer, bob: User, child: Path, mnli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = push(child, "ann/pawsx", with_parents=True)["place"]
     bob.become()
     online = pull("ann/pawsx")
@@ -594,8 +780,9 @@ def test_offline_only_the_cache_is_used_and_the_message_says_so(server: HubServe
     assert len(server.log) == asked
 
 
-def test_a_token_is_read_by_the_client_and_shown_nowhere(tmp_path: Path, ann: User, bob: User, mnli: Path,
-                                                         monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_token_is_read_by_the_client_and_shown_nowhere(
+    tmp_path: Path, ann: User, bob: User, mnli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "hub").mkdir()
     with asking(HubServer(tmp_path / "hub", token="hf_secret"), monkeypatch):
         with pytest.raises(RequestError, match="hf auth login") as caught:
@@ -616,13 +803,25 @@ def test_a_token_is_read_by_the_client_and_shown_nowhere(tmp_path: Path, ann: Us
 
 
 def test_the_command_line_against_a_hub(tmp_path: Path, child: Path) -> None:
-    """Two users as two processes with caches of their own; a recipe stacks on the bundle by its hub id."""
+    """Two users as two processes with caches of their own; a recipe stacks on the bundle by its hub
+    id.
+    """
     (tmp_path / "hub").mkdir()
     with HubServer(tmp_path / "hub", token="hf_secret", public=True) as server:
-        ann = {**server.environment(tmp_path / "ann"), "XTL_CACHE": str(tmp_path / "ann/xtl"), "HF_TOKEN": "hf_secret"}
+        ann = {
+            **server.environment(tmp_path / "ann"),
+            "XTL_CACHE": str(tmp_path / "ann/xtl"),
+            "HF_TOKEN": "hf_secret",
+        }
         done = xtl("hub", "push", child, "ann/pawsx", "--with-parents", **ann)
-        assert "hf_secret" not in done.stdout + done.stderr and "pushed: ann/pawsx@" in done.stdout.replace("\n", "")
-        bob = {**server.environment(tmp_path / "bob"), "XTL_CACHE": str(cache(tmp_path / "bob/xtl"))}
+        assert (
+            "hf_secret" not in done.stdout + done.stderr
+            and "pushed: ann/pawsx@" in done.stdout.replace("\n", "")
+        )
+        bob = {
+            **server.environment(tmp_path / "bob"),
+            "XTL_CACHE": str(cache(tmp_path / "bob/xtl")),
+        }
         found = xtl_json("hub", "pull", "ann/pawsx", "-o", tmp_path / "out", **bob)
         assert found["path"] == str(tmp_path / "out") and len(found["parents"]) == 1
         assert xtl_json("hub", "verify", tmp_path / "out", **bob)["verified"] is True
@@ -630,8 +829,20 @@ def test_the_command_line_against_a_hub(tmp_path: Path, child: Path) -> None:
         offline = xtl("hub", "pull", "ann/pawsx", HF_HUB_OFFLINE="1", **bob)
         assert "HF_HUB_OFFLINE is set" in offline.stderr
         settings = [word for setting in QUICK for word in ("--set", setting)]
-        stacked = xtl_json("recipe", "qqp", "--on", "ann/pawsx", "--backbone", "tiny", "--data", "embedded", "--runs",
-                           tmp_path / "runs", *settings, **bob)  # fmt: skip
+        stacked = xtl_json(
+            "recipe",
+            "qqp",
+            "--on",
+            "ann/pawsx",
+            "--backbone",
+            "tiny",
+            "--data",
+            "embedded",
+            "--runs",
+            tmp_path / "runs",
+            *settings,
+            **bob,
+        )
         lineage = read_json(Path(stacked["path"]) / "provenance.json")["lineage"]["parents"]
         assert [each["task"] for each in lineage] == ["mnli", "pawsx"]
         assert lineage[1]["sha256"] == folder_digest(child / "module")
@@ -642,39 +853,72 @@ def test_the_command_line_against_a_hub(tmp_path: Path, child: Path) -> None:
 
 
 def test_a_proxy_is_used(tmp_path: Path, mnli: Path) -> None:
-    """HTTP_PROXY is the client's own affair: the server here is the proxy, and the hub a name that nobody resolves."""
+    """HTTP_PROXY is the client's own affair: the server here is the proxy, and the hub a name that
+    nobody resolves.
+    """
     (tmp_path / "hub").mkdir()
     with HubServer(tmp_path / "hub") as server:
         proxy, server.url = server.url, "http://hub.invalid"
-        user = {**server.environment(tmp_path / "ann"), "XTL_CACHE": str(tmp_path / "xtl"), "no_proxy": "", "NO_PROXY": ""}
+        user = {
+            **server.environment(tmp_path / "ann"),
+            "XTL_CACHE": str(tmp_path / "xtl"),
+            "no_proxy": "",
+            "NO_PROXY": "",
+        }
         done = xtl("hub", "pull", "ann/mnli", code=1, **user)
         assert complaints(done) == ["the hub could not be reached listing 'ann/mnli': no such host"]
         user |= {"http_proxy": proxy, "HTTP_PROXY": proxy}
         xtl("hub", "push", mnli, "ann/mnli", **user)
-        assert xtl_json("hub", "pull", "ann/mnli", **{**user, "XTL_CACHE": str(tmp_path / "other")})["task"] == "mnli"
+        assert (
+            xtl_json("hub", "pull", "ann/mnli", **{**user, "XTL_CACHE": str(tmp_path / "other")})[
+                "task"
+            ]
+            == "mnli"
+        )
         assert any(each.path == "/api/repos/create" for each in server.log)
 
 
 def test_make_share(tmp_path: Path) -> None:
     settings = " ".join(QUICK)
-    command = ["make", "--no-print-directory", "-o", ".venv/.installed", "share", "TASK=qqp", "BACKBONE=tiny",
-               "DATA=embedded", f"SET={settings}", f"RUNS={tmp_path}/runs",
-               f"XTL={sys.executable} -m adapters_xtl"]  # fmt: skip
+    command = [
+        "make",
+        "--no-print-directory",
+        "-o",
+        ".venv/.installed",
+        "share",
+        "TASK=qqp",
+        "BACKBONE=tiny",
+        "DATA=embedded",
+        f"SET={settings}",
+        f"RUNS={tmp_path}/runs",
+        f"XTL={sys.executable} -m adapters_xtl",
+    ]
     environment = {**os.environ, "XTL_CACHE": str(cache(tmp_path / "xtl"))}
 
     def make(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [*command, *more],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     without = make()
     assert without.returncode == 2 and "DEST=user/name" in without.stdout
     done = make(f"DEST=file:{tmp_path}/drive", "LICENCE=mit")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "pushed: file:" in done.stdout and list(folders.entries(tmp_path / "drive")) == ["qqp-bottleneck-tiny"]
+    assert "pushed: file:" in done.stdout and list(folder_hub.entries(tmp_path / "drive")) == [
+        "qqp-bottleneck-tiny"
+    ]
     assert commands.show(f"file:{tmp_path}/drive", notify=print)[0]["licence"] == "mit"
     assert "already there" in make(f"DEST=file:{tmp_path}/drive", "LICENCE=mit").stdout
 
 
-def test_a_pulled_bundle_is_shared_on_unchanged(ann: User, bob: User, mnli: Path, tmp_path: Path) -> None:
+def test_a_pulled_bundle_is_shared_on_unchanged(
+    ann: User, bob: User, mnli: Path, tmp_path: Path
+) -> None:
     first = push(mnli, f"file:{tmp_path}/one/mnli")
     bob.become()
     second = push(Path(pull(first["place"])["path"]), f"file:{tmp_path}/two")

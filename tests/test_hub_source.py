@@ -1,4 +1,6 @@
-"""The hub as a source, asked by the real client over HTTP: a server on loopback stands in for the hub."""
+"""The hub as a source, asked by the real client over HTTP: a server on loopback stands in for the
+hub.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,10 @@ from huggingface_hub import constants, file_download
 from huggingface_hub.utils import reset_sessions
 
 from adapters_xtl import tasks
-from adapters_xtl.data import Reader, read_report, read_training
-from adapters_xtl.errors import DataError, RequestError
-from adapters_xtl.snapshots import Missing
-from adapters_xtl.sources import Hub, Mirror, locate_report, locate_training
+from adapters_xtl.base.errors import DataError, RequestError
+from adapters_xtl.data.reading import Reader, read_report, read_training
+from adapters_xtl.data.repository import Missing
+from adapters_xtl.data.sources import Hub, Mirror, locate_report, locate_training
 from tests.hub_server import Failure, HubServer, commit
 
 ROOT = Path(__file__).parent.parent
@@ -31,15 +33,22 @@ ROOT = Path(__file__).parent.parent
 def nli(path: Path, count: int = 30, **more: Any) -> None:
     """MNLI's columns, with the hub's own description in the metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table({
-        "pairID": [f"{path.stem}-{number}" for number in range(count)],
-        "premise": [f"premise {number} of {path.stem}" for number in range(count)],
-        "hypothesis": [f"hypothesis {number}" for number in range(count)],
-        "label": pa.array([number % 3 for number in range(count)], pa.int64()),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "pairID": [f"{path.stem}-{number}" for number in range(count)],
+            "premise": [f"premise {number} of {path.stem}" for number in range(count)],
+            "hypothesis": [f"hypothesis {number}" for number in range(count)],
+            "label": pa.array([number % 3 for number in range(count)], pa.int64()),
+        }
+    )
     names = more.get("names", ["entailment", "neutral", "contradiction"])
     features = {"label": {"names": names, "_type": "ClassLabel"}}
-    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), path)
+    pq.write_table(
+        table.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": features}})}
+        ),
+        path,
+    )
 
 
 @pytest.fixture
@@ -49,14 +58,20 @@ def root(tmp_path: Path) -> Path:
     for split in ("train", "validation_matched", "validation_mismatched"):
         for shard in range(2):
             nli(root / "nyu-mll/multi_nli/data" / f"{split}-{shard:05d}-of-00002.parquet", 30)
-    lines = "".join(f"  - split: {split}\n    path: data/{split}-*\n" for split in ("train", "validation_matched"))
+    lines = "".join(
+        f"  - split: {split}\n    path: data/{split}-*\n"
+        for split in ("train", "validation_matched")
+    )
     (root / "nyu-mll/multi_nli/README.md").write_text(
         f"---\nconfigs:\n- config_name: default\n  data_files:\n{lines}"
         "  - split: validation_mismatched\n    path: data/validation_mismatched-*\n---\n"
     )
     for code in ("de", "sw"):
         table = pa.table(
-            {"tokens": [[code, "in", "Ulm"]] * 12, "ner_tags": pa.array([[0, 0, 5]] * 12, pa.list_(pa.int64()))}
+            {
+                "tokens": [[code, "in", "Ulm"]] * 12,
+                "ner_tags": pa.array([[0, 0, 5]] * 12, pa.list_(pa.int64())),
+            }
         )
         path = root / f"google/xtreme/PAN-X.{code}/validation-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +84,11 @@ def asking(hub: HubServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     """This process's client, turned to a hub on loopback."""
     with monkeypatch.context() as patch:
         patch.setattr(constants, "ENDPOINT", hub.url)
-        patch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+        patch.setattr(
+            file_download,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
         patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
         patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
@@ -88,23 +107,37 @@ def hub(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield server
 
 
-def test_planning_downloads_no_rows_and_knows_the_mirrors_digests(hub: HubServer, root: Path) -> None:
+def test_planning_downloads_no_rows_and_knows_the_mirrors_digests(
+    hub: HubServer, root: Path
+) -> None:
     source = Hub()
     files = locate_training(source, tasks.load("mnli"), "clean", tasks.load)
-    assert files.digests() == locate_training(Mirror(root), tasks.load("mnli"), "clean", tasks.load).digests()
-    assert [len(located.files[located.rows.split]) for located in (*files.train, *files.select)] == [2, 2]
+    assert (
+        files.digests()
+        == locate_training(Mirror(root), tasks.load("mnli"), "clean", tasks.load).digests()
+    )
+    assert [
+        len(located.files[located.rows.split]) for located in (*files.train, *files.select)
+    ] == [2, 2]
     assert hub.sent(".parquet") == 0
     assert source.revisions() == {"nyu-mll/multi_nli": commit(root / "nyu-mll/multi_nli")}
 
 
 def test_rows_are_those_of_the_files(hub: HubServer, root: Path) -> None:
     task = tasks.load("mnli")
-    wanted = read_training(Reader(), task, locate_training(Mirror(root), task, "clean", tasks.load), tasks.load)
-    found = read_training(Reader(), task, locate_training(Hub(), task, "clean", tasks.load), tasks.load)
+    wanted = read_training(
+        Reader(), task, locate_training(Mirror(root), task, "clean", tasks.load), tasks.load
+    )
+    found = read_training(
+        Reader(), task, locate_training(Hub(), task, "clean", tasks.load), tasks.load
+    )
     assert found[0].examples == wanted[0].examples and found[1].examples == wanted[1].examples
     assert len(found[0].examples) == 60
     size = sum(path.stat().st_size for path in (root / "nyu-mll/multi_nli/data").glob("train-*"))
-    size += sum(path.stat().st_size for path in (root / "nyu-mll/multi_nli/data").glob("validation_matched-*"))
+    size += sum(
+        path.stat().st_size
+        for path in (root / "nyu-mll/multi_nli/data").glob("validation_matched-*")
+    )
     assert hub.sent(".parquet") == size, "each file that is needed is fetched once, and no other"
     read_training(Reader(), task, locate_training(Hub(), task, "clean", tasks.load), tasks.load)
     assert hub.sent(".parquet") == size, "the second time all of it is in the cache"
@@ -112,14 +145,23 @@ def test_rows_are_those_of_the_files(hub: HubServer, root: Path) -> None:
 
 def test_a_tree_of_many_pages(hub: HubServer) -> None:
     hub.page = 2
-    assert len(locate_training(Hub(), tasks.load("mnli"), "clean", tasks.load).train[0].digests) == 2
+    assert (
+        len(locate_training(Hub(), tasks.load("mnli"), "clean", tasks.load).train[0].digests) == 2
+    )
     assert sum("tree" in each.path for each in hub.log) == 4
 
 
 def test_languages_that_the_hub_lacks_are_named(hub: HubServer) -> None:
-    found, lacking = locate_report(Hub(), tasks.load("panx"), "validation", ("de", "fr", "es", "sw"))
-    assert sorted(found) == ["de", "sw"] and "no split 'validation' of config 'PAN-X.fr'" in lacking["fr"]
-    assert sum("unimelb-nlp/wikiann" in each.path for each in hub.log) == 1, "what is not there is asked for once"
+    found, lacking = locate_report(
+        Hub(), tasks.load("panx"), "validation", ("de", "fr", "es", "sw")
+    )
+    assert (
+        sorted(found) == ["de", "sw"]
+        and "no split 'validation' of config 'PAN-X.fr'" in lacking["fr"]
+    )
+    assert sum("unimelb-nlp/wikiann" in each.path for each in hub.log) == 1, (
+        "what is not there is asked for once"
+    )
     parts, _ = read_report(Reader(), tasks.load("panx"), found)
     assert parts["de"].examples[0]["tags"] == ["O", "O", "B-LOC"]
 
@@ -132,7 +174,9 @@ def test_original_forms_are_not_on_the_hub(hub: HubServer) -> None:
 def test_a_data_set_that_is_not_there(hub: HubServer) -> None:
     with pytest.raises(Missing) as caught:
         locate_training(Hub(), tasks.load("csqa"), "clean", tasks.load)
-    assert str(caught.value).startswith("the hub: no data set 'tau/commonsense_qa', or no access to it")
+    assert str(caught.value).startswith(
+        "the hub: no data set 'tau/commonsense_qa', or no access to it"
+    )
     assert "\n" not in str(caught.value)
 
 
@@ -147,11 +191,17 @@ def test_a_data_set_that_is_not_there(hub: HubServer) -> None:
     ],
     ids=lambda value: str(getattr(value, "status", "")),
 )
-def test_refusals_are_one_clear_line(hub: HubServer, failure: Failure, kind: type[Exception], said: str) -> None:
+def test_refusals_are_one_clear_line(
+    hub: HubServer, failure: Failure, kind: type[Exception], said: str
+) -> None:
     hub.fail["nyu-mll/multi_nli"] = failure
     with pytest.raises(kind) as caught:
         Hub().snapshot("nyu-mll/multi_nli")
-    assert said in str(caught.value) and "\n" not in str(caught.value) and "nyu-mll/multi_nli" in str(caught.value)
+    assert (
+        said in str(caught.value)
+        and "\n" not in str(caught.value)
+        and "nyu-mll/multi_nli" in str(caught.value)
+    )
 
 
 def test_a_refusal_while_rows_are_fetched(hub: HubServer) -> None:
@@ -191,12 +241,18 @@ def test_a_script_data_set_is_read_from_its_converted_form(
         assert len(files.train[0].digests) == 2 and hub.sent(".parquet") == 0
         assert len(read_training(Reader(), task, files, tasks.load)[0].examples) == 60
         assert not hub.sent(".py")
-    with HubServer(root) as hub, asking(hub, tmp_path / "home2", monkeypatch), pytest.raises(Missing) as caught:
+    with (
+        HubServer(root) as hub,
+        asking(hub, tmp_path / "home2", monkeypatch),
+        pytest.raises(Missing) as caught,
+    ):
         Hub().snapshot("nyu-mll/multi_nli")
     assert "script without a parquet form" in str(caught.value)
 
 
-def test_offline_reads_the_cache_and_says_so(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_reads_the_cache_and_says_so(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = tasks.load("mnli")
     online = locate_training(Hub(), task, "clean", tasks.load)
     rows = read_training(Reader(), task, online, tasks.load)[0].examples
@@ -206,15 +262,22 @@ def test_offline_reads_the_cache_and_says_so(hub: HubServer, monkeypatch: pytest
     files = locate_training(source, task, "clean", tasks.load)
     assert files.digests() == online.digests(), "the same run, whether asked online or offline"
     assert read_training(Reader(), task, files, tasks.load)[0].examples == rows
-    assert source.revisions()["nyu-mll/multi_nli"] == files.train[0].files["train"][0].name.split("@")[1][:12] + \
-        source.revisions()["nyu-mll/multi_nli"][12:]  # fmt: skip
+    assert (
+        source.revisions()["nyu-mll/multi_nli"]
+        == files.train[0].files["train"][0].name.split("@")[1][:12]
+        + source.revisions()["nyu-mll/multi_nli"][12:]
+    )
     assert "offline" in str(source) and "cache (offline)" in files.train[0].files["train"][0].name
     assert len(hub.log) == asked
-    with pytest.raises(Missing, match="HF_HUB_OFFLINE is set and 'tau/commonsense_qa' is not in the cache"):
+    with pytest.raises(
+        Missing, match="HF_HUB_OFFLINE is set and 'tau/commonsense_qa' is not in the cache"
+    ):
         source.snapshot("tau/commonsense_qa")
 
 
-def test_an_incomplete_cache_is_not_taken_for_the_whole(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_cache_is_not_taken_for_the_whole(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     located = locate_training(Hub(), tasks.load("mnli"), "clean", tasks.load).train[0]
     located.files["train"][0].fetch()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -222,7 +285,9 @@ def test_an_incomplete_cache_is_not_taken_for_the_whole(hub: HubServer, monkeypa
         locate_training(Hub(), tasks.load("mnli"), "clean", tasks.load)
 
 
-def test_a_token_is_the_clients_own_affair(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_is_the_clients_own_affair(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with HubServer(root, token="hf_secret") as hub, asking(hub, tmp_path / "home", monkeypatch):
         with pytest.raises(Missing, match="HF_TOKEN"):
             Hub().snapshot("nyu-mll/multi_nli")
@@ -230,11 +295,17 @@ def test_a_token_is_the_clients_own_affair(root: Path, tmp_path: Path, monkeypat
         assert Hub().snapshot("nyu-mll/multi_nli").revision
 
 
-def _xtl(hub: HubServer, home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def _xtl(
+    hub: HubServer, home: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "adapters_xtl", *arguments], capture_output=True, text=True, check=False, cwd=ROOT,
+        [sys.executable, "-m", "adapters_xtl", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
         env={**os.environ, **hub.environment(home), "XTL_CACHE": str(home / "xtl"), **environment},
-    )  # fmt: skip
+    )
 
 
 def test_the_command_line_on_the_hub(root: Path, tmp_path: Path) -> None:
@@ -242,11 +313,26 @@ def test_the_command_line_on_the_hub(root: Path, tmp_path: Path) -> None:
         done = _xtl(hub, tmp_path, "data", "check", "mnli", "--data", "hub", "--json")
         assert done.returncode == 0, done.stderr
         assert {(each["split"], each["rows"]) for each in json.loads(done.stdout)["splits"]} == {
-            ("train", 60), ("validation", 60), ("mismatched", 60)}  # fmt: skip
+            ("train", 60),
+            ("validation", 60),
+            ("mismatched", 60),
+        }
         asked = len(hub.log)
-        done = _xtl(hub, tmp_path, "data", "check", "mnli", "--data", "hub", "--json", HF_HUB_OFFLINE="1")
-        assert done.returncode == 0 and "offline" in json.loads(done.stdout)["source"] and len(hub.log) == asked
+        done = _xtl(
+            hub, tmp_path, "data", "check", "mnli", "--data", "hub", "--json", HF_HUB_OFFLINE="1"
+        )
+        assert (
+            done.returncode == 0
+            and "offline" in json.loads(done.stdout)["source"]
+            and len(hub.log) == asked
+        )
         done = _xtl(hub, tmp_path, "data", "check", "csqa", "--data", "hub")
-        assert done.returncode == 2 and "no data set 'tau/commonsense_qa'" in " ".join(done.stdout.split())
+        assert done.returncode == 2 and "no data set 'tau/commonsense_qa'" in " ".join(
+            done.stdout.split()
+        )
     done = _xtl(hub, tmp_path, "data", "check", "mnli", "--data", "hub")
-    assert done.returncode == 2 and "could not be asked" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and "could not be asked" in done.stderr
+        and "Traceback" not in done.stderr
+    )

@@ -1,4 +1,6 @@
-"""`xtl data import xtreme`: XTREME's own directory → a mirror. Synthetic rows here are made up for the tests."""
+"""`xtl data import xtreme`: XTREME's own directory → a mirror. Synthetic rows here are made up for
+the tests.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from adapters_xtl import tasks
-from adapters_xtl.errors import DataError, RequestError
-from adapters_xtl.imports import xtreme
-from adapters_xtl.imports.staging import Report
+from adapters_xtl.base.errors import DataError, RequestError
+from adapters_xtl.data.imports import xtreme
+from adapters_xtl.data.imports.staging import Report
 
 SHARED = Path(os.environ.get("XTL_SHARED") or Path(__file__).resolve().parents[1].parent / "shared")
 RAW, MIRROR = SHARED / "raw" / "xtreme", SHARED / "mirror"
@@ -45,12 +47,25 @@ def put(folder: Path, files: dict[str, str | bytes]) -> Path:
 def squad(questions: list[tuple[str, str, str, list[tuple[str, int]]]], **more: Any) -> str:
     """SQuAD's JSON from (id, context, question, [(answer, start)])."""
     articles = [
-        {"paragraphs": [{"context": context, "qas": [
-            {"id": identity, "question": question,
-             "answers": [{"text": text, "answer_start": start} for text, start in answers]},
-        ]}], **more}
+        {
+            "paragraphs": [
+                {
+                    "context": context,
+                    "qas": [
+                        {
+                            "id": identity,
+                            "question": question,
+                            "answers": [
+                                {"text": text, "answer_start": start} for text, start in answers
+                            ],
+                        },
+                    ],
+                }
+            ],
+            **more,
+        }
         for identity, context, question, answers in questions
-    ]  # fmt: skip
+    ]
     return json.dumps({"version": "1", "data": articles})
 
 
@@ -78,7 +93,10 @@ def split_of(path: Path) -> tuple[str, str]:
 def hidden(path: Path) -> bool:
     """Whether a raw file of labels has none: told by bytes alone, not by the importer's code."""
     if path.suffix == ".jsonl":
-        return path.name.startswith("test") and len({json.loads(line).get("label") for line in lines(path)}) == 1
+        return (
+            path.name.startswith("test")
+            and len({json.loads(line).get("label") for line in lines(path)}) == 1
+        )
     tabs = 2 if path.parent.name in ("xnli", "pawsx") else 1
     return not any(line.count("\t") >= tabs for line in lines(path))
 
@@ -107,10 +125,19 @@ def expected_counts() -> dict[str, int]:
                 add("cambridgeltl/xcopa", code, split, number)
             else:
                 blocks = [block for block in "\n".join(lines(path)).split("\n\n") if block.strip()]
-                add("google/xtreme", f"{'PAN-X' if folder == 'panx' else 'udpos'}.{code}", split, len(blocks))
+                add(
+                    "google/xtreme",
+                    f"{'PAN-X' if folder == 'panx' else 'udpos'}.{code}",
+                    split,
+                    len(blocks),
+                )
     for gold in (RAW / "bucc2018").glob("*.dev.gold"):
         pair = gold.name.split(".")[0]
-        sides = {"gold": gold, "source": gold.with_suffix(f".{pair.split('-')[0]}"), "target": gold.with_suffix(".en")}
+        sides = {
+            "gold": gold,
+            "source": gold.with_suffix(f".{pair.split('-')[0]}"),
+            "target": gold.with_suffix(".en"),
+        }
         if all(path.is_file() for path in sides.values()):
             for part, path in sides.items():
                 add("original/bucc2018", f"{pair}/dev", part, len(lines(path)))
@@ -121,7 +148,10 @@ def expected_counts() -> dict[str, int]:
 def test_real_files_give_the_rows_that_they_hold(real: tuple[Path, Report]) -> None:
     out, report = real
     assert dict(report.written) == expected_counts()
-    on_disk = {path.relative_to(out).as_posix(): pq.read_metadata(path).num_rows for path in out.rglob("*.parquet")}
+    on_disk = {
+        path.relative_to(out).as_posix(): pq.read_metadata(path).num_rows
+        for path in out.rglob("*.parquet")
+    }
     assert on_disk == dict(report.written)
     assert {path for path in out.rglob("*") if path.is_file()} == set(out.rglob("*.parquet"))
 
@@ -130,7 +160,11 @@ def test_real_files_give_the_rows_that_they_hold(real: tuple[Path, Report]) -> N
 def test_real_hidden_gold_is_refused(real: tuple[Path, Report]) -> None:
     _, report = real
     refused = dict(report.refused)
-    labelled = [path for name in ("xnli", "pawsx", "panx", "udpos", "xcopa") for path in (RAW / name).glob("*-*")]
+    labelled = [
+        path
+        for name in ("xnli", "pawsx", "panx", "udpos", "xcopa")
+        for path in (RAW / name).glob("*-*")
+    ]
     for path in labelled:
         name = path.relative_to(RAW).as_posix()
         assert ("the gold is hidden" in refused.get(name, "")) == hidden(path), name
@@ -150,13 +184,20 @@ def test_real_texts_are_kept(real: tuple[Path, Report]) -> None:
     out, report = real
     for path in (RAW / "pawsx").glob("dev-*.tsv"):
         table = rows(out, f"google/xtreme/PAWS-X.{split_of(path)[1]}", "validation")
-        assert ["\t".join((row["sentence1"], row["sentence2"], row["label"])) for row in table] == lines(path)
+        assert [
+            "\t".join((row["sentence1"], row["sentence2"], row["label"])) for row in table
+        ] == lines(path)
         quoted = sum(field.startswith('"') for line in lines(path) for field in line.split("\t"))
-        assert sum(times for file, what, times in report.counted if file == f"pawsx/{path.name}") == quoted
+        assert (
+            sum(times for file, what, times in report.counted if file == f"pawsx/{path.name}")
+            == quoted
+        )
     xnli = rows(out, "google/xtreme/XNLI", "validation")
     for path in (RAW / "xnli").glob("dev-*.tsv"):
         own = [row for row in xnli if row["language"] == split_of(path)[1]]
-        assert ["\t".join((row["sentence1"], row["sentence2"], row["gold_label"])) for row in own] == lines(path)
+        assert [
+            "\t".join((row["sentence1"], row["sentence2"], row["gold_label"])) for row in own
+        ] == lines(path)
     for name in ("panx", "udpos"):
         task = tasks.load(name)
         for path in (RAW / name).glob("dev-*.tsv"):
@@ -164,7 +205,10 @@ def test_real_texts_are_kept(real: tuple[Path, Report]) -> None:
             table = rows(out, f"google/xtreme/{config}", "validation")
             column = "ner_tags" if name == "panx" else "pos_tags"
             whole = [
-                "\n".join(f"{token}\t{task.labels[tag]}" for token, tag in zip(row["tokens"], row[column], strict=True))
+                "\n".join(
+                    f"{token}\t{task.labels[tag]}"
+                    for token, tag in zip(row["tokens"], row[column], strict=True)
+                )
                 for row in table
             ]
             assert "\n\n".join(whole) == "\n".join(lines(path)).strip("\n")
@@ -172,7 +216,9 @@ def test_real_texts_are_kept(real: tuple[Path, Report]) -> None:
 
 @needs_raw
 def test_real_rows_are_the_mirrors(real: tuple[Path, Report]) -> None:
-    """Where the mirror has the same split. Its XNLI and BUCC are whole; of XTREME's files there are the first rows."""
+    """Where the mirror has the same split. Its XNLI and BUCC are whole; of XTREME's files there are
+    the first rows.
+    """
     out, report = real
     compared: Counter[str] = Counter()
     for file in report.written:
@@ -201,7 +247,9 @@ def test_real_files_are_the_hubs_schema(real: tuple[Path, Report]) -> None:
     for file in report.written:
         read = datasets.Features.from_arrow_schema(pq.read_schema(out / file))
         assert list(read) == pq.read_schema(out / file).names
-    panx = datasets.Features.from_arrow_schema(pq.read_schema(parquet(out, "google/xtreme/PAN-X.my", "validation")))
+    panx = datasets.Features.from_arrow_schema(
+        pq.read_schema(parquet(out, "google/xtreme/PAN-X.my", "validation"))
+    )
     assert panx["ner_tags"].feature.names == list(tasks.load("panx").labels)
 
 
@@ -209,12 +257,28 @@ def test_real_files_are_the_hubs_schema(real: tuple[Path, Report]) -> None:
 def test_conversion_is_deterministic(real: tuple[Path, Report], tmp_path: Path) -> None:
     out, report = real
     again = xtreme.convert(RAW, tmp_path / "again")
-    assert (again.written, again.refused, again.counted) == (report.written, report.refused, report.counted)
-    assert all((tmp_path / "again" / file).read_bytes() == (out / file).read_bytes() for file in report.written)
+    assert (again.written, again.refused, again.counted) == (
+        report.written,
+        report.refused,
+        report.counted,
+    )
+    assert all(
+        (tmp_path / "again" / file).read_bytes() == (out / file).read_bytes()
+        for file in report.written
+    )
 
 
-TWO = [("a", "Rivers run north here.", "Where to?", [("north", 11)]), ("b", "It is late.", "How?", [("late", 6)])]
-COPA = {"premise": "It fell.", "choice1": "It broke.", "choice2": "It flew.", "question": "effect", "label": 0}
+TWO = [
+    ("a", "Rivers run north here.", "Where to?", [("north", 11)]),
+    ("b", "It is late.", "How?", [("late", 6)]),
+]
+COPA = {
+    "premise": "It fell.",
+    "choice1": "It broke.",
+    "choice2": "It flew.",
+    "question": "effect",
+    "label": 0,
+}
 GOOD: dict[str, str | bytes] = {"pawsx/dev-de.tsv": "A\tB\t0\n"}
 
 
@@ -235,12 +299,19 @@ def test_the_directories(tmp_path: Path) -> None:
         xtreme.convert(source, tmp_path / "empty")
 
 
-def test_what_an_interrupted_import_leaves_is_replaced_and_foreign_files_are_not(tmp_path: Path) -> None:
+def test_what_an_interrupted_import_leaves_is_replaced_and_foreign_files_are_not(
+    tmp_path: Path,
+) -> None:
     source = put(tmp_path / "in", GOOD)
-    put(tmp_path / "out.partial", {"google/xtreme/PAN-X.de/validation-00000-of-00001.parquet": "half"})
+    put(
+        tmp_path / "out.partial",
+        {"google/xtreme/PAN-X.de/validation-00000-of-00001.parquet": "half"},
+    )
     out = tmp_path / "out"
     report = xtreme.convert(source, out)
-    assert [path.relative_to(out).as_posix() for path in out.rglob("*.parquet")] == list(report.written)
+    assert [path.relative_to(out).as_posix() for path in out.rglob("*.parquet")] == list(
+        report.written
+    )
     put(tmp_path / "more.partial", {"thesis.tex": "x"})
     with pytest.raises(RequestError, match="in the way"):
         xtreme.convert(source, tmp_path / "more")
@@ -270,20 +341,31 @@ def test_where_everything_is_refused_no_mirror_is_made(tmp_path: Path) -> None:
 
 def test_columns_are_those_that_the_tasks_read(tmp_path: Path) -> None:
     """Every split that a task declares and this importer writes has the task's columns."""
-    source = put(tmp_path / "in", {
-        "xnli/dev-en.tsv": "A\tB\tneutral\n", "xnli/train-en.tsv": "A\tB\tneutral\n", "pawsx/dev-en.tsv": "A\tB\t0\n",
-        "panx/dev-en.tsv": "A\tO\n", "udpos/dev-en.tsv": "A\tX\n", "xquad/xquad.en.json": squad(TWO),
-        "mlqa/dev-context-en-question-en.json": squad(TWO), "tydiqa/tydiqa.goldp.en.dev.json": squad(TWO),
-        "xcopa/val-it.jsonl": json.dumps(COPA), "xcopa/val-en.jsonl": json.dumps(COPA),
-        "squad/dev-v1.1.json": squad(TWO),
-    })  # fmt: skip
+    source = put(
+        tmp_path / "in",
+        {
+            "xnli/dev-en.tsv": "A\tB\tneutral\n",
+            "xnli/train-en.tsv": "A\tB\tneutral\n",
+            "pawsx/dev-en.tsv": "A\tB\t0\n",
+            "panx/dev-en.tsv": "A\tO\n",
+            "udpos/dev-en.tsv": "A\tX\n",
+            "xquad/xquad.en.json": squad(TWO),
+            "mlqa/dev-context-en-question-en.json": squad(TWO),
+            "tydiqa/tydiqa.goldp.en.dev.json": squad(TWO),
+            "xcopa/val-it.jsonl": json.dumps(COPA),
+            "xcopa/val-en.jsonl": json.dumps(COPA),
+            "squad/dev-v1.1.json": squad(TWO),
+        },
+    )
     report = xtreme.convert(source, tmp_path / "out")
     seen = 0
     for name in tasks.names():
         task = tasks.load(name)
         scored = [entry for group in task.report.values() for entry in group]
         splits = [*task.train, *task.select_xtreme, *task.select, *scored]
-        for entry in (form.named(task.code(code)) for form in splits for code in task.all_languages):
+        for entry in (
+            form.named(task.code(code)) for form in splits for code in task.all_languages
+        ):
             file = f"{entry.repo}/{entry.config}/{entry.split}-00000-of-00001.parquet"
             if file in report.written:
                 seen += 1

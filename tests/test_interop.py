@@ -1,4 +1,6 @@
-"""Other tools load our modules and give our hidden states; modules that other tools saved are taken in and evaluate."""
+"""Other tools load our modules and give our hidden states; modules that other tools saved are taken
+in and evaluate.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +19,33 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from adapters_xtl import backbones, fingerprint, foreign, mini, plan
-from adapters_xtl.assembly import trained_model
-from adapters_xtl.canon import read_json, write_json
-from adapters_xtl.commands import hub as commands
-from adapters_xtl.commands import recipe
-from adapters_xtl.errors import MismatchError, RequestError
-from adapters_xtl.evaluate import predict
-from adapters_xtl.model import Host, Model
-from adapters_xtl.store import Store
+from adapters_xtl.backbones import embedded, loading, registry
+from adapters_xtl.base.errors import MismatchError, RequestError
+from adapters_xtl.base.files import read_json, write_json
+from adapters_xtl.cli.commands import hub as commands
+from adapters_xtl.cli.commands import recipe
+from adapters_xtl.evaluation.predict import predict
+from adapters_xtl.models.assembly import trained_model
+from adapters_xtl.models.network import Host, Model
+from adapters_xtl.planning import plan
+from adapters_xtl.runs.store import Store
+from adapters_xtl.sharing import module_import
 from tests.bundles import QUICK, cache, pack_run, stack, train
 from tests.cli import complaints, xtl
 
-SENTENCES = ["The train to Lyon was cancelled this morning.", "Der Zug kam pünktlich an.", "电影很好看。"]
+SENTENCES = [
+    "The train to Lyon was cancelled this morning.",
+    "Der Zug kam pünktlich an.",
+    "电影很好看。",
+]
 
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny encoder as a plain checkpoint directory, for scripts that know nothing of us."""
-    mini.prepare(lambda text: None)
+    embedded.prepare(lambda text: None)
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny-xlmr"
-    encoder, tokenizer = backbones.load(fingerprint.NAMED["tiny"])
+    encoder, tokenizer = loading.load(registry.NAMED["tiny"])
     encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -50,8 +58,16 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ours(module: Path, task: str = "tatoeba", backbone: str | None = None) -> Model:
     """A module as `xtl evaluate` has it, in float32."""
-    asked = recipe.request(task=task, on="", set_=[], set_parents=[], data="embedded", device="cpu", runs=str(module.parent),
-                           backbone=backbone)  # fmt: skip
+    asked = recipe.request(
+        task=task,
+        on="",
+        set_=[],
+        set_parents=[],
+        data="embedded",
+        device="cpu",
+        runs=str(module.parent),
+        backbone=backbone,
+    )
     store = Store(module.parent.parent)
     planned = plan.evaluate(asked, str(module), store)
     return trained_model(planned, planned.target, store, Host(), lambda text: None).float()
@@ -69,16 +85,19 @@ def states(model: Any, tokenizer: Any) -> torch.Tensor:
 def assert_ours(module: Path, model: Any) -> None:
     """Hidden states of another loading are ours, and not the bare backbone's."""
     mine = ours(module)
-    encoder, tokenizer = backbones.load(fingerprint.NAMED["tiny"])
+    encoder, tokenizer = loading.load(registry.NAMED["tiny"])
     wanted, bare = states(mine.encoder, tokenizer), states(encoder, tokenizer)
     assert torch.allclose(states(model, tokenizer), wanted, atol=1e-6)
     assert (wanted - bare).abs().max() > 1e-4, "the module does something"
 
 
-# out ------------------------------------------------------------------------------------------------------------------
+# out
+# ------------------------------------------------------------------------------------------------------------------
 
 
-def test_adapters_own_loader(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> None:
+def test_adapters_own_loader(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, backbone: Path
+) -> None:
     run = stack(tmp_path_factory, "mnli")
     folder = pack_run(run, tmp_path / "bundle")
     encoder: Any = AutoModel.from_pretrained(backbone, add_pooling_layer=False).eval()
@@ -88,7 +107,9 @@ def test_adapters_own_loader(tmp_path: Path, tmp_path_factory: pytest.TempPathFa
     assert_ours(run, encoder)
 
 
-def test_pefts_own_loader(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> None:
+def test_pefts_own_loader(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, backbone: Path
+) -> None:
     run = stack(tmp_path_factory, "mnli", method="lora")
     folder = pack_run(run, tmp_path / "bundle")
     encoder: Any = AutoModel.from_pretrained(backbone, add_pooling_layer=False)
@@ -98,18 +119,31 @@ def test_pefts_own_loader(tmp_path: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize(
     ("task", "options"),
     [
-        ("mnli", {}), ("mnli", {"method": "lora"}), ("mnli", {"method": "full"}),
-        ("pawsx", {"on": "mnli"}), ("pawsx", {"on": "mnli", "method": "lora"}), ("pawsx", {"on": "mnli,qqp"}),
-        ("pawsx", {"on": "mnli,qqp", "method": "lora"}), ("pawsx", {"on": "mnli,qqp", "compose": "fuse"}),
-        ("pawsx", {"on": "mnli", "compose": "init"}), ("pawsx", {"on": "mnli", "method": "full", "compose": "init"}),
-        ("mnli", {"method": "lora", "from_layer": 2}), ("mnli", {"from_layer": 2}),
+        ("mnli", {}),
+        ("mnli", {"method": "lora"}),
+        ("mnli", {"method": "full"}),
+        ("pawsx", {"on": "mnli"}),
+        ("pawsx", {"on": "mnli", "method": "lora"}),
+        ("pawsx", {"on": "mnli,qqp"}),
+        ("pawsx", {"on": "mnli,qqp", "method": "lora"}),
+        ("pawsx", {"on": "mnli,qqp", "compose": "fuse"}),
+        ("pawsx", {"on": "mnli", "compose": "init"}),
+        ("pawsx", {"on": "mnli", "method": "full", "compose": "init"}),
+        ("mnli", {"method": "lora", "from_layer": 2}),
+        ("mnli", {"from_layer": 2}),
     ],
     ids=str,
-)  # fmt: skip
-def test_the_snippet_of_a_card_loads_the_whole_stack(task: str, options: dict[str, Any], tmp_path: Path,
-                                                     tmp_path_factory: pytest.TempPathFactory,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    """What the card says is run as it stands, in a directory that holds the bundles by the names it gives them."""
+)
+def test_the_snippet_of_a_card_loads_the_whole_stack(
+    task: str,
+    options: dict[str, Any],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the card says is run as it stands, in a directory that holds the bundles by the names it
+    gives them.
+    """
     run = stack(tmp_path_factory, task, **options)
     folder = pack_run(run, tmp_path / task)
     for parent in read_json(run / "spec.json")["parents"]:
@@ -122,7 +156,8 @@ def test_the_snippet_of_a_card_loads_the_whole_stack(task: str, options: dict[st
     assert_ours(run, names["model"])
 
 
-# in -------------------------------------------------------------------------------------------------------------------
+# in
+# -------------------------------------------------------------------------------------------------------------------
 
 ADAPTERS = """
 import sys, torch, adapters
@@ -160,25 +195,37 @@ torch.save(model(ids).logits.detach(), sys.argv[2] + "/expected.logits")
 
 def script(text: str, *arguments: str | Path) -> None:
     """A plain script of another tool, in a process of its own."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", text, *map(str, arguments)], capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", text, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def take(source: Path, task: str, runs: Path, backbone: Path | str | None, labels: str = "") -> dict[str, Any]:
-    payload, _ = commands.import_(source, task, backbone=str(backbone) if backbone else None, labels=labels, runs=str(runs))
+def take(
+    source: Path, task: str, runs: Path, backbone: Path | str | None, labels: str = ""
+) -> dict[str, Any]:
+    payload, _ = commands.import_(
+        source, task, backbone=str(backbone) if backbone else None, labels=labels, runs=str(runs)
+    )
     return payload
 
 
 @torch.inference_mode()
 def logits(model: Model, task: str) -> torch.Tensor:
     ids = torch.tensor([[0, 581, 7, 2], [0, 99, 2345, 2]])
-    found: torch.Tensor = model(task, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, with_loss=False)["outputs"]
+    found: torch.Tensor = model(
+        task, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, with_loss=False
+    )["outputs"]
     return found
 
 
 @pytest.mark.parametrize("config", ["seq_bn", "double_seq_bn", "par_bn"])
-def test_an_adapter_saved_by_adapters_evaluates(config: str, backbone: Path, tmp_path: Path) -> None:
+def test_an_adapter_saved_by_adapters_evaluates(
+    config: str, backbone: Path, tmp_path: Path
+) -> None:
     script(ADAPTERS, backbone, tmp_path / "theirs", config, "safe")
     taken = take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone)
     assert taken["head"] == "mnli" and taken["method"] == "bottleneck" and not taken["notes"]
@@ -189,14 +236,23 @@ def test_an_adapter_saved_by_adapters_evaluates(config: str, backbone: Path, tmp
     assert torch.allclose(logits(model, "mnli"), wanted, atol=1e-5)
     assert take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone)["reused"] is True
     rows = [{"id": "1", "text": "a", "pair": "b", "label": "neutral"}]
-    assert predict(model, "mnli", rows, device="cpu", dtype="float32")[0]["prediction"] in model.specs["mnli"].labels
+    assert (
+        predict(model, "mnli", rows, device="cpu", dtype="float32")[0]["prediction"]
+        in model.specs["mnli"].labels
+    )
 
 
 def test_a_lora_saved_by_peft_evaluates(backbone: Path, tmp_path: Path) -> None:
     script(PEFT, backbone, tmp_path / "theirs")
     alone = take(tmp_path / "theirs", "mnli", tmp_path / "first", backbone)
-    assert alone["head"] is None and "--labels (entailment" not in alone["notes"][0] and "--labels" in alone["notes"][0]
-    taken = take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone, "contradiction,entailment,neutral")
+    assert (
+        alone["head"] is None
+        and "--labels (entailment" not in alone["notes"][0]
+        and "--labels" in alone["notes"][0]
+    )
+    taken = take(
+        tmp_path / "theirs", "mnli", tmp_path / "runs", backbone, "contradiction,entailment,neutral"
+    )
     assert taken["head"] == "mnli" and taken["id"] != alone["id"]
     model = ours(Path(taken["path"]), "mnli", str(backbone))
     assert model.specs["mnli"].labels == ("contradiction", "entailment", "neutral")
@@ -256,18 +312,38 @@ get_peft_model(fresh(), LoraConfig(r=2, target_modules=["key"]), adapter_name="m
 
 
 def test_other_ways_to_save_are_taken_in_or_refused_by_name(backbone: Path, tmp_path: Path) -> None:
-    """Odd configurations of both libraries: what is taken in gives their own logits, the rest says what works."""
+    """Odd configurations of both libraries: what is taken in gives their own logits, the rest says
+    what works.
+    """
     script(VARIANTS, backbone, tmp_path)
     runs, labels = tmp_path / "runs", "neutral,contradiction,entailment"
-    for name in ("an odd name", "a seed", "by layer", "gates", "dora", "rslora", "saved head", "ranks by full name"):
+    for name in (
+        "an odd name",
+        "a seed",
+        "by layer",
+        "gates",
+        "dora",
+        "rslora",
+        "saved head",
+        "ranks by full name",
+    ):
         taken = take(tmp_path / name, "mnli", runs, backbone, labels)
         assert taken["head"] == "mnli", (name, taken["notes"])
         wanted = torch.load(tmp_path / name / "expected.logits", weights_only=True)
-        assert torch.allclose(logits(ours(Path(taken["path"]), "mnli", str(backbone)), "mnli"), wanted, atol=1e-4), name
-    refusals = {"invertible": "option inv_adapter = nice: .*taken in are bottleneck adapters without invertible",
-                "bias": "option bias = all: .*taken in is LoRA on the encoder's linear layers, with bias none",
-                "a pattern": "option rank_pattern = .*patterns of plain names", "pissa": "option init_lora_weights = pissa",
-                "words": r"holds tensor .*lora_embedding_A.*linear layers"}  # fmt: skip
+        assert torch.allclose(
+            logits(ours(Path(taken["path"]), "mnli", str(backbone)), "mnli"), wanted, atol=1e-4
+        ), name
+    refusals = {
+        "invertible": (
+            "option inv_adapter = nice: .*taken in are bottleneck adapters without invertible"
+        ),
+        "bias": (
+            "option bias = all: .*taken in is LoRA on the encoder's linear layers, with bias none"
+        ),
+        "a pattern": "option rank_pattern = .*patterns of plain names",
+        "pissa": "option init_lora_weights = pissa",
+        "words": r"holds tensor .*lora_embedding_A.*linear layers",
+    }
     for name, said in refusals.items():
         with pytest.raises(MismatchError, match=said) as caught:
             take(tmp_path / name, "mnli", runs, backbone, labels)
@@ -284,7 +360,9 @@ def test_a_hubs_cache_is_made_of_links(backbone: Path, tmp_path: Path) -> None:
     assert take(tmp_path / "snapshot", "mnli", tmp_path / "runs", backbone)["head"] == "mnli"
 
 
-def test_what_has_a_record_of_its_own_is_not_taken_in(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_has_a_record_of_its_own_is_not_taken_in(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The module of a stack alone would lose its parents."""
     run = stack(tmp_path_factory, "pawsx", on="mnli")
     folder = pack_run(run, tmp_path / "bundle")
@@ -297,7 +375,9 @@ def test_an_adapter_of_another_type_of_model(backbone: Path, tmp_path: Path) -> 
     script(ADAPTERS, backbone, tmp_path / "theirs", "seq_bn", "safe")
     config = read_json(tmp_path / "theirs/adapter_config.json")
     write_json(tmp_path / "theirs/adapter_config.json", {**config, "model_type": "bert"})
-    with pytest.raises(MismatchError, match=r"saved for a model of type 'bert', and .* is of type 'xlm-roberta'"):
+    with pytest.raises(
+        MismatchError, match=r"saved for a model of type 'bert', and .* is of type 'xlm-roberta'"
+    ):
         take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone)
 
 
@@ -305,41 +385,78 @@ def test_the_whole_way_on_the_command_line(backbone: Path, tmp_path: Path) -> No
     """Taken in, scored, stacked on, shared, and pulled by somebody else."""
     script(PEFT, backbone, tmp_path / "theirs")
     runs = ("--runs", tmp_path / "runs")
-    done = xtl("hub", "import", tmp_path / "theirs", "--task", "mnli", "--backbone", backbone, "--labels",
-               "contradiction,entailment,neutral", "--json", *runs)  # fmt: skip
+    done = xtl(
+        "hub",
+        "import",
+        tmp_path / "theirs",
+        "--task",
+        "mnli",
+        "--backbone",
+        backbone,
+        "--labels",
+        "contradiction,entailment,neutral",
+        "--json",
+        *runs,
+    )
     path = json.loads(done.stdout)["path"]
-    scored = json.loads(xtl("evaluate", path, "--data", "embedded", "--backbone", backbone, "--json", *runs).stdout)
+    scored = json.loads(
+        xtl("evaluate", path, "--data", "embedded", "--backbone", backbone, "--json", *runs).stdout
+    )
     assert scored["metrics"]["tasks"]["mnli"]["languages"]["en"]["n"] > 100
     child = json.loads(
-        xtl("recipe", "pawsx", "--on", path, "--method", "lora", "--backbone", backbone, "--data", "embedded", "--languages",
-            "de", "--json", *runs, *(word for setting in QUICK for word in ("--set", setting))).stdout
-    )  # fmt: skip
+        xtl(
+            "recipe",
+            "pawsx",
+            "--on",
+            path,
+            "--method",
+            "lora",
+            "--backbone",
+            backbone,
+            "--data",
+            "embedded",
+            "--languages",
+            "de",
+            "--json",
+            *runs,
+            *(word for setting in QUICK for word in ("--set", setting)),
+        ).stdout
+    )
     assert child["metrics"]["train"]["steps"] == 2
     assert "runs" in xtl("runs", *runs).stdout
     drive = f"file:{tmp_path / 'drive'}"
     xtl("hub", "push", child["path"], drive, "--with-parents", "--licence", "cc-by-4.0")
     listed = json.loads(xtl("hub", "list", drive, "--json").stdout)["bundles"]
     assert [each["stack"] for each in listed] == ["mnli", "mnli>pawsx"]
-    card = Path(json.loads(xtl("hub", "pull", listed[0]["place"], "--json").stdout)["path"]) / "README.md"
+    card = (
+        Path(json.loads(xtl("hub", "pull", listed[0]["place"], "--json").stdout)["path"])
+        / "README.md"
+    )
     text = card.read_text()
     assert "Not on record: adapters_xtl did not train it" in text and "learning rate" not in text
     assert str(tmp_path) not in text, "a local path is nobody else's affair"
 
 
-def test_a_module_without_a_usable_head_is_a_parent_and_embeds(backbone: Path, tmp_path: Path) -> None:
+def test_a_module_without_a_usable_head_is_a_parent_and_embeds(
+    backbone: Path, tmp_path: Path
+) -> None:
     encoder: Any = AutoModel.from_pretrained(backbone, add_pooling_layer=False)
     torch.manual_seed(5)
-    model = get_peft_model(encoder, LoraConfig(r=2, target_modules=r".*\.(query|key)", layers_to_transform=None))
+    model = get_peft_model(
+        encoder, LoraConfig(r=2, target_modules=r".*\.(query|key)", layers_to_transform=None)
+    )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.5)
     model.save_pretrained(str(tmp_path / "theirs"))
-    _, tokenizer = backbones.load(fingerprint.NAMED["tiny"])
+    _, tokenizer = loading.load(registry.NAMED["tiny"])
     wanted = states(model.eval(), tokenizer)
     taken = take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone)
     assert taken["head"] is None and "it has no head: it can be a parent" in taken["notes"][0]
     run = Path(taken["path"])
-    assert torch.allclose(states(ours(run, "tatoeba", str(backbone)).encoder, tokenizer), wanted, atol=1e-6)
+    assert torch.allclose(
+        states(ours(run, "tatoeba", str(backbone)).encoder, tokenizer), wanted, atol=1e-6
+    )
     with pytest.raises(RequestError) as caught:
         ours(run, "mnli", str(backbone))
     assert "has no head for 'mnli'" in str(caught.value) and "\n" not in str(caught.value)
@@ -359,7 +476,10 @@ def test_what_cannot_be_taken_in(backbone: Path, tmp_path: Path) -> None:
     script(ADAPTERS, backbone, tmp_path / "pickled", "seq_bn", "pickled")
     (tmp_path / "pickled/expected.logits").unlink()
     runs = tmp_path / "runs"
-    with pytest.raises(RequestError, match=r"pytorch_adapter\.bin: a pickle, which is not opened; .*use_safetensors=True"):
+    with pytest.raises(
+        RequestError,
+        match=r"pytorch_adapter\.bin: a pickle, which is not opened; .*use_safetensors=True",
+    ):
         take(tmp_path / "pickled", "mnli", runs, backbone)
     with pytest.raises(RequestError, match="nothing that `adapters` or `peft` saved"):
         take(backbone, "mnli", runs, backbone)
@@ -373,7 +493,9 @@ def test_what_cannot_be_taken_in(backbone: Path, tmp_path: Path) -> None:
         take(tmp_path / "fine", "mnli", runs, "mini")
     with pytest.raises(RequestError, match=r"unknown task 'mnlj'; did you mean 'mnli'\?"):
         take(tmp_path / "fine", "mnlj", runs, backbone)
-    with pytest.raises(RequestError, match=r"--labels: the head has 3 classes, .*did you mean 'neutral'\?"):
+    with pytest.raises(
+        RequestError, match=r"--labels: the head has 3 classes, .*did you mean 'neutral'\?"
+    ):
         take(tmp_path / "fine", "mnli", runs, backbone, "neutrl,contradiction,entailment")
     other = take(tmp_path / "fine", "qqp", runs, backbone)
     assert other["head"] is None and "have other names" in other["notes"][0]
@@ -381,11 +503,26 @@ def test_what_cannot_be_taken_in(backbone: Path, tmp_path: Path) -> None:
     weights.write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(MismatchError, match="a pickle or a zip archive under the name"):
         take(tmp_path / "fine", "mnli", runs, backbone)
-    done = xtl("hub", "import", tmp_path / "pickled", "--task", "mnli", "--runs", runs, "--backbone", backbone, code=2)
+    done = xtl(
+        "hub",
+        "import",
+        tmp_path / "pickled",
+        "--task",
+        "mnli",
+        "--runs",
+        runs,
+        "--backbone",
+        backbone,
+        code=2,
+    )
     assert len(complaints(done)) == 1
     shutil.rmtree(tmp_path / "pickled")
 
 
 def test_forms_are_those_of_the_libraries(tmp_path: Path) -> None:
-    assert {name for names in foreign.FORMS.values() for name in names} == {
-        "adapter.safetensors", "pytorch_adapter.bin", "adapter_model.safetensors", "adapter_model.bin"}  # fmt: skip
+    assert {name for names in module_import.FORMS.values() for name in names} == {
+        "adapter.safetensors",
+        "pytorch_adapter.bin",
+        "adapter_model.safetensors",
+        "adapter_model.bin",
+    }

@@ -1,4 +1,6 @@
-"""The memory planner: its bytes against what autograd keeps and what a step takes, and the plans it makes of them."""
+"""The memory planner: its bytes against what autograd keeps and what a step takes, and the plans it
+makes of them.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +21,31 @@ import pytest
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from adapters_xtl import activations, backbones, fingerprint, memory, methods, mini
-from adapters_xtl.activations import Job, shape
-from adapters_xtl.commands import hub as hub_command
-from adapters_xtl.commands import memory as memory_command
-from adapters_xtl.commands import recipe as commands
-from adapters_xtl.errors import RequestError
-from adapters_xtl.fingerprint import NAMED
-from adapters_xtl.formats.items import Lengths
-from adapters_xtl.memory import GIB, KERNELS, Way, predict, settle
+from adapters_xtl import methods
+from adapters_xtl.backbones import Backbone, embedded, loading, registry
+from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.machine import native_dtype
+from adapters_xtl.cli.commands import hub as hub_command
+from adapters_xtl.cli.commands import memory as memory_command
+from adapters_xtl.cli.commands import recipe as commands
+from adapters_xtl.formats._items import Lengths
+from adapters_xtl.memory import activations, peak
+from adapters_xtl.memory.activations import Job, shape
+from adapters_xtl.memory.peak import GIB, KERNELS, Way, predict, settle
 from adapters_xtl.methods import Link
-from adapters_xtl.model import HeadSpec, Model, build
-from adapters_xtl.provenance import native_dtype
-from adapters_xtl.spec import Backbone
-from adapters_xtl.train import _checkpointed
+from adapters_xtl.models.network import HeadSpec, Model, build
+from adapters_xtl.planning import jobs
+from adapters_xtl.training.trainer import _checkpointed
 from tests.cli import complaints, xtl, xtl_json
 from tests.memory_meter import Meter, like_cuda
 
-LARGE = shape(memory.FACTS["FacebookAI/xlm-roberta-large"])
+LARGE = shape(jobs.FACTS["FacebookAI/xlm-roberta-large"])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tokenizer() -> None:
-    mini.prepare(lambda text: None)
+    embedded.prepare(lambda text: None)
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +57,28 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Backbo
         key = tuple(sorted(sizes.items()))
         if key not in made:
             path = tmp_path_factory.mktemp("backbone")
-            settings = XLMRobertaConfig(**{**fingerprint.TINY_CONFIG, "vocab_size": 3000, **sizes})
+            settings = XLMRobertaConfig(**{**registry.TINY_CONFIG, "vocab_size": 3000, **sizes})
             XLMRobertaModel(settings, add_pooling_layer=False).save_pretrained(path)
-            for name in fingerprint.tokenizer_files(mini.prepare()):
-                (path / name).symlink_to(mini.prepare() / name)
-            made[key] = fingerprint.resolve(str(path))
+            for name in registry.tokenizer_files(embedded.prepare()):
+                (path / name).symlink_to(embedded.prepare() / name)
+            made[key] = registry.resolve(str(path))
         return made[key]
 
     return make
 
 
-WIDE = {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "num_hidden_layers": 4}
-DEEP = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768, "num_hidden_layers": 8}
+WIDE = {
+    "hidden_size": 256,
+    "num_attention_heads": 4,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 4,
+}
+DEEP = {
+    "hidden_size": 192,
+    "num_attention_heads": 3,
+    "intermediate_size": 768,
+    "num_hidden_layers": 8,
+}
 
 
 def model(backbone: Backbone, job: Job, tmp_path: Path) -> Model:
@@ -72,16 +86,34 @@ def model(backbone: Backbone, job: Job, tmp_path: Path) -> Model:
     how, options = methods.load(job.method), {**methods.load(job.method).DEFAULTS, **job.options}
     chain: list[Link] = []
     for number in range(job.parents):
-        encoder, _ = backbones.load(backbone)
-        attached = how.attach(encoder, [Link(f"parent{number}")], options, from_layer=job.from_layer)
+        encoder, _ = loading.load(backbone)
+        attached = how.attach(
+            encoder, [Link(f"parent{number}")], options, from_layer=job.from_layer
+        )
         how.save(attached, f"parent{number}", tmp_path / f"parent{number}")
         chain.append(Link(f"parent{number}", tmp_path / f"parent{number}"))
-    hidden = int(fingerprint.config(backbone)["hidden_size"])
-    head = HeadSpec(job.format, tuple("abcdefghijkl"[: job.labels]), hidden, job.head_dropout, Lengths(job.length, 16))
+    hidden = int(registry.config(backbone)["hidden_size"])
+    head = HeadSpec(
+        job.format,
+        tuple("abcdefghijkl"[: job.labels]),
+        hidden,
+        job.head_dropout,
+        Lengths(job.length, 16),
+    )
     return build(
-        backbone, bits=job.bits, dtype=job.dtype, device="cpu", method=job.method, chain=[*chain, Link("child")],
-        options=options, from_layer=job.from_layer, heads={"task": head}, train=True, seed=1, fuse=job.fuse,
-    )  # fmt: skip
+        backbone,
+        bits=job.bits,
+        dtype=job.dtype,
+        device="cpu",
+        method=job.method,
+        chain=[*chain, Link("child")],
+        options=options,
+        from_layer=job.from_layer,
+        heads={"task": head},
+        train=True,
+        seed=1,
+        fuse=job.fuse,
+    )
 
 
 def batch(job: Job, count: int) -> dict[str, torch.Tensor]:
@@ -92,11 +124,23 @@ def batch(job: Job, count: int) -> dict[str, torch.Tensor]:
     ids[0, -2:], mask[0, -2:] = 1, 0
     found = {"input_ids": ids, "attention_mask": mask}
     if job.format == "tag":
-        return {**found, "first": mask.bool(), "labels": torch.randint(0, job.labels, (rows, length))}
+        return {
+            **found,
+            "first": mask.bool(),
+            "labels": torch.randint(0, job.labels, (rows, length)),
+        }
     if job.format == "span":
-        return {**found, "spans": torch.randint(1, length - 3, (rows, 2)), "trims": torch.zeros(rows, 2, dtype=torch.long)}
+        return {
+            **found,
+            "spans": torch.randint(1, length - 3, (rows, 2)),
+            "trims": torch.zeros(rows, 2, dtype=torch.long),
+        }
     if job.format == "choice":
-        return {**found, "grid": torch.arange(rows).view(count, -1), "labels": torch.zeros(count, dtype=torch.long)}
+        return {
+            **found,
+            "grid": torch.arange(rows).view(count, -1),
+            "labels": torch.zeros(count, dtype=torch.long),
+        }
     return {**found, "labels": torch.randint(0, job.labels, (rows,))}
 
 
@@ -107,12 +151,20 @@ def emulated(job: Job) -> Iterator[None]:
 
 
 def autocast(job: Job) -> Any:
-    return torch.autocast("cpu", dtype=getattr(torch, job.dtype)) if job.dtype != "float32" else contextlib.nullcontext()
+    return (
+        torch.autocast("cpu", dtype=getattr(torch, job.dtype))
+        if job.dtype != "float32"
+        else contextlib.nullcontext()
+    )
 
 
 def saved(built: Model, job: Job, way: Way) -> int:
-    """Bytes of the tensors that autograd saves in one forward pass, each storage once, parameters left out."""
-    known = {tensor.untyped_storage().data_ptr() for tensor in (*built.parameters(), *built.buffers())}
+    """Bytes of the tensors that autograd saves in one forward pass, each storage once, parameters
+    left out.
+    """
+    known = {
+        tensor.untyped_storage().data_ptr() for tensor in (*built.parameters(), *built.buffers())
+    }
     found: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -121,15 +173,23 @@ def saved(built: Model, job: Job, way: Way) -> int:
         return tensor
 
     built.train()
-    with emulated(job), autocast(job), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        kept = built("task", batch(job, way.micro_batch))  # alive, so that no storage is counted twice
+    with (
+        emulated(job),
+        autocast(job),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
+        kept = built(
+            "task", batch(job, way.micro_batch)
+        )  # alive, so that no storage is counted twice
     total = sum(storage.nbytes() for storage in found.values())
     del kept
     return total
 
 
 def taken(built: Model, job: Job, way: Way) -> int:
-    """Peak bytes of one optimizer step after the first: weights, optimizer state, and all that lives for a while."""
+    """Peak bytes of one optimizer step after the first: weights, optimizer state, and all that
+    lives for a while.
+    """
     built.train()
     trainable = list(built.trainable().values())
     manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
@@ -156,8 +216,12 @@ def taken(built: Model, job: Job, way: Way) -> int:
         with emulated(job), _checkpointed(built, way.checkpointing):
             step()
             gc.collect()
-            state = [value for entry in optimizer.state.values() for value in entry.values()
-                     if isinstance(value, torch.Tensor)]  # fmt: skip
+            state = [
+                value
+                for entry in optimizer.state.values()
+                for value in entry.values()
+                if isinstance(value, torch.Tensor)
+            ]
             fixed = {each._cdata: each.nbytes() for each in Meter(built, state)._kept}
             with Meter(built, state) as meter:
                 step()
@@ -167,73 +231,132 @@ def taken(built: Model, job: Job, way: Way) -> int:
 
 
 def planned(backbone: Backbone, job: Job, way: Way) -> int:
-    found = predict(shape(fingerprint.config(backbone)), job, way).peak
-    return found - (KERNELS if job.device == "cuda" else 0)  # nothing on the CPU takes cuBLAS' workspaces
+    found = predict(shape(registry.config(backbone)), job, way).peak
+    return found - (
+        KERNELS if job.device == "cuda" else 0
+    )  # nothing on the CPU takes cuBLAS' workspaces
 
 
 KINDS = [(32, "float32"), (32, "bfloat16"), (16, "bfloat16"), (8, "bfloat16"), (4, "bfloat16")]
-CASES = [(method, bits, dtype) for method in ("full", "bottleneck", "lora") for bits, dtype in KINDS
-         if method != "full" or bits == 32]  # fmt: skip
+CASES = [
+    (method, bits, dtype)
+    for method in ("full", "bottleneck", "lora")
+    for bits, dtype in KINDS
+    if method != "full" or bits == 32
+]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(("method", "bits", "dtype"), CASES)
-def test_what_autograd_keeps_is_counted(method: str, bits: int, dtype: str, device: str, checkpoint: Callable[..., Backbone],
-                                        tmp_path: Path) -> None:  # fmt: skip
-    """On `tiny` and on a wider model: each saved tensor is in the plan, within a tenth; "cuda" as far as a CPU can be it."""
+def test_what_autograd_keeps_is_counted(
+    method: str,
+    bits: int,
+    dtype: str,
+    device: str,
+    checkpoint: Callable[..., Backbone],
+    tmp_path: Path,
+) -> None:
+    """On `tiny` and on a wider model: each saved tensor is in the plan, within a tenth; "cuda" as
+    far as a CPU can be it.
+    """
     for backbone, size in ((NAMED["tiny"], 8), (checkpoint(**WIDE), 8)):
         if bits == 4 and backbone.name == "tiny":
             continue  # no layer of `tiny` but one is a multiple of 64 wide
-        job = Job(method, methods.load(method).DEFAULTS, bits=bits, dtype=dtype, device=device, length=64, batch=size)
-        form = shape(fingerprint.config(backbone))
+        job = Job(
+            method,
+            methods.load(method).DEFAULTS,
+            bits=bits,
+            dtype=dtype,
+            device=device,
+            length=64,
+            batch=size,
+        )
+        form = shape(registry.config(backbone))
         tokens = size * job.length
         per_token, copies = activations.head(form, job)
         expected = sum(token * tokens + fixed for token, fixed in activations.layers(form, job))
         expected += per_token * tokens + copies
         if method == "full":
-            expected += tokens * form.hidden * (5 if device == "cuda" else 8)  # the embeddings' sum and their dropout
+            expected += (
+                tokens * form.hidden * (5 if device == "cuda" else 8)
+            )  # the embeddings' sum and their dropout
         measured = saved(model(backbone, job, tmp_path), job, Way(size))
-        assert expected == pytest.approx(measured, rel=0.1), f"{backbone.name}: {expected / measured:.3f} of {measured:,}"
+        assert expected == pytest.approx(measured, rel=0.1), (
+            f"{backbone.name}: {expected / measured:.3f} of {measured:,}"
+        )
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(("method", "bits", "dtype"), CASES)
-def test_the_peak_of_a_step(method: str, bits: int, dtype: str, device: str, checkpointing: bool,
-                            checkpoint: Callable[..., Backbone], tmp_path: Path) -> None:  # fmt: skip
+def test_the_peak_of_a_step(
+    method: str,
+    bits: int,
+    dtype: str,
+    device: str,
+    checkpointing: bool,
+    checkpoint: Callable[..., Backbone],
+    tmp_path: Path,
+) -> None:
     backbone = checkpoint(**(DEEP if checkpointing else WIDE))
-    job = Job(method, methods.load(method).DEFAULTS, bits=bits, dtype=dtype, device=device, length=64, batch=16)
+    job = Job(
+        method,
+        methods.load(method).DEFAULTS,
+        bits=bits,
+        dtype=dtype,
+        device=device,
+        length=64,
+        batch=16,
+    )
     way = Way(16, checkpointing)
     measured = taken(model(backbone, job, tmp_path), job, way)
     assert planned(backbone, job, way) == pytest.approx(measured, rel=0.1), f"of {measured:,}"
 
 
 OTHERS: dict[str, tuple[Job, int]] = {
-    "two parents, LoRA": (Job("lora", {"r": 32, "lora_dropout": 0.1}, parents=2, bits=16, dtype="bfloat16"), 16),
-    "two parents, bottleneck": (Job("bottleneck", {"reduction_factor": 4}, parents=2, bits=8, dtype="bfloat16"), 16),
+    "two parents, LoRA": (
+        Job("lora", {"r": 32, "lora_dropout": 0.1}, parents=2, bits=16, dtype="bfloat16"),
+        16,
+    ),
+    "two parents, bottleneck": (
+        Job("bottleneck", {"reduction_factor": 4}, parents=2, bits=8, dtype="bfloat16"),
+        16,
+    ),
     "fused parents": (Job("bottleneck", {}, parents=2, fuse=True, bits=32), 16),
-    "bottlenecks after attention too": (Job("bottleneck", {"mh_adapter": True, "non_linearity": "gelu"}, bits=16,
-                                            dtype="bfloat16"), 16),
+    "bottlenecks after attention too": (
+        Job("bottleneck", {"mh_adapter": True, "non_linearity": "gelu"}, bits=16, dtype="bfloat16"),
+        16,
+    ),
     "LoRA on query and value": (Job("lora", {"target_modules": ["query", "value"]}, bits=32), 16),
     "upper layers": (Job("lora", {}, from_layer=5, bits=16, dtype="bfloat16"), 16),
     "upper layers, bottleneck": (Job("bottleneck", {}, from_layer=4, bits=32), 16),
     "tagging in parts": (Job("lora", {}, format="tag", labels=12, bits=32), 4),
-    "questions in parts, checkpointed": (Job("bottleneck", {}, format="span", bits=16, dtype="bfloat16"), -4),
-    "choices": (Job("lora", {}, format="choice", sequences=4, bits=16, dtype="bfloat16", batch=4), 4),
+    "questions in parts, checkpointed": (
+        Job("bottleneck", {}, format="span", bits=16, dtype="bfloat16"),
+        -4,
+    ),
+    "choices": (
+        Job("lora", {}, format="choice", sequences=4, bits=16, dtype="bfloat16", batch=4),
+        4,
+    ),
     "all weights in parts": (Job("full", {}, bits=32, dtype="bfloat16"), 4),
     "all weights in parts, checkpointed": (Job("full", {}, bits=32), -4),
     "8-bit optimizer": (Job("full", {}, bits=32, dtype="bfloat16", optimizer="adamw8bit"), 16),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("name", OTHERS)
-def test_the_peak_of_other_jobs(name: str, device: str, checkpoint: Callable[..., Backbone], tmp_path: Path) -> None:
+def test_the_peak_of_other_jobs(
+    name: str, device: str, checkpoint: Callable[..., Backbone], tmp_path: Path
+) -> None:
     asked, micro = OTHERS[name]
     backbone = checkpoint(**DEEP)
     defaults = {} if asked.fuse else methods.load(asked.method).DEFAULTS
     batch = asked.batch if asked.sequences > 1 else 16
-    job = replace(asked, options={**defaults, **asked.options}, device=device, length=64, batch=batch)
+    job = replace(
+        asked, options={**defaults, **asked.options}, device=device, length=64, batch=batch
+    )
     way = Way(abs(micro), micro < 0)
     measured = taken(model(backbone, job, tmp_path), job, way)
     assert planned(backbone, job, way) == pytest.approx(measured, rel=0.1), f"of {measured:,}"
@@ -241,38 +364,59 @@ def test_the_peak_of_other_jobs(name: str, device: str, checkpoint: Callable[...
 
 @pytest.mark.parametrize(
     ("method", "options", "from_layer"),
-    [("lora", {}, 0), ("lora", {"r": 3, "target_modules": ["dense"]}, 2), ("lora", {"target_modules": ["query"]}, 0),
-     ("bottleneck", {}, 0), ("bottleneck", {"mh_adapter": True, "reduction_factor": 5}, 1), ("full", {}, 0)],
-)  # fmt: skip
-def test_the_planner_counts_parameters_as_the_methods_do(method: str, options: dict[str, Any], from_layer: int) -> None:
-    encoder, _ = backbones.load(NAMED["tiny"])
+    [
+        ("lora", {}, 0),
+        ("lora", {"r": 3, "target_modules": ["dense"]}, 2),
+        ("lora", {"target_modules": ["query"]}, 0),
+        ("bottleneck", {}, 0),
+        ("bottleneck", {"mh_adapter": True, "reduction_factor": 5}, 1),
+        ("full", {}, 0),
+    ],
+)
+def test_the_planner_counts_parameters_as_the_methods_do(
+    method: str, options: dict[str, Any], from_layer: int
+) -> None:
+    encoder, _ = loading.load(NAMED["tiny"])
     chosen = {**methods.load(method).DEFAULTS, **options}
     job = Job(method, chosen, from_layer=from_layer)
-    found = activations.module_parameters(shape(fingerprint.TINY_CONFIG), job)
+    found = activations.module_parameters(shape(registry.TINY_CONFIG), job)
     assert found == methods.load(method).footprint(encoder, chosen, from_layer=from_layer)
 
 
 def test_sizes_of_the_backbones_that_need_no_network() -> None:
-    base = shape(memory.FACTS["FacebookAI/xlm-roberta-base"])
-    assert (round(LARGE.parameters / 1e6), round(base.parameters / 1e6)) == (559, 277), "without pooler and LM head"
+    base = shape(jobs.FACTS["FacebookAI/xlm-roberta-base"])
+    assert (round(LARGE.parameters / 1e6), round(base.parameters / 1e6)) == (
+        559,
+        277,
+    ), "without pooler and LM head"
     assert (LARGE.layers, LARGE.hidden, LARGE.heads, LARGE.inner) == (24, 1024, 16, 4096)
     named = ("facebook/xlm-roberta-xl", "bert-base-multilingual-cased")
-    large, multilingual = (shape(memory.config(name)) for name in named)
+    large, multilingual = (shape(jobs.config(name)) for name in named)
     assert (round(large.parameters / 1e9, 1), round(multilingual.parameters / 1e6)) == (3.5, 177)
     assert (large.longest, multilingual.longest) == (512, 512)
 
 
 def large(method: str = "lora", **options: Any) -> Job:
-    return Job(method, methods.load(method).DEFAULTS, **{"bits": 16, "dtype": "bfloat16", "device": "cuda", **options})
+    return Job(
+        method,
+        methods.load(method).DEFAULTS,
+        **{"bits": 16, "dtype": "bfloat16", "device": "cuda", **options},
+    )
 
 
 BITS = {16: "bfloat16", 8: "bfloat16", 4: "bfloat16"}
 
 
 def test_the_goals_for_one_module_at_length_128() -> None:
-    """LoRA r=16 on all linear layers, effective batch 32: 1.5 GiB at 16 bits, 1 GiB at int8 with the table on the CPU."""
+    """LoRA r=16 on all linear layers, effective batch 32: 1.5 GiB at 16 bits, 1 GiB at int8 with
+    the table on the CPU.
+    """
     fit = settle(LARGE, {"a": large()}, int(1.5 * GIB), {16: "bfloat16"})["a"]
-    assert fit.job.bits == 16 and fit.needs <= 1.5 * GIB and fit.way.micro_batch * fit.accumulation == 32
+    assert (
+        fit.job.bits == 16
+        and fit.needs <= 1.5 * GIB
+        and fit.way.micro_batch * fit.accumulation == 32
+    )
     lean = settle(LARGE, {"a": large()}, GIB, {8: "bfloat16"})["a"]
     assert lean.job.bits == 8 and lean.way.offload and lean.needs <= GIB
 
@@ -282,21 +426,34 @@ def test_a_smaller_budget_takes_what_costs_more(method: str) -> None:
     bits = {32: "bfloat16"} if method == "full" else BITS
     job = large(method, bits=32 if method == "full" else 16)
     costs, changes = [], []
-    for budget in (40, 20, 12, 10, 9.5, 8, 7.5, 7.2) if method == "full" else (20, 6, 4, 3, 2, 1.5, 1.2, 1.0, 0.85):
+    for budget in (
+        (40, 20, 12, 10, 9.5, 8, 7.5, 7.2)
+        if method == "full"
+        else (20, 6, 4, 3, 2, 1.5, 1.2, 1.0, 0.85)
+    ):
         fit = settle(LARGE, {"a": job}, int(budget * GIB), bits, "--memory")["a"]
         assert fit.needs <= budget * GIB
-        assert fit.way.micro_batch * fit.accumulation >= 32 > fit.way.micro_batch * (fit.accumulation - 1)
+        assert (
+            fit.way.micro_batch * fit.accumulation
+            >= 32
+            > fit.way.micro_batch * (fit.accumulation - 1)
+        )
         costs.append(fit.cost)
         changes.append(list(bits).index(fit.job.bits) + (fit.job.optimizer == "adamw8bit"))
     assert changes == sorted(changes), "numbers are left alone as long as can be"
-    by_change = [[cost for cost, each in zip(costs, changes, strict=True) if each == change] for change in set(changes)]
+    by_change = [
+        [cost for cost, each in zip(costs, changes, strict=True) if each == change]
+        for change in set(changes)
+    ]
     assert all(group == sorted(group) for group in by_change), "and then the fastest that fits"
     assert costs[0] == 1 and settle(LARGE, {"a": job}, None, bits)["a"].cost == 1
-    least = memory.least(LARGE, job, bits)
-    with pytest.raises(RequestError, match=rf"needs {memory.gib(least.needs)} GiB at least"):
+    least = peak.least(LARGE, job, bits)
+    with pytest.raises(RequestError, match=rf"needs {peak.gib(least.needs)} GiB at least"):
         settle(LARGE, {"a": job}, least.needs - 1, bits, "--memory 1")
-    assert settle(LARGE, {"a": job}, int(float(memory.gib(least.needs)) * GIB), bits, "--memory")
-    assert settle(LARGE, {"a": job}, 1, bits)["a"] == least, "a budget that nobody asked for refuses nothing"
+    assert settle(LARGE, {"a": job}, int(float(peak.gib(least.needs)) * GIB), bits, "--memory")
+    assert settle(LARGE, {"a": job}, 1, bits)["a"] == least, (
+        "a budget that nobody asked for refuses nothing"
+    )
 
 
 def test_what_was_asked_for_is_not_exchanged() -> None:
@@ -304,8 +461,10 @@ def test_what_was_asked_for_is_not_exchanged() -> None:
     full = large("full", bits=32)
     assert settle(LARGE, {"a": full}, tight, {32: "bfloat16"})["a"].job.optimizer == "adamw8bit"
     with pytest.raises(RequestError, match=r"needs 8\.\d\d GiB at least"):
-        settle(LARGE, {"a": replace(full, keep=("optimizer",))}, tight, {32: "bfloat16"}, "--memory 8")
-    on_cpu = memory.least(LARGE, replace(large(), device="cpu"), BITS)
+        settle(
+            LARGE, {"a": replace(full, keep=("optimizer",))}, tight, {32: "bfloat16"}, "--memory 8"
+        )
+    on_cpu = peak.least(LARGE, replace(large(), device="cpu"), BITS)
     assert not on_cpu.way.offload, "on the CPU the table is where it would be put"
 
 
@@ -316,24 +475,49 @@ def test_a_chain_shares_its_bits() -> None:
 
 
 def config_of(**keys: Any) -> dict[str, Any]:
-    return {"num_hidden_layers": 36, "hidden_size": 2560, "num_attention_heads": 32, "intermediate_size": 10240,
-            "vocab_size": 250880, "max_position_embeddings": 514, "type_vocab_size": 1, **keys}  # fmt: skip
+    return {
+        "num_hidden_layers": 36,
+        "hidden_size": 2560,
+        "num_attention_heads": 32,
+        "intermediate_size": 10240,
+        "vocab_size": 250880,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        **keys,
+    }
 
 
 def test_plans_for_a_config_alone(tmp_path: Path) -> None:
-    """A directory with nothing but a config.json: XLM-R XL's sizes, a BERT's, one that says too little."""
+    """A directory with nothing but a config.json: XLM-R XL's sizes, a BERT's, one that says too
+    little.
+    """
     (tmp_path / "xl").mkdir()
     (tmp_path / "xl" / "config.json").write_text(json.dumps(config_of(model_type="xlm-roberta-xl")))
     common = ("--device", "cuda", "--memory")
-    plan = xtl_json("plan", "mnli", "--backbone", tmp_path / "xl", *common, "24", "--method", "lora")
+    plan = xtl_json(
+        "plan", "mnli", "--backbone", tmp_path / "xl", *common, "24", "--method", "lora"
+    )
     assert plan["fits"] and plan["needs_bytes"] <= 24 * GIB
     assert any("cannot be trained here" in note for note in plan["notes"])
-    assert plan["lines"]["layers"] == pytest.approx(36 * 12 * 2560**2 * 2, rel=0.01), "2.8 G weights at 16 bits"
+    assert plan["lines"]["layers"] == pytest.approx(36 * 12 * 2560**2 * 2, rel=0.01), (
+        "2.8 G weights at 16 bits"
+    )
     (tmp_path / "bert").mkdir()
-    bert = {**config_of(), "model_type": "bert", "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12,
-            "intermediate_size": 3072, "vocab_size": 119547, "max_position_embeddings": 512, "type_vocab_size": 2}
+    bert = {
+        **config_of(),
+        "model_type": "bert",
+        "num_hidden_layers": 12,
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "vocab_size": 119547,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+    }
     (tmp_path / "bert" / "config.json").write_text(json.dumps(bert))
-    plan = xtl_json("plan", "panx", "--backbone", tmp_path / "bert", *common, "6", "--method", "full")
+    plan = xtl_json(
+        "plan", "panx", "--backbone", tmp_path / "bert", *common, "6", "--method", "full"
+    )
     assert plan["lines"]["embeddings"] == (119547 + 512 + 2 + 2) * 768 * 4 and plan["bits"] == 32
     del bert["hidden_size"]
     (tmp_path / "bert" / "config.json").write_text(json.dumps(bert))
@@ -344,27 +528,39 @@ def test_plans_for_a_config_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"hidden_size": "768"}, "no memory plan without hidden_size"), ({"num_hidden_layers": True}, "num_hidden_layers"),
-        ({"hidden_size": 10**12}, "without hidden_size"), ({"type_vocab_size": None}, "without type_vocab_size"),
-        ({"hidden_dropout_prob": "x"}, "without hidden_dropout_prob"), ({"num_attention_heads": 7}, "is no multiple of its"),
+        ({"hidden_size": "768"}, "no memory plan without hidden_size"),
+        ({"num_hidden_layers": True}, "num_hidden_layers"),
+        ({"hidden_size": 10**12}, "without hidden_size"),
+        ({"type_vocab_size": None}, "without type_vocab_size"),
+        ({"hidden_dropout_prob": "x"}, "without hidden_dropout_prob"),
+        ({"num_attention_heads": 7}, "is no multiple of its"),
         ({"attention_probs_dropout_prob": None}, "attention_probs_dropout_prob"),
         ({"pad_token_id": 600}, "leave no position"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_config_with_odd_numbers(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestError, match=said):
         shape(config_of(model_type="xlm-roberta", **keys))
 
 
 def test_positions_are_counted_as_the_models_count_them() -> None:
-    assert [shape(config_of(model_type=kind)).longest for kind in ("xlm-roberta", "roberta", "bert")] == [512, 512, 514]
+    assert [
+        shape(config_of(model_type=kind)).longest for kind in ("xlm-roberta", "roberta", "bert")
+    ] == [512, 512, 514]
     assert shape(config_of(model_type="xlm-roberta", pad_token_id=None)).longest == 512
 
 
 def plan(task: str, **options: Any) -> dict[str, Any]:
     budget = options.pop("memory", 8.0)
-    given = {"on": "", "set_": [], "set_parents": [], "backbone": "xlmr-large", "device": "cuda", **options}
+    given = {
+        "on": "",
+        "set_": [],
+        "set_parents": [],
+        "backbone": "xlmr-large",
+        "device": "cuda",
+        **options,
+    }
     payload, _ = memory_command.plan(commands.request(task=task, **given), budget)
     return payload
 
@@ -372,29 +568,47 @@ def plan(task: str, **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "text", "said"),
     [
-        ("lora", "method.r=abc", "method.r='abc': takes a whole number from 1 on"), ("lora", "method.r=0", "method.r=0"),
-        ("lora", "method.lora_dropout=1", "method.lora_dropout=1"), ("lora", "method.target_modules=3", "target_modules=3"),
+        ("lora", "method.r=abc", "method.r='abc': takes a whole number from 1 on"),
+        ("lora", "method.r=0", "method.r=0"),
+        ("lora", "method.lora_dropout=1", "method.lora_dropout=1"),
+        ("lora", "method.target_modules=3", "target_modules=3"),
         ("lora", 'method.target_modules=["quary"]', "matches no linear layer; known: query"),
         ("lora", "method.nonsense=1", "LoraConfig of `peft` has no such option"),
         ("bottleneck", "method.reduction_factor=0", "reduction_factor=0: takes a number above 0"),
         ("bottleneck", "method.reduction_factor={1='x'}", "reduction_factor="),
         ("bottleneck", "method.mh_adapter=yes", "method.mh_adapter='yes'"),
-        ("lora", "train.tasks=mnli,qqp", "--set: train.tasks is for the task 'multi', not for 'mnli'"),
-        ("bottleneck", "train.max_length=513", "train.max_length=513 for 'mnli': xlmr-large reads at most 512 tokens"),
+        (
+            "lora",
+            "train.tasks=mnli,qqp",
+            "--set: train.tasks is for the task 'multi', not for 'mnli'",
+        ),
+        (
+            "bottleneck",
+            "train.max_length=513",
+            "train.max_length=513 for 'mnli': xlmr-large reads at most 512 tokens",
+        ),
     ],
-)  # fmt: skip
-def test_odd_settings_are_refused_and_no_traceback(method: str, text: str, said: str, tmp_path: Path) -> None:
+)
+def test_odd_settings_are_refused_and_no_traceback(
+    method: str, text: str, said: str, tmp_path: Path
+) -> None:
     with pytest.raises(RequestError, match=re.escape(said)):
         plan("mnli", method=method, set_=[text])
-    if "method." in text and "nonsense" not in text:  # a budget brings the planner into every other command
+    if (
+        "method." in text and "nonsense" not in text
+    ):  # a budget brings the planner into every other command
         with pytest.raises(RequestError, match=re.escape(said)):
             recipe(tmp_path, text, memory=4.0, method=method)
 
 
 def test_a_plan_names_what_it_cannot_train() -> None:
-    with pytest.raises(RequestError, match=r"--set: train.tasks: 'mnlx' cannot be trained; did you mean 'mnli'\?"):
+    with pytest.raises(
+        RequestError, match=r"--set: train.tasks: 'mnlx' cannot be trained; did you mean 'mnli'\?"
+    ):
         plan("multi", set_=["train.tasks=mnlx,qqp"])
-    with pytest.raises(RequestError, match=r"--data embeded: no such directory; did you mean 'embedded'\?"):
+    with pytest.raises(
+        RequestError, match=r"--data embeded: no such directory; did you mean 'embedded'\?"
+    ):
         plan("mnli", data="embeded")
 
 
@@ -408,18 +622,27 @@ def test_reduction_factors_by_layer_are_counted(tmp_path: Path) -> None:
     factors = "method.reduction_factor={1=4, default=16}"
     plain, by_layer = plan("mnli"), plan("mnli", set_=[factors])
     assert by_layer["lines"]["module"] - plain["lines"]["module"] == (2 * 1024 + 1) * (256 - 64) * 4
-    encoder, _ = backbones.load(NAMED["tiny"])
+    encoder, _ = loading.load(NAMED["tiny"])
     options = {**methods.load("bottleneck").DEFAULTS, "reduction_factor": {"1": 4, "default": 16}}
     methods.load("bottleneck").attach(encoder, [Link("a")], options)
     trains = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
-    assert activations.module_parameters(shape(fingerprint.TINY_CONFIG), Job("bottleneck", options)) == trains
+    assert (
+        activations.module_parameters(shape(registry.TINY_CONFIG), Job("bottleneck", options))
+        == trains
+    )
     assert recipe(tmp_path, factors, memory=4.0)[0]["dry_run"]
 
 
 def test_what_is_not_counted_is_said() -> None:
-    assert any("not counted: what method.use_dora may add" in note
-               for note in plan("mnli", method="lora", set_=["method.use_dora=true"])["notes"])  # fmt: skip
-    full = plan("mnli", method="lora", set_=['method.target_modules=["encoder.layer.0.attention.self.query"]'])
+    assert any(
+        "not counted: what method.use_dora may add" in note
+        for note in plan("mnli", method="lora", set_=["method.use_dora=true"])["notes"]
+    )
+    full = plan(
+        "mnli",
+        method="lora",
+        set_=['method.target_modules=["encoder.layer.0.attention.self.query"]'],
+    )
     assert full["lines"]["module"] > 0, "a full name counts as its like in every layer"
 
 
@@ -433,13 +656,21 @@ def test_no_budget_is_too_large(budget: float) -> None:
     [
         ({"on": "mnli", "compose": "fuse"}, "--compose fuse joins two or more different parents"),
         ({"on": "mnli,qqp", "compose": "init"}, "starts from exactly one parent, not 2"),
-        ({"on": "mnli,qqp", "compose": "fuse", "method": "lora"}, "--compose fuse: not possible for method lora"),
-        ({"on": "mnli", "compose": "stack", "method": "full"}, "--compose stack: not possible for method full"),
-        ({"on": "tatoeba"}, "so nothing can stand on it"), ({"on": "/nowhere/x"}, "no task, no run or bundle directory"),
-        ({"on": "~nobody-here/x"}, "no path"), ({"backbone": "~nobody-here/x"}, "no path"),
+        (
+            {"on": "mnli,qqp", "compose": "fuse", "method": "lora"},
+            "--compose fuse: not possible for method lora",
+        ),
+        (
+            {"on": "mnli", "compose": "stack", "method": "full"},
+            "--compose stack: not possible for method full",
+        ),
+        ({"on": "tatoeba"}, "so nothing can stand on it"),
+        ({"on": "/nowhere/x"}, "no task, no run or bundle directory"),
+        ({"on": "~nobody-here/x"}, "no path"),
+        ({"backbone": "~nobody-here/x"}, "no path"),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_plan_refuses_what_a_recipe_refuses(options: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestError, match=said):
         plan("xnli", **options)
@@ -448,38 +679,87 @@ def test_a_plan_refuses_what_a_recipe_refuses(options: dict[str, Any], said: str
 def test_parents_that_exist_are_counted(tmp_path: Path) -> None:
     """A run by its directory or id, a bundle: each with what it stands on."""
     settings = ["train.max_steps=1", "train.eval_every=1", "train.select_examples=8"]
-    asked = commands.request(task="pawsx", on="qqp", set_=settings, set_parents=settings, backbone="tiny", data="embedded",
-                             device="cpu", runs=str(tmp_path / "runs"), languages="en")  # fmt: skip
+    asked = commands.request(
+        task="pawsx",
+        on="qqp",
+        set_=settings,
+        set_parents=settings,
+        backbone="tiny",
+        data="embedded",
+        device="cpu",
+        runs=str(tmp_path / "runs"),
+        languages="en",
+    )
     payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=print)
-    run, common = Path(payload["path"]), {"backbone": "tiny", "device": "cpu", "runs": str(tmp_path / "runs")}
-    hub_command.push(str(run), f"file:{tmp_path}/drive/two", runs="", with_parents=True, private=False, licence="", rows="",
-                     notify=print)  # fmt: skip
+    run, common = (
+        Path(payload["path"]),
+        {"backbone": "tiny", "device": "cpu", "runs": str(tmp_path / "runs")},
+    )
+    hub_command.push(
+        str(run),
+        f"file:{tmp_path}/drive/two",
+        runs="",
+        with_parents=True,
+        private=False,
+        licence="",
+        rows="",
+        notify=print,
+    )
     for name in (str(run), run.name, f"file:{tmp_path}/drive/two"):
         assert plan("xnli", on=name, **common)["parents"] == 2
     for borrows in ("squad1", "mlqa"):
-        assert plan("xquad", on=borrows, **common)["parents"] == 0, "then that module is what is evaluated"
+        assert plan("xquad", on=borrows, **common)["parents"] == 0, (
+            "then that module is what is evaluated"
+        )
     with pytest.raises(RequestError, match="a bottleneck module, but this request is lora"):
         plan("xnli", on=run.name, method="lora", **common)
 
 
 def test_a_plan_for_large_takes_no_network_and_no_torch() -> None:
     started = time.monotonic()
-    plan = xtl_json("plan", "mnli", "--backbone", "xlmr-large", "--memory", "4", "--device", "cuda", "--method", "lora",
-                    HF_HUB_OFFLINE="1", HF_HOME="/nonexistent", cold=True)  # fmt: skip
+    plan = xtl_json(
+        "plan",
+        "mnli",
+        "--backbone",
+        "xlmr-large",
+        "--memory",
+        "4",
+        "--device",
+        "cuda",
+        "--method",
+        "lora",
+        HF_HUB_OFFLINE="1",
+        HF_HOME="/nonexistent",
+        cold=True,
+    )
     seconds = time.monotonic() - started
     assert plan["micro_batch"] * plan["accumulation"] == plan["batch"] == 32 and plan["bits"] == 16
     assert sum(plan["lines"].values()) == plan["peak_bytes"] <= plan["needs_bytes"] <= 4 * GIB
     assert len(plan["activation_bytes_by_layer"]) == 24
     assert seconds < 6, "under two seconds on a machine that does nothing else"
-    code = ("import sys; from adapters_xtl.commands import memory, recipe; memory.plan(recipe.request(task='mnli', on='', "
-            "set_=[], set_parents=[], backbone='xlmr-large', device='cuda'), 8.0); "
-            "print(sorted(set(sys.modules) & {'torch', 'transformers', 'adapters', 'peft'}))")  # fmt: skip
+    code = (
+        "import sys; from adapters_xtl.cli.commands import memory, recipe;"
+        " memory.plan(recipe.request(task='mnli', on='', set_=[], set_parents=[],"
+        " backbone='xlmr-large', device='cuda'), 8.0); print(sorted(set(sys.modules) & {'torch',"
+        " 'transformers', 'adapters', 'peft'}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_the_table_adds_up_and_says_what_is_assumed() -> None:
-    done = xtl("plan", "hellaswag", "--backbone", "xlmr-large", "--on", "mnli", "--memory", "2", "--device", "cuda")
+    done = xtl(
+        "plan",
+        "hellaswag",
+        "--backbone",
+        "xlmr-large",
+        "--on",
+        "mnli",
+        "--memory",
+        "2",
+        "--device",
+        "cuda",
+    )
     rows = [line.split("│")[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
     sizes = {name.strip(): int(size.replace(",", "")) for name, _, size in rows}
     peak = next(size for name, size in sizes.items() if name.startswith("peak"))
@@ -491,13 +771,19 @@ def test_the_table_adds_up_and_says_what_is_assumed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mnli", "--memory", "0.1"], r"--memory 0.1: mnli \(bottleneck, up to 128 tokens\) needs 0\.\d\d GiB at least"),
+        (
+            ["mnli", "--memory", "0.1"],
+            r"--memory 0.1: mnli \(bottleneck, up to 128 tokens\) needs 0\.\d\d GiB at least",
+        ),
         (["mnli", "--memory", "-1"], "--memory -1: takes a number of GiB above 0"),
-        (["mnli", "--memory", "1", "--bits", "7"], "--bits 7"), (["tatoeba", "--memory", "1"], "trains nothing"),
-        (["mnil", "--memory", "1"], "did you mean 'mnli'"), (["mnli", "--on", "sqad1"], "did you mean 'squad1'"),
+        (["mnli", "--memory", "1", "--bits", "7"], "--bits 7"),
+        (["tatoeba", "--memory", "1"], "trains nothing"),
+        (["mnil", "--memory", "1"], "did you mean 'mnli'"),
+        (["mnli", "--on", "sqad1"], "did you mean 'squad1'"),
         (["mnli", "--set", "train.batch=3"], "unknown key 'train.batch'"),
         (["mnli", "--backbone", "xlmr-lage"], "did you mean 'xlmr-large'"),
-        (["mnli", "--from-layer", "24"], "layers 0 to 23"), (["mnli", "--method", "full", "--bits", "8"], "stay at 32 bits"),
+        (["mnli", "--from-layer", "24"], "layers 0 to 23"),
+        (["mnli", "--method", "full", "--bits", "8"], "stay at 32 bits"),
     ],
 )
 def test_a_wrong_plan_is_refused(arguments: list[str], message: str) -> None:
@@ -506,19 +792,35 @@ def test_a_wrong_plan_is_refused(arguments: list[str], message: str) -> None:
     assert any(re.search(message, line) for line in said), said
 
 
-def recipe(runs: Path, *settings: str, memory: float | None, dry_run: bool = True, **options: Any) -> tuple[Any, list[str]]:
+def recipe(
+    runs: Path, *settings: str, memory: float | None, dry_run: bool = True, **options: Any
+) -> tuple[Any, list[str]]:
     said: list[str] = []
     set_ = ["train.max_steps=2", "train.eval_every=2", "train.select_examples=8", *settings]
     asked = commands.request(
-        **{"task": "mnli", "on": "", "backbone": "tiny", "data": "embedded", "device": "cpu", **options}, set_=set_,
-        set_parents=["train.max_steps=2", "train.eval_every=2", "train.select_examples=8"], runs=str(runs), memory=memory,
-    )  # fmt: skip
-    payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=dry_run, notify=said.append)
+        **{
+            "task": "mnli",
+            "on": "",
+            "backbone": "tiny",
+            "data": "embedded",
+            "device": "cpu",
+            **options,
+        },
+        set_=set_,
+        set_parents=["train.max_steps=2", "train.eval_every=2", "train.select_examples=8"],
+        runs=str(runs),
+        memory=memory,
+    )
+    payload, _ = commands.recipe(
+        asked, baseline=False, force=False, dry_run=dry_run, notify=said.append
+    )
     return payload, said
 
 
 def test_a_budget_does_not_change_what_a_run_is(tmp_path: Path) -> None:
-    """Micro-batches and checkpointing leave the id alone; a run made with them answers for one without, and says how."""
+    """Micro-batches and checkpointing leave the id alone; a run made with them answers for one
+    without, and says how.
+    """
     plain, _ = recipe(tmp_path, memory=None, bits="32")
     tight, said = recipe(tmp_path, memory=0.04, bits="32")
     assert tight["id"] == plain["id"]
@@ -527,38 +829,87 @@ def test_a_budget_does_not_change_what_a_run_is(tmp_path: Path) -> None:
     assert done["id"] == plain["id"]
     trained = done["metrics"]["train"]
     made = json.loads((Path(done["path"]) / "provenance.json").read_text())["memory_plan"]
-    assert trained["micro_batch"] == made["micro_batch"] < made["batch"] == 32 and trained["examples"] == 64
+    assert (
+        trained["micro_batch"] == made["micro_batch"] < made["batch"] == 32
+        and trained["examples"] == 64
+    )
     assert made["needs_bytes"] <= 0.04 * GIB and sum(made["lines"].values()) == made["peak_bytes"]
     again, _ = recipe(tmp_path, memory=None, bits="32", dry_run=False)
     assert again["reused"] and again["metrics"] == done["metrics"]
 
 
 def test_auto_bits_ask_the_planner(tmp_path: Path) -> None:
-    """8 bits where memory requires it, for parents too; ids say so. Full fine-tuning takes the 8-bit optimizer last."""
+    """8 bits where memory requires it, for parents too; ids say so. Full fine-tuning takes the
+    8-bit optimizer last.
+    """
     job = Job("lora", methods.load("lora").DEFAULTS, parents=1, batch=16, sequences=5)
-    least = memory.least(shape(fingerprint.MINI_CONFIG), job, {16: "bfloat16"})
+    least = peak.least(shape(registry.MINI_CONFIG), job, {16: "bfloat16"})
     roomy, _ = recipe(tmp_path, memory=20.0, task="csqa", on="qqp", method="lora", backbone="mini")
-    tight, _ = recipe(tmp_path, memory=least.needs / GIB * 0.99, task="csqa", on="qqp", method="lora", backbone="mini")
+    tight, _ = recipe(
+        tmp_path,
+        memory=least.needs / GIB * 0.99,
+        task="csqa",
+        on="qqp",
+        method="lora",
+        backbone="mini",
+    )
     assert [run["spec"]["bits"] for run in roomy["runs"]] == [32, 32]
     assert {run["spec"]["bits"] for run in tight["runs"]} == {8} and tight["id"] != roomy["id"]
     full, _ = recipe(tmp_path, memory=20.0, method="full", backbone="mini")
     here = {32: native_dtype("cpu")}  # what a full training computes in on this machine
-    least = memory.least(shape(fingerprint.MINI_CONFIG), Job("full", {}, length=256, keep=("optimizer",)), here)
+    least = peak.least(
+        shape(registry.MINI_CONFIG), Job("full", {}, length=256, keep=("optimizer",)), here
+    )
     lean, said = recipe(tmp_path, memory=least.needs / GIB * 0.97, method="full", backbone="mini")
     assert full["runs"][0]["spec"]["hyper"]["optimizer"] == "adamw" and full["id"] != lean["id"]
-    assert lean["runs"][0]["spec"]["hyper"]["optimizer"] == "adamw8bit" and any("8-bit optimizer" in text for text in said)
+    assert lean["runs"][0]["spec"]["hyper"]["optimizer"] == "adamw8bit" and any(
+        "8-bit optimizer" in text for text in said
+    )
     with pytest.raises(RequestError, match=r"--memory .*: mnli .* needs \d\.\d+ GiB at least"):
-        recipe(tmp_path, "train.optimizer=adamw", memory=least.needs / GIB * 0.97, method="full", backbone="mini")
+        recipe(
+            tmp_path,
+            "train.optimizer=adamw",
+            memory=least.needs / GIB * 0.97,
+            method="full",
+            backbone="mini",
+        )
 
 
 def test_a_budget_that_is_too_small_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    done = xtl("recipe", "mnli", "--backbone", "tiny", "--data", "embedded", "--device", "cpu", "--memory", "0.01", "--runs",
-               tmp_path, code=2)  # fmt: skip
+    done = xtl(
+        "recipe",
+        "mnli",
+        "--backbone",
+        "tiny",
+        "--data",
+        "embedded",
+        "--device",
+        "cpu",
+        "--memory",
+        "0.01",
+        "--runs",
+        tmp_path,
+        code=2,
+    )
     said = complaints(done)
-    assert re.search(r"--memory 0.01: mnli .* needs 0\.\d\d GiB at least", said[0]) and not list(tmp_path.iterdir())
+    assert re.search(r"--memory 0.01: mnli .* needs 0\.\d\d GiB at least", said[0]) and not list(
+        tmp_path.iterdir()
+    )
     smallest = re.findall(r"needs ([\d.]+) GiB", said[0])[0]
     assert recipe(tmp_path, memory=float(smallest), task="mnli", bits="auto")[0]["dry_run"]
-    done = xtl("recipe", "mnli", "--backbone", "tiny", "--data", "embedded", "--memory", "-2", "--runs", tmp_path, code=2)
+    done = xtl(
+        "recipe",
+        "mnli",
+        "--backbone",
+        "tiny",
+        "--data",
+        "embedded",
+        "--memory",
+        "-2",
+        "--runs",
+        tmp_path,
+        code=2,
+    )
     assert complaints(done) == ["--memory -2: takes a number of GiB above 0"]
 
 
@@ -570,7 +921,9 @@ def test_the_gpu_benchmark_runs_its_code_on_the_cpu(tmp_path: Path) -> None:
     for part in ("lora r=16, 8 bits, bfloat16, classify", "8-bit optimizer, checkpointing"):
         subprocess.run([*command, "--only", part], check=True, capture_output=True, timeout=300)
     found = json.loads((tmp_path / "gpu-memory.json").read_text())
-    assert len(found["cases"]) == len({row["case"] for row in found["cases"]}) == 6, "the second call added to the first's"
+    assert len(found["cases"]) == len({row["case"] for row in found["cases"]}) == 6, (
+        "the second call added to the first's"
+    )
     for row in found["cases"]:
         assert row["seconds"] > 0 and row["predicted_bytes"] == sum(row["predicted_lines"].values())
         assert row["job"]["batch"] == 4 and row["goal_met"] is None and "peak_bytes" not in row
@@ -579,10 +932,22 @@ def test_the_gpu_benchmark_runs_its_code_on_the_cpu(tmp_path: Path) -> None:
     assert all(f"| {row['case']} |" in page for row in found["cases"])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here: the refusal is for machines without one")
+@pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="a CUDA device is here: the refusal is for machines without one",
+)
 def test_the_gpu_benchmark_asks_for_a_gpu(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT), "--out", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "needs a CUDA device" in done.stderr and not list(tmp_path.iterdir())
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.returncode == 2
+        and "needs a CUDA device" in done.stderr
+        and not list(tmp_path.iterdir())
+    )
 
 
 def test_evaluation_stays_within_what_training_takes() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from adapters_xtl import backbones, methods
-from adapters_xtl.errors import RequestError
-from adapters_xtl.fingerprint import NAMED
+from adapters_xtl import methods
+from adapters_xtl.backbones import loading
+from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.base.errors import RequestError
 from adapters_xtl.methods import Link
 
 IDS = torch.tensor([[0, 100, 2000, 30, 2], [0, 7, 8, 2, 1]])
@@ -19,7 +20,7 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
 
 
 def tiny(**options: Any) -> Any:
-    encoder, _ = backbones.load(NAMED["tiny"], **options)
+    encoder, _ = loading.load(NAMED["tiny"], **options)
     return encoder
 
 
@@ -46,13 +47,20 @@ def count(encoder: Any) -> int:
 @pytest.mark.parametrize(
     ("method", "options"),
     [
-        ("bottleneck", {}), ("bottleneck", {"reduction_factor": 4}), ("bottleneck", {"mh_adapter": True}),
-        ("bottleneck", {"reduction_factor": 64}), ("lora", {}), ("lora", {"r": 3}),
-        ("lora", {"target_modules": ["query", "value"]}), ("lora", {"target_modules": ["dense"]}),
+        ("bottleneck", {}),
+        ("bottleneck", {"reduction_factor": 4}),
+        ("bottleneck", {"mh_adapter": True}),
+        ("bottleneck", {"reduction_factor": 64}),
+        ("lora", {}),
+        ("lora", {"r": 3}),
+        ("lora", {"target_modules": ["query", "value"]}),
+        ("lora", {"target_modules": ["dense"]}),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("from_layer", [0, 3])
-def test_the_formula_counts_what_trains(method: str, options: dict[str, Any], from_layer: int) -> None:
+def test_the_formula_counts_what_trains(
+    method: str, options: dict[str, Any], from_layer: int
+) -> None:
     module = methods.load(method)
     chosen = {**module.DEFAULTS, **options}
     assert module.check(chosen) == []
@@ -107,7 +115,9 @@ def test_peft_itself_loads_a_lora_module(tmp_path: Path) -> None:
     module = methods.load("lora")
     attached = stirred(module.attach(tiny(), [Link("mnli")], dict(module.DEFAULTS)))
     module.save(attached, "mnli", tmp_path)
-    assert "/" not in (json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] or "")
+    assert "/" not in (
+        json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] or ""
+    )
     assert torch.equal(states(PeftModel.from_pretrained(tiny(), str(tmp_path))), states(attached))
 
 
@@ -115,11 +125,15 @@ def test_peft_itself_loads_a_lora_module(tmp_path: Path) -> None:
 def test_only_the_child_gets_gradients(method: str, tmp_path: Path) -> None:
     module = methods.load(method)
     options = dict(module.DEFAULTS)
-    module.save(stirred(module.attach(tiny(), [Link("alpha")], options)), "alpha", tmp_path / "alpha")
+    module.save(
+        stirred(module.attach(tiny(), [Link("alpha")], options)), "alpha", tmp_path / "alpha"
+    )
     child = module.attach(tiny(), [Link("alpha", tmp_path / "alpha"), Link("beta")], options)
     child.train()
     child(input_ids=IDS, attention_mask=MASK).last_hidden_state.square().mean().backward()
-    with_gradient = {name for name, parameter in child.named_parameters() if parameter.grad is not None}
+    with_gradient = {
+        name for name, parameter in child.named_parameters() if parameter.grad is not None
+    }
     assert with_gradient and all(".beta." in name for name in with_gradient)
     assert not any(".alpha." in name for name in with_gradient)
 
@@ -139,7 +153,9 @@ def test_only_the_child_gets_gradients(method: str, tmp_path: Path) -> None:
         ("full", {"r": 2}, "no options"),
     ],
 )
-def test_options_are_held_against_the_library(method: str, options: dict[str, Any], message: str) -> None:
+def test_options_are_held_against_the_library(
+    method: str, options: dict[str, Any], message: str
+) -> None:
     module = methods.load(method)
     problems = module.check({**module.DEFAULTS, **options})
     assert len(problems) == 1 and message in problems[0]

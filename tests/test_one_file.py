@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters_xtl import methods, spec, tasks
-from adapters_xtl.commands import recipe as commands
+from adapters_xtl import methods, tasks
+from adapters_xtl.cli.commands import recipe as commands
+from adapters_xtl.runs import settings
 
 TASK = '''
 """Are two numbers written alike?"""
@@ -59,7 +60,9 @@ def footprint(encoder, options, *, from_layer=0):
 '''
 
 
-def test_a_new_task_and_a_new_method_need_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_task_and_a_new_method_need_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for room, name, text in (("tasks", "numbers", TASK), ("methods", "norms", METHOD)):
         (tmp_path / room).mkdir()
         (tmp_path / room / f"{name}.py").write_text(text)
@@ -70,13 +73,28 @@ def test_a_new_task_and_a_new_method_need_nothing_else(tmp_path: Path, monkeypat
     data = tmp_path / "mirror" / "someone" / "numbers" / "data"
     data.mkdir(parents=True)
     for split in ("train", "validation"):
-        rows = [{"left": f"{n}", "right": f"{n + n % 2}", "same": "yes" if n % 2 == 0 else "no"} for n in range(40)]
+        rows = [
+            {"left": f"{n}", "right": f"{n + n % 2}", "same": "yes" if n % 2 == 0 else "no"}
+            for n in range(40)
+        ]
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked = commands.request(
-        task="numbers", on="", set_=["train.max_steps=2"], set_parents=[], method="norms", backbone="tiny", device="cpu",
-        data=str(tmp_path / "mirror"), runs=str(tmp_path / "runs"),
-    )  # fmt: skip
-    payload, _ = commands.recipe(asked, baseline=False, force=False, dry_run=False, notify=lambda text: None)
-    assert payload["metrics"]["train"]["trainable_parameters"] == 9 * 2 * 32 + payload["metrics"]["train"]["head_parameters"]
+        task="numbers",
+        on="",
+        set_=["train.max_steps=2"],
+        set_parents=[],
+        method="norms",
+        backbone="tiny",
+        device="cpu",
+        data=str(tmp_path / "mirror"),
+        runs=str(tmp_path / "runs"),
+    )
+    payload, _ = commands.recipe(
+        asked, baseline=False, force=False, dry_run=False, notify=lambda text: None
+    )
+    assert (
+        payload["metrics"]["train"]["trainable_parameters"]
+        == 9 * 2 * 32 + payload["metrics"]["train"]["head_parameters"]
+    )
     assert payload["metrics"]["tasks"]["numbers"]["languages"]["en"]["n"] == 40
-    assert spec.read_recipe("numbers") == ({}, None)
+    assert settings.read_recipe("numbers") == ({}, None)

@@ -1,4 +1,6 @@
-"""A step that runs out of memory: done again in smaller parts, with the same result; and what parts come to."""
+"""A step that runs out of memory: done again in smaller parts, with the same result; and what parts
+come to.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,25 @@ import pytest
 import torch
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from adapters_xtl import backbones, cli, evaluate, fingerprint, formats, mini, train
-from adapters_xtl.batches import shares, split, weighted
-from adapters_xtl.errors import RequestError, RunError
-from adapters_xtl.fingerprint import NAMED
-from adapters_xtl.formats.items import IGNORED, Item, Lengths
+from adapters_xtl import cli, formats
+from adapters_xtl.backbones import Backbone, embedded, loading, registry
+from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.base.errors import RequestError, RunError
+from adapters_xtl.evaluation import predict
+from adapters_xtl.formats._items import IGNORED, Item, Lengths
 from adapters_xtl.methods import Link
-from adapters_xtl.model import HeadSpec, Model, build
-from adapters_xtl.spec import Backbone, Hyper
-from adapters_xtl.train import TrainSet
+from adapters_xtl.models.network import HeadSpec, Model, build
+from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.training import trainer
+from adapters_xtl.training.batches import shares, split, weighted
+from adapters_xtl.training.trainer import TrainSet
 
 LABELS = ("no", "yes", "maybe")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tokenizer() -> None:
-    mini.prepare(lambda text: None)
+    embedded.prepare(lambda text: None)
 
 
 def items(format: str, count: int, seed: int = 0) -> list[Item]:
@@ -48,10 +53,23 @@ def items(format: str, count: int, seed: int = 0) -> list[Item]:
         if format == "classify":
             found.append(Item(number, (sequence,), gold={"label": int(rng.integers(3))}))
         elif format == "choice":
-            found.append(Item(number, tuple(ids() for _ in range(rng.integers(2, 5))), gold={"label": int(rng.integers(2))}))
+            found.append(
+                Item(
+                    number,
+                    tuple(ids() for _ in range(rng.integers(2, 5))),
+                    gold={"label": int(rng.integers(2))},
+                )
+            )
         elif format == "tag":
             tags = np.where(rng.random(last) < rng.random(), IGNORED, rng.integers(0, 3, last))
-            found.append(Item(number, (sequence,), gold={"tags": tags}, extra={"first": np.arange(1, last + 1)}))
+            found.append(
+                Item(
+                    number,
+                    (sequence,),
+                    gold={"tags": tags},
+                    extra={"first": np.arange(1, last + 1)},
+                )
+            )
         else:
             lacks = rng.random() < 0.4
             span = (0, 0) if lacks else (int(rng.integers(1, last)), last)
@@ -60,12 +78,28 @@ def items(format: str, count: int, seed: int = 0) -> list[Item]:
     return found
 
 
-def model(format: str = "classify", method: str = "lora", dropout: bool = False, bits: int = 32,
-          backbone: Backbone = NAMED["tiny"]) -> Model:  # fmt: skip
-    hidden = int(fingerprint.config(backbone)["hidden_size"])
+def model(
+    format: str = "classify",
+    method: str = "lora",
+    dropout: bool = False,
+    bits: int = 32,
+    backbone: Backbone = NAMED["tiny"],
+) -> Model:
+    hidden = int(registry.config(backbone)["hidden_size"])
     spec = HeadSpec(format, LABELS, hidden, 0.1 if dropout else 0.0, Lengths(64, 16))
-    built = build(backbone, bits=bits, dtype="float32", device="cpu", method=method, chain=[Link("child")],
-                  options=DEFAULTS[method], from_layer=0, heads={"task": spec}, train=True, seed=1)  # fmt: skip
+    built = build(
+        backbone,
+        bits=bits,
+        dtype="float32",
+        device="cpu",
+        method=method,
+        chain=[Link("child")],
+        options=DEFAULTS[method],
+        from_layer=0,
+        heads={"task": spec},
+        train=True,
+        seed=1,
+    )
     if not dropout:
         for module in built.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -77,21 +111,50 @@ def model(format: str = "classify", method: str = "lora", dropout: bool = False,
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "lora": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"},
-    "bottleneck": {"mh_adapter": False, "output_adapter": True, "reduction_factor": 16, "non_linearity": "relu"},
+    "bottleneck": {
+        "mh_adapter": False,
+        "output_adapter": True,
+        "reduction_factor": 16,
+        "non_linearity": "relu",
+    },
     "full": {},
 }
 
 
-def fitted(built: Model, rows: Sequence[Item], work: Path, *, steps: int = 4, said: list[str] | None = None,
-           score: Callable[[], dict[str, float]] | None = None, hyper: dict[str, Any] | None = None,
-           **options: Any) -> train.Fitted:  # fmt: skip
-    settings = Hyper(**{"lr": 0.01, "batch_size": 8, "max_steps": steps, "eval_every": 2, "patience": 0, **(hyper or {})})
+def fitted(
+    built: Model,
+    rows: Sequence[Item],
+    work: Path,
+    *,
+    steps: int = 4,
+    said: list[str] | None = None,
+    score: Callable[[], dict[str, float]] | None = None,
+    hyper: dict[str, Any] | None = None,
+    **options: Any,
+) -> trainer.Fitted:
+    settings = Hyper(
+        **{
+            "lr": 0.01,
+            "batch_size": 8,
+            "max_steps": steps,
+            "eval_every": 2,
+            "patience": 0,
+            **(hyper or {}),
+        }
+    )
     counts = iter(range(10**6))
-    return train.fit(
-        built, [TrainSet("task", rows)], settings, seed=1, dtype="float32", device="cpu", work=work,
+    return trainer.fit(
+        built,
+        [TrainSet("task", rows)],
+        settings,
+        seed=1,
+        dtype="float32",
+        device="cpu",
+        work=work,
         score=score or (lambda: {"score": float(next(counts))}),  # the last checkpoint is the best
-        notify=(said if said is not None else []).append, **options,
-    )  # fmt: skip
+        notify=(said if said is not None else []).append,
+        **options,
+    )
 
 
 def weights(built: Model) -> dict[str, torch.Tensor]:
@@ -104,17 +167,22 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-def drift(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) -> float:
-    """|one - other| / |one - start| over all parameters: how far two trainings are apart, as a share of what was learnt.
+def drift(
+    one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: dict[str, torch.Tensor]
+) -> float:
+    """|one - other| / |one - start| over all parameters: how far two trainings are apart, as a
+    share of what was learnt.
 
-    A norm and no maximum: where a gradient is zero but for rounding, Adam makes whole steps of the rounding. `out.bias`
-    is left out for that: a softmax does not see a shift of all its inputs.
+    A norm and no maximum: where a gradient is zero but for rounding, Adam makes whole steps of the
+    rounding. `out.bias` is left out for that: a softmax does not see a shift of all its inputs.
     """
     assert set(one) == set(other) == set(start)
 
     def length(values: dict[str, torch.Tensor]) -> float:
         names = [name for name in one if not name.endswith("out.bias")]
-        return float(torch.stack([(one[name] - values[name]).square().sum() for name in names]).sum().sqrt())
+        return float(
+            torch.stack([(one[name] - values[name]).square().sum() for name in names]).sum().sqrt()
+        )
 
     return length(other) / length(start)
 
@@ -122,10 +190,18 @@ def drift(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], start: d
 class Full:
     """A device that holds `room` sequences: beyond it the head raises what an allocator would."""
 
-    def __init__(self, built: Model, room: int, steps: Sequence[int] = (), error: Exception | None = None,
-                 training: bool = True) -> None:  # fmt: skip
+    def __init__(
+        self,
+        built: Model,
+        room: int,
+        steps: Sequence[int] = (),
+        error: Exception | None = None,
+        training: bool = True,
+    ) -> None:
         self.room, self.steps, self.seen, self.raised, self.training = room, steps, 0, 0, training
-        self.error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        self.error = error or torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB."
+        )
         built.heads["task"].register_forward_pre_hook(self)
 
     def __call__(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, Any]) -> None:
@@ -138,8 +214,9 @@ class Full:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
-def test_outside_a_training_it_costs_a_line(error: Exception, monkeypatch: pytest.MonkeyPatch,
-                                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_outside_a_training_it_costs_a_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def app(**options: bool) -> None:
         raise error
 
@@ -154,20 +231,42 @@ def test_one_training_leaves_no_precision_behind_for_the_next(tmp_path: Path) ->
     seen: list[bool] = []
     for dtype in ("bfloat16", "float32"):
         built = model()
-        built.heads["task"].register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+        built.heads["task"].register_forward_pre_hook(
+            lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+        )
         hyper = Hyper(lr=0.01, batch_size=8, max_steps=2, eval_every=2, patience=0)
-        train.fit(built, [TrainSet("task", items("classify", 16))], hyper, seed=1, dtype=dtype, device="cpu",
-                  work=tmp_path / dtype, score=lambda: {"score": 1.0}, notify=print)  # fmt: skip
+        trainer.fit(
+            built,
+            [TrainSet("task", items("classify", 16))],
+            hyper,
+            seed=1,
+            dtype=dtype,
+            device="cpu",
+            work=tmp_path / dtype,
+            score=lambda: {"score": 1.0},
+            notify=print,
+        )
     assert seen == [True, True, False, False]
 
 
 @pytest.mark.parametrize("method", ["lora", "bottleneck", "full"])
 def test_a_trained_model_is_gone_when_it_is_dropped(method: str, tmp_path: Path) -> None:
-    """Two backbones may not fit where one does: nothing of `Trainer` or accelerate may hold on to the last one."""
+    """Two backbones may not fit where one does: nothing of `Trainer` or accelerate may hold on to
+    the last one.
+    """
     built = model(method=method)
     hyper = Hyper(lr=0.01, batch_size=8, max_steps=2, eval_every=2, patience=0)
-    train.fit(built, [TrainSet("task", items("classify", 16))], hyper, seed=1, dtype="bfloat16", device="cpu",
-              work=tmp_path, score=lambda: {"score": 1.0}, notify=print)  # fmt: skip
+    trainer.fit(
+        built,
+        [TrainSet("task", items("classify", 16))],
+        hyper,
+        seed=1,
+        dtype="bfloat16",
+        device="cpu",
+        work=tmp_path,
+        score=lambda: {"score": 1.0},
+        notify=print,
+    )
     gone = weakref.ref(next(built.encoder.parameters()))
     del built
     gc.collect()  # as `Host` does before it loads the next one
@@ -176,7 +275,7 @@ def test_a_trained_model_is_gone_when_it_is_dropped(method: str, tmp_path: Path)
 
 def test_of_several_devices_one_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`Trainer` would split each batch over all the GPUs there are, by a copy of the model on each."""
-    made = train.TrainingArguments
+    made = trainer.TrainingArguments
 
     def several(**options: Any) -> Any:
         found = made(**options)
@@ -187,7 +286,7 @@ def test_of_several_devices_one_is_used(tmp_path: Path, monkeypatch: pytest.Monk
         def __init__(self, *arguments: Any) -> None:
             raise AssertionError("the model was to be spread over devices")
 
-    monkeypatch.setattr(train, "TrainingArguments", several)
+    monkeypatch.setattr(trainer, "TrainingArguments", several)
     monkeypatch.setattr(torch.nn, "DataParallel", Spread)
     assert fitted(model(), items("classify", 32), tmp_path).examples == 32
 
@@ -206,21 +305,31 @@ def test_the_parts_of_a_batch_give_its_loss_and_gradients(format: str, size: int
         total = 0.0
         for part, share in zip(parts, shares(parts), strict=True):
             batch = module.collate(part, built.tokenizer)
-            assert batch["input_ids"].shape[1] == max(item.length for item in part), "padded to its own longest"
+            assert batch["input_ids"].shape[1] == max(item.length for item in part), (
+                "padded to its own longest"
+            )
             loss = weighted(built.heads["task"], built("task", batch), batch, share)
             loss.backward()
             total += float(loss.detach())
-        return total, {name: value.grad.clone() for name, value in built.trainable().items() if value.grad is not None}
+        return total, {
+            name: value.grad.clone()
+            for name, value in built.trainable().items()
+            if value.grad is not None
+        }
 
     whole, expected = gradients(11)
     found, parts = gradients(size)
     assert found == pytest.approx(whole, rel=1e-6)
     scale = max(float(value.abs().max()) for value in expected.values())
     assert apart(parts, expected) < 1e-5 * scale
-    # what a plain mean over parts would come to is another number, but where every part counts the same
+    # what a plain mean over parts would come to is another number, but where every part counts the
+    # same
     if format == "tag":
         built = model(format)
-        means = [float(built("task", module.collate(part, built.tokenizer))["loss"].detach()) for part in split(rows, size)]
+        means = [
+            float(built("task", module.collate(part, built.tokenizer))["loss"].detach())
+            for part in split(rows, size)
+        ]
         assert abs(sum(means) / len(means) - whole) > 1e-4
 
 
@@ -232,19 +341,26 @@ def test_micro_batches_train_the_same_weights(method: str, tmp_path: Path) -> No
     fitted(whole, rows, tmp_path / "whole")
     done = fitted(parts, rows, tmp_path / "parts", micro_batch=3)
     assert done.micro_batch == 3 and done.examples == 32
-    assert apart(weights(whole), start) > 1e-3 and drift(weights(whole), weights(parts), start) < 1e-3
+    assert (
+        apart(weights(whole), start) > 1e-3 and drift(weights(whole), weights(parts), start) < 1e-3
+    )
 
 
 ERRORS = [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), MemoryError(),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: you tried to "
-                 "allocate 549755813888 bytes. Error code 12 (Cannot allocate memory)"),
-]  # fmt: skip
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError(),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: you"
+        " tried to allocate 549755813888 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["cuda", "memory", "allocator"])
 @pytest.mark.parametrize("steps", [(), (3,)], ids=["from the first step", "in the third step"])
-def test_out_of_memory_changes_nothing_but_the_parts(error: Exception, steps: tuple[int, ...], tmp_path: Path) -> None:
+def test_out_of_memory_changes_nothing_but_the_parts(
+    error: Exception, steps: tuple[int, ...], tmp_path: Path
+) -> None:
     rows = items("span", 40)
     whole, short = model("span").double(), model("span").double()
     start = weights(whole)
@@ -259,16 +375,22 @@ def test_out_of_memory_changes_nothing_but_the_parts(error: Exception, steps: tu
     assert "the batch stays 8" in warnings[0]
     assert drift(weights(whole), weights(short), start) < 1e-3
     assert [entry["step"] for entry in found.log] == [entry["step"] for entry in expected.log]
-    losses = [[entry["loss"] for entry in each.log if "loss" in entry] for each in (expected, found)]
+    losses = [
+        [entry["loss"] for entry in each.log if "loss" in entry] for each in (expected, found)
+    ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_a_failed_step_leaves_no_gradient_and_no_draw_behind(tmp_path: Path) -> None:
-    """With dropout: failing in the middle of a step and doing it again equals having used the smaller parts at once."""
+    """With dropout: failing in the middle of a step and doing it again equals having used the
+    smaller parts at once.
+    """
     rows = items("classify", 40)
     small, short = model(dropout=True), model(dropout=True)
     fitted(small, rows, tmp_path / "small", micro_batch=2)
-    device = Full(short, room=2, steps=(2,))  # the second part of the first step, with gradients of the first there
+    device = Full(
+        short, room=2, steps=(2,)
+    )  # the second part of the first step, with gradients of the first there
     said: list[str] = []
     fitted(short, rows, tmp_path / "short", micro_batch=4, said=said)
     assert device.raised == 1 and len(said) == 1
@@ -279,17 +401,24 @@ def test_one_example_that_does_not_fit_ends_the_run_with_advice(tmp_path: Path) 
     built = model()
     Full(built, room=0)
     said: list[str] = []
-    with pytest.raises(RunError, match=r"step 1 with one example \(up to \d+ tokens\).*--memory GB"):
+    with pytest.raises(
+        RunError, match=r"step 1 with one example \(up to \d+ tokens\).*--memory GB"
+    ):
         fitted(built, items("classify", 16), tmp_path, said=said)
     assert [text.split("with ")[-1].split(";")[0] for text in said] == ["4", "2", "1"]
 
 
 def test_out_of_memory_elsewhere_keeps_the_checkpoints(tmp_path: Path) -> None:
-    """In the evaluation after step 4: the run ends, what was saved after step 2 stays, and the next call goes on."""
+    """In the evaluation after step 4: the run ends, what was saved after step 2 stays, and the next
+    call goes on.
+    """
     rows = items("classify", 40)
     whole = model(dropout=True)
     fitted(whole, rows, tmp_path / "whole", steps=6)
-    built, calls = model(dropout=True), iter([None, torch.OutOfMemoryError("CUDA out of memory."), None, None])
+    built, calls = (
+        model(dropout=True),
+        iter([None, torch.OutOfMemoryError("CUDA out of memory."), None, None]),
+    )
 
     def score() -> dict[str, float]:
         if error := next(calls):
@@ -301,17 +430,30 @@ def test_out_of_memory_elsewhere_keeps_the_checkpoints(tmp_path: Path) -> None:
         fitted(built, rows, tmp_path / "run", steps=6, score=score)
     again, said = model(dropout=True), []
     counts = iter(range(2, 10))
-    found = fitted(again, rows, tmp_path / "run", steps=6, said=said, score=lambda: {"score": float(next(counts))})
+    found = fitted(
+        again,
+        rows,
+        tmp_path / "run",
+        steps=6,
+        said=said,
+        score=lambda: {"score": float(next(counts))},
+    )
     assert said == ["resuming from step 2 of 6"]
-    assert found.examples == 48 and found.seconds > 0.7, "what came before the resume is counted, its seconds too"
+    assert found.examples == 48 and found.seconds > 0.7, (
+        "what came before the resume is counted, its seconds too"
+    )
     assert apart(weights(whole), weights(again)) == 0
 
 
 def test_predictions_survive_a_small_device(tmp_path: Path) -> None:
-    """Halved until they fit, in the same order, the same but for rounding; and never more than the model has room for."""
+    """Halved until they fit, in the same order, the same but for rounding; and never more than the
+    model has room for.
+    """
     built, rows, seen = model(), items("classify", 40), []
     expected = outputs(built, rows)
-    built.heads["task"].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[:2].numel()))
+    built.heads["task"].register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].shape[:2].numel())
+    )
     built.room = 64
     assert np.allclose(outputs(built, rows), expected, atol=1e-5) and max(seen) <= 64
     built.room = None
@@ -324,10 +466,16 @@ def test_predictions_survive_a_small_device(tmp_path: Path) -> None:
 
 def outputs(built: Model, rows: Sequence[Item]) -> np.ndarray:
     module = formats.load("classify")
-    return np.stack(evaluate.forward(
-        built, "classify", rows, lambda batch: module.outputs(built("task", batch, with_loss=False)["outputs"], batch),
-        device="cpu", dtype="float32",
-    ))  # fmt: skip
+    return np.stack(
+        predict.forward(
+            built,
+            "classify",
+            rows,
+            lambda batch: module.outputs(built("task", batch, with_loss=False)["outputs"], batch),
+            device="cpu",
+            dtype="float32",
+        )
+    )
 
 
 def test_other_errors_are_not_swallowed(tmp_path: Path) -> None:
@@ -347,12 +495,18 @@ def test_checkpointing_changes_no_number(method: str, bits: int, tmp_path: Path)
     fitted(plain, rows, tmp_path / "plain")
     fitted(lean, rows, tmp_path / "lean", checkpointing=True)
     assert apart(weights(plain), weights(lean)) == 0
-    encoder = next(module for module in lean.modules() if hasattr(module, "is_gradient_checkpointing"))
-    assert not encoder.is_gradient_checkpointing, "off again: the encoder may serve the next training"
+    encoder = next(
+        module for module in lean.modules() if hasattr(module, "is_gradient_checkpointing")
+    )
+    assert not encoder.is_gradient_checkpointing, (
+        "off again: the encoder may serve the next training"
+    )
 
 
 def test_checkpointing_keeps_less(tmp_path: Path) -> None:
-    """Bytes that the graph holds after the forward pass, int8's inputs (kept beside the graph) included."""
+    """Bytes that the graph holds after the forward pass, int8's inputs (kept beside the graph)
+    included.
+    """
     from tests.memory_meter import Meter
 
     rows = items("classify", 16)
@@ -362,7 +516,7 @@ def test_checkpointing_keeps_less(tmp_path: Path) -> None:
             built = model(bits=bits, dropout=True)
             built.train()
             batch = formats.load("classify").collate(rows, built.tokenizer)
-            with train._checkpointed(built, on), Meter(built) as meter:
+            with trainer._checkpointed(built, on), Meter(built) as meter:
                 found = built("task", batch)
                 kept.append(meter.live)
             del found
@@ -371,13 +525,20 @@ def test_checkpointing_keeps_less(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
-    """A checkpoint wide enough for weights of 4096 elements, from which on bitsandbytes keeps 8 bits."""
+    """A checkpoint wide enough for weights of 4096 elements, from which on bitsandbytes keeps 8
+    bits.
+    """
     path = tmp_path_factory.mktemp("wide")
-    settings = {**fingerprint.TINY_CONFIG, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2}
+    settings = {
+        **registry.TINY_CONFIG,
+        "hidden_size": 64,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+    }
     XLMRobertaModel(XLMRobertaConfig(**settings), add_pooling_layer=False).save_pretrained(path)
-    for name in fingerprint.tokenizer_files(mini.prepare()):
-        (path / name).symlink_to(mini.prepare() / name)
-    return fingerprint.resolve(str(path))
+    for name in registry.tokenizer_files(embedded.prepare()):
+        (path / name).symlink_to(embedded.prepare() / name)
+    return registry.resolve(str(path))
 
 
 def test_the_8bit_optimizer_trains_and_resumes_exactly(wide: Backbone, tmp_path: Path) -> None:
@@ -395,26 +556,48 @@ def test_the_8bit_optimizer_trains_and_resumes_exactly(wide: Backbone, tmp_path:
     with pytest.raises(KeyboardInterrupt):
         fitted(broken, rows, tmp_path / "run", hyper=hyper, score=score)
     counts = iter(range(2, 10))
-    fitted(resumed, rows, tmp_path / "run", hyper=hyper, score=lambda: {"score": float(next(counts))})
+    fitted(
+        resumed, rows, tmp_path / "run", hyper=hyper, score=lambda: {"score": float(next(counts))}
+    )
     assert apart(weights(whole), weights(resumed)) == 0
-    state = torch.load(tmp_path / "run" / "checkpoint-6" / "optimizer.pt", weights_only=False)["state"]
-    kinds = {value.dtype: value.numel() for entry in state.values() for key, value in
-             entry.get("__bnb_optimizer_quant_state__", entry).items() if key == "state1"}  # fmt: skip
-    assert set(kinds) == {torch.uint8, torch.float32}, "8 bits, but for the embeddings and what is small"
+    state = torch.load(tmp_path / "run" / "checkpoint-6" / "optimizer.pt", weights_only=False)[
+        "state"
+    ]
+    kinds = {
+        value.dtype: value.numel()
+        for entry in state.values()
+        for key, value in entry.get("__bnb_optimizer_quant_state__", entry).items()
+        if key == "state1"
+    }
+    assert set(kinds) == {
+        torch.uint8,
+        torch.float32,
+    }, "8 bits, but for the embeddings and what is small"
 
 
 def test_8bit_exceptions_do_not_reach_the_next_training(tmp_path: Path) -> None:
     from bitsandbytes.optim import GlobalOptimManager
 
-    fitted(model(method="full"), items("classify", 16), tmp_path, hyper={"optimizer": "adamw8bit", "max_steps": 2})
+    fitted(
+        model(method="full"),
+        items("classify", 16),
+        tmp_path,
+        hyper={"optimizer": "adamw8bit", "max_steps": 2},
+    )
     manager = GlobalOptimManager.get_instance()
     assert not manager.module_weight_config_triple and not manager.index2config
 
 
-def test_8bit_is_refused_where_bitsandbytes_lacks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda kernel, key: False)
+def test_8bit_is_refused_where_bitsandbytes_lacks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda kernel, key: False
+    )
     with pytest.raises(RequestError, match=r"bitsandbytes [\d.]+ has no 8-bit optimizer for cpu"):
-        fitted(model(method="full"), items("classify", 16), tmp_path, hyper={"optimizer": "adamw8bit"})
+        fitted(
+            model(method="full"), items("classify", 16), tmp_path, hyper={"optimizer": "adamw8bit"}
+        )
 
 
 def test_the_order_and_the_parts_are_no_identity() -> None:
@@ -424,19 +607,28 @@ def test_the_order_and_the_parts_are_no_identity() -> None:
 
 def test_the_table_stays_behind() -> None:
     """Structure: named, saved and read as before; `.to()` takes over the type and leaves the place."""
-    plain, _ = backbones.load(NAMED["tiny"])
-    encoder, _ = backbones.load(NAMED["tiny"], offload=True)
+    plain, _ = loading.load(NAMED["tiny"])
+    encoder, _ = loading.load(NAMED["tiny"], offload=True)
     assert list(encoder.state_dict()) == list(plain.state_dict())
-    assert backbones.weights_digest(encoder) == backbones.weights_digest(plain)
+    assert loading.weights_digest(encoder) == loading.weights_digest(plain)
     ids = torch.tensor([[0, 100, 2000, 30, 2]])
     with torch.no_grad():
         assert torch.equal(encoder(ids).last_hidden_state, plain(ids).last_hidden_state)
     table = encoder.get_input_embeddings()
-    assert isinstance(table, torch.nn.Embedding) and table.weight.shape == plain.get_input_embeddings().weight.shape
-    torch.nn.Module.to(encoder, "meta")  # a device without a machine: everything goes there but the table
+    assert (
+        isinstance(table, torch.nn.Embedding)
+        and table.weight.shape == plain.get_input_embeddings().weight.shape
+    )
+    torch.nn.Module.to(
+        encoder, "meta"
+    )  # a device without a machine: everything goes there but the table
     assert table.weight.device.type == "cpu"
-    assert {parameter.device.type for name, parameter in encoder.named_parameters() if "word_embed" not in name} == {"meta"}
-    half, _ = backbones.load(NAMED["tiny"], bits=16, offload=True)
+    assert {
+        parameter.device.type
+        for name, parameter in encoder.named_parameters()
+        if "word_embed" not in name
+    } == {"meta"}
+    half, _ = loading.load(NAMED["tiny"], bits=16, offload=True)
     assert half.get_input_embeddings().weight.dtype == torch.bfloat16
     assert table.half().weight.dtype == torch.float16
     plain.load_state_dict(half.float().state_dict())
@@ -449,7 +641,7 @@ def test_training_with_the_table_on_the_cpu(method: str, bits: int, tmp_path: Pa
     one = model(method=method, bits=bits)
     other = model(method=method, bits=bits)
     core = next(module for module in other.encoder.modules() if hasattr(module, "embeddings"))
-    core.embeddings.word_embeddings = backbones._OnCPU.of(core.embeddings.word_embeddings)
+    core.embeddings.word_embeddings = loading._OnCPU.of(core.embeddings.word_embeddings)
     fitted(one, rows, tmp_path / "one")
     fitted(other, rows, tmp_path / "other")
     assert apart(weights(one), weights(other)) == 0

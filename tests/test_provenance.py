@@ -1,4 +1,6 @@
-"""Which GPU is said to be here, by a stand-in for the driver's own tool, and what a run says when torch cannot use it."""
+"""Which GPU is said to be here, by a stand-in for the driver's own tool, and what a run says when
+torch cannot use it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapters_xtl import provenance
+from adapters_xtl.base import machine
 from tests.cli import complaints, xtl
 
 # like nvidia-smi: without --id it lists all devices
@@ -27,36 +29,61 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("visible", "name", "dtype"), [
-    (None, "NVIDIA H200", "bfloat16"), ("0", "NVIDIA H200", "bfloat16"), ("1,0", "Tesla T4", "float16"),
-    ("GPU-8f6a3c", "Tesla T4", "float16"), ("", None, None), ("-1", None, None),
-])  # fmt: skip
-def test_the_first_visible_device_is_described(visible: str | None, name: str | None, dtype: str | None, smi: Path,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+@pytest.mark.parametrize(
+    ("visible", "name", "dtype"),
+    [
+        (None, "NVIDIA H200", "bfloat16"),
+        ("0", "NVIDIA H200", "bfloat16"),
+        ("1,0", "Tesla T4", "float16"),
+        ("GPU-8f6a3c", "Tesla T4", "float16"),
+        ("", None, None),
+        ("-1", None, None),
+    ],
+)
+def test_the_first_visible_device_is_described(
+    visible: str | None,
+    name: str | None,
+    dtype: str | None,
+    smi: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    provenance.gpu.cache_clear()
+    machine.gpu.cache_clear()
     try:
-        found = provenance.gpu()
+        found = machine.gpu()
         assert (found and found["name"]) == name
-        assert dtype is None or provenance.native_dtype("cuda") == dtype
+        assert dtype is None or machine.native_dtype("cuda") == dtype
     finally:
-        provenance.gpu.cache_clear()
+        machine.gpu.cache_clear()
 
 
 def test_a_gpu_without_memory_of_its_own_has_the_machines(smi: Path) -> None:
     (smi / "nvidia-smi").write_text('#!/bin/sh\necho "NVIDIA GB10, [N/A], 12.1"\n')
-    provenance.gpu.cache_clear()
+    machine.gpu.cache_clear()
     try:
-        found = provenance.gpu()
-        assert found is not None and found["memory_bytes"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        found = machine.gpu()
+        assert found is not None and found["memory_bytes"] == os.sysconf(
+            "SC_PAGE_SIZE"
+        ) * os.sysconf("SC_PHYS_PAGES")
     finally:
-        provenance.gpu.cache_clear()
+        machine.gpu.cache_clear()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU that is here")
 def test_a_gpu_that_torch_cannot_use_costs_one_line(smi: Path, runs: Path) -> None:
-    done = xtl("recipe", "mnli", "--backbone", "tiny", "--data", "embedded", "--set", "train.max_steps=1", "--runs", runs,
-               code=2)  # fmt: skip
+    done = xtl(
+        "recipe",
+        "mnli",
+        "--backbone",
+        "tiny",
+        "--data",
+        "embedded",
+        "--set",
+        "train.max_steps=1",
+        "--runs",
+        runs,
+        code=2,
+    )
     assert len(complaints(done)) == 1 and "finds no CUDA device" in complaints(done)[0]
     assert "--device cpu" in complaints(done)[0] and not list(runs.rglob("spec.json"))

@@ -1,4 +1,6 @@
-"""Wrong requests: one clear line each, exit code 2, before any model is loaded, nothing half-written."""
+"""Wrong requests: one clear line each, exit code 2, before any model is loaded, nothing
+half-written.
+"""
 
 from __future__ import annotations
 
@@ -44,11 +46,13 @@ WRONG = [
     (["mnli", "--backbone", "~no-such-user/x"], "~no-such-user/x: no path"),
     (["mnli", "--data", "~no-such-user/x"], "~no-such-user/x: no path"),
     (["xnli", "--on", "m" * 300], "no task, no run"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+    ("arguments", "message"),
+    WRONG,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_request_costs_one_line(arguments: list[str], message: str, runs: Path) -> None:
     done = xtl("recipe", *arguments, "--runs", runs, code=2)
@@ -58,10 +62,27 @@ def test_a_wrong_request_costs_one_line(arguments: list[str], message: str, runs
 
 
 def test_all_that_is_wrong_is_said_at_once(runs: Path) -> None:
-    done = xtl("recipe", "xnli", "--languages", "zz", "--set", "train.lr=5", "--set", "train.epoch=1", "--bits", "3",
-               "--seed", "-4", "--runs", runs, code=2)  # fmt: skip
+    done = xtl(
+        "recipe",
+        "xnli",
+        "--languages",
+        "zz",
+        "--set",
+        "train.lr=5",
+        "--set",
+        "train.epoch=1",
+        "--bits",
+        "3",
+        "--seed",
+        "-4",
+        "--runs",
+        runs,
+        code=2,
+    )
     assert len(complaints(done)) == 5
-    done = xtl("recipe", "xnli", "--set", "nonsense", "--on", "mnly", "--bits", "3", "--runs", runs, code=2)
+    done = xtl(
+        "recipe", "xnli", "--set", "nonsense", "--on", "mnly", "--bits", "3", "--runs", runs, code=2
+    )
     said = complaints(done)
     for word in ("expected key=value", "did you mean 'mnli'?", "--bits 3"):
         assert any(word in line for line in said), said
@@ -82,19 +103,39 @@ def test_a_backbone_directory_that_is_no_checkpoint(tmp_path: Path, runs: Path) 
 
 def test_dry_run_names_the_run_and_writes_nothing(runs: Path) -> None:
     started = time.monotonic()
-    planned = xtl_json("recipe", "xnli", "--on", "mnli", "--memory", "1e300", "--runs", runs, "--dry-run")
+    planned = xtl_json(
+        "recipe", "xnli", "--on", "mnli", "--memory", "1e300", "--runs", runs, "--dry-run"
+    )
     assert time.monotonic() - started < 20
     assert [run["task"] for run in planned["runs"]] == ["mnli", "xnli"]
-    assert planned["runs"][1]["parents"] == [planned["runs"][0]["id"]] and planned["id"] == planned["runs"][1]["id"]
+    assert (
+        planned["runs"][1]["parents"] == [planned["runs"][0]["id"]]
+        and planned["id"] == planned["runs"][1]["id"]
+    )
     assert not list(runs.rglob("*")) if runs.exists() else True
 
 
 def test_dry_run_names_the_baseline_too(runs: Path) -> None:
     planned = xtl_json("recipe", "xnli", "--on", "mnli", "--baseline", "--runs", runs, "--dry-run")
     assert [run["task"] for run in planned["baseline"]["runs"]] == ["xnli"]
-    assert planned["baseline"]["runs"][0]["parents"] == [] and planned["baseline"]["id"] != planned["id"]
-    done = xtl("recipe", "xnli", "--baseline", "--set-parents", "train.lr=1e-3", "--runs", runs, "--dry-run")
-    assert "--baseline means nothing here" in done.stderr and "--set-parents means nothing here" in done.stderr
+    assert (
+        planned["baseline"]["runs"][0]["parents"] == []
+        and planned["baseline"]["id"] != planned["id"]
+    )
+    done = xtl(
+        "recipe",
+        "xnli",
+        "--baseline",
+        "--set-parents",
+        "train.lr=1e-3",
+        "--runs",
+        runs,
+        "--dry-run",
+    )
+    assert (
+        "--baseline means nothing here" in done.stderr
+        and "--set-parents means nothing here" in done.stderr
+    )
 
 
 def test_seed_and_options_change_the_id_and_languages_do_not(runs: Path) -> None:
@@ -102,6 +143,21 @@ def test_seed_and_options_change_the_id_and_languages_do_not(runs: Path) -> None
         return str(xtl_json("recipe", "xnli", "--runs", runs, "--dry-run", *arguments)["id"])
 
     plain = planned()
-    assert planned("--languages", "de") == plain and planned("--set", "method.reduction_factor=16") == plain
-    assert len({plain, planned("--seed", "2"), planned("--set", "method.reduction_factor=8"), planned("--method", "lora"),
-                planned("--from-layer", "6"), planned("--set", "train.lr=3e-3"), planned("--bits", "8")}) == 7  # fmt: skip
+    assert (
+        planned("--languages", "de") == plain
+        and planned("--set", "method.reduction_factor=16") == plain
+    )
+    assert (
+        len(
+            {
+                plain,
+                planned("--seed", "2"),
+                planned("--set", "method.reduction_factor=8"),
+                planned("--method", "lora"),
+                planned("--from-layer", "6"),
+                planned("--set", "train.lr=3e-3"),
+                planned("--bits", "8"),
+            }
+        )
+        == 7
+    )

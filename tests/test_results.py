@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import methods, plan
-from adapters_xtl.canon import canonical, read_json
-from adapters_xtl.request import Request
-from adapters_xtl.store import Store
+from adapters_xtl import methods
+from adapters_xtl.base.files import canonical, read_json
+from adapters_xtl.planning import plan
+from adapters_xtl.runs.request import Request
+from adapters_xtl.runs.store import Store
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
@@ -23,28 +24,45 @@ def test_zero_shot_xnli_on_the_sample_rows(tmp_path: Path) -> None:
     assert planned.target is not None
     now, then = asdict(planned.target.run), found["run"]
     for key in ("tasks", "data", "backbone", "method", "options", "hyper", "seed"):
-        assert canonical(now[key]) == canonical(then[key]), f"{key} changed: make the figure again ({found['command']})"
-    scores = {code: entry["accuracy"] for code, entry in found["metrics"]["tasks"]["xnli"]["languages"].items()}
+        assert canonical(now[key]) == canonical(then[key]), (
+            f"{key} changed: make the figure again ({found['command']})"
+        )
+    scores = {
+        code: entry["accuracy"]
+        for code, entry in found["metrics"]["tasks"]["xnli"]["languages"].items()
+    }
     assert {"en", "de", "es", "fr", "zh", "hi", "ar"} <= set(scores)
     assert min(scores.values()) >= 100 / 3 + 25
 
 
 def _line(row: dict[str, Any]) -> str:
     score, gap = row["score"], row["gap_to_full"]
-    cells = [row["task"], row["method"], f"{row['bits']}", ">".join(row["parents"]) or "-",
-             f"{score['mean']:.1f} ({score['interval'][0]:.1f}…{score['interval'][1]:.1f})",
-             f"{gap['mean']:+.1f} ({gap['interval'][0]:+.1f}…{gap['interval'][1]:+.1f})" if gap else "",
-             f"{row['trainable_parameters'] / 1e6:.2f} M", f"{row['stored_bytes'] / 1e6:.1f} MB",
-             f"{row['peak_memory_bytes'] / 2**30:.1f} GiB", f"{row['seconds']:.0f} s"]  # fmt: skip
+    cells = [
+        row["task"],
+        row["method"],
+        f"{row['bits']}",
+        ">".join(row["parents"]) or "-",
+        f"{score['mean']:.1f} ({score['interval'][0]:.1f}…{score['interval'][1]:.1f})",
+        f"{gap['mean']:+.1f} ({gap['interval'][0]:+.1f}…{gap['interval'][1]:+.1f})" if gap else "",
+        f"{row['trainable_parameters'] / 1e6:.2f} M",
+        f"{row['stored_bytes'] / 1e6:.1f} MB",
+        f"{row['peak_memory_bytes'] / 2**30:.1f} GiB",
+        f"{row['seconds']:.0f} s",
+    ]
     return f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
 
 def test_the_page_of_the_comparison_shows_what_its_files_hold() -> None:
     page = (RESULTS / "compare-mini" / "README.md").read_text(encoding="utf-8").splitlines()
-    found = [read_json(path) for path in sorted((RESULTS / "compare-mini").glob("*/comparison.json"))]
+    found = [
+        read_json(path) for path in sorted((RESULTS / "compare-mini").glob("*/comparison.json"))
+    ]
     lines = [_line(row) for comparison in found for row in comparison["rows"]]
     names = {row["task"] for comparison in found for row in comparison["rows"]}
     shown = [line for line in page if line.count("|") == 11 and line[2:].split(" ")[0] in names]
     assert sorted(shown) == sorted(lines)
     for comparison in found:
-        assert all(len(row["score"]["seeds"]) == 3 for row in comparison["rows"]) and not comparison["failed"]
+        assert (
+            all(len(row["score"]["seeds"]) == 3 for row in comparison["rows"])
+            and not comparison["failed"]
+        )

@@ -12,18 +12,36 @@ from typing import Any
 import pytest
 
 from adapters_xtl import tasks
-from adapters_xtl.data import Part, Reader, check_overlap, labels_of, read_report, read_training
-from adapters_xtl.errors import DataError
-from adapters_xtl.sources import Embedded, locate_report, locate_training, samples_dir
+from adapters_xtl.base.errors import DataError
+from adapters_xtl.data.reading import (
+    Part,
+    Reader,
+    check_overlap,
+    labels_of,
+    read_report,
+    read_training,
+)
+from adapters_xtl.data.sources import Embedded, locate_report, locate_training, samples_dir
 
 NAMES = [name for name in tasks.names() if tasks.load(name).format != "multi"]
 TARGETS = [name for name in NAMES if tasks.load(name).kind == "target"]
 # task → its training's task: what a report must not share a text with
 TRAINED_ON = {"xquad": ["squad1"], "mlqa": ["squad1"], "xnli": ["mnli"], "tatoeba": [], "bucc": []}
 NATIVE = {
-    "ar": "ARABIC", "fa": "ARABIC", "ur": "ARABIC", "hi": "DEVANAGARI", "ru": "CYRILLIC", "bg": "CYRILLIC", "th": "THAI",
-    "ko": "HANGUL", "zh": "CJK", "bn": "BENGALI", "te": "TELUGU", "el": "GREEK", "ta": "TAMIL",
-}  # fmt: skip
+    "ar": "ARABIC",
+    "fa": "ARABIC",
+    "ur": "ARABIC",
+    "hi": "DEVANAGARI",
+    "ru": "CYRILLIC",
+    "bg": "CYRILLIC",
+    "th": "THAI",
+    "ko": "HANGUL",
+    "zh": "CJK",
+    "bn": "BENGALI",
+    "te": "TELUGU",
+    "el": "GREEK",
+    "ta": "TAMIL",
+}
 
 
 def raw(name: str) -> Iterator[dict[str, Any]]:
@@ -34,7 +52,10 @@ def raw(name: str) -> Iterator[dict[str, Any]]:
 def training(name: str) -> tuple[Part, Part]:
     task = tasks.load(name)
     train, select, _ = read_training(
-        Reader(strict=True), task, locate_training(Embedded(), task, "clean", tasks.load), tasks.load
+        Reader(strict=True),
+        task,
+        locate_training(Embedded(), task, "clean", tasks.load),
+        tasks.load,
     )
     return train, select
 
@@ -55,7 +76,11 @@ def texts(example: Mapping[str, Any]) -> list[str]:
         return [" ".join(example["words"])]
     if "choices" in example:
         return [example["context"] + "|" + "|".join(example["choices"])]
-    return [str(example.get("text", "")) + "|" + str(example.get("pair", ""))] if "text" in example else []
+    return (
+        [str(example.get("text", "")) + "|" + str(example.get("pair", ""))]
+        if "text" in example
+        else []
+    )
 
 
 def normal(text: str) -> str:
@@ -75,7 +100,9 @@ def test_train_and_select_rows_load_strictly(name: str) -> None:
     assert not keys(train) & keys(select), "a text in two splits"
     assert check_overlap(task, "clean", select, report(name)) == 0 or task.kind == "intermediate"
     if task.format == "tag":
-        assert set(labels_of(task, train.examples)) <= set(task.labels or labels_of(task, train.examples))
+        assert set(labels_of(task, train.examples)) <= set(
+            task.labels or labels_of(task, train.examples)
+        )
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -84,7 +111,9 @@ def test_report_rows_load_strictly_in_six_languages_or_more(name: str) -> None:
     assert len(parts) >= 6 and set(parts) <= set(task.all_languages)
     assert not any(part.faults or part.kept for part in parts.values())
     sizes = {language: len(part.examples) for language, part in parts.items()}
-    assert min(sizes.values()) >= 8 and len(set(sizes.values())) == 1, f"every language has as many rows: {sizes}"
+    assert min(sizes.values()) >= 8 and len(set(sizes.values())) == 1, (
+        f"every language has as many rows: {sizes}"
+    )
     written = {row["language"] for row in raw(name) if row["split"] == "report"}
     assert written == set(parts), "rows in a language that the task does not have are never read"
 
@@ -119,13 +148,24 @@ def test_every_row_is_whole_and_written_alike(name: str) -> None:
     assert set(splits) == wanted
     for row in rows:
         for text in _strings(row):
-            assert unicodedata.normalize("NFC", text) == text and text == text.strip() and "\ufffd" not in text, row
+            assert (
+                unicodedata.normalize("NFC", text) == text
+                and text == text.strip()
+                and "\ufffd" not in text
+            ), row
             assert not any(unicodedata.category(char) in ("Cc", "Co", "Cs") for char in text), row
-    declared = {tuple(sorted(rows.columns)) for rows in (*task.train, *(r for rs in task.report.values() for r in rs))}
-    declared |= {tuple(sorted(part)) for rs in task.report.values() for r in rs for part in r.parts.values()}
+    declared = {
+        tuple(sorted(rows.columns))
+        for rows in (*task.train, *(r for rs in task.report.values() for r in rs))
+    }
+    declared |= {
+        tuple(sorted(part)) for rs in task.report.values() for r in rs for part in r.parts.values()
+    }
     for row in rows:
         has = set(row)
-        assert any(set(columns) <= has for columns in declared if columns), f"{sorted(has)} is no form of the hub's rows"
+        assert any(set(columns) <= has for columns in declared if columns), (
+            f"{sorted(has)} is no form of the hub's rows"
+        )
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -142,23 +182,33 @@ def _strings(value: Any) -> Iterator[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_are_balanced(name: str) -> None:
     task = tasks.load(name)
-    parts = {f"report {language}": part for language, part in (report(name) if task.kind == "target" else {}).items()}
+    parts = {
+        f"report {language}": part
+        for language, part in (report(name) if task.kind == "target" else {}).items()
+    }
     if task.train:
         parts["train"], parts["select"] = training(name)
     for where, part in parts.items():
         if task.format == "classify":
             counts = Counter(example["label"] for example in part.examples)
-            assert set(counts) == set(task.labels) and max(counts.values()) <= 1.34 * min(counts.values()), (where, counts)
+            assert set(counts) == set(task.labels) and max(counts.values()) <= 1.34 * min(
+                counts.values()
+            ), (where, counts)
         elif task.format == "choice":
             for size in {len(example["choices"]) for example in part.examples}:
-                counts = Counter(example["label"] for example in part.examples if len(example["choices"]) == size)
+                counts = Counter(
+                    example["label"] for example in part.examples if len(example["choices"]) == size
+                )
                 assert len(counts) == size or sum(counts.values()) < 2 * size, (
                     f"{where}: a place that is never right: {counts}"
                 )
                 assert max(counts.values()) <= 0.62 * sum(counts.values()), (where, counts)
         elif task.format == "tag" and task.labels and where == "train":
             used = {tag for example in part.examples for tag in example["tags"]}
-            assert set(task.labels) - used <= {"X", "SYM"}, f"tags that nothing teaches: {set(task.labels) - used}"
+            assert set(task.labels) - used <= {
+                "X",
+                "SYM",
+            }, f"tags that nothing teaches: {set(task.labels) - used}"
         elif task.scorer == "squad2":
             without = sum(not example["answers"]["text"] for example in part.examples)
             assert 0.2 < without / len(part.examples) < 0.6
@@ -176,27 +226,44 @@ def test_texts_are_in_their_languages_script(name: str) -> None:
             whole = [example["context"]] if "choices" in example else texts(example)
             own = example.get("source") or " ".join(whole) or str(example.get("sentence", ""))
             letters.update(unicodedata.name(char, "?").split()[0] for char in own if char.isalpha())
-        share = letters[script] / sum(letters.values()) if script else letters["LATIN"] / sum(letters.values())
-        assert share > (0.75 if script else 0.95) or language == "ja", f"{language}: {letters.most_common(3)}"
+        share = (
+            letters[script] / sum(letters.values())
+            if script
+            else letters["LATIN"] / sum(letters.values())
+        )
+        assert share > (0.75 if script else 0.95) or language == "ja", (
+            f"{language}: {letters.most_common(3)}"
+        )
 
 
 @pytest.mark.parametrize("name", ["xquad", "xnli", "xcopa", "pawsx"])
 def test_parallel_rows_have_parallel_golds(name: str) -> None:
     parts = report(name)
     if name == "xquad":
-        ids = {language: [example["id"] for example in part.examples] for language, part in parts.items()}
+        ids = {
+            language: [example["id"] for example in part.examples]
+            for language, part in parts.items()
+        }
         assert len({tuple(each) for each in ids.values()}) == 1
     else:
-        golds = {language: [example["label"] for example in part.examples] for language, part in parts.items()}
+        golds = {
+            language: [example["label"] for example in part.examples]
+            for language, part in parts.items()
+        }
         assert len({tuple(each) for each in golds.values()}) == 1
 
 
 def test_buccs_gold_is_there_and_distractors_too() -> None:
     for language, part in report("bucc").items():
-        ids = {side: {e["id"] for e in part.examples if e["part"] == side} for side in ("source", "target")}
+        ids = {
+            side: {e["id"] for e in part.examples if e["part"] == side}
+            for side in ("source", "target")
+        }
         gold = [(e["source_id"], e["target_id"]) for e in part.examples if e["part"] == "gold"]
         assert gold and len(set(gold)) == len(gold)
-        assert {source for source, _ in gold} < ids["source"] and {target for _, target in gold} < ids["target"], language
+        assert {source for source, _ in gold} < ids["source"] and {
+            target for _, target in gold
+        } < ids["target"], language
         sentences = [e["sentence"] for e in part.examples if e["part"] != "gold"]
         assert len(set(sentences)) == len(sentences)
 
@@ -216,7 +283,10 @@ def test_xcopa_goes_from_siqa_to_copa() -> None:
 
 
 def test_borrowed_rows_are_the_lenders() -> None:
-    files = {name: locate_training(Embedded(), tasks.load(name), "clean", tasks.load).digests() for name in ("mnli", "xnli")}
+    files = {
+        name: locate_training(Embedded(), tasks.load(name), "clean", tasks.load).digests()
+        for name in ("mnli", "xnli")
+    }
     assert files["mnli"]["train"] == files["xnli"]["train"]
 
 
@@ -225,7 +295,12 @@ def test_ids_are_unique_within_a_split() -> None:
         seen: dict[tuple[str, ...], set[str]] = defaultdict(set)
         for row in raw(name):
             identity = next(
-                (str(row[key]) for key in ("id", "uid", "pairID", "idx", "ind") if row.get(key) is not None), None
+                (
+                    str(row[key])
+                    for key in ("id", "uid", "pairID", "idx", "ind")
+                    if row.get(key) is not None
+                ),
+                None,
             )
             if identity is not None:
                 place = (row["split"], row["language"], row.get("part", ""), str("answerA" in row))
@@ -243,6 +318,8 @@ def test_the_samples_are_small() -> None:
 
 def test_a_language_without_samples_is_said() -> None:
     found, lacking = locate_report(Embedded(), tasks.load("xnli"), "validation", ("de", "sw"))
-    assert list(found) == ["de"] and lacking == {"sw": "the embedded rows of 'xnli' have no language 'sw'"}
+    assert list(found) == ["de"] and lacking == {
+        "sw": "the embedded rows of 'xnli' have no language 'sw'"
+    }
     with pytest.raises(DataError, match="no rows"):
         Reader().part(tasks.load("xnli"), found["de"], split="report", language="sw", scoring=True)

@@ -8,27 +8,48 @@ from typing import Any
 
 import pytest
 
-from adapters_xtl.canon import canonical
-from adapters_xtl.errors import Problems, RequestError, nearest
-from adapters_xtl.spec import Backbone, Hyper, Run, Settings, parse_override, read_recipe, resolve_settings
+from adapters_xtl.backbones import Backbone
+from adapters_xtl.base.errors import Problems, RequestError, nearest
+from adapters_xtl.base.files import canonical
+from adapters_xtl.runs.run import Run
+from adapters_xtl.runs.settings import (
+    Hyper,
+    Settings,
+    parse_override,
+    read_recipe,
+    resolve_settings,
+)
 
 BACKBONE = Backbone("x", "hub", "a/b", lr={"lora": 1e-3})
 
 
-def _settings(overrides: list[str], recipe: dict[str, Any] | None = None, source: str = "hub") -> tuple[Settings, list[str]]:
+def _settings(
+    overrides: list[str], recipe: dict[str, Any] | None = None, source: str = "hub"
+) -> tuple[Settings, list[str]]:
     problems = Problems()
     found = resolve_settings(
-        recipe=recipe or {}, path=Path("r.toml"), method="lora", methods=("lora", "bottleneck"), method_defaults={"r": 16},
-        method_lr=5e-4, backbone=BACKBONE, source=source, overrides=[parse_override(text) for text in overrides],
-        flag="--set", problems=problems,
-    )  # fmt: skip
+        recipe=recipe or {},
+        path=Path("r.toml"),
+        method="lora",
+        methods=("lora", "bottleneck"),
+        method_defaults={"r": 16},
+        method_lr=5e-4,
+        backbone=BACKBONE,
+        source=source,
+        overrides=[parse_override(text) for text in overrides],
+        flag="--set",
+        problems=problems,
+    )
     return found, problems.messages
 
 
 def test_values_are_toml_and_lists_of_tasks_are_short() -> None:
     assert parse_override("train.lr=1e-4") == ("train.lr", 1e-4)
     assert parse_override("method.bias=none") == ("method.bias", "none")
-    assert parse_override('method.target_modules=["query","value"]') == ("method.target_modules", ["query", "value"])
+    assert parse_override('method.target_modules=["query","value"]') == (
+        "method.target_modules",
+        ["query", "value"],
+    )
     assert parse_override("train.tasks=mnli, squad1") == ("train.tasks", ["mnli", "squad1"])
     with pytest.raises(RequestError, match="key=value"):
         parse_override("train.lr")
@@ -44,7 +65,12 @@ def test_weaker_to_stronger() -> None:
     assert _settings([], recipe)[0].hyper.epochs == 3
     assert _settings([], recipe, "embedded")[0].hyper.epochs == 9
     found, problems = _settings(["train.lr=0.5", "method.r=4", "eval.max_examples=7"], recipe)
-    assert (found.hyper.lr, found.method, found.eval_max_examples, problems) == (0.5, {"r": 4}, 7, [])
+    assert (found.hyper.lr, found.method, found.eval_max_examples, problems) == (
+        0.5,
+        {"r": 4},
+        7,
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +100,9 @@ def test_all_problems_come_at_once() -> None:
 
 
 def test_a_recipe_names_its_unknown_tables(tmp_path: Path) -> None:
-    _, problems = _settings([], {"trian": {}, "method": {"loar": {}}, "train": {"embeded": {"epochs": 1}}})
+    _, problems = _settings(
+        [], {"trian": {}, "method": {"loar": {}}, "train": {"embeded": {"epochs": 1}}}
+    )
     assert [("did you mean" in problem) for problem in problems] == [True, True, True]
     (tmp_path / "bad.toml").write_text("[train]\nlr = = 3\n")
     with pytest.raises(RequestError, match="line 2"):
@@ -82,19 +110,40 @@ def test_a_recipe_names_its_unknown_tables(tmp_path: Path) -> None:
 
 
 RUN = Run(
-    tasks=(("mnli", 1),), data={"train": ("a",), "select": ("b",)}, backbone="f", method="lora", options={"r": 16},
-    compose="", bits=32, dtype="float32", from_layer=0, hyper=Hyper(), seed=1, protocol="clean",
-)  # fmt: skip
+    tasks=(("mnli", 1),),
+    data={"train": ("a",), "select": ("b",)},
+    backbone="f",
+    method="lora",
+    options={"r": 16},
+    compose="",
+    bits=32,
+    dtype="float32",
+    from_layer=0,
+    hyper=Hyper(),
+    seed=1,
+    protocol="clean",
+)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"tasks": (("mnli", 2),)}, {"data": {"train": ("c",), "select": ("b",)}}, {"backbone": "g"}, {"method": "full"},
-        {"options": {"r": 8}}, {"compose": "init"}, {"bits": 8}, {"dtype": "bfloat16"}, {"from_layer": 2},
-        {"hyper": Hyper(lr=2e-4)}, {"seed": 2}, {"protocol": "xtreme"}, {"parents": ("x",)}, {"parents": ("x", "y")},
+        {"tasks": (("mnli", 2),)},
+        {"data": {"train": ("c",), "select": ("b",)}},
+        {"backbone": "g"},
+        {"method": "full"},
+        {"options": {"r": 8}},
+        {"compose": "init"},
+        {"bits": 8},
+        {"dtype": "bfloat16"},
+        {"from_layer": 2},
+        {"hyper": Hyper(lr=2e-4)},
+        {"seed": 2},
+        {"protocol": "xtreme"},
+        {"parents": ("x",)},
+        {"parents": ("x", "y")},
     ],
-)  # fmt: skip
+)
 def test_everything_that_decides_the_outcome_is_identity(change: dict[str, Any]) -> None:
     assert replace(RUN, **change).id != RUN.id
 
@@ -106,7 +155,9 @@ def test_identity_is_stable_and_the_order_of_parents_counts() -> None:
 
 
 def test_canonical_json() -> None:
-    assert canonical({"b": 1.0, "a": [1e-4, None, True, "ü"]}) == '{"a":[0.0001,null,true,"ü"],"b":1}'
+    assert (
+        canonical({"b": 1.0, "a": [1e-4, None, True, "ü"]}) == '{"a":[0.0001,null,true,"ü"],"b":1}'
+    )
     for bad in (float("nan"), {1: 2}, object(), {1, 2}):
         with pytest.raises(TypeError):
             canonical(bad)

@@ -1,4 +1,6 @@
-"""Stacks: how a child meets its parents, what holds it to them, and one backbone under several of them."""
+"""Stacks: how a child meets its parents, what holds it to them, and one backbone under several of
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +11,49 @@ from typing import Any
 import pytest
 import torch
 
-from adapters_xtl import assembly, backbones, evaluate, mini, plan
-from adapters_xtl.backbones import weights_digest
-from adapters_xtl.canon import file_digest, folder_digest, read_json, write_json
-from adapters_xtl.commands import modules
-from adapters_xtl.commands import recipe as commands
-from adapters_xtl.errors import MismatchError, RequestError
-from adapters_xtl.fingerprint import NAMED, fingerprint
-from adapters_xtl.model import Host, Model
-from adapters_xtl.request import Request
-from adapters_xtl.store import MANIFEST, Store
+from adapters_xtl.backbones import embedded, loading
+from adapters_xtl.backbones.loading import weights_digest
+from adapters_xtl.backbones.registry import NAMED, fingerprint
+from adapters_xtl.base.errors import MismatchError, RequestError
+from adapters_xtl.base.files import file_digest, folder_digest, read_json, write_json
+from adapters_xtl.cli.commands import modules
+from adapters_xtl.cli.commands import recipe as commands
+from adapters_xtl.evaluation import predict
+from adapters_xtl.models import assembly
+from adapters_xtl.models.network import Host, Model
+from adapters_xtl.planning import plan
+from adapters_xtl.runs.request import Request
+from adapters_xtl.runs.store import MANIFEST, Store
 
 QUICK = ["train.max_steps=3", "train.eval_every=2", "train.select_examples=20"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tokenizer() -> None:
-    mini.prepare(lambda text: None)
+    embedded.prepare(lambda text: None)
 
 
-def run(task: str, runs: Path, *settings: str, on: str = "", seeds: str = "", baseline: bool = False, force: bool = False,
-        **options: Any) -> dict[str, Any]:  # fmt: skip
+def run(
+    task: str,
+    runs: Path,
+    *settings: str,
+    on: str = "",
+    seeds: str = "",
+    baseline: bool = False,
+    force: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
     asked = commands.request(
-        task=task, on=on, set_=[*(QUICK if task not in ("tatoeba", "bucc") else ()), *settings], set_parents=list(QUICK),
-        runs=str(runs), **{"backbone": "tiny", "data": "embedded", "device": "cpu", **options},
-    )  # fmt: skip
-    payload, _ = commands.recipe(asked, baseline=baseline, force=force, dry_run=False, notify=_quiet, seeds=seeds)
+        task=task,
+        on=on,
+        set_=[*(QUICK if task not in ("tatoeba", "bucc") else ()), *settings],
+        set_parents=list(QUICK),
+        runs=str(runs),
+        **{"backbone": "tiny", "data": "embedded", "device": "cpu", **options},
+    )
+    payload, _ = commands.recipe(
+        asked, baseline=baseline, force=force, dry_run=False, notify=_quiet, seeds=seeds
+    )
     return payload
 
 
@@ -44,7 +63,9 @@ def _quiet(text: str) -> None:
 
 def served(module: str | Path, runs: Path, host: Host, **options: Any) -> Any:
     store = Store(runs)
-    found, _ = plan.serve(Request(task="", device="cpu", runs=str(runs), **options), str(module), store)
+    found, _ = plan.serve(
+        Request(task="", device="cpu", runs=str(runs), **options), str(module), store
+    )
     return assembly.trained_model(found, found.target, store, host, _quiet)
 
 
@@ -52,12 +73,25 @@ def test_a_fused_module_joins_independent_parents(runs: Path) -> None:
     payload = run("pawsx", runs, on="qqp,csqa", compose="fuse", languages="de")
     spec = read_json(Path(payload["path"]) / "spec.json")
     d, layers, head = 32, 4, 32 * 32 + 32 + 32 * 2 + 2
-    assert payload["metrics"]["train"]["trainable_parameters"] == layers * (3 * d * d + 2 * d) + head
+    assert (
+        payload["metrics"]["train"]["trainable_parameters"] == layers * (3 * d * d + 2 * d) + head
+    )
     for parent in spec["parents"]:
-        assert read_json(runs / parent["task"] / parent["id"] / "spec.json")["parents"] == [], "trained on the bare backbone"
-    again = modules.evaluate(Request(task="", languages="de", runs=str(runs), device="cpu"), payload["path"], layer="",
-                             form="", out=None, force=True, notify=_quiet)[0]  # fmt: skip
-    assert again["metrics"]["tasks"] == payload["metrics"]["tasks"], "loaded again, it answers as it did"
+        assert read_json(runs / parent["task"] / parent["id"] / "spec.json")["parents"] == [], (
+            "trained on the bare backbone"
+        )
+    again = modules.evaluate(
+        Request(task="", languages="de", runs=str(runs), device="cpu"),
+        payload["path"],
+        layer="",
+        form="",
+        out=None,
+        force=True,
+        notify=_quiet,
+    )[0]
+    assert again["metrics"]["tasks"] == payload["metrics"]["tasks"], (
+        "loaded again, it answers as it did"
+    )
     names = {path.name for path in (Path(payload["path"]) / "module").iterdir()}
     assert names and not {name for name in names if not name.endswith((".json", ".safetensors"))}
     with pytest.raises(RequestError, match="not possible for method lora"):
@@ -77,12 +111,22 @@ def test_controls_an_untrained_parent_and_the_same_task_twice(method: str, runs:
     drawn = run("pawsx", runs, on="random", languages="de", method=method)
     twice = run("pawsx", runs, on="self", languages="de", method=method)
     parent = read_json(Path(drawn["path"]) / "spec.json")["parents"][0]
-    assert parent["task"] == "random" and read_json(runs / "random" / parent["id"] / "metrics.json")["train"] is None
+    assert (
+        parent["task"] == "random"
+        and read_json(runs / "random" / parent["id"] / "metrics.json")["train"] is None
+    )
     drawn_module = runs / "random" / parent["id"] / "module"
     state = [tensor for path in drawn_module.glob("*.safetensors") for tensor in _tensors(path)]
-    assert all(tensor.abs().sum() > 0 for tensor in state if tensor.ndim == 2), "untrained, it still changes something"
-    assert read_json(Path(twice["path"]) / "spec.json")["parents"] == [{"task": "pawsx", "id": alone["id"]}]
-    found = {(Path(each["path"]) / "predictions/pawsx/de.jsonl").read_text() for each in (alone, drawn, twice)}
+    assert all(tensor.abs().sum() > 0 for tensor in state if tensor.ndim == 2), (
+        "untrained, it still changes something"
+    )
+    assert read_json(Path(twice["path"]) / "spec.json")["parents"] == [
+        {"task": "pawsx", "id": alone["id"]}
+    ]
+    found = {
+        (Path(each["path"]) / "predictions/pawsx/de.jsonl").read_text()
+        for each in (alone, drawn, twice)
+    }
     assert len(found) == 3
 
 
@@ -95,17 +139,23 @@ def _tensors(path: Path) -> list[torch.Tensor]:
 def test_self_of_a_borrowing_task_trains_its_source_twice(runs: Path) -> None:
     payload = run("xquad", runs, on="self", languages="de")
     spec = read_json(Path(payload["path"]) / "spec.json")
-    assert [parent["task"] for parent in spec["parents"]] == ["squad1"] and spec["module"]["task"] == "squad1"
+    assert [parent["task"] for parent in spec["parents"]] == ["squad1"] and spec["module"][
+        "task"
+    ] == "squad1"
     with pytest.raises(RequestError, match="trains nothing"):
         run("tatoeba", runs, on="self")
 
 
 def _swap_weights(target: Path, other: Path) -> None:
-    """Puts another run's weights into a run, and its manifest right: a run that is whole, only not the one it was."""
+    """Puts another run's weights into a run, and its manifest right: a run that is whole, only not
+    the one it was.
+    """
     shutil.rmtree(target / "module")
     shutil.copytree(other / "module", target / "module")
     manifest = read_json(target / MANIFEST)
-    manifest["files"] |= {f"module/{path.name}": file_digest(path) for path in (target / "module").iterdir()}
+    manifest["files"] |= {
+        f"module/{path.name}": file_digest(path) for path in (target / "module").iterdir()
+    }
     write_json(target / MANIFEST, manifest)
 
 
@@ -118,10 +168,18 @@ def test_a_child_refuses_other_parents_and_another_backbone(runs: Path) -> None:
     now = folder_digest(path / "module")
     with pytest.raises(MismatchError) as caught:
         served(child["path"], runs, Host())
-    assert before[:12] in str(caught.value) and now[:12] in str(caught.value) and "--allow-mismatch" in str(caught.value)
+    assert (
+        before[:12] in str(caught.value)
+        and now[:12] in str(caught.value)
+        and "--allow-mismatch" in str(caught.value)
+    )
     served(child["path"], runs, Host(), allow_mismatch=True)
     with pytest.raises(MismatchError, match="fingerprint"):  # and nothing was begun
-        plan.serve(Request(task="", device="cpu", runs=str(runs), backbone="mini"), run("csqa", runs)["path"], Store(runs))
+        plan.serve(
+            Request(task="", device="cpu", runs=str(runs), backbone="mini"),
+            run("csqa", runs)["path"],
+            Store(runs),
+        )
     with pytest.raises(RequestError, match="--allow-mismatch to insist"):
         run("xnli", runs, on=run("csqa", runs)["path"], backbone="mini")
 
@@ -148,19 +206,30 @@ def test_a_damaged_module_is_named(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora"])
-def test_stacks_take_turns_on_one_backbone(method: str, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The backbone is read once; each stack answers as it does alone; taken off, the backbone is bit for bit what it was."""
-    paths = [run("pawsx", runs, on=on, method=method, languages="de")["path"] for on in ("", "qqp", "qqp,csqa")]
-    examples = [{"text": "The bridge was built in 1890.", "pair": "It was 1890 when they built the bridge."}]
+def test_stacks_take_turns_on_one_backbone(
+    method: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backbone is read once; each stack answers as it does alone; taken off, the backbone is
+    bit for bit what it was.
+    """
+    paths = [
+        run("pawsx", runs, on=on, method=method, languages="de")["path"]
+        for on in ("", "qqp", "qqp,csqa")
+    ]
+    examples = [
+        {"text": "The bridge was built in 1890.", "pair": "It was 1890 when they built the bridge."}
+    ]
 
     def answers(model: Any) -> Any:
-        return evaluate.predict(model, "pawsx", examples, device="cpu", dtype="float32")
+        return predict.predict(model, "pawsx", examples, device="cpu", dtype="float32")
 
     alone = [answers(served(path, runs, Host())) for path in paths]
     assert len({str(each) for each in alone}) == 3
     loads = []
-    real = backbones.load
-    monkeypatch.setattr(backbones, "load", lambda *args, **options: loads.append(args) or real(*args, **options))
+    real = loading.load
+    monkeypatch.setattr(
+        loading, "load", lambda *args, **options: loads.append(args) or real(*args, **options)
+    )
     host = Host()
     for _ in range(2):
         assert [answers(served(path, runs, host)) for path in paths] == alone
@@ -177,8 +246,9 @@ def test_stacks_take_turns_on_one_backbone(method: str, runs: Path, monkeypatch:
 
 @pytest.mark.parametrize("bits", ["8", "4"])
 @pytest.mark.parametrize("method", ["bottleneck", "lora"])
-def test_a_chain_of_three_answers_bit_for_bit_when_loaded(method: str, bits: str, runs: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_chain_of_three_answers_bit_for_bit_when_loaded(
+    method: str, bits: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Saved and loaded, on a quantised backbone of its own: the logits of the run that trained it."""
     seen: list[torch.Tensor] = []
     real = Model.forward
@@ -192,10 +262,19 @@ def test_a_chain_of_three_answers_bit_for_bit_when_loaded(method: str, bits: str
     monkeypatch.setattr(Model, "forward", forward)
     payload = run("pawsx", runs, on="qqp,csqa", method=method, bits=bits, languages="de")
     trained, count = list(seen), len(seen)
-    modules.evaluate(Request(task="", languages="de", runs=str(runs), device="cpu"), payload["path"], layer="", form="",
-                     out=None, force=True, notify=_quiet)  # fmt: skip
+    modules.evaluate(
+        Request(task="", languages="de", runs=str(runs), device="cpu"),
+        payload["path"],
+        layer="",
+        form="",
+        out=None,
+        force=True,
+        notify=_quiet,
+    )
     loaded = seen[count:]
-    assert loaded and all(torch.equal(one, other) for one, other in zip(trained[-len(loaded) :], loaded, strict=True))
+    assert loaded and all(
+        torch.equal(one, other) for one, other in zip(trained[-len(loaded) :], loaded, strict=True)
+    )
 
 
 def test_seeds_give_intervals_and_paired_differences(runs: Path) -> None:
@@ -205,8 +284,12 @@ def test_seeds_give_intervals_and_paired_differences(runs: Path) -> None:
     mean = sum(values) / 3
     deviation = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
     assert score["mean"] == pytest.approx(mean)
-    assert score["interval"]["high"] - mean == pytest.approx(4.302653 * deviation / 3**0.5, rel=1e-6)
-    differences = [each["metrics"]["score"] - each["baseline"]["metrics"]["score"] for each in payload["runs"]]
+    assert score["interval"]["high"] - mean == pytest.approx(
+        4.302653 * deviation / 3**0.5, rel=1e-6
+    )
+    differences = [
+        each["metrics"]["score"] - each["baseline"]["metrics"]["score"] for each in payload["runs"]
+    ]
     assert score["difference"]["mean"] == pytest.approx(sum(differences) / 3)
     low, high = (score["difference"]["interval"][end] for end in ("low", "high"))
     assert (score["difference"]["verdict"] == "inconclusive") == (low <= 0 <= high)

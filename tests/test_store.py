@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters_xtl.errors import MismatchError, RequestError
-from adapters_xtl.store import Store, verify
+from adapters_xtl.base.errors import MismatchError, RequestError
+from adapters_xtl.runs.store import Store, verify
 
 
 def _quiet(text: str) -> None:
@@ -32,7 +32,11 @@ def test_a_run_is_found_only_once_committed(tmp_path: Path) -> None:
         store.commit("mnli", "a" * 12)
     found = store.find("mnli", "a" * 12)
     assert found is not None and store.all() == [found]
-    assert not (found / "work").exists() and not list(tmp_path.glob("mnli/*.partial")) and not list(tmp_path.glob("mnli/.*"))
+    assert (
+        not (found / "work").exists()
+        and not list(tmp_path.glob("mnli/*.partial"))
+        and not list(tmp_path.glob("mnli/.*"))
+    )
     verify(found)
 
 

@@ -1,4 +1,6 @@
-"""Every task's declaration: against the hub's schemas, XTREME's language lists, the scorers, and itself."""
+"""Every task's declaration: against the hub's schemas, XTREME's language lists, the scorers, and
+itself.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,13 @@ from typing import Any
 import pytest
 
 from adapters_xtl import tasks
-from adapters_xtl.columns import INSIDE
-from adapters_xtl.errors import RequestError
+from adapters_xtl.base.errors import RequestError
+from adapters_xtl.data.columns import INSIDE
+from adapters_xtl.evaluation.scoring import SCORERS
+from adapters_xtl.formats import FORMATS
 from adapters_xtl.metrics import aggregate
-from adapters_xtl.scoring import SCORERS
-from adapters_xtl.spec import COLUMN_TYPES, FORMATS, HYPER_FIELDS, Rows, Task
+from adapters_xtl.runs.settings import HYPER_FIELDS
+from adapters_xtl.tasks import COLUMN_TYPES, Rows, Task
 from tests.conftest import shared_dir
 
 NAMES = [name for name in tasks.names() if tasks.load(name).format != "multi"]
@@ -22,11 +26,22 @@ INTERMEDIATE = {"anli", "mnli", "qqp", "squad2", "squad1", "hellaswag", "ccg", "
 TARGETS = {"xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc", "tatoeba", "xcopa"}
 # XTREME-R's added languages are not in the hub's google/xtreme
 ADDED = {
-    "panx": {"qu", "pl", "uk", "az", "lt", "pa", "gu", "ro"}, "udpos": {"lt", "pl", "uk", "wo", "ro"},
-    "tatoeba": {"az", "lt", "pl", "uk", "ro"}, "xquad": {"ro"},
-}  # fmt: skip
-NOT_IN_THE_FILE = {"lighteval/siqa", "aps/super_glue", "google/xquad"}  # data sets whose schema nobody wrote down there
-NO_DEV = {"kk", "th", "tl", "yo"}  # UDPOS has no dev rows in these (and one dev split in some others)
+    "panx": {"qu", "pl", "uk", "az", "lt", "pa", "gu", "ro"},
+    "udpos": {"lt", "pl", "uk", "wo", "ro"},
+    "tatoeba": {"az", "lt", "pl", "uk", "ro"},
+    "xquad": {"ro"},
+}
+NOT_IN_THE_FILE = {
+    "lighteval/siqa",
+    "aps/super_glue",
+    "google/xquad",
+}  # data sets whose schema nobody wrote down there
+NO_DEV = {
+    "kk",
+    "th",
+    "tl",
+    "yo",
+}  # UDPOS has no dev rows in these (and one dev split in some others)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +60,9 @@ def wanted(task: Task) -> Iterator[tuple[Rows, str]]:
     for split in task.report.values():
         for rows in split:
             for language in task.all_languages:
-                yield from ((form.named(task.code(language)), language) for form in (rows, *rows.instead))
+                yield from (
+                    (form.named(task.code(language)), language) for form in (rows, *rows.instead)
+                )
 
 
 def _declared(kind: Any) -> str:
@@ -63,7 +80,9 @@ def _declared(kind: Any) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_columns_configs_and_splits_are_the_hubs(name: str, schemas: dict[str, list[dict[str, Any]]]) -> None:
+def test_columns_configs_and_splits_are_the_hubs(
+    name: str, schemas: dict[str, list[dict[str, Any]]]
+) -> None:
     task = tasks.load(name)
     looked = 0
     for rows, language in wanted(task):
@@ -76,13 +95,17 @@ def test_columns_configs_and_splits_are_the_hubs(name: str, schemas: dict[str, l
             assert partial or language in ADDED.get(name, set()), f"{rows}: no such config"
             continue
         splits = entry["configs"][rows.config]
-        assert rows.split in splits or (name == "udpos" and language in NO_DEV), f"{rows}: it has {', '.join(splits)}"
+        assert rows.split in splits or (name == "udpos" and language in NO_DEV), (
+            f"{rows}: it has {', '.join(splits)}"
+        )
         looked += 1
         for column, declared in rows.columns.items():
             kind = entry["columns"].get(column)
             assert kind is not None, f"{rows}: no column {column}"
             found = _declared(kind)
-            assert found == declared or (declared == "class" and found == "string"), f"{rows}: {column} is {kind}"
+            assert found == declared or (declared == "class" and found == "string"), (
+                f"{rows}: {column} is {kind}"
+            )
             if declared in ("class", "classes") and found != "string":
                 names = (kind if declared == "class" else kind["sequence"])["class"]
                 assert tuple(names) == task.labels, f"{rows}: {column} has the classes {names}"
@@ -97,7 +120,9 @@ def test_what_is_not_in_the_schemas_is_known(schemas: dict[str, list[dict[str, A
 def test_the_nine_and_the_nine_and_xcopa() -> None:
     kinds = {name: tasks.load(name).kind for name in tasks.names()}
     assert {name for name, kind in kinds.items() if kind == "target"} == TARGETS
-    assert {name for name, kind in kinds.items() if kind == "intermediate"} == INTERMEDIATE | {"multi"}
+    assert {name for name, kind in kinds.items() if kind == "intermediate"} == INTERMEDIATE | {
+        "multi"
+    }
     assert set(tasks.load("multi").members) == INTERMEDIATE
 
 
@@ -120,13 +145,25 @@ def test_every_target_of_a_benchmark_is_a_task() -> None:
 @pytest.mark.parametrize("name", tasks.names())
 def test_a_declaration_is_whole(name: str) -> None:
     task = tasks.load(name)
-    assert task.format in FORMATS and task.kind in ("intermediate", "target") and task.title and task.name == name
+    assert (
+        task.format in FORMATS
+        and task.kind in ("intermediate", "target")
+        and task.title
+        and task.name == name
+    )
     if task.format == "multi":
         assert task.members and all(tasks.load(member).train for member in task.members)
         return
     assert task.scorer in set(SCORERS) and task.metric and task.licence and task.report
-    assert set(task.codes) <= set(task.all_languages) and len(set(task.codes.values())) == len(task.codes)
-    assert task.kind == "intermediate" or task.group in ("classification", "structured", "qa", "retrieval")
+    assert set(task.codes) <= set(task.all_languages) and len(set(task.codes.values())) == len(
+        task.codes
+    )
+    assert task.kind == "intermediate" or task.group in (
+        "classification",
+        "structured",
+        "qa",
+        "retrieval",
+    )
     assert task.kind == "target" or task.all_languages == ("en",)
     for other in (task.train_from, task.samples, *task.drop):
         assert not other or other in tasks.names()
@@ -144,8 +181,13 @@ def test_a_declaration_is_whole(name: str) -> None:
 def test_under_clean_nothing_that_selects_is_reported(name: str) -> None:
     task = tasks.load(name)
     if task.kind == "target" and task.train:
-        reported = {str(form) for rows in task.report.values() for row in rows for code in task.all_languages
-                    for form in (each.named(task.code(code)) for each in (row, *row.instead))}  # fmt: skip
+        reported = {
+            str(form)
+            for rows in task.report.values()
+            for row in rows
+            for code in task.all_languages
+            for form in (each.named(task.code(code)) for each in (row, *row.instead))
+        }
         chosen = {str(form) for rows in task.select for form in (rows, *rows.instead)}
         assert not reported & chosen
 
@@ -167,9 +209,9 @@ def test_an_unknown_task_is_answered_with_the_nearest() -> None:
 
 def test_a_file_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weather.py").write_text(
-        "from adapters_xtl.spec import Task\n"
-        "TASK = Task(kind='target', format='classify', metric='accuracy', scorer='accuracy', title='rain or not')\n"
-        "def example(row):\n    return {'text': row['said']}\n"
+        "from adapters_xtl.runs import Task\nTASK = Task(kind='target', format='classify',"
+        " metric='accuracy', scorer='accuracy', title='rain or not')\ndef example(row):\n    return"
+        " {'text': row['said']}\n"
     )
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
     assert "weather" in tasks.names()
@@ -181,31 +223,103 @@ def test_a_file_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("bad", [None, ""])
 def test_a_missing_part_of_a_choice_is_not_written_out(name: str, bad: str | None) -> None:
     rows = {
-        "xcopa": {"premise": "It rained.", "question": "effect", "choice1": bad, "choice2": "b", "label": 1, "idx": 3},
-        "cosmosqa": {"id": "1", "context": "c", "question": "q", "answer0": bad, "answer1": "b", "answer2": "c",
-                     "answer3": "d", "label": 1},
-        "hellaswag": {"ind": 1, "ctx_a": "He ran.", "ctx_b": "He", "endings": [bad, "b"], "label": "1"},
-    }  # fmt: skip
+        "xcopa": {
+            "premise": "It rained.",
+            "question": "effect",
+            "choice1": bad,
+            "choice2": "b",
+            "label": 1,
+            "idx": 3,
+        },
+        "cosmosqa": {
+            "id": "1",
+            "context": "c",
+            "question": "q",
+            "answer0": bad,
+            "answer1": "b",
+            "answer2": "c",
+            "answer3": "d",
+            "label": 1,
+        },
+        "hellaswag": {
+            "ind": 1,
+            "ctx_a": "He ran.",
+            "ctx_b": "He",
+            "endings": [bad, "b"],
+            "label": "1",
+        },
+    }
     assert tasks.load(name).example(rows[name])["choices"][0] == bad
 
 
 def test_golden_examples() -> None:
     """What `example()` makes of one row each: changing any of it bumps `Task.version`."""
     golden: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-        "csqa": ({"id": "x", "question": "q", "choices": {"label": ["A", "B"], "text": ["s", "t"]}, "answerKey": "B"},
-                 {"id": "x", "context": "q", "choices": ["s", "t"], "label": 1}),
-        "hellaswag": ({"ind": 4, "ctx_a": "He ran.", "ctx_b": "Then he", "endings": ["sat.", "ate."], "label": "0"},
-                      {"id": 4, "context": "He ran.", "choices": ["Then he sat.", "Then he ate."], "label": 0}),
-        "xcopa": ({"premise": "It rained.", "question": "cause", "choice1": "a", "choice2": "b", "label": 0, "idx": 3},
-                  {"id": 3, "context": "It rained.", "choices": ["What was the cause? a", "What was the cause? b"],
-                   "label": 0, "stage": 1}),
-        "xnli": ({"language": "de", "sentence1": "a", "sentence2": "b", "gold_label": "neutral"},
-                 {"text": "a", "pair": "b", "label": "neutral"}),
-        "tatoeba": ({"source_sentence": "ja", "target_sentence": "yes"}, {"source": "ja", "target": "yes"}),
-    }  # fmt: skip
+        "csqa": (
+            {
+                "id": "x",
+                "question": "q",
+                "choices": {"label": ["A", "B"], "text": ["s", "t"]},
+                "answerKey": "B",
+            },
+            {"id": "x", "context": "q", "choices": ["s", "t"], "label": 1},
+        ),
+        "hellaswag": (
+            {
+                "ind": 4,
+                "ctx_a": "He ran.",
+                "ctx_b": "Then he",
+                "endings": ["sat.", "ate."],
+                "label": "0",
+            },
+            {
+                "id": 4,
+                "context": "He ran.",
+                "choices": ["Then he sat.", "Then he ate."],
+                "label": 0,
+            },
+        ),
+        "xcopa": (
+            {
+                "premise": "It rained.",
+                "question": "cause",
+                "choice1": "a",
+                "choice2": "b",
+                "label": 0,
+                "idx": 3,
+            },
+            {
+                "id": 3,
+                "context": "It rained.",
+                "choices": ["What was the cause? a", "What was the cause? b"],
+                "label": 0,
+                "stage": 1,
+            },
+        ),
+        "xnli": (
+            {"language": "de", "sentence1": "a", "sentence2": "b", "gold_label": "neutral"},
+            {"text": "a", "pair": "b", "label": "neutral"},
+        ),
+        "tatoeba": (
+            {"source_sentence": "ja", "target_sentence": "yes"},
+            {"source": "ja", "target": "yes"},
+        ),
+    }
     for name, (row, example) in golden.items():
         assert tasks.load(name).example(row) == example
         assert tasks.load(name).version == 1
-    siqa = {"context": "c", "question": "q?", "answerA": "x", "answerB": "y", "answerC": "z", "label": "3"}
+    siqa = {
+        "context": "c",
+        "question": "q?",
+        "answerA": "x",
+        "answerB": "y",
+        "answerC": "z",
+        "label": "3",
+    }
     assert tasks.load("xcopa").example(siqa) == {
-        "id": None, "context": "c", "choices": ["q? x", "q? y", "q? z"], "label": 2, "stage": 0}  # fmt: skip
+        "id": None,
+        "context": "c",
+        "choices": ["q? x", "q? y", "q? z"],
+        "label": 2,
+        "stage": 0,
+    }

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters_xtl.canon import file_digest
-from adapters_xtl.formats.items import Item
-from adapters_xtl.spec import Hyper
-from adapters_xtl.train import COMPLETE, TrainSet, batches, newest_checkpoint
+from adapters_xtl.base.files import file_digest
+from adapters_xtl.formats._items import Item
+from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.training.trainer import COMPLETE, TrainSet, batches, newest_checkpoint
 
 
 def _items(lengths: list[int]) -> list[Item]:
-    return [Item(number, (np.zeros(length, dtype=np.int32),)) for number, length in enumerate(lengths)]
+    return [
+        Item(number, (np.zeros(length, dtype=np.int32),)) for number, length in enumerate(lengths)
+    ]
 
 
 def _lengths(count: int, seed: int = 0) -> list[int]:
@@ -32,11 +34,15 @@ def test_an_epoch_sees_every_item_once() -> None:
 
 def test_batches_hold_similar_lengths_and_stay_shuffled() -> None:
     lengths = np.array(_lengths(6400))
-    order = batches([TrainSet("a", _items(lengths.tolist()))], Hyper(epochs=1, batch_size=32), seed=1)
+    order = batches(
+        [TrainSet("a", _items(lengths.tolist()))], Hyper(epochs=1, batch_size=32), seed=1
+    )
     padded = sum(len(batch) * lengths[batch].max() for _, batch in order)
     assert padded / lengths.sum() < 1.1, "length buckets waste under a tenth"
     longest = [lengths[batch].max() for _, batch in order]
-    assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.2, "lengths do not drift over the epoch"
+    assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.2, (
+        "lengths do not drift over the epoch"
+    )
 
 
 def test_the_order_depends_on_the_seed_alone() -> None:
@@ -48,7 +54,9 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     assert flat(1) == flat(1) and flat(1) != flat(2)
 
 
-@pytest.mark.parametrize(("epochs", "steps", "expected"), [(0.5, 0, 16), (3, 0, 96), (3, 7, 7), (0.001, 0, 1)])
+@pytest.mark.parametrize(
+    ("epochs", "steps", "expected"), [(0.5, 0, 16), (3, 0, 96), (3, 7, 7), (0.001, 0, 1)]
+)
 def test_the_number_of_steps(epochs: float, steps: int, expected: int) -> None:
     hyper = Hyper(epochs=epochs, max_steps=steps)
     assert len(batches([TrainSet("a", _items(_lengths(1000)))], hyper, seed=1)) == expected
@@ -75,7 +83,9 @@ def _checkpoint(folder: Path, step: int) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "trainable.safetensors").write_bytes(b"weights" * step)
-    (path / COMPLETE).write_text(json.dumps({"trainable.safetensors": file_digest(path / "trainable.safetensors")}))
+    (path / COMPLETE).write_text(
+        json.dumps({"trainable.safetensors": file_digest(path / "trainable.safetensors")})
+    )
     return path
 
 

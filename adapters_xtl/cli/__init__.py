@@ -8,18 +8,30 @@ from typing import Annotated
 
 import typer
 
+from adapters_xtl.base.errors import XtlError, out_of_memory
 from adapters_xtl.cli import compare, data, hub, listing, memory, modules, training
 from adapters_xtl.cli.flags import say
-from adapters_xtl.errors import XtlError, out_of_memory
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help="Intermediate tasks as stackable adapters on a frozen multilingual encoder.")  # fmt: skip
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Intermediate tasks as stackable adapters on a frozen multilingual encoder.",
+)
 for command in (
-    training.recipe, modules.evaluate, modules.predict, modules.score, compare.compare, listing.tasks, listing.backbones,
-    listing.runs, memory.plan,
-):  # fmt: skip
+    training.recipe,
+    modules.evaluate,
+    modules.predict,
+    modules.score,
+    compare.compare,
+    listing.tasks,
+    listing.backbones,
+    listing.runs,
+    memory.plan,
+):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")
@@ -38,14 +50,17 @@ def _options(
 @app.command(hidden=True)
 def prepare() -> None:
     """Fetch and build the embedded encoder, if it is not there yet."""
-    from adapters_xtl import mini
+    from adapters_xtl.backbones import embedded
 
-    say(f"embedded encoder: {mini.prepare(say)}")
+    say(f"embedded encoder: {embedded.prepare(say)}")
 
 
 def main() -> None:
-    """Entry point: errors become one line each and an exit code (2: the request was wrong; 1: it failed)."""
-    # OpenMP's threads spin while they wait; where another process wants the cores, that made training ten times slower
+    """Entry point: errors become one line each and an exit code (2: the request was wrong; 1: it
+    failed).
+    """
+    # OpenMP's threads spin while they wait; where another process wants the cores, that made
+    # training ten times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app(standalone_mode=True)
@@ -63,7 +78,10 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         if _debug or not out_of_memory(error):
             raise
-        say("xtl: out of memory; a smaller train.batch_size or train.max_length, or fewer --bits, need less")
+        say(
+            "xtl: out of memory; a smaller train.batch_size or train.max_length, or fewer --bits,"
+            " need less"
+        )
         sys.exit(1)
     except OSError as error:
         if _debug:

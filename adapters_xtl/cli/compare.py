@@ -30,31 +30,79 @@ __all__ = ["compare"]
 
 def compare(
     task: Annotated[str, typer.Argument(help="A task, several (a,b), or all: every target.")],
-    on: Annotated[list[str], typer.Option("--on", help="Parents A,B, or none; again for more chains.")] = [],  # noqa: B006
-    methods: Annotated[str | None, typer.Option("--methods", help="Names; lora@8 fixes bits. Default: all three.")] = None,
-    bits: Annotated[str, typer.Option("--bits", help="Of bottleneck and lora, e.g. 16,8,4 (full: 32).")] = "auto",
+    on: Annotated[
+        list[str], typer.Option("--on", help="Parents A,B, or none; again for more chains.")
+    ] = [],
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Names; lora@8 fixes bits. Default: all three.")
+    ] = None,
+    bits: Annotated[
+        str, typer.Option("--bits", help="Of bottleneck and lora, e.g. 16,8,4 (full: 32).")
+    ] = "auto",
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds that are reported.")] = "1,2,3",
-    tune: Annotated[list[str], typer.Option("--tune", help="key=value,value: trials, chosen on the select split; "
-                                            "full:lr=… for one method.")] = [],  # noqa: B006
-    tune_seeds: Annotated[str, typer.Option("--tune-seeds", help="Seeds of the trials; default: the lowest free one.")] = "",
-    compose: Compose = None, backbone: Backbone = None, data: Data = None, device: Device = "auto",
-    languages: Languages = None, split: Split = None, protocol: Protocol = "clean",
-    set_: Annotated[list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*; "
-                                            "full:train.lr=… for one method.")] = [],  # noqa: B006
-    set_parents: SetParents = [], runs: Runs = "runs", strict: Strict = False, memory: Memory = None,  # noqa: B006
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and what they will take; run nothing.")] = False,
-    out: Annotated[str | None, typer.Option("-o", "--out", help="Directory of the table's JSON and the plots.")] = None,
+    tune: Annotated[
+        list[str],
+        typer.Option(
+            "--tune",
+            help="key=value,value: trials, chosen on the select split; full:lr=… for one method.",
+        ),
+    ] = [],
+    tune_seeds: Annotated[
+        str, typer.Option("--tune-seeds", help="Seeds of the trials; default: the lowest free one.")
+    ] = "",
+    compose: Compose = None,
+    backbone: Backbone = None,
+    data: Data = None,
+    device: Device = "auto",
+    languages: Languages = None,
+    split: Split = None,
+    protocol: Protocol = "clean",
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            help="key=value: train.*, eval.max_examples, method.*; full:train.lr=… for one method.",
+        ),
+    ] = [],
+    set_parents: SetParents = [],
+    runs: Runs = "runs",
+    strict: Strict = False,
+    memory: Memory = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the runs and what they will take; run nothing.")
+    ] = False,
+    out: Annotated[
+        str | None, typer.Option("-o", "--out", help="Directory of the table's JSON and the plots.")
+    ] = None,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Compare methods, precisions and parents with full fine-tuning on TASK, over seeds."""
-    from adapters_xtl.commands import compare as command
+    from adapters_xtl.cli.commands import compare as command
 
     asked = command.comparison(
-        task=task, on=on, methods_=methods, bits=bits, seeds=seeds, tune=tune, tune_seeds=tune_seeds, compose=compose,
-        backbone=backbone, data=data, device=device, languages=languages, split=split, protocol=protocol, set_=set_,
-        set_parents=set_parents, runs=runs, strict=strict, memory=memory,
-    )  # fmt: skip
+        task=task,
+        on=on,
+        methods_=methods,
+        bits=bits,
+        seeds=seeds,
+        tune=tune,
+        tune_seeds=tune_seeds,
+        compose=compose,
+        backbone=backbone,
+        data=data,
+        device=device,
+        languages=languages,
+        split=split,
+        protocol=protocol,
+        set_=set_,
+        set_parents=set_parents,
+        runs=runs,
+        strict=strict,
+        memory=memory,
+    )
     words = shlex.join(["xtl", *sys.argv[1:]])
-    payload = answer(as_json, lambda: command.compare(asked, command=words, out=out, dry_run=dry_run, notify=say))
+    payload = answer(
+        as_json, lambda: command.compare(asked, command=words, out=out, dry_run=dry_run, notify=say)
+    )
     if payload.get("failed"):
         raise typer.Exit(1)

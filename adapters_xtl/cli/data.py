@@ -11,19 +11,23 @@ from adapters_xtl.cli.flags import Json, Strict, answer
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Check a source's rows, or convert original files into a mirror.")
+app = typer.Typer(
+    no_args_is_help=True, help="Check a source's rows, or convert original files into a mirror."
+)
 
 
 @app.command()
 def check(
     task: Annotated[str | None, typer.Argument(help="A task; every task when left out.")] = None,
-    data: Annotated[str, typer.Option("--data", help="embedded, hub, or a mirror directory.")] = "embedded",
+    data: Annotated[
+        str, typer.Option("--data", help="embedded, hub, or a mirror directory.")
+    ] = "embedded",
     strict: Strict = False,
     limit: Annotated[int, typer.Option("--limit", help="Bad rows to print.")] = 20,
     as_json: Json = False,
 ) -> None:
     """Validate a source: rows, labels, languages, lengths, and every bad row with its place."""
-    from adapters_xtl.commands import data as command
+    from adapters_xtl.cli.commands import data as command
 
     payload = answer(as_json, lambda: command.check_data(task, data, limit))
     if payload["errors"] or (strict and payload["unfit"]):
@@ -32,9 +36,12 @@ def check(
 
 @app.command(name="import")
 def import_(
-    kind: Annotated[str, typer.Argument(help="xtreme or ccgbank.")], source: Path, out: Path, as_json: Json = False
+    kind: Annotated[str, typer.Argument(help="xtreme or ccgbank.")],
+    source: Path,
+    out: Path,
+    as_json: Json = False,
 ) -> None:
     """Convert original files (XTREME's download directory, an LDC CCGbank) into a mirror at OUT."""
-    from adapters_xtl.commands import data as command
+    from adapters_xtl.cli.commands import data as command
 
     answer(as_json, lambda: command.import_data(kind, source, out))

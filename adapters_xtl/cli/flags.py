@@ -11,28 +11,78 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
-    "AllowMismatch", "Backbone", "Bits", "Compose", "Data", "Device", "Force", "FromLayer", "Json", "Languages",
-    "Memory", "Method", "On", "Protocol", "Runs", "Seed", "Set", "SetParents", "Split", "Strict", "answer", "say",
-]  # fmt: skip
+    "AllowMismatch",
+    "Backbone",
+    "Bits",
+    "Compose",
+    "Data",
+    "Device",
+    "Force",
+    "FromLayer",
+    "Json",
+    "Languages",
+    "Memory",
+    "Method",
+    "On",
+    "Protocol",
+    "Runs",
+    "Seed",
+    "Set",
+    "SetParents",
+    "Split",
+    "Strict",
+    "answer",
+    "say",
+]
 
-On = Annotated[str, typer.Option("--on", help="Parents, in order: tasks, runs, bundles, hub ids, random, self.")]
+On = Annotated[
+    str,
+    typer.Option("--on", help="Parents, in order: tasks, runs, bundles, hub ids, random, self."),
+]
 Method = Annotated[str, typer.Option("--method", help="bottleneck, lora or full.")]
-Compose = Annotated[str | None, typer.Option("--compose", help="stack, init or fuse: how the child meets its parents.")]
-Backbone = Annotated[str | None, typer.Option("--backbone", help="A name (`xtl backbones`), a hub id or a directory.")]
+Compose = Annotated[
+    str | None,
+    typer.Option("--compose", help="stack, init or fuse: how the child meets its parents."),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option("--backbone", help="A name (`xtl backbones`), a hub id or a directory."),
+]
 Data = Annotated[str | None, typer.Option("--data", help="embedded, hub, or a mirror directory.")]
-Bits = Annotated[str, typer.Option("--bits", help="auto, 32, 16, 8 or 4: storage of the frozen backbone.")]
+Bits = Annotated[
+    str, typer.Option("--bits", help="auto, 32, 16, 8 or 4: storage of the frozen backbone.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Memory = Annotated[float | None, typer.Option("--memory", metavar="GB", help="GiB that training may take; see xtl plan.")]
-Languages = Annotated[str | None, typer.Option("--languages", help="Codes (de,zh), or xtreme, xtreme-r, all.")]
-Split = Annotated[str | None, typer.Option("--split", help="The split that is scored: validation or test.")]
-Protocol = Annotated[str, typer.Option("--protocol", help="clean: no row both selects and is reported; or xtreme.")]
-FromLayer = Annotated[int, typer.Option("--from-layer", help="Put modules only into layers from this one up.")]
+Memory = Annotated[
+    float | None,
+    typer.Option("--memory", metavar="GB", help="GiB that training may take; see xtl plan."),
+]
+Languages = Annotated[
+    str | None, typer.Option("--languages", help="Codes (de,zh), or xtreme, xtreme-r, all.")
+]
+Split = Annotated[
+    str | None, typer.Option("--split", help="The split that is scored: validation or test.")
+]
+Protocol = Annotated[
+    str, typer.Option("--protocol", help="clean: no row both selects and is reported; or xtreme.")
+]
+FromLayer = Annotated[
+    int, typer.Option("--from-layer", help="Put modules only into layers from this one up.")
+]
 Seed = Annotated[int, typer.Option("--seed")]
-Set = Annotated[list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*")]
-SetParents = Annotated[list[str], typer.Option("--set-parents", help="The same, for the parents' runs.")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*")
+]
+SetParents = Annotated[
+    list[str], typer.Option("--set-parents", help="The same, for the parents' runs.")
+]
 Runs = Annotated[str, typer.Option("--runs", help="Directory of the runs.", envvar="XTL_RUNS")]
-Force = Annotated[bool, typer.Option("--force", help="Run again; what the store has is kept under failed/.")]
-AllowMismatch = Annotated[bool, typer.Option("--allow-mismatch", help="Load a module on weights it was not trained on.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Run again; what the store has is kept under failed/.")
+]
+AllowMismatch = Annotated[
+    bool, typer.Option("--allow-mismatch", help="Load a module on weights it was not trained on.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Any unfit row is an error.")]
 
@@ -42,8 +92,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def answer(as_json: bool, call: Callable[[], tuple[dict[str, Any], Iterable[Any]]]) -> dict[str, Any]:
-    """Runs a command and prints what it shows or, with --json, its payload alone; returns the payload.
+def answer(
+    as_json: bool, call: Callable[[], tuple[dict[str, Any], Iterable[Any]]]
+) -> dict[str, Any]:
+    """Runs a command and prints what it shows or, with --json, its payload alone; returns the
+    payload.
 
     Libraries print to stdout; while the command runs that is stderr.
     """

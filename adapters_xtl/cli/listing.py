@@ -9,20 +9,20 @@ __all__ = ["backbones", "runs", "tasks"]
 
 def tasks(data: Data = None, as_json: Json = False) -> None:
     """List every task: kind, format, data, languages, metric, and what the source has."""
-    from adapters_xtl.commands import listing
+    from adapters_xtl.cli.commands import listing
 
     answer(as_json, lambda: listing.tasks_table(data))
 
 
 def backbones(as_json: Json = False) -> None:
     """List the named backbones; hub ids and directories are taken too."""
-    from adapters_xtl.commands import listing
+    from adapters_xtl.cli.commands import listing
 
     answer(as_json, listing.backbones_table)
 
 
 def runs(runs: Runs = "runs", as_json: Json = False) -> None:
     """List the finished runs."""
-    from adapters_xtl.commands import listing
+    from adapters_xtl.cli.commands import listing
 
     answer(as_json, lambda: listing.runs_table(runs))

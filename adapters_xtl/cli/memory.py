@@ -27,15 +27,41 @@ __all__ = ["plan"]
 
 def plan(
     task: str,
-    memory: Annotated[float | None, typer.Option("--memory", help="Budget in GiB; on CUDA by default the device's.")] = None,
-    on: On = "", compose: Compose = None, method: Method = "bottleneck", backbone: Backbone = None, data: Data = None,
-    bits: Bits = "auto", device: Device = "auto", from_layer: FromLayer = 0, set_: Set = [],  # noqa: B006
-    set_parents: SetParents = [], runs: Runs = "runs", as_json: Json = False,  # noqa: B006
-) -> None:  # fmt: skip
-    """Predict a training's memory and the fastest way that fits a budget, from the config alone; train nothing."""
-    from adapters_xtl.commands import memory as command
-    from adapters_xtl.commands.recipe import request
+    memory: Annotated[
+        float | None,
+        typer.Option("--memory", help="Budget in GiB; on CUDA by default the device's."),
+    ] = None,
+    on: On = "",
+    compose: Compose = None,
+    method: Method = "bottleneck",
+    backbone: Backbone = None,
+    data: Data = None,
+    bits: Bits = "auto",
+    device: Device = "auto",
+    from_layer: FromLayer = 0,
+    set_: Set = [],
+    set_parents: SetParents = [],
+    runs: Runs = "runs",
+    as_json: Json = False,
+) -> None:
+    """Predict a training's memory and the fastest way that fits a budget, from the config alone;
+    train nothing.
+    """
+    from adapters_xtl.cli.commands import memory as command
+    from adapters_xtl.cli.commands.recipe import request
 
-    asked = request(task=task, on=on, compose=compose, method=method, backbone=backbone, data=data, bits=bits,
-                    device=device, from_layer=from_layer, set_=set_, set_parents=set_parents, runs=runs)  # fmt: skip
+    asked = request(
+        task=task,
+        on=on,
+        compose=compose,
+        method=method,
+        backbone=backbone,
+        data=data,
+        bits=bits,
+        device=device,
+        from_layer=from_layer,
+        set_=set_,
+        set_parents=set_parents,
+        runs=runs,
+    )
     answer(as_json, lambda: command.plan(asked, memory))

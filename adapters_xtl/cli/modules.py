@@ -25,50 +25,113 @@ from adapters_xtl.cli.flags import (
 
 __all__ = ["evaluate", "predict", "score"]
 
-Module = Annotated[str, typer.Argument(help="A run directory, a run id, a bundle directory or a hub id.")]
-TaskName = Annotated[str, typer.Option("--task", help="A task its head can answer, bucc or tatoeba; default: its own.")]
+Module = Annotated[
+    str, typer.Argument(help="A run directory, a run id, a bundle directory or a hub id.")
+]
+TaskName = Annotated[
+    str,
+    typer.Option("--task", help="A task its head can answer, bucc or tatoeba; default: its own."),
+]
 
 
 def evaluate(
-    module: Module, task: TaskName = "", data: Data = None, languages: Languages = None, split: Split = None,
-    backbone: Backbone = None, device: Device = "auto", set_: Set = [], runs: Runs = "runs",  # noqa: B006
-    layer: Annotated[str, typer.Option("--layer", help="bucc, tatoeba: hidden state that is pooled, or all.")] = "",
-    export: Annotated[tuple[str, Path] | None, typer.Option(
-        "--export", metavar="xtreme DIR", help="Write the predictions in XTREME's layout.")] = None,
-    strict: Strict = False, allow_mismatch: AllowMismatch = False, force: Force = False, as_json: Json = False,
-) -> None:  # fmt: skip
+    module: Module,
+    task: TaskName = "",
+    data: Data = None,
+    languages: Languages = None,
+    split: Split = None,
+    backbone: Backbone = None,
+    device: Device = "auto",
+    set_: Set = [],
+    runs: Runs = "runs",
+    layer: Annotated[
+        str, typer.Option("--layer", help="bucc, tatoeba: hidden state that is pooled, or all.")
+    ] = "",
+    export: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            "--export", metavar="xtreme DIR", help="Write the predictions in XTREME's layout."
+        ),
+    ] = None,
+    strict: Strict = False,
+    allow_mismatch: AllowMismatch = False,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
     """Score a trained MODULE on a task, zero-shot in every language."""
-    from adapters_xtl.commands import modules
-    from adapters_xtl.commands import recipe as command
+    from adapters_xtl.cli.commands import modules
+    from adapters_xtl.cli.commands import recipe as command
 
     request = command.request(
-        task=task, on="", set_=set_, set_parents=(), data=data, languages=languages, split=split, backbone=backbone,
-        device=device, runs=runs, strict=strict, allow_mismatch=allow_mismatch,
-    )  # fmt: skip
+        task=task,
+        on="",
+        set_=set_,
+        set_parents=(),
+        data=data,
+        languages=languages,
+        split=split,
+        backbone=backbone,
+        device=device,
+        runs=runs,
+        strict=strict,
+        allow_mismatch=allow_mismatch,
+    )
     form, out = export or ("", None)
-    answer(as_json, lambda: modules.evaluate(request, module, layer=layer, form=form, out=out, force=force, notify=say))
+    answer(
+        as_json,
+        lambda: modules.evaluate(
+            request, module, layer=layer, form=form, out=out, force=force, notify=say
+        ),
+    )
 
 
 def predict(
     module: Module,
-    source: Annotated[str, typer.Argument(metavar="[IN.jsonl]", help="One JSON object a line; - or nothing: stdin.")] = "-",
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="OUT.jsonl, or OUT.npy for embeddings.")] = None,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="[IN.jsonl]", help="One JSON object a line; - or nothing: stdin."),
+    ] = "-",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="OUT.jsonl, or OUT.npy for embeddings.")
+    ] = None,
     task: TaskName = "",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Report bad lines and leave them out.")] = False,
-    layer: Annotated[int | None, typer.Option("--layer", help="Hidden state for embeddings; 0: embeddings.")] = None,
-    backbone: Backbone = None, device: Device = "auto", runs: Runs = "runs", allow_mismatch: AllowMismatch = False,
-) -> None:  # fmt: skip
-    """Answer lines of JSON with a trained MODULE: labels, answers with offsets, tags per word, or embeddings."""
-    from adapters_xtl.commands import modules
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Report bad lines and leave them out.")
+    ] = False,
+    layer: Annotated[
+        int | None, typer.Option("--layer", help="Hidden state for embeddings; 0: embeddings.")
+    ] = None,
+    backbone: Backbone = None,
+    device: Device = "auto",
+    runs: Runs = "runs",
+    allow_mismatch: AllowMismatch = False,
+) -> None:
+    """Answer lines of JSON with a trained MODULE: labels, answers with offsets, tags per word, or
+    embeddings.
+    """
+    from adapters_xtl.cli.commands import modules
 
-    modules.predict(module, source, out, task=task, skip_bad=skip_bad, layer=layer, runs=runs, backbone=backbone,
-                    device=device, allow_mismatch=allow_mismatch, notify=say)  # fmt: skip
+    modules.predict(
+        module,
+        source,
+        out,
+        task=task,
+        skip_bad=skip_bad,
+        layer=layer,
+        runs=runs,
+        backbone=backbone,
+        device=device,
+        allow_mismatch=allow_mismatch,
+        notify=say,
+    )
 
 
 def score(
-    run: Annotated[str, typer.Argument(help="A run directory or a run id.")], runs: Runs = "runs", as_json: Json = False
+    run: Annotated[str, typer.Argument(help="A run directory or a run id.")],
+    runs: Runs = "runs",
+    as_json: Json = False,
 ) -> None:
     """Score a run's predictions again, without a model."""
-    from adapters_xtl.commands import modules
+    from adapters_xtl.cli.commands import modules
 
     answer(as_json, lambda: modules.score(run, runs))

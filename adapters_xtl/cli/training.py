@@ -35,24 +35,64 @@ __all__ = ["recipe"]
 
 
 def recipe(
-    task: str, on: On = "", compose: Compose = None, method: Method = "bottleneck", backbone: Backbone = None,
-    data: Data = None, bits: Bits = "auto", device: Device = "auto", languages: Languages = None, split: Split = None,
-    protocol: Protocol = "clean", from_layer: FromLayer = 0, seed: Seed = 1, set_: Set = [],  # noqa: B006
-    set_parents: SetParents = [], runs: Runs = "runs", strict: Strict = False, memory: Memory = None,  # noqa: B006
-    baseline: Annotated[bool, typer.Option("--baseline", help="Also run the task without parents.")] = False,
-    force: Force = False, allow_mismatch: AllowMismatch = False,
-    seeds: Annotated[str, typer.Option("--seeds", help="Run once a seed, e.g. 1,2,3, and give t-intervals.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs and their ids; run nothing.")] = False,
+    task: str,
+    on: On = "",
+    compose: Compose = None,
+    method: Method = "bottleneck",
+    backbone: Backbone = None,
+    data: Data = None,
+    bits: Bits = "auto",
+    device: Device = "auto",
+    languages: Languages = None,
+    split: Split = None,
+    protocol: Protocol = "clean",
+    from_layer: FromLayer = 0,
+    seed: Seed = 1,
+    set_: Set = [],
+    set_parents: SetParents = [],
+    runs: Runs = "runs",
+    strict: Strict = False,
+    memory: Memory = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also run the task without parents.")
+    ] = False,
+    force: Force = False,
+    allow_mismatch: AllowMismatch = False,
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Run once a seed, e.g. 1,2,3, and give t-intervals.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the runs and their ids; run nothing.")
+    ] = False,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train a module for TASK (and its parents, if the store lacks them) and evaluate it."""
-    from adapters_xtl.commands import recipe as command
+    from adapters_xtl.cli.commands import recipe as command
 
     request = command.request(
-        task=task, on=on, compose=compose, method=method, backbone=backbone, data=data, bits=bits, device=device,
-        languages=languages, split=split, protocol=protocol, from_layer=from_layer, seed=seed, set_=set_,
-        set_parents=set_parents, runs=runs, strict=strict, memory=memory,
+        task=task,
+        on=on,
+        compose=compose,
+        method=method,
+        backbone=backbone,
+        data=data,
+        bits=bits,
+        device=device,
+        languages=languages,
+        split=split,
+        protocol=protocol,
+        from_layer=from_layer,
+        seed=seed,
+        set_=set_,
+        set_parents=set_parents,
+        runs=runs,
+        strict=strict,
+        memory=memory,
         allow_mismatch=allow_mismatch,
-    )  # fmt: skip
-    answer(as_json, lambda: command.recipe(request, baseline=baseline, force=force, dry_run=dry_run, seeds=seeds,
-                                           notify=say))  # fmt: skip
+    )
+    answer(
+        as_json,
+        lambda: command.recipe(
+            request, baseline=baseline, force=force, dry_run=dry_run, seeds=seeds, notify=say
+        ),
+    )

@@ -1,7 +1,7 @@
 """Formats: how examples become tensors, the head, and how outputs become predictions.
 
-Each format is a module with the functions of `Format`; `FORMATS` names them all. Torch is imported by the modules, not
-here.
+Each format is a module with the functions of `Format`; `FORMATS` names them all. Torch is imported
+by the modules, not here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from adapters_xtl.formats.items import Item, Lengths, Tokenizer
+    from adapters_xtl.formats._items import Item, Lengths, Tokenizer
 
 __all__ = ["FORMATS", "Format", "load"]
 
@@ -29,7 +29,9 @@ FORMATS = {
 
 
 class Format(Protocol):
-    """What a format's module provides. `labels` are the head's class names, empty where the format has none."""
+    """What a format's module provides. `labels` are the head's class names, empty where the format
+    has none.
+    """
 
     def encode(
         self,
@@ -40,13 +42,21 @@ class Format(Protocol):
         *,
         train: bool,
     ) -> list[Item]:
-        """Items in the order of the examples; an example may give several (windows). `train` keeps only what teaches."""
+        """Items in the order of the examples; an example may give several (windows). `train` keeps
+        only what teaches.
+        """
 
-    def collate(self, items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> dict[str, torch.Tensor]:
-        """A padded batch: input_ids, attention_mask (B, T), token_type_ids where the tokenizer has them, gold."""
+    def collate(
+        self, items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1
+    ) -> dict[str, torch.Tensor]:
+        """A padded batch: input_ids, attention_mask (B, T), token_type_ids where the tokenizer has
+        them, gold.
+        """
 
     def head(self, hidden: int, labels: Sequence[str], dropout: float) -> nn.Module:
-        """A fresh head. `head(states, batch)` maps (B, T, hidden) to outputs; `head.loss(outputs, batch)` to a scalar."""
+        """A fresh head. `head(states, batch)` maps (B, T, hidden) to outputs; `head.loss(outputs,
+        batch)` to a scalar.
+        """
 
     def outputs(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
         """One float32 array an item, padding cut off."""
@@ -58,7 +68,9 @@ class Format(Protocol):
         outputs: Sequence[np.ndarray],
         labels: Sequence[str],
     ) -> list[dict[str, Any]]:
-        """One prediction an example, in their order, as JSON-ready values; what is needed to score it is in it."""
+        """One prediction an example, in their order, as JSON-ready values; what is needed to score
+        it is in it.
+        """
 
 
 def load(name: str) -> Format:

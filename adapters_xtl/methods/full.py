@@ -1,4 +1,6 @@
-"""Full fine-tuning: every weight of the encoder trains. Nothing stacks; a child starts from its parent's weights."""
+"""Full fine-tuning: every weight of the encoder trains. Nothing stacks; a child starts from its
+parent's weights.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters_xtl.errors import MismatchError, nearest
+from adapters_xtl.base.errors import MismatchError, nearest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,19 +23,33 @@ COMPOSES = {"init": "copy"}
 
 
 def check(options: Mapping[str, Any]) -> list[str]:
-    return [f"method.{name}: full fine-tuning has no options{nearest(name, ())}" for name in options]
+    return [
+        f"method.{name}: full fine-tuning has no options{nearest(name, ())}" for name in options
+    ]
 
 
-def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any], *, from_layer: int = 0,
-           train: bool = True) -> nn.Module:  # fmt: skip
+def attach(
+    encoder: nn.Module,
+    chain: Sequence[Link],
+    options: Mapping[str, Any],
+    *,
+    from_layer: int = 0,
+    train: bool = True,
+) -> nn.Module:
     from safetensors.torch import load_file
 
-    source = next((link.directory or link.start for link in reversed(chain) if link.directory or link.start), None)
+    source = next(
+        (link.directory or link.start for link in reversed(chain) if link.directory or link.start),
+        None,
+    )
     if source is not None:
-        lacking = encoder.load_state_dict(load_file(str(source / "model.safetensors")), strict=False)
+        lacking = encoder.load_state_dict(
+            load_file(str(source / "model.safetensors")), strict=False
+        )
         if lacking.missing_keys or lacking.unexpected_keys:
             raise MismatchError(
-                f"{source}: these weights are of another encoder ({(lacking.missing_keys or lacking.unexpected_keys)[0]})"
+                f"{source}: these weights are of another encoder"
+                f" ({(lacking.missing_keys or lacking.unexpected_keys)[0]})"
             )
     encoder.requires_grad_(train)
     return encoder

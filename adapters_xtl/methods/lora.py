@@ -1,7 +1,7 @@
 """LoRA (Hu et al. 2021) through the library `peft`.
 
-Active modules add up in every layer they touch, so a stack is additive, not sequential. Count of one module: r·(in + out)
-for every linear layer it is put on.
+Active modules add up in every layer they touch, so a stack is additive, not sequential. Count of
+one module: r·(in + out) for every linear layer it is put on.
 """
 
 from __future__ import annotations
@@ -11,21 +11,54 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters_xtl.errors import RunError, nearest
+from adapters_xtl.base.errors import RunError, nearest
 
 if TYPE_CHECKING:
     from torch import nn
 
     from adapters_xtl.methods import Link
 
-__all__ = ["COMPOSES", "DEFAULTS", "LR", "attach", "check", "detach", "footprint", "randomize", "save"]
+__all__ = [
+    "COMPOSES",
+    "DEFAULTS",
+    "LR",
+    "attach",
+    "check",
+    "detach",
+    "footprint",
+    "randomize",
+    "save",
+]
 
 LR = 5e-4
-DEFAULTS: Mapping[str, Any] = {"r": 16, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": "all-linear"}
+DEFAULTS: Mapping[str, Any] = {
+    "r": 16,
+    "lora_alpha": 8,
+    "lora_dropout": 0.0,
+    "target_modules": "all-linear",
+}
 COMPOSES = {"stack": "additive", "init": "copy"}
-_COUNTED = {"r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "init_lora_weights", "exclude_modules"}
-_OURS = {"task_type", "peft_type", "inference_mode", "base_model_name_or_path", "revision", "auto_mapping",
-         "layers_to_transform", "layers_pattern", "runtime_config", "modules_to_save"}  # fmt: skip
+_COUNTED = {
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "use_rslora",
+    "init_lora_weights",
+    "exclude_modules",
+}
+_OURS = {
+    "task_type",
+    "peft_type",
+    "inference_mode",
+    "base_model_name_or_path",
+    "revision",
+    "auto_mapping",
+    "layers_to_transform",
+    "layers_pattern",
+    "runtime_config",
+    "modules_to_save",
+}
 
 
 def check(options: Mapping[str, Any]) -> list[str]:
@@ -47,7 +80,10 @@ def check(options: Mapping[str, Any]) -> list[str]:
             or value < low
             or (name == "r" and value != int(value))
         ):
-            problems.append(f"method.{name}={value!r}: takes a {'whole ' if name == 'r' else ''}number from {low} on")
+            problems.append(
+                f"method.{name}={value!r}: takes a {'whole ' if name == 'r' else ''}number from"
+                f" {low} on"
+            )
     dropout = options.get("lora_dropout", 0.0)
     if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0 <= dropout < 1:
         problems.append(f"method.lora_dropout={dropout!r}: takes a number from 0 to below 1")
@@ -55,7 +91,9 @@ def check(options: Mapping[str, Any]) -> list[str]:
         try:
             LoraConfig(**options)
         except (ValueError, TypeError) as error:
-            problems.append(f"method: LoraConfig refuses these options: {str(error).splitlines()[0]}")
+            problems.append(
+                f"method: LoraConfig refuses these options: {str(error).splitlines()[0]}"
+            )
     return problems
 
 
@@ -64,14 +102,18 @@ def _config(encoder: Any, options: Mapping[str, Any], from_layer: int) -> Any:
 
     if not from_layer:
         return LoraConfig(**options)
-    if isinstance(options["target_modules"], str):  # peft takes layers_to_transform with a list of names only
+    if isinstance(
+        options["target_modules"], str
+    ):  # peft takes layers_to_transform with a list of names only
         return LoraConfig(**{**options, "target_modules": _linear_from(encoder, from_layer)})
     layers = list(range(from_layer, encoder.config.num_hidden_layers))
     return LoraConfig(**options, layers_to_transform=layers, layers_pattern="layer")
 
 
 def _linear_from(encoder: Any, layer: int) -> list[str]:
-    """Full names of the linear modules of the layers from `layer` up, with or without LoRA on them already."""
+    """Full names of the linear modules of the layers from `layer` up, with or without LoRA on them
+    already.
+    """
     from torch import nn
 
     found = []
@@ -83,8 +125,14 @@ def _linear_from(encoder: Any, layer: int) -> list[str]:
     return found
 
 
-def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any], *, from_layer: int = 0,
-           train: bool = True) -> nn.Module:  # fmt: skip
+def attach(
+    encoder: nn.Module,
+    chain: Sequence[Link],
+    options: Mapping[str, Any],
+    *,
+    from_layer: int = 0,
+    train: bool = True,
+) -> nn.Module:
     from peft import PeftModel, get_peft_model
     from peft.tuners.lora import LoraLayer
 
@@ -95,22 +143,39 @@ def attach(encoder: nn.Module, chain: Sequence[Link], options: Mapping[str, Any]
             if isinstance(model, PeftModel):
                 model.load_adapter(str(source), adapter_name=link.name, is_trainable=False)
             else:
-                model = PeftModel.from_pretrained(model, str(source), adapter_name=link.name, is_trainable=False)
+                model = PeftModel.from_pretrained(
+                    model, str(source), adapter_name=link.name, is_trainable=False
+                )
         elif isinstance(model, PeftModel):
             model.add_adapter(link.name, _config(encoder, options, from_layer))
         else:
-            model = get_peft_model(model, _config(encoder, options, from_layer), adapter_name=link.name)
+            model = get_peft_model(
+                model, _config(encoder, options, from_layer), adapter_name=link.name
+            )
     names = [link.name for link in chain]
-    # only the tuner's set_adapter takes a list, and it makes all of them trainable: freeze everything but the child
+    # only the tuner's set_adapter takes a list, and it makes all of them trainable: freeze
+    # everything but the child
     model.base_model.set_adapter(names)
     model.requires_grad_(False)
     if train:
         model.set_requires_grad(names[-1], True)
-    touched = [module for module in model.modules() if isinstance(module, LoraLayer) and names[-1] in module.lora_A]
+    touched = [
+        module
+        for module in model.modules()
+        if isinstance(module, LoraLayer) and names[-1] in module.lora_A
+    ]
     if not touched:
-        raise RunError(f"no layer of this backbone got LoRA '{names[-1]}': target_modules matches nothing")
-    if any(list(module.active_adapters) != names for module in touched if set(names) <= set(module.lora_A)):
-        raise RunError("peft did not activate the whole stack")  # an upstream change would end here, not in a score
+        raise RunError(
+            f"no layer of this backbone got LoRA '{names[-1]}': target_modules matches nothing"
+        )
+    if any(
+        list(module.active_adapters) != names
+        for module in touched
+        if set(names) <= set(module.lora_A)
+    ):
+        raise RunError(
+            "peft did not activate the whole stack"
+        )  # an upstream change would end here, not in a score
     result: nn.Module = model
     return result
 
@@ -126,7 +191,9 @@ def detach(encoder: nn.Module) -> nn.Module:
 
 
 def randomize(encoder: nn.Module) -> None:
-    """Draws the zero halves (B) of what trains from N(0, 0.02²): an untrained LoRA would change nothing at all."""
+    """Draws the zero halves (B) of what trains from N(0, 0.02²): an untrained LoRA would change
+    nothing at all.
+    """
     from torch import nn as layers
 
     for name, parameter in encoder.named_parameters():
@@ -138,14 +205,20 @@ def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int
     from torch import nn as layers
 
     targets = options["target_modules"]
-    if not set(options) <= _COUNTED or "exclude_modules" in options or not isinstance(targets, (str, list)):
+    if (
+        not set(options) <= _COUNTED
+        or "exclude_modules" in options
+        or not isinstance(targets, (str, list))
+    ):
         return None
     if isinstance(targets, str) and targets != "all-linear":
         return None
     total = 0
     for name, module in encoder.named_modules():
         number = next((int(part) for part in name.split(".") if part.isdigit()), -1)
-        wanted = targets == "all-linear" or any(name == target or name.endswith(f".{target}") for target in targets)
+        wanted = targets == "all-linear" or any(
+            name == target or name.endswith(f".{target}") for target in targets
+        )
         if isinstance(module, layers.Linear) and wanted and number >= from_layer:
             total += int(options["r"]) * (module.in_features + module.out_features)
     return total
@@ -159,13 +232,17 @@ def save(encoder: nn.Module, name: str, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     state = {
         key: value.detach().cpu().contiguous()
-        for key, value in get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False).items()
+        for key, value in get_peft_model_state_dict(
+            model, adapter_name=name, save_embedding_layers=False
+        ).items()
     }
     save_file(state, str(directory / "adapter_model.safetensors"), metadata={"format": "pt"})
     config = model.peft_config[name]
     before = config.inference_mode, config.target_modules
     config.inference_mode = True
-    if isinstance(config.target_modules, set):  # written in an order of its own in each process, and digests cover the file
+    if isinstance(
+        config.target_modules, set
+    ):  # written in an order of its own in each process, and digests cover the file
         config.target_modules = sorted(config.target_modules)
     try:
         config.save_pretrained(str(directory))

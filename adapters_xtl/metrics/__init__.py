@@ -1,10 +1,12 @@
-"""XTREME's metrics: plain numpy functions, and `evaluate.Metric` modules that load without a network.
+"""XTREME's metrics: plain numpy functions, and `evaluate.Metric` modules that load without a
+network.
 
-The functions live in modules that import neither `evaluate` nor torch: `labels`, `tags`, `qa`, `bitext`,
-`mining` (imports faiss), `ranking`, and `files`, `aggregate`, `bootstrap` on top. Each metric module named
-in METRICS wraps one of them for `evaluate` (whose import takes seconds); importing this package imports none.
+The functions live in modules that import neither `evaluate` nor torch: `labels`, `tags`, `qa`,
+`bitext`, `mining` (imports faiss), `ranking`, and `files`, `aggregate`, `bootstrap` on top. Each
+metric module named in METRICS wraps one of them for `evaluate` (whose import takes seconds);
+importing this package imports none.
 
-Every score is on a 0-100 scale. Wrong input raises `adapters_xtl.errors.DataError`.
+Every score is on a 0-100 scale. Wrong input raises `adapters_xtl.base.errors.DataError`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from adapters_xtl.errors import DataError, nearest
+from adapters_xtl.base.errors import DataError, nearest
 
 __all__ = ["METRICS", "load"]
 
@@ -30,11 +32,12 @@ METRICS = {
 
 
 def load(name: str, **options: Any) -> Any:
-    """The `evaluate.Metric` called `name` (a key of METRICS), made locally: nothing is looked up on a hub.
+    """The `evaluate.Metric` called `name` (a key of METRICS), made locally: nothing is looked up on
+    a hub.
 
-    `options` go to `evaluate.Metric` (`experiment_id`, `num_process`, …). Rows are kept in memory unless
-    `keep_in_memory=False` or `num_process` says otherwise, so that processes share no cache file.
-    Raises DataError for an unknown name.
+    `options` go to `evaluate.Metric` (`experiment_id`, `num_process`, …). Rows are kept in memory
+    unless `keep_in_memory=False` or `num_process` says otherwise, so that processes share no cache
+    file. Raises DataError for an unknown name.
     """
     if name not in METRICS:
         raise DataError(f"unknown metric {name!r}{nearest(name, METRICS)}")

@@ -20,5 +20,7 @@ class Accuracy(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         return info(str(self.__doc__), (TEXT, TEXT), (NUMBER, NUMBER))
 
-    def _compute(self, predictions: Rows, references: Rows, resamples: int = 0, seed: int = 0) -> Scores:
+    def _compute(
+        self, predictions: Rows, references: Rows, resamples: int = 0, seed: int = 0
+    ) -> Scores:
         return with_interval(items(predictions, references), resamples, seed)

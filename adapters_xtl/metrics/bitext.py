@@ -1,7 +1,7 @@
 """BUCC: F1 of pairs, threshold search, cross-fitted F1, average precision.
 
-A pair is a line `source-id TAB target-id`. Candidates are pairs with a score, as `candidates` makes them
-from what `mining.mine_bitext` finds.
+A pair is a line `source-id TAB target-id`. Candidates are pairs with a score, as `candidates` makes
+them from what `mining.mine_bitext` finds.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from adapters_xtl.errors import DataError
+from adapters_xtl.base.errors import DataError
 from adapters_xtl.metrics.bootstrap import Items, f1_measure
 
 FOLDS = 5
 
 
 def items(predictions: Iterable[str], references: Iterable[str]) -> Items:
-    """Items, one a source id (the first column), with stats (correct, predicted, gold pairs). See `score`."""
+    """Items, one a source id (the first column), with stats (correct, predicted, gold pairs). See
+    `score`.
+    """
     predicted, gold = set(predictions), set(references)
     counts = [Counter(map(_source, pairs)) for pairs in (predicted & gold, predicted, gold)]
     ids = sorted(counts[1].keys() | counts[2].keys())
-    stats = np.array([[count[key] for count in counts] for key in ids], dtype=np.float64).reshape(-1, 3)
+    stats = np.array([[count[key] for count in counts] for key in ids], dtype=np.float64).reshape(
+        -1, 3
+    )
     return Items(stats, f1_measure, ids)
 
 
 def score(predictions: Iterable[str], references: Iterable[str]) -> dict[str, float]:
     """`{"f1", "precision", "recall"}` of two sets of lines, 0-100; all 0 without a correct pair.
 
-    Lines are compared whole: duplicates vanish, a third column never matches, an empty line is an item.
+    Lines are compared whole: duplicates vanish, a third column never matches, an empty line is an
+    item.
     """
     return items(predictions, references).score()
 
@@ -48,11 +53,13 @@ def candidates(
     *,
     repeated: str = "drop",
 ) -> dict[str, float]:
-    """Mined index pairs as id pairs with their scores, in mining order; the best score where a pair repeats.
+    """Mined index pairs as id pairs with their scores, in mining order; the best score where a pair
+    repeats.
 
-    Indices count distinct raw sentences, as `mine_bitext` gives them. Ids are then found by stripped text.
-    repeated "drop" (XTREME): a text that occurs twice on its side is dropped altogether; "combine" (jiant):
-    it yields every combination of its ids. Raises DataError when sentences and ids differ in number.
+    Indices count distinct raw sentences, as `mine_bitext` gives them. Ids are then found by
+    stripped text. repeated "drop" (XTREME): a text that occurs twice on its side is dropped
+    altogether; "combine" (jiant): it yields every combination of its ids. Raises DataError when
+    sentences and ids differ in number.
     """
     if repeated not in ("drop", "combine"):
         raise DataError(f"repeated must be 'drop' or 'combine', not {repeated!r}")
@@ -84,13 +91,17 @@ def _gold(gold: Iterable[str], count_repeats: bool = False) -> list[str]:
 
 
 def tune_threshold(
-    found: Mapping[str, float], gold: Iterable[str], *, strict: bool = False, count_repeats: bool = False
+    found: Mapping[str, float],
+    gold: Iterable[str],
+    *,
+    strict: bool = False,
+    count_repeats: bool = False,
 ) -> float:
     """The threshold of the first prefix of the candidates, by falling score, with the best F1.
 
-    It lies midway between the prefix's last score and the next one. If the prefix is the whole list it is the
-    last score; `strict=True` raises DataError there, where the official code fails (IndexError). 0 if nothing
-    is correct. Ties of equal score keep the order of `found`.
+    It lies midway between the prefix's last score and the next one. If the prefix is the whole list
+    it is the last score; `strict=True` raises DataError there, where the official code fails
+    (IndexError). 0 if nothing is correct. Ties of equal score keep the order of `found`.
     """
     lines = _gold(gold, count_repeats)
     wanted, total = set(lines), len(lines)
@@ -104,7 +115,9 @@ def tune_threshold(
             f1 = 2 * precision * recall / (precision + recall)
             if f1 > best:
                 if place + 1 == len(ranked) and strict:
-                    raise DataError("the best prefix is the whole list: no next score to set the threshold by")
+                    raise DataError(
+                        "the best prefix is the whole list: no next score to set the threshold by"
+                    )
                 best = f1
                 threshold = (value + ranked[min(place + 1, len(ranked) - 1)][1]) / 2
     return threshold
@@ -122,10 +135,12 @@ def bucc_eval(
     strict: bool = False,
     count_repeats: bool = False,
 ) -> dict[str, float]:
-    """`{"f1", "precision", "recall", "threshold", "upper_bound"}`, 0-100: the threshold is tuned on this very
-    gold (`tune_threshold`), which is BUCC's custom and an upper bound: "upper_bound" is 1.
+    """`{"f1", "precision", "recall", "threshold", "upper_bound"}`, 0-100: the threshold is tuned on
+    this very gold (`tune_threshold`), which is BUCC's custom and an upper bound: "upper_bound" is
+    1.
 
-    Gold is a set of stripped lines; with `count_repeats` (jiant) a repeated line counts as further gold.
+    Gold is a set of stripped lines; with `count_repeats` (jiant) a repeated line counts as further
+    gold.
     """
     threshold = tune_threshold(found, gold, strict=strict, count_repeats=count_repeats)
     lines = _gold(gold, count_repeats)
@@ -136,23 +151,30 @@ def bucc_eval(
 
 
 def fold_of(source_id: str, folds: int = FOLDS) -> int:
-    """The fold of a source id: the first 8 bytes of its UTF-8 text's SHA-256, big-endian, modulo `folds`."""
+    """The fold of a source id: the first 8 bytes of its UTF-8 text's SHA-256, big-endian, modulo
+    `folds`.
+    """
     return int.from_bytes(hashlib.sha256(source_id.encode()).digest()[:8], "big") % folds
 
 
 def crossfit(found: Mapping[str, float], gold: Iterable[str], *, folds: int = FOLDS) -> list[str]:
     """The candidates accepted when no fold's threshold has seen that fold's gold.
 
-    Candidates and gold pairs go to folds by source id (`fold_of`). Each fold's candidates are accepted at the
-    threshold tuned on the candidates and gold of the other folds. The cross-fitted F1 is the F1 of the union
-    of the accepted pairs against all gold: correct, predicted and gold counts are summed over folds (micro),
-    F1s are not averaged. Only the threshold is cross-fitted; mining has seen all sentences, as always.
+    Candidates and gold pairs go to folds by source id (`fold_of`). Each fold's candidates are
+    accepted at the threshold tuned on the candidates and gold of the other folds. The cross-fitted
+    F1 is the F1 of the union of the accepted pairs against all gold: correct, predicted and gold
+    counts are summed over folds (micro), F1s are not averaged. Only the threshold is cross-fitted;
+    mining has seen all sentences, as always.
     """
     lines = set(_gold(gold))
     accepted: set[str] = set()
     for fold in range(folds):
-        outside = {pair: value for pair, value in found.items() if fold_of(_source(pair), folds) != fold}
-        threshold = tune_threshold(outside, {line for line in lines if fold_of(_source(line), folds) != fold})
+        outside = {
+            pair: value for pair, value in found.items() if fold_of(_source(pair), folds) != fold
+        }
+        threshold = tune_threshold(
+            outside, {line for line in lines if fold_of(_source(line), folds) != fold}
+        )
         inside = {pair: value for pair, value in found.items() if pair not in outside}
         accepted.update(extract(inside, threshold))
     return [pair for pair in found if pair in accepted]
@@ -161,9 +183,9 @@ def crossfit(found: Mapping[str, float], gold: Iterable[str], *, folds: int = FO
 def average_precision(found: Mapping[str, float], gold: Iterable[str]) -> float:
     """Average precision of the ranked candidates, 0-100; needs no threshold.
 
-    AP = Σ over correct candidates of the precision of all candidates scoring at least as high, divided by the
-    number of gold pairs: gold that was never a candidate counts as 0, equal scores are one step. 0 without
-    gold.
+    AP = Σ over correct candidates of the precision of all candidates scoring at least as high,
+    divided by the number of gold pairs: gold that was never a candidate counts as 0, equal scores
+    are one step. 0 without gold.
     """
     lines = set(_gold(gold))
     if not lines or not found:
@@ -177,8 +199,9 @@ def average_precision(found: Mapping[str, float], gold: Iterable[str]) -> float:
 
 
 def report(found: Mapping[str, float], gold: Collection[str]) -> dict[str, float]:
-    """What to say of scored candidates, 0-100: cross-fitted f1, precision and recall; average precision; and,
-    as *_upper_bound, the figures and the threshold tuned on the gold they are scored on.
+    """What to say of scored candidates, 0-100: cross-fitted f1, precision and recall; average
+    precision; and, as *_upper_bound, the figures and the threshold tuned on the gold they are
+    scored on.
     """
     tuned = bucc_eval(found, gold)
     del tuned["upper_bound"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters_xtl.errors import DataError
+from adapters_xtl.base.errors import DataError
 
 Floats = NDArray[np.float64]
 Measure = Callable[[Floats], dict[str, Floats]]
@@ -29,7 +29,9 @@ def _percent(part: Floats, whole: Floats, empty: float) -> Floats:
 
 
 def mean_measure(*names: str) -> Measure:
-    """Measure of stats (value per name …, weight): 100 · sum of values / sum of weights, NaN for 0/0."""
+    """Measure of stats (value per name …, weight): 100 · sum of values / sum of weights, NaN for
+    0/0.
+    """
 
     def measure(sums: Floats) -> dict[str, Floats]:
         return {name: _percent(sums[..., i], sums[..., -1], np.nan) for i, name in enumerate(names)}
@@ -54,8 +56,9 @@ def f1_measure(sums: Floats) -> dict[str, Floats]:
 class Items:
     """Sufficient statistics of one language's items.
 
-    stats: (n, s) float64, one row an item; measure: sums of shape (…, s) → metric name → array of shape (…);
-    ids: n keys. Items of several languages that are translations of each other carry the same id.
+    stats: (n, s) float64, one row an item; measure: sums of shape (…, s) → metric name → array of
+    shape (…); ids: n keys. Items of several languages that are translations of each other carry the
+    same id.
     """
 
     stats: Floats
@@ -64,7 +67,9 @@ class Items:
 
     def score(self) -> dict[str, float]:
         """The metric over all items, 0-100. Raises DataError when it is undefined (no items)."""
-        values = {name: float(value) for name, value in self.measure(self.stats.sum(axis=0)).items()}
+        values = {
+            name: float(value) for name, value in self.measure(self.stats.sum(axis=0)).items()
+        }
         if any(np.isnan(value) for value in values.values()):
             raise DataError("nothing to score: there are no items")
         return values
@@ -81,21 +86,26 @@ def interval(
 ) -> dict[str, list[float]]:
     """Percentile bootstrap interval of each metric: `{"f1": [low, high], …}`, 0-100 scale.
 
-    Clusters are drawn with replacement, as many as there are, `resamples` times; a drawn cluster brings all
-    its items. Items with one id are one cluster; `clusters` maps ids to coarser keys (question → article).
-    Given a mapping language → Items, the interval is that of the unweighted mean over languages: with
-    `parallel` an id is one cluster over all languages (XNLI, XQuAD, MLQA …: a drawn item is drawn in every
-    language); without, languages are resampled independently of each other (PAN-X, UDPOS, TyDiQA …).
-    The same seed gives the same interval. The interval covers the choice of items, not that of a seed, a
-    checkpoint or a tuned threshold. Raises DataError without items or on a senseless option.
+    Clusters are drawn with replacement, as many as there are, `resamples` times; a drawn cluster
+    brings all its items. Items with one id are one cluster; `clusters` maps ids to coarser keys
+    (question → article). Given a mapping language → Items, the interval is that of the unweighted
+    mean over languages: with `parallel` an id is one cluster over all languages (XNLI, XQuAD, MLQA
+    …: a drawn item is drawn in every language); without, languages are resampled independently of
+    each other (PAN-X, UDPOS, TyDiQA …). The same seed gives the same interval. The interval covers
+    the choice of items, not that of a seed, a checkpoint or a tuned threshold. Raises DataError
+    without items or on a senseless option.
     """
     groups = {"": items} if isinstance(items, Items) else dict(items)
     if not groups or any(len(group.ids) == 0 for group in groups.values()):
         raise DataError("no items to resample")
     if resamples < 1 or not 0 < level < 1:
-        raise DataError(f"an interval needs resamples >= 1 and 0 < level < 1, not {resamples} and {level}")
+        raise DataError(
+            f"an interval needs resamples >= 1 and 0 < level < 1, not {resamples} and {level}"
+        )
     batches = [list(groups.values())] if parallel else [[group] for group in groups.values()]
-    streams = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(len(batches))]
+    streams = [
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(len(batches))
+    ]
     values: dict[str, list[Floats]] = {}
     for batch, stream in zip(batches, streams, strict=True):
         for name, value in _resampled(batch, clusters or {}, resamples, stream).items():
@@ -112,7 +122,9 @@ def interval(
 
 
 def with_interval(items: Items, resamples: int, seed: int = 0) -> dict[str, Any]:
-    """The score and, with resamples > 0, "<metric>_interval": [low, high] beside each metric (95 %)."""
+    """The score and, with resamples > 0, "<metric>_interval": [low, high] beside each metric (95
+    %).
+    """
     result: dict[str, Any] = dict(items.score())
     if resamples:
         bounds = interval(items, resamples=resamples, seed=seed)
@@ -121,11 +133,16 @@ def with_interval(items: Items, resamples: int, seed: int = 0) -> dict[str, Any]
 
 
 def _resampled(
-    batch: Sequence[Items], clusters: Mapping[Hashable, Hashable], resamples: int, stream: np.random.Generator
+    batch: Sequence[Items],
+    clusters: Mapping[Hashable, Hashable],
+    resamples: int,
+    stream: np.random.Generator,
 ) -> dict[str, Floats]:
     """Metric name → (resamples, len(batch)): each resample's value for each group of the batch."""
     numbers: dict[Hashable, int] = {}
-    rows = [[numbers.setdefault(clusters.get(i, i), len(numbers)) for i in group.ids] for group in batch]
+    rows = [
+        [numbers.setdefault(clusters.get(i, i), len(numbers)) for i in group.ids] for group in batch
+    ]
     width = batch[0].stats.shape[1]
     table = np.zeros((len(numbers), len(batch), width))
     for column, (group, where) in enumerate(zip(batch, rows, strict=True)):
@@ -141,4 +158,8 @@ def _weights(count: int, resamples: int, stream: np.random.Generator) -> Iterato
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         picks = stream.integers(0, count, size=(size, count)) + count * np.arange(size)[:, None]
-        yield np.bincount(picks.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
+        yield (
+            np.bincount(picks.ravel(), minlength=size * count)
+            .reshape(size, count)
+            .astype(np.float64)
+        )

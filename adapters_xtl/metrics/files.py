@@ -1,8 +1,9 @@
 """Scores from label and prediction files in XTREME's official layout.
 
-A folder holds `<task>/test-<language>.<suffix>` for labels and, by the same names, for predictions: one
-label, row number or pair a line; one tag a line and a blank line after each sentence; for QA, JSON in
-SQuAD's form against `{id: text}`; for Mewsli-X, JSON; for XCOPA, JSON lines with a field `label`.
+A folder holds `<task>/test-<language>.<suffix>` for labels and, by the same names, for predictions:
+one label, row number or pair a line; one tag a line and a blank line after each sentence; for QA,
+JSON in SQuAD's form against `{id: text}`; for Mewsli-X, JSON; for XCOPA, JSON lines with a field
+`label`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl.errors import DataError, nearest
+from adapters_xtl.base.errors import DataError, nearest
 from adapters_xtl.metrics import bitext, labels, qa, ranking, tags
 from adapters_xtl.metrics.aggregate import aggregate, languages_of
 
@@ -20,14 +21,16 @@ Scores = dict[str, float]
 
 
 def read_lines(text: str) -> list[str]:
-    """The lines of a plain file, each stripped of whitespace; blank ones stay. Only newlines end a line."""
+    """The lines of a plain file, each stripped of whitespace; blank ones stay. Only newlines end a
+    line.
+    """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [line.strip() for line in (lines if lines[-1] else lines[:-1])]
 
 
 def read_tags(text: str) -> list[list[str]]:
-    """The sentences of a tag file: each blank line closes one, so a doubled one makes an empty sentence; the
-    last may be closed by the file's end.
+    """The sentences of a tag file: each blank line closes one, so a doubled one makes an empty
+    sentence; the last may be closed by the file's end.
     """
     sentences: list[list[str]] = []
     current: list[str] = []
@@ -48,7 +51,9 @@ def _json(text: str) -> Any:
 
 
 def _unwrapped(text: str) -> Any:
-    """A QA file's content: what lies under a key `data` if there is one (in prediction files, too)."""
+    """A QA file's content: what lies under a key `data` if there is one (in prediction
+    files, too).
+    """
     content = _json(text)
     return content["data"] if isinstance(content, dict) and "data" in content else content
 
@@ -100,25 +105,34 @@ TASKS: dict[str, Callable[[str, str, str, str], Scores]] = {
     "bucc2018": lambda p, r, language, rules: bitext.score(read_lines(p), read_lines(r)),
     "xquad": _squad,
     "tydiqa": _squad,
-    "mlqa": lambda p, r, language, rules: qa.mlqa_score(_predicted(p), read_questions(_unwrapped(r)), language),
+    "mlqa": lambda p, r, language, rules: qa.mlqa_score(
+        _predicted(p), read_questions(_unwrapped(r)), language
+    ),
     "mewslix": lambda p, r, language, rules: ranking.mewslix_score(_json(p), _json(r)),
 }
-# by the names of their official folders; (prediction text, label text, language, tagging rules) -> scores
+# by the names of their official folders; (prediction text, label text, language, tagging rules) ->
+# scores
 
 
-def score_text(task: str, language: str, predictions: str, references: str, *, rules: str = "0.0.12") -> Scores:
+def score_text(
+    task: str, language: str, predictions: str, references: str, *, rules: str = "0.0.12"
+) -> Scores:
     """The scores of one task and language from the text of the two files, 0-100.
 
-    `task` is a key of TASKS; `language` matters for MLQA alone; `rules` are the tagging rules. Raises
-    DataError for an unknown task, unreadable content, or what the task's metric refuses.
+    `task` is a key of TASKS; `language` matters for MLQA alone; `rules` are the tagging rules.
+    Raises DataError for an unknown task, unreadable content, or what the task's metric refuses.
     """
     if task not in TASKS:
         raise DataError(f"unknown task {task!r}{nearest(task, TASKS)}")
     return TASKS[task](predictions, references, language, rules)
 
 
-def score_file(task: str, language: str, predictions: Path, references: Path, *, rules: str = "0.0.12") -> Scores:
-    """`score_text` of two files (UTF-8). DataErrors name the files; a missing one is a DataError, too."""
+def score_file(
+    task: str, language: str, predictions: Path, references: Path, *, rules: str = "0.0.12"
+) -> Scores:
+    """`score_text` of two files (UTF-8). DataErrors name the files; a missing one is a DataError,
+    too.
+    """
     texts = []
     for path in (predictions, references):
         try:
@@ -131,7 +145,9 @@ def score_file(task: str, language: str, predictions: Path, references: Path, *,
         raise DataError(f"{task} {language}, {predictions} against {references}: {error}") from None
 
 
-def score_folders(predictions: Path, references: Path, *, version: str = "xtreme", rules: str = "0.0.12") -> dict[str, Any]:
+def score_folders(
+    predictions: Path, references: Path, *, version: str = "xtreme", rules: str = "0.0.12"
+) -> dict[str, Any]:
     """`aggregate` over whole folders: tasks with a folder on both sides, each in all its languages."""
     scores: dict[str, dict[str, Scores]] = {}
     for task, languages in languages_of(version).items():
@@ -153,5 +169,8 @@ def _find(folder: Path, task: str, language: str) -> Path:
     names = [folder / task / f"test-{language}.{suffix}" for suffix in ("tsv", "json", "jsonl")]
     found = [path for path in names if path.is_file()]
     if len(found) != 1:
-        raise DataError(f"{task} {language}: {len(found)} files {folder / task}/test-{language}.*, one is needed")
+        raise DataError(
+            f"{task} {language}: {len(found)} files {folder / task}/test-{language}.*, one is"
+            " needed"
+        )
     return found[0]

@@ -1,4 +1,6 @@
-"""Accuracy of labels: XNLI, PAWS-X, XCOPA, Tatoeba (rows as strings), every `classify` and `choice` task."""
+"""Accuracy of labels: XNLI, PAWS-X, XCOPA, Tatoeba (rows as strings), every `classify` and `choice`
+task.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from adapters_xtl.errors import DataError
+from adapters_xtl.base.errors import DataError
 from adapters_xtl.metrics.bootstrap import Items, mean_measure
 
 
@@ -17,7 +19,9 @@ def items(
     strict: bool = True,
     ids: Sequence[Hashable] | None = None,
 ) -> Items:
-    """Items with stats (correct, 1); ids are `ids` or row numbers. Arguments and errors as in `score`."""
+    """Items with stats (correct, 1); ids are `ids` or row numbers. Arguments and errors as in
+    `score`.
+    """
     if strict and len(predictions) != len(references):
         raise DataError(f"{len(predictions)} predictions for {len(references)} labels")
     keys = range(len(predictions)) if ids is None else ids
@@ -30,10 +34,13 @@ def items(
     return Items(stats, mean_measure("accuracy"), keys)
 
 
-def score(predictions: Sequence[Hashable], references: Sequence[Hashable], *, strict: bool = True) -> dict[str, float]:
+def score(
+    predictions: Sequence[Hashable], references: Sequence[Hashable], *, strict: bool = True
+) -> dict[str, float]:
     """`{"accuracy"}`: 100 · equal pairs / predictions. Values are compared raw: 0 and "0" differ.
 
-    Raises DataError when the lengths differ or nothing is predicted. `strict=False` gives what XTREME's bare
-    function gives for unequal lengths: it stops at the shorter list, divides by the number of predictions.
+    Raises DataError when the lengths differ or nothing is predicted. `strict=False` gives what
+    XTREME's bare function gives for unequal lengths: it stops at the shorter list, divides by the
+    number of predictions.
     """
     return items(predictions, references, strict=strict).score()

@@ -15,13 +15,16 @@ __all__ = ["Mewslix", "items", "score"]
 class Mewslix(evaluate.Metric):  # type: ignore[misc]
     """Mean reciprocal rank cut at 20, XTREME-R's `map@20`, 0-100.
 
-    predictions: ranked entities of each mention; references: gold entities of each mention, the first counts.
+    predictions: ranked entities of each mention; references: gold entities of each mention, the
+    first counts.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         return info(str(self.__doc__), (TEXTS, TEXTS))
 
-    def _compute(self, predictions: Rows, references: Rows, resamples: int = 0, seed: int = 0) -> Scores:
+    def _compute(
+        self, predictions: Rows, references: Rows, resamples: int = 0, seed: int = 0
+    ) -> Scores:
         ranked = {str(row): entities for row, entities in enumerate(predictions)}
         golds = {str(row): entities for row, entities in enumerate(references)}
         return with_interval(items(ranked, golds), resamples, seed)

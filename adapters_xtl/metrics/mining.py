@@ -1,9 +1,9 @@
 """Bitext mining and nearest-neighbour search on sentence vectors: exact, in float32, with faiss.
 
 Margin scoring follows Artetxe and Schwenk 2019 (arXiv 1811.01136) as XTREME runs it: x is the other
-language ("source"), y is English ("target"). With m_i the mean similarity of i to its k neighbours on the
-other side, the score of a pair is x_i·y_j over (ratio), minus (distance) or regardless of (absolute)
-(m_i + m_j) / 2.
+language ("source"), y is English ("target"). With m_i the mean similarity of i to its k neighbours
+on the other side, the score of a pair is x_i·y_j over (ratio), minus (distance) or regardless of
+(absolute) (m_i + m_j) / 2.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adapters_xtl.errors import DataError, nearest
+from adapters_xtl.base.errors import DataError, nearest
 
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -39,7 +39,9 @@ def _matrix(values: ArrayLike) -> Vectors:
 
 
 def unify(sentences: Sequence[str], vectors: ArrayLike) -> tuple[list[str], Vectors]:
-    """The distinct sentences in order of first occurrence, each with the vector of its *last* occurrence."""
+    """The distinct sentences in order of first occurrence, each with the vector of its *last*
+    occurrence.
+    """
     matrix = _matrix(vectors)
     if len(sentences) != len(matrix):
         raise DataError(f"{len(sentences)} sentences for {len(matrix)} vectors")
@@ -48,7 +50,9 @@ def unify(sentences: Sequence[str], vectors: ArrayLike) -> tuple[list[str], Vect
 
 
 def _neighbours(queries: Vectors, index: Vectors, k: int, dist: str) -> tuple[Vectors, Rows]:
-    """Similarities and row numbers, both (n, min(k, rows of the index)), of each query's nearest rows."""
+    """Similarities and row numbers, both (n, min(k, rows of the index)), of each query's nearest
+    rows.
+    """
     search: Any = (faiss.IndexFlatIP if dist == "cosine" else faiss.IndexFlatL2)(index.shape[1])
     search.add(index)
     found, rows = search.search(np.ascontiguousarray(queries), min(k, len(index)))
@@ -57,7 +61,9 @@ def _neighbours(queries: Vectors, index: Vectors, k: int, dist: str) -> tuple[Ve
 
 @dataclass(frozen=True)
 class _Side:
-    """One direction: vectors projected towards the other side, their neighbours there, mean similarity."""
+    """One direction: vectors projected towards the other side, their neighbours there, mean
+    similarity.
+    """
 
     vectors: Vectors
     rows: Rows
@@ -73,11 +79,15 @@ class _Space:
     margin: str
 
     def scores(self, side: _Side, other: Vectors, other_mean: Vectors, rows: Rows) -> Vectors:
-        """(n, k) scores of each vector of `side` with the vectors of `other` that `rows` (n, k) names."""
+        """(n, k) scores of each vector of `side` with the vectors of `other` that `rows` (n, k)
+        names.
+        """
         blocks = []
         for start in range(0, len(rows), _BLOCK):
             part = slice(start, start + _BLOCK)
-            dots = np.vecdot(side.vectors[part, None], other[rows[part]])  # one BLAS dot a pair, as the original
+            dots = np.vecdot(
+                side.vectors[part, None], other[rows[part]]
+            )  # one BLAS dot a pair, as the original
             level = (side.mean[part, None] + other_mean[rows[part]]) / 2
             if self.margin == "ratio":
                 dots = dots / level
@@ -87,11 +97,19 @@ class _Space:
         return np.concatenate(blocks)
 
     def best(self, forwards: bool) -> tuple[Vectors, Rows]:
-        """Of each vector of one side: its best score among its neighbours, and which neighbour has it."""
-        side, back, other = (self.forward, self.backward, self.y) if forwards else (self.backward, self.forward, self.x)
+        """Of each vector of one side: its best score among its neighbours, and which neighbour has
+        it.
+        """
+        side, back, other = (
+            (self.forward, self.backward, self.y)
+            if forwards
+            else (self.backward, self.forward, self.x)
+        )
         scores = self.scores(side, other, back.mean, side.rows)
         column = scores.argmax(axis=1)[:, None]
-        return np.take_along_axis(scores, column, 1)[:, 0], np.take_along_axis(side.rows, column, 1)[:, 0]
+        return np.take_along_axis(scores, column, 1)[:, 0], np.take_along_axis(
+            side.rows, column, 1
+        )[:, 0]
 
 
 def _space(
@@ -110,7 +128,9 @@ def _space(
         raise DataError(f"the neighbourhood must be at least 1, not {k}")
     src, trg = unify(src_sentences, x)[1], unify(trg_sentences, y)[1]
     if src.shape[1] != trg.shape[1]:
-        raise DataError(f"source vectors have {src.shape[1]} numbers, target vectors {trg.shape[1]}")
+        raise DataError(
+            f"source vectors have {src.shape[1]} numbers, target vectors {trg.shape[1]}"
+        )
     if dist == "cosine":
         faiss.normalize_L2(src)
         faiss.normalize_L2(trg)
@@ -135,22 +155,23 @@ def mine_bitext(
     dist: str = "cosine",
     shift: bool = False,
 ) -> list[Mined]:
-    """Pairs of distinct sentences that are likely translations; x (n, d) and y (m, d) are their vectors.
+    """Pairs of distinct sentences that are likely translations; x (n, d) and y (m, d) are their
+    vectors.
 
-    Repeated sentences (equal raw lines) are unified first, see `unify`; `mined` indices count distinct ones.
-    dist "cosine": vectors to unit length, similarity is the dot product. Any other: no normalisation,
-    neighbours by squared L2 distance d², similarity 1/(1+d²) for the means, while the score keeps the dot
-    product. `neighborhood` is capped by the other side's size. `shift` moves each side by the difference
-    of the two means, for neighbours and scores. retrieval:
+    Repeated sentences (equal raw lines) are unified first, see `unify`; `mined` indices count
+    distinct ones. dist "cosine": vectors to unit length, similarity is the dot product. Any other:
+    no normalisation, neighbours by squared L2 distance d², similarity 1/(1+d²) for the means, while
+    the score keeps the dot product. `neighborhood` is capped by the other side's size. `shift`
+    moves each side by the difference of the two means, for neighbours and scores. retrieval:
 
-    - max: all forward and backward bests by falling score, greedily, each sentence once; a pair not above
-      `threshold` (strictly) is left out but still uses up its sentences;
+    - max: all forward and backward bests by falling score, greedily, each sentence once; a pair not
+      above `threshold` (strictly) is left out but still uses up its sentences;
     - intersect: pairs that are each other's best, in source order, with the forward score;
     - fwd, bwd: the best of every source (target) sentence, in order;
     - given: line i with line i, for every line (the official mode `score`).
 
-    All but max ignore `threshold`. Neither vectors nor lists are changed. Raises DataError for an unknown
-    option, unequal lengths, or a vector with NaN.
+    All but max ignore `threshold`. Neither vectors nor lists are changed. Raises DataError for an
+    unknown option, unequal lengths, or a vector with NaN.
     """
     if retrieval not in RETRIEVALS:
         raise DataError(f"unknown retrieval {retrieval!r}{nearest(retrieval, RETRIEVALS)}")
@@ -180,7 +201,9 @@ def mine_bitext(
     return kept
 
 
-def _given(space: _Space, src_sentences: Sequence[str], trg_sentences: Sequence[str]) -> list[Mined]:
+def _given(
+    space: _Space, src_sentences: Sequence[str], trg_sentences: Sequence[str]
+) -> list[Mined]:
     if len(src_sentences) != len(trg_sentences):
         raise DataError(f"{len(src_sentences)} source lines for {len(trg_sentences)} target lines")
     places = []
@@ -215,6 +238,7 @@ def nearest_rows(queries: ArrayLike, index: ArrayLike, *, dist: str = "cosine") 
 
 
 def sorted_rows(sentences: Sequence[str]) -> list[int]:
-    """Row numbers in the order of the stripped texts (by code point, stable): XTREME sorts Tatoeba's English
-    side so, and the label of a sorted line is the row it came from."""
+    """Row numbers in the order of the stripped texts (by code point, stable): XTREME sorts
+    Tatoeba's English side so, and the label of a sorted line is the row it came from.
+    """
     return sorted(range(len(sentences)), key=lambda row: sentences[row].strip())

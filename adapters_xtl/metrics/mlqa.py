@@ -23,5 +23,9 @@ class Mlqa(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         return info(str(self.__doc__), (PREDICTION, QUESTION))
 
-    def _compute(self, predictions: Rows, references: Rows, language: str, resamples: int = 0, seed: int = 0) -> Scores:
-        return with_interval(items(*by_question(predictions, references), language), resamples, seed)
+    def _compute(
+        self, predictions: Rows, references: Rows, language: str, resamples: int = 0, seed: int = 0
+    ) -> Scores:
+        return with_interval(
+            items(*by_question(predictions, references), language), resamples, seed
+        )

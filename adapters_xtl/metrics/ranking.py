@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from adapters_xtl.errors import DataError
+from adapters_xtl.base.errors import DataError
 from adapters_xtl.metrics.bootstrap import Items, mean_measure
 
 _BLOCK = 512  # questions ranked at once
@@ -17,7 +17,10 @@ CUT = 20
 
 
 def mewslix_items(
-    predictions: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[str]], *, k: int = CUT
+    predictions: Mapping[str, Sequence[str]],
+    references: Mapping[str, Sequence[str]],
+    *,
+    k: int = CUT,
 ) -> Items:
     """Items, one a mention, ids the mention ids, with stats (reciprocal rank or 0, 1)."""
     stats = np.ones((len(references), 2))
@@ -30,22 +33,28 @@ def mewslix_items(
 
 
 def mewslix_score(
-    predictions: Mapping[str, Sequence[str]], references: Mapping[str, Sequence[str]], *, k: int = CUT
+    predictions: Mapping[str, Sequence[str]],
+    references: Mapping[str, Sequence[str]],
+    *,
+    k: int = CUT,
 ) -> dict[str, float]:
     """`{"map@20"}`, 0-100: mention id → ranked entities against mention id → [gold, …].
 
-    Only the first gold counts (stripped; predictions are not), so this is mean reciprocal rank cut at k. A
-    mention without prediction counts as 0, extra ids are ignored; no mentions at all give 0, as in XTREME's
-    evaluator. Raises DataError for a mention with an empty gold list.
+    Only the first gold counts (stripped; predictions are not), so this is mean reciprocal rank cut
+    at k. A mention without prediction counts as 0, extra ids are ignored; no mentions at all give
+    0, as in XTREME's evaluator. Raises DataError for a mention with an empty gold list.
     """
     return mewslix_items(predictions, references, k=k).score() if references else {f"map@{k}": 0.0}
 
 
-def average_precision(targets: Collection[Hashable], ranked: Sequence[Hashable], k: int | None = None) -> float:
-    """AP@k, 0-1: mean over relevant places of precision there, divided by min(number of targets, k).
+def average_precision(
+    targets: Collection[Hashable], ranked: Sequence[Hashable], k: int | None = None
+) -> float:
+    """AP@k, 0-1: mean over relevant places of precision there, divided by min(number of targets,
+    k).
 
-    A repeat in the ranking takes up a place and counts once; k None or 0 is no cut. Raises DataError
-    without targets.
+    A repeat in the ranking takes up a place and counts once; k None or 0 is no cut. Raises
+    DataError without targets.
     """
     if not targets:
         raise DataError("a question has no relevant candidate")
@@ -62,8 +71,8 @@ def average_precision(targets: Collection[Hashable], ranked: Sequence[Hashable],
 class LareqaData:
     """Questions and candidates in the official order, ready to be encoded.
 
-    questions: `{id}_{language}` → text; candidates: `{language}_{paragraph, from 1}_{sentence}` → sentence;
-    contexts: the same ids → the whole paragraph; relevant: question id → candidate ids.
+    questions: `{id}_{language}` → text; candidates: `{language}_{paragraph, from 1}_{sentence}` →
+    sentence; contexts: the same ids → the whole paragraph; relevant: question id → candidate ids.
     """
 
     questions: dict[str, str] = field(default_factory=dict)
@@ -73,11 +82,13 @@ class LareqaData:
 
 
 def lareqa_data(squad_per_lang: Mapping[str, Mapping[str, Any]]) -> LareqaData:
-    """LAReQA's question and candidate sets from SQuAD-form JSON by language, with `sentence_breaks`.
+    """LAReQA's question and candidate sets from SQuAD-form JSON by language, with
+    `sentence_breaks`.
 
-    Candidates are all sentences of all paragraphs; paragraphs are numbered through a language's file. A
-    question whose answer starts in no sentence [start, end) is left out. Relevant to a question is every
-    sentence with the answer sentence's text in that paragraph, in every language that asks the same id.
+    Candidates are all sentences of all paragraphs; paragraphs are numbered through a language's
+    file. A question whose answer starts in no sentence [start, end) is left out. Relevant to a
+    question is every sentence with the answer sentence's text in that paragraph, in every language
+    that asks the same id.
     """
     data = LareqaData()
     asked: dict[str, list[str]] = {}
@@ -105,7 +116,8 @@ def lareqa_data(squad_per_lang: Mapping[str, Mapping[str, Any]]) -> LareqaData:
 
 
 def rank(queries: ArrayLike, index: ArrayLike, k: int | None = None) -> NDArray[np.int64]:
-    """(n, min(k, m)) rows of `index` (m, d) by falling dot product with the rows of `queries` (n, d).
+    """(n, min(k, m)) rows of `index` (m, d) by falling dot product with the rows of `queries` (n,
+    d).
 
     In float32. k None or 0 is no cut; equal scores keep the index's order.
     """
@@ -116,7 +128,11 @@ def rank(queries: ArrayLike, index: ArrayLike, k: int | None = None) -> NDArray[
         np.argsort(-(left[start : start + _BLOCK] @ right.T), axis=1, kind="stable")[:, : k or None]
         for start in range(0, len(left), _BLOCK)
     ]
-    return np.concatenate(blocks) if blocks else np.empty((0, min(k or len(right), len(right))), dtype=np.int64)
+    return (
+        np.concatenate(blocks)
+        if blocks
+        else np.empty((0, min(k or len(right), len(right))), dtype=np.int64)
+    )
 
 
 def lareqa_items(
@@ -130,10 +146,10 @@ def lareqa_items(
 ) -> Items:
     """Items, one a question, ids the question ids without their language, with stats (AP, 1).
 
-    `.score()` gives `{"map@k"}` (`{"map"}` without a cut), 0-100, the mean of `average_precision` over all
-    questions; the official script prints it as a fraction, k = 20. Vectors (n, d) and (m, d) in the order of
-    `questions` and `candidates`; ranked by plain dot product (give unit vectors for cosine). Raises DataError
-    for wrong shapes or a question without relevant candidates.
+    `.score()` gives `{"map@k"}` (`{"map"}` without a cut), 0-100, the mean of `average_precision`
+    over all questions; the official script prints it as a fraction, k = 20. Vectors (n, d) and (m,
+    d) in the order of `questions` and `candidates`; ranked by plain dot product (give unit vectors
+    for cosine). Raises DataError for wrong shapes or a question without relevant candidates.
     """
     ranked = rank(question_vectors, candidate_vectors, k)
     if len(ranked) != len(questions) or len(np.asarray(candidate_vectors)) != len(candidates):
@@ -154,9 +170,13 @@ def ranked_items(
     *,
     k: int | None = CUT,
 ) -> Items:
-    """Items, one a question, with stats (`average_precision` of its ranking, 1), named map@k or map."""
+    """Items, one a question, with stats (`average_precision` of its ranking, 1), named map@k or
+    map.
+    """
     if not len(ranked) == len(relevant) == len(ids):
         raise DataError(f"{len(ranked)} rankings for {len(relevant)} questions")
-    precisions = [average_precision(targets, row, k) for targets, row in zip(relevant, ranked, strict=True)]
+    precisions = [
+        average_precision(targets, row, k) for targets, row in zip(relevant, ranked, strict=True)
+    ]
     stats = np.array([(value, 1.0) for value in precisions]).reshape(-1, 2)
     return Items(stats, mean_measure(f"map@{k}" if k else "map"), ids)

@@ -1,4 +1,6 @@
-"""SQuAD 1.1 (XQuAD, TyDiQA) for `evaluate`; the plain functions are in `adapters_xtl.metrics.qa`."""
+"""SQuAD 1.1 (XQuAD, TyDiQA) for `evaluate`; the plain functions are in
+`adapters_xtl.metrics.qa`.
+"""
 
 from __future__ import annotations
 
@@ -20,5 +22,7 @@ class Squad(evaluate.Metric):  # type: ignore[misc]
     def _info(self) -> evaluate.MetricInfo:
         return info(str(self.__doc__), (PREDICTION, QUESTION))
 
-    def _compute(self, predictions: Rows, references: Rows, resamples: int = 0, seed: int = 0) -> Scores:
+    def _compute(
+        self, predictions: Rows, references: Rows, resamples: int = 0, seed: int = 0
+    ) -> Scores:
         return with_interval(items(*by_question(predictions, references)), resamples, seed)

@@ -14,15 +14,18 @@ __all__ = ["SquadV2", "items", "score"]
 
 
 class SquadV2(evaluate.Metric):  # type: ignore[misc]
-    """`exact_match` and token `f1` by the rules of SQuAD 2.0, also as HasAns_… and NoAns_…, 0-100; counts.
+    """`exact_match` and token `f1` by the rules of SQuAD 2.0, also as HasAns_… and NoAns_…, 0-100;
+    counts.
 
-    predictions: {"id", "prediction_text"}; references: {"id", "answers": {"text", "answer_start"}}, both
-    empty for a question without answer.
+    predictions: {"id", "prediction_text"}; references: {"id", "answers": {"text", "answer_start"}},
+    both empty for a question without answer.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         return info(str(self.__doc__), (PREDICTION, QUESTION))
 
-    def _compute(self, predictions: Rows, references: Rows, resamples: int = 0, seed: int = 0) -> Scores:
+    def _compute(
+        self, predictions: Rows, references: Rows, resamples: int = 0, seed: int = 0
+    ) -> Scores:
         rows = by_question(predictions, references)
         return with_interval(items(*rows), resamples, seed) | score(*rows)

@@ -14,8 +14,9 @@ __all__ = ["Tagging", "chunks", "items", "score", "token_items"]
 class Tagging(evaluate.Metric):  # type: ignore[misc]
     """Micro chunk `f1`, `precision`, `recall`, 0-100 (PAN-X, UDPOS …).
 
-    predictions, references: sentences, each a list of tags; rules: "0.0.12" (XTREME's numbers) or "1.2.2",
-    the release of seqeval whose rules apply; tokens: whether to give `token_accuracy`, too.
+    predictions, references: sentences, each a list of tags; rules: "0.0.12" (XTREME's numbers) or
+    "1.2.2", the release of seqeval whose rules apply; tokens: whether to give `token_accuracy`,
+    too.
     """
 
     def _info(self) -> evaluate.MetricInfo:

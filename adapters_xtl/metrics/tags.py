@@ -1,12 +1,12 @@
 """Chunk F1 of tag sequences (PAN-X, UDPOS, CCG …) by two sets of rules, and token accuracy.
 
 The rules are those of seqeval's default ("conlleval") mode in two releases. `0.0.12` is the release
-XTREME's published numbers come from and the default here; `1.2.2` is what an install gives today. They
-agree on IOB tags without inner hyphens and differ on bare POS tags by up to several points.
+XTREME's published numbers come from and the default here; `1.2.2` is what an install gives today.
+They agree on IOB tags without inner hyphens and differ on bare POS tags by up to several points.
 
-A tag is read as prefix + type. The prefix is its first character. The type is, in 0.0.12, what follows the
-last hyphen (the whole tag without one); in 1.2.2, what follows the first hyphen after the first character
-is dropped, and `_` when nothing is left.
+A tag is read as prefix + type. The prefix is its first character. The type is, in 0.0.12, what
+follows the last hyphen (the whole tag without one); in 1.2.2, what follows the first hyphen after
+the first character is dropped, and `_` when nothing is left.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from adapters_xtl.errors import DataError, nearest
+from adapters_xtl.base.errors import DataError, nearest
 from adapters_xtl.metrics.bootstrap import Items, f1_measure, mean_measure
 
 Sentences = Sequence[Sequence[str]]
@@ -30,11 +30,11 @@ RULES: dict[str, Callable[[str], str]] = {
 def chunks(sentences: Sentences, rules: str = "0.0.12") -> list[Chunk]:
     """The chunks (type, first, last), in order of their ends, of all sentences joined.
 
-    Positions count the tokens of all sentences plus one `O` that follows each sentence. At each token two
-    independent tests are made against the one before it: whether a chunk ends there (it is recorded from
-    the remembered start) and whether one starts there (the remembered start moves). Under 1.2.2 they
-    need not go together, so that chunks may overlap, and a start may date from an earlier sentence.
-    Raises DataError for unknown rules or an empty tag.
+    Positions count the tokens of all sentences plus one `O` that follows each sentence. At each
+    token two independent tests are made against the one before it: whether a chunk ends there (it
+    is recorded from the remembered start) and whether one starts there (the remembered start
+    moves). Under 1.2.2 they need not go together, so that chunks may overlap, and a start may date
+    from an earlier sentence. Raises DataError for unknown rules or an empty tag.
     """
     if rules not in RULES:
         raise DataError(f"unknown tagging rules {rules!r}{nearest(rules, RULES)}")
@@ -51,9 +51,17 @@ def chunks(sentences: Sentences, rules: str = "0.0.12") -> list[Chunk]:
                 known[tag] = (tag[0], type_of(tag))
             prefix, kind = known[tag]
             changed = kind != type_before
-            if before in "ES" or (before in "BI" and prefix in "BSO") or (changed and before not in "O."):
+            if (
+                before in "ES"
+                or (before in "BI" and prefix in "BSO")
+                or (changed and before not in "O.")
+            ):
                 found.append((type_before, start, position - 1))
-            if prefix in "BS" or (before in "ESO" and prefix in "EI") or (changed and prefix not in "O."):
+            if (
+                prefix in "BS"
+                or (before in "ESO" and prefix in "EI")
+                or (changed and prefix not in "O.")
+            ):
                 start = position
             before, type_before = prefix, kind
             position += 1
@@ -67,7 +75,8 @@ def items(
     rules: str = "0.0.12",
     ids: Sequence[Hashable] | None = None,
 ) -> Items:
-    """Items, one a sentence, with stats (correct, predicted, gold chunks); their sums are the corpus counts.
+    """Items, one a sentence, with stats (correct, predicted, gold chunks); their sums are the
+    corpus counts.
 
     A chunk belongs to the sentence it ends in (of its own side, a correct one to the gold side's).
     Arguments and errors as in `score`.
@@ -89,14 +98,18 @@ def items(
     return Items(stats, f1_measure, range(len(references)) if ids is None else ids)
 
 
-def _per_sentence(found: Sequence[Chunk], sentences: Sentences) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _per_sentence(
+    found: Sequence[Chunk], sentences: Sentences
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """(n sentences,) float64: how many of the chunks end in each sentence."""
     borders = np.cumsum([len(sentence) + 1 for sentence in sentences])
     where = np.searchsorted(borders, [last for _, _, last in found], side="right")
     return np.bincount(where, minlength=len(sentences)).astype(np.float64)
 
 
-def token_items(predictions: Sentences, references: Sentences, *, ids: Sequence[Hashable] | None = None) -> Items:
+def token_items(
+    predictions: Sentences, references: Sentences, *, ids: Sequence[Hashable] | None = None
+) -> Items:
     """Items, one a sentence, with stats (tokens tagged right, tokens) → `{"token_accuracy"}`.
 
     Raises DataError when the number of sentences or a sentence's length differs.
@@ -109,21 +122,27 @@ def token_items(predictions: Sentences, references: Sentences, *, ids: Sequence[
         for predicted, gold in zip(predictions, references, strict=True)
     ]
     keys = range(len(references)) if ids is None else ids
-    return Items(np.array(stats, dtype=np.float64).reshape(-1, 2), mean_measure("token_accuracy"), keys)
+    return Items(
+        np.array(stats, dtype=np.float64).reshape(-1, 2), mean_measure("token_accuracy"), keys
+    )
 
 
 def _check_lengths(predictions: Sentences, references: Sentences) -> None:
     for row, (predicted, gold) in enumerate(zip(predictions, references, strict=True)):
         if len(predicted) != len(gold):
-            raise DataError(f"sentence {row}: {len(predicted)} predicted tags for {len(gold)} tokens")
+            raise DataError(
+                f"sentence {row}: {len(predicted)} predicted tags for {len(gold)} tokens"
+            )
 
 
-def score(predictions: Sentences, references: Sentences, *, rules: str = "0.0.12", tokens: bool = False) -> dict[str, float]:
+def score(
+    predictions: Sentences, references: Sentences, *, rules: str = "0.0.12", tokens: bool = False
+) -> dict[str, float]:
     """`{"f1", "precision", "recall"}` over all chunks (micro; type and span must match), 0-100.
 
-    With `tokens`, "token_accuracy" beside them. No gold or no predicted chunk gives 0. Raises DataError when
-    the number of sentences differs; when a sentence's length does, only under 1.2.2 or with `tokens`: the
-    rules of 0.0.12 do not look, and every later span is shifted.
+    With `tokens`, "token_accuracy" beside them. No gold or no predicted chunk gives 0. Raises
+    DataError when the number of sentences differs; when a sentence's length does, only under 1.2.2
+    or with `tokens`: the rules of 0.0.12 do not look, and every later span is shifted.
     """
     result = items(predictions, references, rules=rules).score()
     if tokens:

@@ -3,14 +3,116 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from adapters_xtl.errors import RequestError, nearest
-from adapters_xtl.spec import Task
+from adapters_xtl.base.errors import RequestError, nearest
 
-__all__ = ["load", "names"]
+__all__ = ["Row", "Rows", "Task", "load", "names"]
+
+Row = Mapping[str, Any]
+COLUMN_TYPES = ("string", "int", "class", "strings", "classes", "answers", "choices")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where the rows of one split lie, in the hub's own terms.
+
+    `config` and `split` may hold `{code}`, the source's name for a language (`Task.codes`).
+    `columns` maps every column that `example()` reads to its type: string, int, class (a label of
+    the task, by name or by class index), strings, classes (lists of them), answers (SQuAD's
+    struct), choices (CommonsenseQA's struct). `language` says how one file holds several languages:
+    "" not at all, "column:NAME" a column with the code, "prefix:NAME" a column whose text starts
+    with the code and a hyphen. `parts` are split names that are read together, told apart by a
+    column `part`. `instead` are other published forms of the same rows, taken (and named) where a
+    source lacks the first.
+    """
+
+    repo: str
+    config: str
+    split: str
+    columns: Mapping[str, str]
+    language: str = ""
+    parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    instead: tuple[Rows, ...] = ()
+
+    def named(self, code: str) -> Rows:
+        """These rows for the language that the source calls `code`."""
+        return replace(
+            self,
+            config=self.config.replace("{code}", code),
+            split=self.split.replace("{code}", code),
+            instead=tuple(rows.named(code) for rows in self.instead),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.repo} [{self.config}] {self.split}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: data, format, metric. `name` is the stem of its file in `adapters_xtl/tasks/`.
+
+    kind       "intermediate" or "target"
+    format     one of FORMATS; says what `example(row)` returns (see
+               `adapters_xtl.formats._examples`)
+    metric     the headline number, a key of the metrics that the format's scorer returns
+    version    part of every run's identity: bump it whenever `example()` changes
+    labels     class names in head order; empty: taken from the train rows (CCG's supertags)
+    train      rows to train on, one entry a source; `ordered`: one source after the other instead
+               of mixed
+    select     rows that choose the checkpoint (English); empty: a slice of train (see
+               `adapters_xtl.data.reading.split_select`)
+    select_xtreme  what the benchmark's own scripts select on, for protocol "xtreme"
+    report     split name ("validation", "test") → rows that are scored, per language; the first is
+               the default
+    languages  language set → ISO codes; "xtreme" and "xtreme-r" are the benchmarks' own lists
+    codes      ISO code → the source's name of the language, where it differs
+    train_from the task whose run is evaluated, for a task that trains nothing of its own
+    samples    the task whose embedded train and select rows serve this one too
+    members    for the format "multi": the tasks trained together
+    drop       select rows whose ids also occur in this task's report rows are dropped (protocol
+               "clean")
+    scorer     name in `adapters_xtl.metrics.METRICS`
+    group      XTREME's group: classification, structured, qa, retrieval (targets only)
+    published  hyper-parameters of the literature, each with its source: provenance, not defaults
+    """
+
+    kind: str
+    format: str
+    metric: str
+    scorer: str
+    title: str
+    version: int = 1
+    labels: tuple[str, ...] = ()
+    train: tuple[Rows, ...] = ()
+    ordered: bool = False
+    select: tuple[Rows, ...] = ()
+    select_xtreme: tuple[Rows, ...] = ()
+    report: Mapping[str, tuple[Rows, ...]] = field(default_factory=dict)
+    languages: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"all": ("en",)})
+    codes: Mapping[str, str] = field(default_factory=dict)
+    train_from: str = ""
+    samples: str = ""
+    members: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    group: str = ""
+    licence: str = ""
+    notes: tuple[str, ...] = ()
+    published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    name: str = ""
+    example: Callable[[Row], dict[str, Any]] = dict
+
+    def code(self, language: str) -> str:
+        return self.codes.get(language, language)
+
+    @property
+    def all_languages(self) -> tuple[str, ...]:
+        """Every language of every set, in the order of first mention."""
+        return tuple(dict.fromkeys(code for codes in self.languages.values() for code in codes))
 
 
 def names() -> tuple[str, ...]:

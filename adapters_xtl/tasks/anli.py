@@ -1,8 +1,10 @@
-"""ANLI+ of Phang et al. 2020: SNLI, MNLI and ANLI rounds 1-3 under one head, sampled in proportion to their sizes."""
+"""ANLI+ of Phang et al. 2020: SNLI, MNLI and ANLI rounds 1-3 under one head, sampled in proportion
+to their sizes.
+"""
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"premise": "string", "hypothesis": "string", "label": "class"}
 
@@ -37,4 +39,9 @@ TASK = Task(
 
 def example(row: Row) -> dict[str, Any]:
     identity = row.get("uid") or row.get("pairID")
-    return {"id": identity, "text": row["premise"], "pair": row["hypothesis"], "label": row["label"]}
+    return {
+        "id": identity,
+        "text": row["premise"],
+        "pair": row["hypothesis"],
+        "label": row["label"],
+    }

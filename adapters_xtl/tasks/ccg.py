@@ -1,11 +1,13 @@
-"""CCG supertagging on CCGbank (Hockenmaier and Steedman 2007), licensed data: `xtl data import ccgbank` reads a copy.
+"""CCG supertagging on CCGbank (Hockenmaier and Steedman 2007), licensed data: `xtl data import
+ccgbank` reads a copy.
 
-The inventory of supertags is what the train rows hold; a tag first seen later is counted as wrong, never dropped.
+The inventory of supertags is what the train rows hold; a tag first seen later is counted as wrong,
+never dropped.
 """
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"tokens": "strings", "ccg_tags": "strings"}
 _DEV = (Rows("original/ccgbank", "default", "validation", _COLUMNS),)

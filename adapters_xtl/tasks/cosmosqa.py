@@ -2,12 +2,18 @@
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {
-    "id": "string", "context": "string", "question": "string",
-    "answer0": "string", "answer1": "string", "answer2": "string", "answer3": "string", "label": "int",
-}  # fmt: skip
+    "id": "string",
+    "context": "string",
+    "question": "string",
+    "answer0": "string",
+    "answer1": "string",
+    "answer2": "string",
+    "answer3": "string",
+    "label": "int",
+}
 _DEV = (Rows("allenai/cosmos_qa", "default", "validation", _COLUMNS),)
 
 TASK = Task(
@@ -29,6 +35,8 @@ def example(row: Row) -> dict[str, Any]:
         "id": row["id"],
         "context": row["context"],
         # a null or empty part leaves the choice null or empty, so that it is found
-        "choices": [row["question"] and answer and f"{row['question']} {answer}" for answer in answers],
+        "choices": [
+            row["question"] and answer and f"{row['question']} {answer}" for answer in answers
+        ],
         "label": row["label"] if row["label"] != -1 else None,
     }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"id": "string", "question": "string", "choices": "choices", "answerKey": "string"}
 _DEV = (Rows("tau/commonsense_qa", "default", "validation", _COLUMNS),)

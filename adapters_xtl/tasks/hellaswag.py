@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"ctx_a": "string", "ctx_b": "string", "endings": "strings", "label": "string"}
 _DEV = (Rows("Rowan/hellaswag", "default", "validation", _COLUMNS),)
@@ -25,6 +25,8 @@ def example(row: Row) -> dict[str, Any]:
     return {
         "id": row.get("ind"),
         "context": row["ctx_a"],
-        "choices": [ending and f"{row['ctx_b'] or ''} {ending}".strip() for ending in row["endings"]],
+        "choices": [
+            ending and f"{row['ctx_b'] or ''} {ending}".strip() for ending in row["endings"]
+        ],
         "label": int(row["label"]) if row["label"] else None,
     }

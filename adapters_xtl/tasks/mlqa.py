@@ -1,8 +1,10 @@
-"""MLQA (Lewis et al. 2020): extractive question answering in seven languages. Evaluates `squad1`'s run."""
+"""MLQA (Lewis et al. 2020): extractive question answering in seven languages. Evaluates `squad1`'s
+run.
+"""
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _LANGUAGES = ("en", "es", "de", "ar", "hi", "vi", "zh")
@@ -28,4 +30,9 @@ TASK = Task(
 
 
 def example(row: Row) -> dict[str, Any]:
-    return {"id": row["id"], "question": row["question"], "context": row["context"], "answers": row["answers"]}
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "context": row["context"],
+        "answers": row["answers"],
+    }

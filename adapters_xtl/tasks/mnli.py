@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"premise": "string", "hypothesis": "string", "label": "class"}
 
@@ -21,15 +21,28 @@ TASK = Task(
     labels=("entailment", "neutral", "contradiction"),
     train=(_rows("train"),),
     select=(_rows("validation_matched"),),
-    report={"validation": (_rows("validation_matched"),), "mismatched": (_rows("validation_mismatched"),)},
+    report={
+        "validation": (_rows("validation_matched"),),
+        "mismatched": (_rows("validation_mismatched"),),
+    },
     licence="CC BY 3.0 and others, by genre (MultiNLI)",
     published={
         "Phang et al. 2020 (first author's code), full fine-tuning": {
-            "lr": 1e-5, "batch_size": 32, "warmup": 0.1, "max_length": 256, "eval_every": 1000, "patience": 30,
+            "lr": 1e-5,
+            "batch_size": 32,
+            "warmup": 0.1,
+            "max_length": 256,
+            "eval_every": 1000,
+            "patience": 30,
         },
     },
-)  # fmt: skip
+)
 
 
 def example(row: Row) -> dict[str, Any]:
-    return {"id": row.get("pairID"), "text": row["premise"], "pair": row["hypothesis"], "label": row["label"]}
+    return {
+        "id": row.get("pairID"),
+        "text": row["premise"],
+        "pair": row["hypothesis"],
+        "label": row["label"],
+    }

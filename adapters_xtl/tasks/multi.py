@@ -3,7 +3,7 @@
 Tasks are sampled in proportion to their sizes, a task counting as at most `train.cap` examples.
 """
 
-from adapters_xtl.spec import Task
+from adapters_xtl.tasks import Task
 
 TASK = Task(
     kind="intermediate",

@@ -1,15 +1,54 @@
-"""PAN-X / WikiANN (Pan et al. 2017; Rahimi et al. 2019): named entities in 40 languages, silver labels."""
+"""PAN-X / WikiANN (Pan et al. 2017; Rahimi et al. 2019): named entities in 40 languages, silver
+labels.
+"""
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"tokens": "strings", "ner_tags": "classes"}
 _LANGUAGES = (
-    "ar", "he", "vi", "id", "jv", "ms", "tl", "eu", "ml", "ta", "te", "af", "nl", "en", "de", "el", "bn", "hi", "mr",
-    "ur", "fa", "fr", "it", "pt", "es", "bg", "ru", "ja", "ka", "ko", "th", "sw", "yo", "my", "zh", "kk", "tr", "et",
-    "fi", "hu",
-)  # fmt: skip
+    "ar",
+    "he",
+    "vi",
+    "id",
+    "jv",
+    "ms",
+    "tl",
+    "eu",
+    "ml",
+    "ta",
+    "te",
+    "af",
+    "nl",
+    "en",
+    "de",
+    "el",
+    "bn",
+    "hi",
+    "mr",
+    "ur",
+    "fa",
+    "fr",
+    "it",
+    "pt",
+    "es",
+    "bg",
+    "ru",
+    "ja",
+    "ka",
+    "ko",
+    "th",
+    "sw",
+    "yo",
+    "my",
+    "zh",
+    "kk",
+    "tr",
+    "et",
+    "fi",
+    "hu",
+)
 
 
 def _rows(split: str) -> tuple[Rows, ...]:
@@ -27,16 +66,28 @@ TASK = Task(
     train=tuple(rows.named("en") for rows in _rows("train")),
     select_xtreme=tuple(rows.named("en") for rows in _rows("validation")),
     report={"validation": _rows("validation"), "test": _rows("test")},
-    languages={"xtreme": _LANGUAGES, "xtreme-r": (*_LANGUAGES, "qu", "pl", "uk", "az", "lt", "pa", "gu", "ro")},
+    languages={
+        "xtreme": _LANGUAGES,
+        "xtreme-r": (*_LANGUAGES, "qu", "pl", "uk", "az", "lt", "pa", "gu", "ro"),
+    },
     group="structured",
     licence="not stated",
     published={
         "Phang et al. 2020 (first author's code), full fine-tuning": {
-            "lr": 1e-5, "batch_size": 32, "epochs": 10, "warmup": 0.1, "max_length": 256,
+            "lr": 1e-5,
+            "batch_size": 32,
+            "epochs": 10,
+            "warmup": 0.1,
+            "max_length": 256,
         },
-        "XTREME's own scripts, full fine-tuning": {"lr": 2e-5, "batch_size": 32, "epochs": 10, "max_length": 128},
+        "XTREME's own scripts, full fine-tuning": {
+            "lr": 2e-5,
+            "batch_size": 32,
+            "epochs": 10,
+            "max_length": 128,
+        },
     },
-)  # fmt: skip
+)
 
 
 def example(row: Row) -> dict[str, Any]:

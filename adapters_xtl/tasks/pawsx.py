@@ -1,8 +1,10 @@
-"""PAWS-X (Yang et al. 2019): paraphrase or not, in seven languages, pairs with high word overlap."""
+"""PAWS-X (Yang et al. 2019): paraphrase or not, in seven languages, pairs with high
+word overlap.
+"""
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"sentence1": "string", "sentence2": "string", "label": "class"}
 _LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
@@ -29,12 +31,26 @@ TASK = Task(
     licence="free use, as its authors state",
     published={
         "Phang et al. 2020 (first author's code), full fine-tuning": {
-            "lr": 1e-5, "batch_size": 32, "epochs": 5, "warmup": 0.1, "max_length": 256,
+            "lr": 1e-5,
+            "batch_size": 32,
+            "epochs": 5,
+            "warmup": 0.1,
+            "max_length": 256,
         },
-        "XTREME's own scripts, full fine-tuning": {"lr": 2e-5, "batch_size": 32, "epochs": 5, "max_length": 128},
+        "XTREME's own scripts, full fine-tuning": {
+            "lr": 2e-5,
+            "batch_size": 32,
+            "epochs": 5,
+            "max_length": 128,
+        },
     },
-)  # fmt: skip
+)
 
 
 def example(row: Row) -> dict[str, Any]:
-    return {"id": row.get("id"), "text": row["sentence1"], "pair": row["sentence2"], "label": row["label"]}
+    return {
+        "id": row.get("id"),
+        "text": row["sentence1"],
+        "pair": row["sentence2"],
+        "label": row["label"],
+    }

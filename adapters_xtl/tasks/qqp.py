@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"question1": "string", "question2": "string", "label": "class"}
 _DEV = (Rows("nyu-mll/glue", "qqp", "validation", _COLUMNS),)
@@ -22,4 +22,9 @@ TASK = Task(
 
 
 def example(row: Row) -> dict[str, Any]:
-    return {"id": row.get("idx"), "text": row["question1"], "pair": row["question2"], "label": row["label"]}
+    return {
+        "id": row.get("idx"),
+        "text": row["question1"],
+        "pair": row["question2"],
+        "label": row["label"],
+    }

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _DEV = (Rows("rajpurkar/squad_v2", "squad_v2", "validation", _COLUMNS),)
@@ -20,12 +20,26 @@ TASK = Task(
     licence="CC BY-SA 4.0",
     published={
         "Phang et al. 2020 (first author's code), full fine-tuning": {
-            "lr": 1e-5, "batch_size": 16, "epochs": 2, "max_length": 384, "stride": 128,
+            "lr": 1e-5,
+            "batch_size": 16,
+            "epochs": 2,
+            "max_length": 384,
+            "stride": 128,
         },
-        "XTREME's own scripts, full fine-tuning": {"lr": 3e-5, "batch_size": 32, "epochs": 3, "max_length": 384},
+        "XTREME's own scripts, full fine-tuning": {
+            "lr": 3e-5,
+            "batch_size": 32,
+            "epochs": 3,
+            "max_length": 384,
+        },
     },
-)  # fmt: skip
+)
 
 
 def example(row: Row) -> dict[str, Any]:
-    return {"id": row["id"], "question": row["question"], "context": row["context"], "answers": row["answers"]}
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "context": row["context"],
+        "answers": row["answers"],
+    }

@@ -2,16 +2,47 @@
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"source_sentence": "string", "target_sentence": "string"}
 _CODES = {
-    "ar": "ara", "he": "heb", "vi": "vie", "id": "ind", "jv": "jav", "tl": "tgl", "eu": "eus", "ml": "mal",
-    "ta": "tam", "te": "tel", "af": "afr", "nl": "nld", "de": "deu", "el": "ell", "bn": "ben", "hi": "hin",
-    "mr": "mar", "ur": "urd", "fa": "pes", "fr": "fra", "it": "ita", "pt": "por", "es": "spa", "bg": "bul",
-    "ru": "rus", "ja": "jpn", "ka": "kat", "ko": "kor", "th": "tha", "sw": "swh", "zh": "cmn", "kk": "kaz",
-    "tr": "tur", "et": "est", "fi": "fin", "hu": "hun",
-}  # fmt: skip
+    "ar": "ara",
+    "he": "heb",
+    "vi": "vie",
+    "id": "ind",
+    "jv": "jav",
+    "tl": "tgl",
+    "eu": "eus",
+    "ml": "mal",
+    "ta": "tam",
+    "te": "tel",
+    "af": "afr",
+    "nl": "nld",
+    "de": "deu",
+    "el": "ell",
+    "bn": "ben",
+    "hi": "hin",
+    "mr": "mar",
+    "ur": "urd",
+    "fa": "pes",
+    "fr": "fra",
+    "it": "ita",
+    "pt": "por",
+    "es": "spa",
+    "bg": "bul",
+    "ru": "rus",
+    "ja": "jpn",
+    "ka": "kat",
+    "ko": "kor",
+    "th": "tha",
+    "sw": "swh",
+    "zh": "cmn",
+    "kk": "kaz",
+    "tr": "tur",
+    "et": "est",
+    "fi": "fin",
+    "hu": "hun",
+}
 _ADDED = {"az": "aze", "lt": "lit", "pl": "pol", "uk": "ukr", "ro": "ron"}
 
 TASK = Task(

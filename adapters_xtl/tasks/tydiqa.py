@@ -1,19 +1,30 @@
-"""TyDiQA-GoldP (Clark et al. 2020): questions asked natively in nine languages, trained on the English part."""
+"""TyDiQA-GoldP (Clark et al. 2020): questions asked natively in nine languages, trained on the
+English part.
+"""
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _CODES = {
-    "en": "english", "ar": "arabic", "bn": "bengali", "fi": "finnish", "id": "indonesian", "ko": "korean",
-    "ru": "russian", "sw": "swahili", "te": "telugu",
-}  # fmt: skip
+    "en": "english",
+    "ar": "arabic",
+    "bn": "bengali",
+    "fi": "finnish",
+    "id": "indonesian",
+    "ko": "korean",
+    "ru": "russian",
+    "sw": "swahili",
+    "te": "telugu",
+}
 
 
 def _rows(split: str) -> tuple[Rows, ...]:
     # One file holds every language; only the id's prefix tells them apart.
-    own = Rows("google-research-datasets/tydiqa", "secondary_task", split, _COLUMNS, language="prefix:id")
+    own = Rows(
+        "google-research-datasets/tydiqa", "secondary_task", split, _COLUMNS, language="prefix:id"
+    )
     return (Rows("google/xtreme", "tydiqa", split, _COLUMNS, language="prefix:id", instead=(own,)),)
 
 
@@ -30,15 +41,34 @@ TASK = Task(
     codes=_CODES,
     group="qa",
     licence="Apache-2.0",
-    notes=("all dev languages are reported: under `clean`, the checkpoint is chosen on a slice of English train",),
+    notes=(
+        (
+            "all dev languages are reported: under `clean`, the checkpoint is chosen on a slice of"
+            " English train"
+        ),
+    ),
     published={
         "Phang et al. 2020 (first author's code), full fine-tuning": {
-            "lr": 1e-5, "batch_size": 16, "epochs": 2, "max_length": 384, "stride": 128,
+            "lr": 1e-5,
+            "batch_size": 16,
+            "epochs": 2,
+            "max_length": 384,
+            "stride": 128,
         },
-        "XTREME's own scripts, full fine-tuning": {"lr": 3e-5, "batch_size": 32, "epochs": 3, "max_length": 384},
+        "XTREME's own scripts, full fine-tuning": {
+            "lr": 3e-5,
+            "batch_size": 32,
+            "epochs": 3,
+            "max_length": 384,
+        },
     },
-)  # fmt: skip
+)
 
 
 def example(row: Row) -> dict[str, Any]:
-    return {"id": row["id"], "question": row["question"], "context": row["context"], "answers": row["answers"]}
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "context": row["context"],
+        "answers": row["answers"],
+    }

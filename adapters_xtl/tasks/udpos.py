@@ -1,21 +1,49 @@
 """UDPOS: universal part-of-speech tags of UD 2.5 treebanks in 33 languages.
 
-The hub's rows hold syntactic words where the official XTREME files hold surface forms: not the same benchmark.
+The hub's rows hold syntactic words where the official XTREME files hold surface forms: not the same
+benchmark.
 """
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"tokens": "strings", "pos_tags": "classes"}
 _CODES = {
-    "af": "Afrikaans", "ar": "Arabic", "bg": "Bulgarian", "de": "German", "el": "Greek", "en": "English",
-    "es": "Spanish", "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French",
-    "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian", "it": "Italian", "ja": "Japanese",
-    "kk": "Kazakh", "ko": "Korean", "mr": "Marathi", "nl": "Dutch", "pt": "Portuguese", "ru": "Russian",
-    "ta": "Tamil", "te": "Telugu", "th": "Thai", "tl": "Tagalog", "tr": "Turkish", "ur": "Urdu", "vi": "Vietnamese",
-    "yo": "Yoruba", "zh": "Chinese",
-}  # fmt: skip
+    "af": "Afrikaans",
+    "ar": "Arabic",
+    "bg": "Bulgarian",
+    "de": "German",
+    "el": "Greek",
+    "en": "English",
+    "es": "Spanish",
+    "et": "Estonian",
+    "eu": "Basque",
+    "fa": "Persian",
+    "fi": "Finnish",
+    "fr": "French",
+    "he": "Hebrew",
+    "hi": "Hindi",
+    "hu": "Hungarian",
+    "id": "Indonesian",
+    "it": "Italian",
+    "ja": "Japanese",
+    "kk": "Kazakh",
+    "ko": "Korean",
+    "mr": "Marathi",
+    "nl": "Dutch",
+    "pt": "Portuguese",
+    "ru": "Russian",
+    "ta": "Tamil",
+    "te": "Telugu",
+    "th": "Thai",
+    "tl": "Tagalog",
+    "tr": "Turkish",
+    "ur": "Urdu",
+    "vi": "Vietnamese",
+    "yo": "Yoruba",
+    "zh": "Chinese",
+}
 _ADDED = {"lt": "Lithuanian", "pl": "Polish", "uk": "Ukrainian", "wo": "Wolof", "ro": "Romanian"}
 
 
@@ -30,8 +58,23 @@ TASK = Task(
     scorer="tagging",
     title="part-of-speech tagging",
     labels=(
-        "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ",
-        "SYM", "VERB", "X",
+        "ADJ",
+        "ADP",
+        "ADV",
+        "AUX",
+        "CCONJ",
+        "DET",
+        "INTJ",
+        "NOUN",
+        "NUM",
+        "PART",
+        "PRON",
+        "PROPN",
+        "PUNCT",
+        "SCONJ",
+        "SYM",
+        "VERB",
+        "X",
     ),
     train=tuple(rows.named("English") for rows in _rows("train")),
     select_xtreme=tuple(rows.named("English") for rows in _rows("validation")),
@@ -41,16 +84,28 @@ TASK = Task(
     group="structured",
     licence="CC BY-SA 4.0 and others, by treebank",
     notes=(
-        "F1 is seqeval's entity F1 on plain tags by the rules of seqeval 0.0.12, XTREME's official number",
+        (
+            "F1 is seqeval's entity F1 on plain tags by the rules of seqeval 0.0.12, XTREME's"
+            " official number"
+        ),
         "the hub's rows hold syntactic words, the official files surface forms",
     ),
     published={
         "Phang et al. 2020 (first author's code), full fine-tuning": {
-            "lr": 1e-5, "batch_size": 32, "epochs": 10, "warmup": 0.1, "max_length": 256,
+            "lr": 1e-5,
+            "batch_size": 32,
+            "epochs": 10,
+            "warmup": 0.1,
+            "max_length": 256,
         },
-        "XTREME's own scripts, full fine-tuning": {"lr": 2e-5, "batch_size": 32, "epochs": 10, "max_length": 128},
+        "XTREME's own scripts, full fine-tuning": {
+            "lr": 2e-5,
+            "batch_size": 32,
+            "epochs": 10,
+            "max_length": 128,
+        },
     },
-)  # fmt: skip
+)
 
 
 def example(row: Row) -> dict[str, Any]:

@@ -1,11 +1,21 @@
-"""XCOPA (Ponti et al. 2020): cause or effect, two choices, eleven languages. Trained on SIQA, then on COPA."""
+"""XCOPA (Ponti et al. 2020): cause or effect, two choices, eleven languages. Trained on SIQA, then
+on COPA.
+"""
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
-_SIQA = {name: "string" for name in ("context", "question", "answerA", "answerB", "answerC", "label")}
-_COPA = {"premise": "string", "choice1": "string", "choice2": "string", "question": "string", "label": "int"}
+_SIQA = {
+    name: "string" for name in ("context", "question", "answerA", "answerB", "answerC", "label")
+}
+_COPA = {
+    "premise": "string",
+    "choice1": "string",
+    "choice2": "string",
+    "question": "string",
+    "label": "int",
+}
 _LANGUAGES = ("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
 _ASKED = {"cause": "What was the cause?", "effect": "What happened as a result?"}
 
@@ -14,8 +24,13 @@ def _rows(split: str) -> tuple[Rows, ...]:
     return (Rows("cambridgeltl/xcopa", "{code}", split, _COPA),)
 
 
-_SIQA_ROWS = Rows("lighteval/siqa", "default", "train", _SIQA,
-                  instead=(Rows("allenai/social_i_qa", "default", "train", _SIQA),))  # fmt: skip
+_SIQA_ROWS = Rows(
+    "lighteval/siqa",
+    "default",
+    "train",
+    _SIQA,
+    instead=(Rows("allenai/social_i_qa", "default", "train", _SIQA),),
+)
 
 TASK = Task(
     kind="target",
@@ -33,8 +48,13 @@ TASK = Task(
     languages={"xtreme-r": _LANGUAGES},
     group="classification",
     licence="CC BY 4.0 (XCOPA, SIQA), BSD-2 (COPA)",
-    notes=("XCOPA's validation rows are translations of COPA's: under `clean`, a slice of COPA's train rows selects",),
-)  # fmt: skip
+    notes=(
+        (
+            "XCOPA's validation rows are translations of COPA's: under `clean`, a slice of COPA's"
+            " train rows selects"
+        ),
+    ),
+)
 
 
 def example(row: Row) -> dict[str, Any]:

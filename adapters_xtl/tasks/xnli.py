@@ -1,21 +1,54 @@
-"""XNLI (Conneau et al. 2018): natural language inference in 15 languages, trained on MNLI's English rows."""
+"""XNLI (Conneau et al. 2018): natural language inference in 15 languages, trained on MNLI's English
+rows.
+"""
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _NLI = {"premise": "string", "hypothesis": "string", "label": "class"}
-_XTREME = {"language": "string", "sentence1": "string", "sentence2": "string", "gold_label": "class"}
-_LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+_XTREME = {
+    "language": "string",
+    "sentence1": "string",
+    "sentence2": "string",
+    "gold_label": "class",
+}
+_LANGUAGES = (
+    "ar",
+    "bg",
+    "de",
+    "el",
+    "en",
+    "es",
+    "fr",
+    "hi",
+    "ru",
+    "sw",
+    "th",
+    "tr",
+    "ur",
+    "vi",
+    "zh",
+)
 
 
 def _mnli(split: str) -> tuple[Rows, ...]:
-    return (Rows("nyu-mll/multi_nli", "default", split, _NLI, instead=(Rows("nyu-mll/glue", "mnli", split, _NLI),)),)
+    return (
+        Rows(
+            "nyu-mll/multi_nli",
+            "default",
+            split,
+            _NLI,
+            instead=(Rows("nyu-mll/glue", "mnli", split, _NLI),),
+        ),
+    )
 
 
 def _report(split: str) -> tuple[Rows, ...]:
     own = Rows("facebook/xnli", "{code}", split, _NLI)
-    return (Rows("google/xtreme", "XNLI", split, _XTREME, language="column:language", instead=(own,)),)
+    return (
+        Rows("google/xtreme", "XNLI", split, _XTREME, language="column:language", instead=(own,)),
+    )
 
 
 TASK = Task(
@@ -35,14 +68,28 @@ TASK = Task(
     licence="CC BY-NC 4.0",
     published={
         "Phang et al. 2020 (first author's code), full fine-tuning": {
-            "lr": 1e-5, "batch_size": 32, "epochs": 2, "warmup": 0.1, "max_length": 256,
+            "lr": 1e-5,
+            "batch_size": 32,
+            "epochs": 2,
+            "warmup": 0.1,
+            "max_length": 256,
         },
-        "XTREME's own scripts, full fine-tuning": {"lr": 2e-5, "batch_size": 32, "epochs": 5, "max_length": 128},
+        "XTREME's own scripts, full fine-tuning": {
+            "lr": 2e-5,
+            "batch_size": 32,
+            "epochs": 5,
+            "max_length": 128,
+        },
     },
-)  # fmt: skip
+)
 
 
 def example(row: Row) -> dict[str, Any]:
     if "gold_label" in row:
         return {"text": row["sentence1"], "pair": row["sentence2"], "label": row["gold_label"]}
-    return {"id": row.get("pairID"), "text": row["premise"], "pair": row["hypothesis"], "label": row["label"]}
+    return {
+        "id": row.get("pairID"),
+        "text": row["premise"],
+        "pair": row["hypothesis"],
+        "label": row["label"],
+    }

@@ -1,15 +1,20 @@
-"""XQuAD (Artetxe et al. 2020): 1,190 SQuAD dev questions translated. Trains nothing: it evaluates `squad1`'s run."""
+"""XQuAD (Artetxe et al. 2020): 1,190 SQuAD dev questions translated. Trains nothing: it evaluates
+`squad1`'s run.
+"""
 
 from typing import Any
 
-from adapters_xtl.spec import Row, Rows, Task
+from adapters_xtl.tasks import Row, Rows, Task
 
 _COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _LANGUAGES = ("en", "es", "de", "el", "ru", "tr", "ar", "vi", "th", "zh", "hi")
 _ROWS = Rows(
-    "google/xtreme", "XQuAD.{code}", "validation", _COLUMNS,
+    "google/xtreme",
+    "XQuAD.{code}",
+    "validation",
+    _COLUMNS,
     instead=(Rows("google/xquad", "xquad.{code}", "validation", _COLUMNS),),
-)  # fmt: skip
+)
 
 TASK = Task(
     kind="target",
@@ -27,4 +32,9 @@ TASK = Task(
 
 
 def example(row: Row) -> dict[str, Any]:
-    return {"id": row["id"], "question": row["question"], "context": row["context"], "answers": row["answers"]}
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "context": row["context"],
+        "answers": row["answers"],
+    }

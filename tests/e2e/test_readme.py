@@ -1,4 +1,6 @@
-"""The README's commands are real, and the second asking is quick. The slow first asking is `.ci/run`'s own first line."""
+"""The README's commands are real, and the second asking is quick. The slow first asking is
+`.ci/run`'s own first line.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ from tests.cli import xtl, xtl_json
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines() if line.strip()]
+COMMANDS = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+    if line.strip()
+]
 COMMANDS = [command.partition(" #")[0].strip() for command in COMMANDS]
 
 
@@ -23,16 +30,30 @@ def test_the_readme_has_its_two_commands() -> None:
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make")])
 def test_every_make_command_becomes_the_flags_it_names(command: str) -> None:
-    shown = subprocess.run([*command.split(), "-n", "-o", ".venv/.installed"], cwd=ROOT, capture_output=True, text=True,
-                           check=True).stdout  # fmt: skip
-    flags = {"ON": "--on", "METHOD": "--method", "DATA": "--data", "BACKBONE": "--backbone", "BITS": "--bits",
-             "SEEDS": "--seeds", "SET": "--set"}  # fmt: skip
+    shown = subprocess.run(
+        [*command.split(), "-n", "-o", ".venv/.installed"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    flags = {
+        "ON": "--on",
+        "METHOD": "--method",
+        "DATA": "--data",
+        "BACKBONE": "--backbone",
+        "BITS": "--bits",
+        "SEEDS": "--seeds",
+        "SET": "--set",
+    }
     for name, value in re.findall(r"([A-Z]+)=(\S+)", command):
         assert (f"{flags[name]} {value}" if name in flags else value) in shown
 
 
 def test_make_help_lists_the_targets() -> None:
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert all(f"make {target}" in shown for target in ("install", "recipe", "test", "check"))
 
 
@@ -41,13 +62,25 @@ def test_every_file_of_the_tree_exists() -> None:
     named = re.findall(r"^  ([\w./ ]+?)(?:   |$)", tree, re.M)
     for name in (each for line in named for each in line.split()):
         assert (ROOT / "adapters_xtl" / name).exists(), name
-    modules = {path.name for path in (ROOT / "adapters_xtl").glob("*.py")} - {"__init__.py", "__main__.py"}
+    modules = {path.name for path in (ROOT / "adapters_xtl").glob("*.py")} - {
+        "__init__.py",
+        "__main__.py",
+    }
     assert modules <= set(tree.split()), "a module is not in the README's tree"
 
 
 @pytest.mark.e2e
 def test_the_embedded_encoder_trains_and_the_store_answers(tmp_path: Path) -> None:
-    asked = ["recipe", "mnli", "--set", "train.max_steps=3", "--set", "train.select_examples=30", "--runs", tmp_path]
+    asked = [
+        "recipe",
+        "mnli",
+        "--set",
+        "train.max_steps=3",
+        "--set",
+        "train.select_examples=30",
+        "--runs",
+        tmp_path,
+    ]
     first = xtl_json(*asked)
     assert first["reused"] is False and first["metrics"]["train"]["steps"] == 3
     started = time.monotonic()

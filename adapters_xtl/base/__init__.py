@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, statistics, the machine, reading untrusted files."""

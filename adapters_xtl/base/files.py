@@ -1,0 +1,155 @@
+"""Canonical JSON, digests of values and files, and writing that is whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl.base.errors import RequestError, RunError
+from adapters_xtl.base.untrusted import printable
+
+__all__ = [
+    "atomic_write",
+    "cache_dir",
+    "canonical",
+    "digest",
+    "file_digest",
+    "folder_bytes",
+    "folder_digest",
+    "local",
+    "read_json",
+    "say_disk_full",
+    "write_json",
+]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise TypeError(f"{value} has no canonical JSON form")
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("canonical JSON takes string keys only")
+        return {key: _plain(value[key]) for key in sorted(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no canonical JSON form")
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: keys sorted, no spaces, 3.0 written as 3. TypeError on any
+    other type or NaN.
+    """
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (64 hex digits) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def cache_dir() -> Path:
+    """Where the package keeps what it can make again: $XTL_CACHE, else ~/.cache/adapters_xtl."""
+    root = os.environ.get("XTL_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"),
+        "adapters_xtl",
+    )
+    return Path(root)
+
+
+def file_digest(path: Path, *, remember: bool = False) -> str:
+    """sha256 of a file's bytes. `remember` keeps it in the cache under the file's path, size and
+    mtime.
+    """
+    note: Path | None = None
+    if remember:
+        stat = path.stat()
+        key = digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+        note = cache_dir() / "digests" / key[:2] / key
+        with contextlib.suppress(OSError):
+            return note.read_text()
+    with path.open("rb") as file:
+        value = hashlib.file_digest(file, "sha256").hexdigest()
+    if note is not None:
+        with contextlib.suppress(OSError, RunError):
+            atomic_write(note, value)
+    return value
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files under a directory take on disk."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over the names and sha256 of a directory's files."""
+    return digest(
+        {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    )
+
+
+def local(text: str) -> Path:
+    """The path that a text means. RequestError where it can be none: `~nobody/x`, a name that is
+    too long.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise RequestError(
+            f"{printable(text)}: no path ({str(said).rstrip('.').lower()})"
+        ) from error
+    return path
+
+
+@contextlib.contextmanager
+def say_disk_full(path: Path) -> Iterator[None]:
+    """Turns 'no space left' and 'quota exceeded' into one clear line that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise RunError(
+                f"the disk is full: could not write {path}; what was finished before is kept"
+            ) from error
+        raise
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Writes aside, flushes to disk, renames: a reader sees the old file or the new one, never a
+    part.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with say_disk_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(aside, 0o644)
+            os.replace(aside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(aside)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON (two spaces, keys in the given order), written atomically."""
+    atomic_write(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,128 @@
+"""On what a run was made: versions, git, hardware. Found without importing torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["gpu", "native_dtype", "record"]
+
+PACKAGES = (
+    "adapters-xtl",
+    "adapters",
+    "peft",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "accelerate",
+    "bitsandbytes",
+    "evaluate",
+    "huggingface-hub",
+    "faiss-cpu",
+    "numpy",
+    "pyarrow",
+)
+
+
+def _output(*command: str, cwd: Path | None = None) -> str:
+    try:
+        done = subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@cache
+def gpu() -> dict[str, Any] | None:
+    """Name, memory (bytes) and compute capability of the first visible CUDA device, as the driver
+    shows it, or None.
+
+    Whether torch can use it is not asked: that would cost its import. The driver counts devices in
+    PCI order: with unlike GPUs set CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
+    if first in ("", "-1") or not shutil.which("nvidia-smi"):
+        return None
+    which = [f"--id={first}"] if first.isdecimal() or first.startswith("GPU-") else []
+    listed = _output(
+        "nvidia-smi",
+        *which,
+        "--query-gpu=name,memory.total,compute_cap",
+        "--format=csv,noheader,nounits",
+    )
+    if not listed:
+        return None
+    name, memory, capability = (part.strip() for part in listed.splitlines()[0].split(","))
+    size = (
+        int(float(memory) * 2**20) if memory[:1].isdigit() else (_memory() or 0)
+    )  # it has none of its own: the machine's
+    return {"name": name, "memory_bytes": size, "compute_capability": float(capability)}
+
+
+@cache
+def _cpu() -> dict[str, Any]:
+    fields: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines():
+            key, _, value = line.partition(":")
+            fields[key.strip()] = value.strip()
+    except OSError:
+        pass
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    return {
+        "name": fields.get("model name", platform.processor() or platform.machine()),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "bfloat16": bool(flags & {"avx512_bf16", "amx_bf16", "bf16"}),
+    }
+
+
+def native_dtype(device: str) -> str:
+    """The 16-bit type that the hardware multiplies natively: bfloat16 where it can, float16 on
+    older GPUs, else float32.
+
+    GPUs: bfloat16 from compute capability 8.0 on. CPUs: AVX512-BF16, AMX or Arm's bf16; without
+    them float32 is faster.
+    """
+    if device == "cuda":
+        found = gpu()
+        return "bfloat16" if found and found["compute_capability"] >= 8 else "float16"
+    return "bfloat16" if _cpu()["bfloat16"] else "float32"
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def record() -> dict[str, Any]:
+    """Versions, git state of the package's checkout, hardware; JSON-ready."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    root = Path(__file__).parents[2]
+    git = None
+    if (root / ".git").exists():
+        commit = _output("git", "rev-parse", "HEAD", cwd=root)
+        git = (
+            {"commit": commit, "changed": bool(_output("git", "status", "--porcelain", cwd=root))}
+            if commit
+            else None
+        )
+    hardware = {"cpu": _cpu(), "memory_bytes": _memory(), "gpu": gpu(), "system": platform.system()}
+    return {"versions": versions, "git": git, "hardware": hardware}

@@ -1,0 +1,118 @@
+"""Student's t over seeds: intervals of a mean, and paired differences with their verdict.
+
+These intervals cover the choice of a seed (initialisation, order of the rows), not that of the
+scored rows: for those see `adapters_xtl.metrics.bootstrap`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Difference", "Interval", "interval", "paired", "t_quantile"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean of n values and its two-sided t-interval: mean ± t((1 + level)/2, n - 1) · s/√n, s the
+    sample deviation.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    level: float
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of a - b over the seeds that both have.
+
+    `interval` is None with one common seed. `verdict`: "higher" or "lower" (a against b),
+    "inconclusive" when the interval includes 0 or there is none.
+    """
+
+    mean: float
+    interval: Interval | None
+    seeds: tuple[int, ...]
+    verdict: str
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "mean": self.mean,
+            "interval": self.interval.record() if self.interval else None,
+            "seeds": list(self.seeds),
+            "verdict": self.verdict,
+        }
+
+
+def _inside(t: float, df: int) -> float:
+    """P(|T| <= t) for `df` degrees of freedom, exactly: Abramowitz and Stegun 1964, 26.7.3 and
+    26.7.4.
+    """
+    angle = math.atan2(t, math.sqrt(df))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = df % 2
+    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    for step in range(df // 2):
+        total += term
+        term *= (
+            cosine
+            * cosine
+            * ((2 * step + 2) / (2 * step + 3) if odd else (2 * step + 1) / (2 * step + 2))
+        )
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+def t_quantile(probability: float, df: int) -> float:
+    """The `probability` quantile of Student's t with `df` (a whole number from 1 on) degrees of
+    freedom.
+
+    `t_quantile(0.975, 9)` = 2.262157. ValueError outside 0 < probability < 1 or for another df.
+    """
+    if not 0 < probability < 1 or df < 1 or df != int(df):
+        raise ValueError(f"no t quantile for probability {probability} and {df} degrees of freedom")
+    wanted = abs(2 * probability - 1)
+    high = 1.0
+    while _inside(high, df) < wanted and high < 2.0**60:
+        high *= 2
+    low = 0.0
+    while low < (middle := (low + high) / 2) < high:  # until the two are neighbouring floats
+        low, high = (middle, high) if _inside(middle, df) < wanted else (low, middle)
+    return math.copysign(high, probability - 0.5) if wanted else 0.0
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
+    """The mean and its t-interval over seeds; None with fewer than two values. ValueError unless 0
+    < level < 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level {level}: takes a number between 0 and 1")
+    n = len(values)
+    if n < 2:
+        return None
+    mean = math.fsum(values) / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = t_quantile((1 + level) / 2, n - 1) * deviation / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n, level)
+
+
+def paired(
+    a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95
+) -> Difference | None:
+    """a - b over the seeds that both have (seed → score); None without a common one."""
+    seeds = tuple(sorted(set(a) & set(b)))
+    if not seeds:
+        return None
+    differences = [a[seed] - b[seed] for seed in seeds]
+    found = interval(differences, level)
+    if found is None:
+        return Difference(differences[0], None, seeds, "inconclusive")
+    verdict = "higher" if found.low > 0 else "lower" if found.high < 0 else "inconclusive"
+    return Difference(found.mean, found, seeds, verdict)

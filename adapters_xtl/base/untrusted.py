@@ -1,0 +1,326 @@
+"""Reading files of strangers: JSON within limits, safetensors' headers, directories without
+surprises.
+
+Nothing here runs or unpickles anything: JSON is parsed within limits of size and depth, of a
+safetensors file only the header is read (8 bytes, little endian: its length; then JSON: name →
+dtype, shape, offsets; then the tensors' bytes).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+__all__ = [
+    "JSON_BYTES",
+    "Refusal",
+    "Tensor",
+    "load_json",
+    "not_ours",
+    "open_regular",
+    "parse_json",
+    "printable",
+    "read_small",
+    "safe_name",
+    "scan",
+    "tensors",
+    "unfit_name",
+    "unwanted",
+    "write_tensors",
+]
+
+JSON_BYTES = 1 << 20
+JSON_DEPTH = 24
+HEADER_BYTES = 4 << 20
+FILES = 400  # directory entries that are looked at
+DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_PICKLES = (
+    ".pkl",
+    ".pickle",
+    ".joblib",
+    ".dill",
+    ".npy",
+    ".npz",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+)
+_CODE = (".py", ".pyc", ".so", ".sh", ".exe", ".dll", ".ipynb", ".js", ".jar")
+
+
+class Refusal(ValueError):
+    """Why something is not read; the text has no line breaks."""
+
+
+class Tensor(NamedTuple):
+    """One tensor of a safetensors file; `start` and `end` count bytes from the end of
+    the header.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def printable(text: object, limit: int = 80) -> str:
+    """Foreign text for a terminal: control characters escaped, cut at `limit`."""
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def safe_name(text: object) -> bool:
+    """Whether a text may name a task, an adapter or one part of a path."""
+    return isinstance(text, str) and bool(_PART.fullmatch(text)) and ".." not in text
+
+
+def unfit_name(name: str) -> str:
+    """Why a manifest's file name leads out of its directory or is none; "" when it is fine."""
+    if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
+        return "an absolute path"
+    if ".." in re.split(r"[/\\]", name):
+        return "a path that leads out of the bundle ('..')"
+    return "" if all(map(safe_name, name.split("/"))) else "not a plain file name"
+
+
+def not_ours(name: str) -> bool:
+    """Whether a file is what the hub or its client leaves in a directory: it is no part of a
+    bundle, and never read.
+    """
+    return name == ".gitattributes" or f"{name}/".startswith(".cache/huggingface/")
+
+
+def unwanted(name: str) -> str:
+    """Why a file that no bundle has is refused."""
+    suffix = Path(name).suffix.lower()
+    if suffix in _PICKLES:
+        return (
+            f"a {suffix} file, which can hold a pickle and so run code when it is opened; bundles"
+            " hold safetensors only"
+        )
+    if suffix in _CODE:
+        return "code; a bundle holds weights and descriptions only"
+    return (
+        "unknown file; a bundle holds module/, head/<task>/, bundle.json, README.md and"
+        " manifest.json"
+    )
+
+
+def scan(folder: Path, wanted: Iterable[str]) -> tuple[dict[str, int], list[str]]:
+    """(name → bytes of the regular files below `folder` that are wanted, complaints about
+    everything else there).
+
+    `wanted` are regular expressions. Links are never followed, and nothing is opened.
+    """
+    patterns = [re.compile(pattern) for pattern in wanted]
+    found: dict[str, int] = {}
+    complaints: list[str] = []
+    seen, todo = 0, [""]
+    while todo:
+        base = todo.pop()
+        for entry in sorted(os.scandir(folder / base), key=lambda entry: entry.name):
+            name, seen = f"{base}{entry.name}", seen + 1
+            if seen > FILES:
+                return found, [*complaints, f"more than {FILES} files"]
+            mode = entry.stat(follow_symlinks=False)
+            shown = printable(name)
+            if not_ours(name) and not stat.S_ISLNK(mode.st_mode):
+                continue
+            if stat.S_ISLNK(mode.st_mode):
+                complaints.append(f"{shown}: a symbolic link")
+            elif stat.S_ISDIR(mode.st_mode):
+                todo.append(f"{name}/")
+            elif not stat.S_ISREG(mode.st_mode):
+                complaints.append(f"{shown}: neither a file nor a directory")
+            elif not any(pattern.fullmatch(name) for pattern in patterns):
+                complaints.append(f"{shown}: {unwanted(name)}")
+            else:
+                found[name] = mode.st_size
+    return found, complaints
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened without following a link. Refusal for anything else."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Refusal(f"cannot be read ({error.strerror})") from error
+    file = os.fdopen(handle, "rb")
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        file.close()
+        raise Refusal("not a regular file")
+    return file
+
+
+def read_small(path: Path, limit: int = JSON_BYTES) -> bytes:
+    """A file's bytes; Refusal when it is longer than `limit`, a link or no regular file."""
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Refusal(f"longer than {limit:,} bytes")
+    return data
+
+
+def load_json(path: Path, limit: int = JSON_BYTES) -> Any:
+    return parse_json(read_small(path, limit), limit)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refusal(f"the key {printable(twice)!r} occurs twice")
+    return found
+
+
+def _constant(text: str) -> Any:
+    raise Refusal(f"{text} is no JSON value")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 40:
+        raise Refusal("a number of more than 40 digits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    if len(text) > 400 or not math.isfinite(value := float(text)):
+        raise Refusal(f"the number {printable(text, 20)} is out of range")
+    return value
+
+
+def parse_json(data: bytes, limit: int = JSON_BYTES, depth: int = JSON_DEPTH) -> Any:
+    """The value of a JSON text. Refusal when it is too long, too deep, has a key twice, NaN, or is
+    no JSON.
+    """
+    if len(data) > limit:
+        raise Refusal(f"longer than {limit:,} bytes")
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_once,
+            parse_constant=_constant,
+            parse_int=_integer,
+            parse_float=_float,
+        )
+    except Refusal:
+        raise
+    except RecursionError:
+        raise Refusal(f"nested deeper than {depth} levels") from None
+    except UnicodeDecodeError as error:
+        raise Refusal("not UTF-8 text") from error
+    except ValueError as error:
+        raise Refusal(f"no JSON ({printable(error, 100)})") from error
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (dict, list))
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return value
+    raise Refusal(f"nested deeper than {depth} levels")
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors that a safetensors file holds, from its header. Refusal unless header and file
+    agree to the byte.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        first = file.read(8)
+        if len(first) < 8:
+            raise Refusal("too short for a safetensors file")
+        (length,) = struct.unpack("<Q", first)
+        if length > HEADER_BYTES:
+            if (
+                first[:2] == b"PK" or first[:1] == b"\x80"
+            ):  # only now: a length may begin like this, too
+                raise Refusal("a pickle or a zip archive under the name of a safetensors file")
+            raise Refusal(f"announces a header of {length:,} bytes (at most {HEADER_BYTES:,})")
+        if length > size - 8:
+            raise Refusal(f"announces a header of {length:,} bytes, but the file has {size:,}")
+        text = file.read(length)
+    header = parse_json(text, HEADER_BYTES, depth=4)
+    if not isinstance(header, dict):
+        raise Refusal("its header is no JSON object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(
+        isinstance(value, str) for value in metadata.values()
+    ):
+        raise Refusal("its header's __metadata__ holds more than texts")
+    found = {name: _tensor(name, entry) for name, entry in header.items()}
+    end = 0
+    for name, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].end)):
+        if tensor.start != end:
+            raise Refusal(
+                f"tensor {printable(name)} begins at byte {tensor.start:,}, not at {end:,} where"
+                " the last ends"
+            )
+        end = tensor.end
+    if end != size - 8 - length:
+        verb = "more" if size - 8 - length > end else "fewer"
+        raise Refusal(
+            f"has {abs(size - 8 - length - end):,} bytes {verb} than its header announces"
+        )
+    return found
+
+
+def _tensor(name: str, entry: Any) -> Tensor:
+    shown = printable(name)
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise Refusal(f"tensor {shown}: its header entry is malformed")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in DTYPES:
+        raise Refusal(
+            f"tensor {shown}: dtype {printable(dtype, 20)} is not one of {', '.join(DTYPES)}"
+        )
+    if not _naturals(shape) or len(shape) > 4 or not _naturals(offsets) or len(offsets) != 2:
+        raise Refusal(f"tensor {shown}: its shape or offsets are malformed")
+    start, end = offsets
+    if end - start != math.prod(shape) * DTYPES[dtype]:
+        raise Refusal(f"tensor {shown}: {end - start:,} bytes do not hold {dtype} of shape {shape}")
+    return Tensor(dtype, tuple(shape), start, end)
+
+
+def _naturals(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        type(each) is int and 0 <= each < 1 << 40 for each in value
+    )
+
+
+def write_tensors(source: Path, target: Path, names: Mapping[str, str]) -> None:
+    """Copies tensors of a safetensors file into a new one; `names`: name there → name here."""
+    held = tensors(source)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end, chosen = 0, sorted(names.items(), key=lambda item: item[1])
+    for old, new in chosen:
+        tensor = held[old]
+        start, end = end, end + tensor.end - tensor.start
+        header[new] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open_regular(source) as file, target.open("wb") as out:
+        base = 8 + struct.unpack("<Q", file.read(8))[0]
+        out.write(struct.pack("<Q", len(text)) + text)
+        for old, _ in chosen:
+            file.seek(base + held[old].start)
+            out.write(file.read(held[old].end - held[old].start))

@@ -1,0 +1,278 @@
+"""`xtl recipe`: flags → a request → a plan → runs, or their answer from the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from adapters_xtl import methods, tasks
+from adapters_xtl.base import statistics
+from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.data import PROTOCOLS
+from adapters_xtl.data.reading import Reader, read_training
+from adapters_xtl.data.sources import locate_training, open_source
+from adapters_xtl.pages import tables
+from adapters_xtl.planning import plan
+from adapters_xtl.planning.stack import attempt
+from adapters_xtl.runs.request import Plan, Request
+from adapters_xtl.runs.settings import parse_override
+from adapters_xtl.runs.store import Store
+
+__all__ = ["recipe", "request", "spread"]
+
+Notify = Callable[[str], None]
+Shown = list[Table | str]
+
+
+def request(*, on: str, set_: Sequence[str], set_parents: Sequence[str], **options: Any) -> Request:
+    """Flags → a request; every malformed override is reported at once."""
+    problems = Problems()
+
+    def overrides(texts: Sequence[str], flag: str) -> tuple[tuple[str, Any], ...]:
+        found = []
+        for text in texts:
+            try:
+                found.append(parse_override(text, flag))
+            except RequestError as error:
+                problems.catch(error)
+        return tuple(found)
+
+    own, parents = overrides(set_, "--set"), overrides(set_parents, "--set-parents")
+    names = tuple(name.strip() for name in on.split(","))
+    if on and not all(names):
+        problems.add(f"--on {on}: expected names separated by commas, e.g. mnli,squad1")
+    asked = Request(
+        on=tuple(filter(None, names)), overrides=own, parent_overrides=parents, **options
+    )
+    if problems.messages and asked.task:  # what else is wrong is said with it
+        attempt(problems, lambda: plan.make(asked, _declared(), store=Store(Path(asked.runs))))
+    problems.raise_if_any()
+    return asked
+
+
+def recipe(
+    asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify: Notify, seeds: str = ""
+) -> tuple[dict[str, Any], Shown]:
+    """Runs a recipe. The payload is the contract's: id, path, reused, seconds, metrics (and
+    `baseline`).
+
+    With `seeds` ("1,2,3") it runs once a seed, and the payload holds `runs`, one such object a
+    seed, and `summary`.
+    """
+    numbers = _seeds(seeds) if seeds else (asked.seed,)
+    store = Store(Path(asked.runs))
+    plans = [_plans(replace(asked, seed=number), store, baseline, notify) for number in numbers]
+    for note in plans[0][0].notes:
+        notify(note)
+    for flag, given in (
+        ("--compose", asked.compose),
+        ("--set-parents", asked.parent_overrides),
+        ("--baseline", baseline),
+    ):
+        if given and not asked.on:
+            notify(f"{flag} means nothing here: this request has no parents (--on)")
+    if dry_run:
+        answers = [_dry(planned, store) for planned, _ in plans]
+        for (payload, lines), (_, bare) in zip(answers, plans, strict=True):
+            if bare is not None:
+                payload["baseline"], below = _dry(bare, store)
+                lines += ["baseline: the same task without parents", *below]
+        if not seeds:
+            return answers[0]
+        payloads = [payload for payload, _ in answers]
+        return {"dry_run": True, "runs": payloads}, [each for _, shown in answers for each in shown]
+    host = _Later()
+    answers = []
+    for number, (planned, bare) in zip(numbers, plans, strict=True):
+        if seeds:
+            notify(f"seed {number}")
+        answers.append(_answered(planned, bare, store, host, notify, force))
+    if not seeds:
+        return answers[0]
+    runs = {number: payload for number, (payload, _) in zip(numbers, answers, strict=True)}
+    summary = spread(
+        {number: payload["metrics"] for number, payload in runs.items()},
+        {
+            number: payload["baseline"]["metrics"]
+            for number, payload in runs.items()
+            if "baseline" in payload
+        },
+    )
+    payload = {
+        "task": asked.task,
+        "runs": [{"seed": number, **payload} for number, payload in runs.items()],
+        "summary": summary,
+    }
+    shown: Shown = [*tables.spread(summary)]
+    shown += [f"run: {each['path']} (seed {number})" for number, each in runs.items()]
+    return payload, shown
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) < 20]
+    if len(set(numbers)) < len(parts):
+        raise RequestError(
+            f"--seeds {text}: expected different whole numbers separated by commas, e.g. 1,2,3"
+        )
+    return tuple(numbers)
+
+
+def _declared() -> dict[str, Any]:
+    return {name: methods.load(name) for name in methods.names()}
+
+
+def _plans(
+    asked: Request, store: Store, baseline: bool, notify: Notify
+) -> tuple[Plan, Plan | None]:
+    """The plan of a request and, with `baseline`, that of the same task without parents."""
+    try:
+        planned = plan.make(asked, _declared(), store=store, notify=notify)
+    except RequestError as error:
+        raise RequestError("\n".join([str(error), *_data_problems(asked, str(error))])) from error
+    if not (baseline and asked.on):
+        return planned, None
+    return planned, plan.make(replace(asked, on=(), compose=None), _declared(), store=store)
+
+
+def _answered(
+    planned: Plan, bare: Plan | None, store: Store, host: _Later, notify: Notify, force: bool
+) -> tuple[dict[str, Any], Shown]:
+    outcome = _execute(planned, store, host, notify, force)
+    payload = {
+        "id": outcome.id,
+        "path": str(outcome.path),
+        "reused": outcome.reused,
+        "seconds": outcome.seconds,
+        "metrics": outcome.metrics,
+    }
+    other = None
+    if bare is not None:
+        notify("baseline: the same task without parents")
+        other = _execute(bare, store, host, notify, force)
+        payload["baseline"] = {"id": other.id, "path": str(other.path), "metrics": other.metrics}
+    shown: Shown = [*tables.result(outcome.metrics, other.metrics if other else None)]
+    shown += tables.cost(outcome.path)
+    trained = outcome.metrics["train"]
+    if trained:
+        shown.append(
+            f"trained {trained['trainable_parameters']:,} of {trained['total_parameters']:,}"
+            f" parameters, {trained['steps']} steps, {trained['seconds']:.0f} s"
+        )
+    shown.append(f"run: {outcome.path}" + (" (from the store)" if outcome.reused else ""))
+    return payload, shown
+
+
+def spread(
+    by_seed: Mapping[int, Mapping[str, Any]], baseline: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Metrics of several seeds → mean and t-interval of every language's headline metric, of the
+    means and of the score, and with a baseline the paired differences, "inconclusive" where the
+    interval includes 0.
+    """
+
+    def of(*keys: str) -> dict[str, Any]:
+        values = {seed: float(_at(metrics, keys)) for seed, metrics in by_seed.items()}
+        found = statistics.interval(list(values.values()))
+        entry: dict[str, Any] = {
+            "mean": sum(values.values()) / len(values),
+            "seeds": {str(s): v for s, v in values.items()},
+            "interval": found.record() if found else None,
+        }
+        if baseline:
+            difference = statistics.paired(
+                values, {seed: float(_at(metrics, keys)) for seed, metrics in baseline.items()}
+            )
+            entry["difference"] = difference.record() if difference else None
+        return entry
+
+    first = next(iter(by_seed.values()))
+    found: dict[str, Any] = {"score": of("score"), "tasks": {}}
+    for name, entry in first["tasks"].items():
+        found["tasks"][name] = {
+            "split": entry["split"],
+            "metric": entry["metric"],
+            "score": of("tasks", name, "score"),
+            "languages": {
+                language: of("tasks", name, "languages", language, entry["metric"])
+                for language in entry["languages"]
+            },
+        }
+    return found
+
+
+def _at(metrics: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    found: Any = metrics
+    for key in keys:
+        found = found[key]
+    return found
+
+
+def _data_problems(asked: Request, said: str) -> list[str]:
+    """What is wrong with the rows of a request that is wrong already: all of it is said at once."""
+    problems = Problems()
+    try:
+        task, source = tasks.load(asked.task), open_source(asked.data or "embedded")
+        if task.train and asked.protocol in PROTOCOLS:
+            files = locate_training(source, task, asked.protocol, tasks.load)
+            read_training(Reader(strict=asked.strict), task, files, tasks.load)
+    except RequestError as error:
+        problems.catch(error)
+    return [message for message in problems.messages if message not in said]
+
+
+class _Later:
+    """The host that keeps the backbone from one plan to the next, made when first needed: it costs
+    torch.
+    """
+
+    host: Any = None
+
+
+def _execute(planned: Plan, store: Store, later: _Later, notify: Notify, force: bool) -> Any:
+    from adapters_xtl.runs.lookup import from_store
+
+    started = time.monotonic()
+    answered = None if force else from_store(planned, store)
+    if answered is not None:
+        return replace(answered, seconds=round(time.monotonic() - started, 3))
+    if planned.backbone.source in ("embedded", "random"):
+        from adapters_xtl.backbones import embedded
+
+        embedded.prepare(notify)
+    from adapters_xtl import experiment
+    from adapters_xtl.models.network import Host
+
+    later.host = later.host or Host()
+    return experiment.execute(planned, store, notify=notify, force=force, host=later.host)
+
+
+def _dry(planned: Plan, store: Store) -> tuple[dict[str, Any], Shown]:
+    from adapters_xtl.runs.lookup import from_store, has
+
+    have = {module.id: has(module, store) is not None for module in planned.modules}
+    have[planned.evaluation.id] = from_store(planned, store) is not None
+    answer = planned.target if planned.inline else None
+    payload = {
+        "id": answer.id if answer else planned.evaluation.id,
+        "dry_run": True,
+        "reused": have[planned.evaluation.id],
+        "runs": [
+            {
+                "task": module.task,
+                "id": module.id,
+                "parents": list(module.run.parents),
+                "in_store": have[module.id],
+                "spec": module.run.identity(),
+            }
+            for module in planned.modules
+        ],
+        "evaluation": planned.evaluation.record(),
+        "notes": list(planned.notes),
+    }
+    return payload, [tables.planned(planned, have)]

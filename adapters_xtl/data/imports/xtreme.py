@@ -1,0 +1,437 @@
+"""The directory that XTREME's `download_data.sh` leaves → a mirror in the hub's schema.
+
+XTREME strips the gold from test splits, and from some dev splits. Such a split is refused: it is
+not written, so it can never be scored, and the report says why. Everything else is written as it
+is; oddities are counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from adapters_xtl import tasks
+from adapters_xtl.base.errors import DataError, nearest
+from adapters_xtl.data.imports.forms import (
+    Question,
+    choices,
+    columns,
+    json_lines,
+    pairs,
+    questions,
+    sentences,
+)
+from adapters_xtl.data.imports.staging import Column, Report, Staging, staging
+from adapters_xtl.tasks import Rows, Task
+
+__all__ = ["convert"]
+
+_SPLITS = {"train": "train", "dev": "validation", "val": "validation", "test": "test"}
+_TSV = r"(?P<split>train|dev|test)-(?P<language>\w+)\.tsv"
+_ANSWERS = (Column("context", "string"), Column("question", "string"), Column("answers", "answers"))
+_SQUAD = (Column("id", "string"), Column("title", "string"), *_ANSWERS)
+_TEXTS = ("premise", "choice1", "choice2", "question")
+
+
+def convert(source: Path, out: Path) -> Report:
+    """Writes a mirror of everything under `source` that can be scored or trained on.
+
+    RequestError if `out` is there and not empty; DataError, naming every file and line that is
+    malformed, or if `source` holds none of XTREME's folders. Nothing is half-written.
+    """
+    with staging(source, out) as build:
+        there = [name for name in FOLDERS if (source / name).is_dir()]
+        if not there:
+            inner = [
+                path.name
+                for path in sorted(source.iterdir())
+                if any((path / name).is_dir() for name in FOLDERS)
+            ]
+            hint = f"; did you mean {source / inner[0]}?" if inner else ""
+            raise DataError(
+                f"{source}: none of the folders {', '.join(FOLDERS)} of XTREME's"
+                f" download_data.sh{hint}"
+            )
+        for name in there:
+            FOLDERS[name](build, source / name)
+        spare = sorted(path.name for path in source.iterdir() if path.name not in FOLDERS)
+        if spare:
+            build.note(f"not read: {', '.join(spare)}")
+    return build.report()
+
+
+def _rows(task: Task, language: str = "") -> Rows:
+    """The task's first form of the rows that it reports."""
+    return next(iter(task.report.values()))[0].named(task.code(language))
+
+
+def _place(rows: Rows, split: str) -> str:
+    return f"{rows.repo}/{rows.config}/{split}-00000-of-00001.parquet"
+
+
+def _files(
+    build: Staging, folder: Path, task: Task, pattern: str, *others: str
+) -> list[tuple[Path, str, str]]:
+    """(path, split, language) of the files in and below `folder` whose name matches, in the task's
+    order of languages.
+
+    A file of a language that the task does not have is refused; files that match neither `pattern`
+    nor one of `others` are noted.
+    """
+    found: dict[tuple[str, str], Path] = {}
+    spare: list[str] = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        match = re.fullmatch(pattern, path.name)
+        if match is None:
+            if not any(re.fullmatch(other, path.name) for other in others):
+                spare.append(path.relative_to(folder).as_posix())
+            continue
+        parts = match.groupdict()
+        split, language = _SPLITS[parts.get("split") or "dev"], parts["language"]
+        known = task.all_languages
+        if language not in known:
+            build.refuse(
+                path, f"task '{task.name}' has no language '{language}'{nearest(language, known)}"
+            )
+        elif (split, language) in found:
+            build.problem(path, f"{found[split, language]} is another file for the same rows")
+        else:
+            found[split, language] = path
+    if spare:
+        more = f" and {len(spare) - 3} more" if len(spare) > 3 else ""
+        build.note(f"not read: in {build.name(folder)}, {', '.join(spare[:3])}{more}")
+    order = task.all_languages.index
+    return [
+        (path, *key)
+        for key, path in sorted(found.items(), key=lambda item: (item[0][0], order(item[0][1])))
+    ]
+
+
+def _xnli(build: Staging, folder: Path) -> None:
+    task = tasks.load("xnli")
+    names = ("language", "sentence1", "sentence2", "gold_label")
+    merged: dict[str, list[tuple[str, ...]]] = {}
+    for path, split, language in _files(build, folder, task, _TSV):
+        if split == "train" and language != "en":
+            build.refuse(path, "the task trains on English")
+            continue
+        rows = pairs(build, path, split, task.labels)
+        if rows is not None and split == "train":
+            kinds = (
+                Column("premise", "string"),
+                Column("hypothesis", "string"),
+                Column("label", "class", task.labels),
+            )
+            index = [(first, second, task.labels.index(label)) for first, second, label in rows]
+            build.write(_place(task.train[0], split), kinds, index, path)
+            build.note(
+                f"{build.name(path)} is MultiNLI's train split as XNLI's authors give it,"
+                " without ids"
+            )
+        elif rows is not None:
+            merged.setdefault(split, []).extend((language, *row) for row in rows)
+    for split, all_rows in merged.items():
+        build.write(
+            _place(_rows(task), split), [Column(name, "string") for name in names], all_rows, folder
+        )
+
+
+def _pawsx(build: Staging, folder: Path) -> None:
+    task = tasks.load("pawsx")
+    kinds = [Column(name, "string") for name in ("sentence1", "sentence2", "label")]
+    for path, split, language in _files(build, folder, task, _TSV):
+        rows = pairs(build, path, split, task.labels)
+        if rows is not None:
+            build.write(_place(_rows(task, language), split), kinds, rows, path)
+
+
+def _panx(build: Staging, folder: Path) -> None:
+    task = tasks.load("panx")
+    kinds = (
+        Column("tokens", "strings"),
+        Column("ner_tags", "classes", task.labels),
+        Column("langs", "strings"),
+    )
+    for path, split, language in _files(build, folder, task, _TSV):
+        rows = sentences(build, path, split, task.labels)
+        if rows is not None:
+            whole = [(tokens, tags, [language] * len(tokens)) for tokens, tags in rows]
+            build.write(_place(_rows(task, language), split), kinds, whole, path)
+
+
+def _udpos(build: Staging, folder: Path) -> None:
+    task = tasks.load("udpos")
+    kinds = (Column("tokens", "strings"), Column("pos_tags", "classes", task.labels))
+    for path, split, language in _files(build, folder, task, _TSV):
+        rows = sentences(build, path, split, task.labels)
+        if rows is not None:
+            build.write(_place(_rows(task, language), split), kinds, rows, path)
+            build.note("udpos: tokens are surface forms, where the hub's rows hold syntactic words")
+
+
+def _repeats(build: Staging, path: Path, rows: Sequence[Question]) -> int:
+    """How many questions have an id that an earlier one has; counted in the report."""
+    repeats = len(rows) - len({identity for identity, *_ in rows})
+    build.count(path, "questions with the id of an earlier one", repeats)
+    return repeats
+
+
+def _xquad(build: Staging, folder: Path) -> None:
+    task = tasks.load("xquad")
+    for path, split, language in _files(build, folder, task, r"xquad\.(?P<language>\w+)\.json"):
+        rows = questions(build, path)
+        if rows is not None:
+            _repeats(build, path, rows)
+            untitled = [(identity, *rest) for identity, _, *rest in rows]
+            build.write(
+                _place(_rows(task, language), split), (_SQUAD[0], *_ANSWERS), untitled, path
+            )
+
+
+def _mlqa(build: Staging, folder: Path) -> None:
+    task = tasks.load("mlqa")
+    pattern = r"(?P<split>dev|test)-context-(?P<language>\w+)-question-(?P=language)\.json"
+    crossed = r"(dev|test)-context-\w+-question-\w+\.json"  # not scored by XTREME
+    for path, split, language in _files(build, folder, task, pattern, crossed):
+        rows = questions(build, path)
+        if rows is not None:
+            _repeats(build, path, rows)
+            build.write(_place(_rows(task, language), split), _SQUAD, rows, path)
+
+
+def _squad(build: Staging, folder: Path) -> None:
+    task = tasks.load("squad1")
+    for path in sorted(folder.rglob("*-v1.1.json")):
+        match = re.fullmatch(r"(train|dev)-v1\.1\.json", path.name)
+        rows = questions(build, path) if match else None
+        if match and rows is not None:
+            _repeats(build, path, rows)
+            build.write(_place(task.train[0], _SPLITS[match[1]]), _SQUAD, rows, path)
+
+
+def _tydiqa(build: Staging, folder: Path) -> None:
+    task = tasks.load("tydiqa")
+    merged: dict[str, list[Question]] = {}
+    for path in sorted(folder.rglob("tydiqa-goldp-v1.1-*.json")):
+        split = _SPLITS.get(path.stem.rsplit("-", 1)[1], "")
+        rows = questions(build, path) if split else None
+        if rows is not None:
+            build.note(
+                f"{build.name(path)} holds every language with whole ids: read instead of the files"
+                " by language"
+            )
+            _repeats(build, path, rows)
+            merged[split] = rows
+    whole = set(merged)
+    pattern = r"tydiqa\.goldp\.(?P<language>\w+)\.(?P<split>train|dev)\.json"
+    for path, split, language in _files(
+        build, folder, task, pattern, r"tydiqa-goldp-v1\.1-\w+\.json"
+    ):
+        rows = questions(build, path) if split not in whole else None
+        if rows is not None:
+            merged.setdefault(split, []).extend(_prefixed(build, path, task.code(language), rows))
+    for split, rows in merged.items():
+        build.write(_place(_rows(task), split), _SQUAD, rows, folder)
+
+
+def _prefixed(
+    build: Staging, path: Path, language: str, rows: Sequence[Question]
+) -> list[Question]:
+    """The questions with ids that start with the language; where ids repeat, all get their number
+    in the file too.
+    """
+    repeats = _repeats(build, path, rows)
+    if repeats:
+        build.note(
+            f"{build.name(path)}: ids repeat, so each is now '{language}-<number in the file>-<id>'"
+        )
+    made: list[Question] = []
+    for number, (identity, title, context, question, answers) in enumerate(rows):
+        bare = identity.removeprefix(f"{language}-")
+        unique = f"{language}-{number}-{bare}" if repeats else f"{language}-{bare}"
+        made.append((unique, title, context, question, answers))
+    return made
+
+
+def _bucc(build: Staging, folder: Path) -> None:
+    task = tasks.load("bucc")
+    pattern = r"(?P<language>\w+)-en\.(?P<split>dev|test)\.gold"
+    sides = r"(\w+)-en\.(dev|test)\.(?:\1|en)"
+    gold = {
+        (split, language): path
+        for path, split, language in _files(build, folder, task, pattern, sides)
+    }
+    for path in sorted(
+        folder.rglob("*-en.*")
+    ):  # XTREME calls the shared task's train part "test", and drops its gold
+        match = re.fullmatch(sides, path.name)
+        if match and not path.with_suffix(".gold").is_file():
+            build.refuse(path, f"the gold is hidden: no {path.with_suffix('.gold').name}")
+    for (split, language), path in gold.items():
+        if split != "validation":
+            build.refuse(path, "the task scores the dev split only")
+            continue
+        parts = {
+            "source": path.with_suffix(f".{language}"),
+            "target": path.with_suffix(".en"),
+            "gold": path,
+        }
+        absent = [part.name for part in parts.values() if not part.is_file()]
+        if absent:
+            build.refuse(
+                path,
+                f"incomplete: no {' and no '.join(absent)}; mining needs both sides, every"
+                " sentence",
+            )
+            continue
+        fields = {
+            part: [
+                row
+                for _, row in columns(
+                    build, file, 2, "two ids" if part == "gold" else "id and sentence"
+                )
+            ]
+            for part, file in parts.items()
+        }
+        ids: dict[str, set[str]] = {part: set() for part in parts}
+        for part in ("source", "target"):
+            for identity, _ in fields[part]:
+                if identity in ids[part]:
+                    build.problem(parts[part], f"id {identity} is there twice")
+                ids[part].add(identity)
+        lost = sum(
+            first not in ids["source"] or second not in ids["target"]
+            for first, second in fields["gold"]
+        )
+        build.count(
+            path,
+            f"gold pairs, of {len(fields['gold'])}, that name a sentence which is not there",
+            lost,
+        )
+        for part, kinds in next(iter(task.report.values()))[0].parts.items():
+            where = _place(_rows(task, language), part)
+            build.write(
+                where, [Column(name, "string") for name in kinds], fields[part], parts[part]
+            )
+
+
+def _tatoeba(build: Staging, folder: Path) -> None:
+    task = tasks.load("tatoeba")
+    own, laser = r"(?P<language>\w+)-en\.(?P=language)", r"tatoeba\.(\w+)-eng\.(?:\1|eng)"
+    aligned: set[str] = set()
+    kinds = [
+        Column(name, "string")
+        for name in ("source_sentence", "target_sentence", "source_lang", "target_lang")
+    ]
+    for path in sorted(folder.rglob("tatoeba.*-eng.eng")):
+        code = path.name.split(".")[1].removesuffix("-eng")
+        other = path.with_suffix(f".{code}")
+        language = next(
+            (language for language in task.all_languages if task.code(language) == code), ""
+        )
+        if not language or not other.is_file():
+            build.refuse(
+                path,
+                (
+                    f"no {other.name} beside it"
+                    if language
+                    else f"task 'tatoeba' has no language '{code}'"
+                ),
+            )
+            continue
+        first, second = build.lines(other), build.lines(path)
+        if len(first) != len(second):
+            build.problem(path, f"{len(second)} lines, but {other.name} has {len(first)}")
+        rows = [
+            (source, target, code, "eng") for source, target in zip(first, second, strict=False)
+        ]
+        build.write(_place(_rows(task, language), "validation"), kinds, rows, path)
+        aligned.add(language)
+    for path, _, language in _files(build, folder, task, own, r"(\w+)-en\.en", laser):
+        if language in aligned:
+            continue
+        english = path.with_suffix(".en")
+        code = task.code(language)
+        lines = [line.strip() for line in build.lines(english)] if english.is_file() else []
+        state = "sorted, not aligned" if lines == sorted(lines) else "in an unknown order"
+        reason = (
+            f"the English side ({english.name}) is {state}: no line tells which one it translates"
+        )
+        reason += (
+            f"; LASER's aligned tatoeba.{code}-eng.{code} and .eng would be read from this folder"
+        )
+        build.refuse(path, reason if lines else f"incomplete: no {english.name}")
+    for path in sorted(folder.rglob("*-en.en")):
+        if not path.with_suffix(f".{path.name.removesuffix('-en.en')}").is_file():
+            build.refuse(
+                path,
+                f"incomplete: no {path.name.removesuffix('en')}{path.name.removesuffix('-en.en')}",
+            )
+
+
+def _xcopa(build: Staging, folder: Path) -> None:
+    task = tasks.load("xcopa")
+    english = replace(task, languages={**task.languages, "copa": ("en",)})
+    copa = task.select_xtreme[0]
+    texts = [Column(name, "string") for name in _TEXTS]
+    changed = Column("changed", "bool")
+    pattern = r"(?P<split>train|val|test)[-.](?P<language>\w+)\.jsonl"
+    for path, split, language in _files(build, folder, english, pattern):
+        rows = choices(build, path, split)
+        if rows is None:
+            continue
+        if language == "en":
+            kinds = (
+                *texts,
+                Column("idx", "int32"),
+                Column("label", "class", ("choice1", "choice2")),
+            )
+        else:
+            kinds = (*texts, Column("label", "int32"), Column("idx", "int32"), changed)
+        where = _place(copa if language == "en" else _rows(task, language), split)
+        build.write(
+            where, kinds, [[row.get(column.name) for column in kinds] for row in rows], path
+        )
+
+
+def _siqa(build: Staging, folder: Path) -> None:
+    rows = tasks.load("xcopa").train[0]
+    names = [name for name in rows.columns if name != "label"]
+    for path in sorted(folder.rglob("*.jsonl")):
+        gold = path.with_name(f"{path.stem}-labels.lst")
+        if path.stem not in ("train", "dev") or not gold.is_file():
+            build.refuse(path, f"the gold is hidden: no {gold.name} beside it")
+            continue
+        found, labels = list(json_lines(build, path)), [line.strip() for line in build.lines(gold)]
+        if len(found) != len(labels):
+            build.problem(path, f"{len(found)} rows, but {gold.name} has {len(labels)}")
+        for number, label in enumerate(labels, 1):
+            if label not in ("1", "2", "3"):
+                build.problem(gold, f"unknown label {label!r}; known: 1, 2, 3", number)
+        for number, row in found:
+            if any(not isinstance(row.get(name), str) for name in names):
+                build.problem(path, f"a field of {', '.join(names)} is no text", number)
+        whole = [
+            (*(row.get(name) for name in names), label)
+            for (_, row), label in zip(found, labels, strict=False)
+        ]
+        kinds = [Column(name, "string") for name in (*names, "label")]
+        build.write(_place(rows, _SPLITS[path.stem]), kinds, whole, path)
+
+
+FOLDERS: Mapping[str, Callable[[Staging, Path], None]] = {
+    "xnli": _xnli,
+    "pawsx": _pawsx,
+    "panx": _panx,
+    "udpos": _udpos,
+    "xquad": _xquad,
+    "mlqa": _mlqa,
+    "tydiqa": _tydiqa,
+    "bucc2018": _bucc,
+    "tatoeba": _tatoeba,
+    "xcopa": _xcopa,
+    "squad": _squad,
+    "siqa": _siqa,
+}

@@ -1,0 +1,3 @@
+"""Predictions and scores: every language of every reported task, retrieval, XTREME's submission
+files.
+"""

@@ -1,0 +1,291 @@
+"""Predictions of a run in XTREME's official layout: `<task>/test-<language>.tsv|json`, one file a
+language.
+
+A task that has a test split is exported from it; of another split the files are named `dev-…`, as
+XTREME names its dev files. XQuAD, TyDiQA, Tatoeba and BUCC have no test split of their own: what
+they report is XTREME's test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl import tasks
+from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.base.files import read_json
+from adapters_xtl.evaluation.scoring import predictions
+from adapters_xtl.metrics import bitext
+
+__all__ = ["EXPORTED", "ROWS", "check", "export"]
+
+_TEN = "ar he vi id eu nl en de el fa fr it pt es bg ru ja ka ko th zh tr et fi hu"
+_ONE = "ms tl ml ta te af bn hi mr ur sw kk"
+
+
+def _each(number: int, codes: str) -> dict[str, int]:
+    return dict.fromkeys(codes.split(), number)
+
+
+# Rows of XTREME's files by task, split and language. Sources: the split sizes of google/xtreme on
+# the hub, PAWS-X 2,000 by its authors (arXiv 1908.11828; the hub's copy drops some), TyDiQA-GoldP
+# by language from its dev file.
+ROWS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+    "xnli": {
+        "test": _each(5010, "ar bg de el en es fr hi ru sw th tr ur vi zh"),
+        "validation": _each(2490, "ar bg de el en es fr hi ru sw th tr ur vi zh"),
+    },
+    "pawsx": {
+        "test": _each(2000, "de en es fr ja ko zh"),
+        "validation": _each(2000, "de en es fr ja ko zh"),
+    },
+    "panx": {
+        split: {**_each(10000, _TEN), **_each(1000, _ONE), **_each(100, "jv yo my")}
+        for split in ("test", "validation")
+    },
+    "udpos": {
+        "test": {
+            "af": 425,
+            "ar": 1680,
+            "bg": 1116,
+            "de": 22458,
+            "el": 2809,
+            "en": 5440,
+            "es": 3147,
+            "et": 3760,
+            "eu": 1799,
+            "fa": 600,
+            "fi": 4422,
+            "fr": 9465,
+            "he": 491,
+            "hi": 2684,
+            "hu": 449,
+            "id": 1557,
+            "it": 3518,
+            "ja": 2372,
+            "kk": 1047,
+            "ko": 4276,
+            "mr": 47,
+            "nl": 1471,
+            "pt": 2681,
+            "ru": 11336,
+            "ta": 120,
+            "te": 146,
+            "th": 1000,
+            "tl": 55,
+            "tr": 4785,
+            "ur": 535,
+            "vi": 800,
+            "yo": 100,
+            "zh": 5528,
+        },
+        "validation": {
+            "af": 194,
+            "ar": 909,
+            "bg": 1115,
+            "de": 19233,
+            "el": 2559,
+            "en": 3974,
+            "es": 3054,
+            "et": 3125,
+            "eu": 1798,
+            "fa": 599,
+            "fi": 3239,
+            "fr": 5979,
+            "he": 484,
+            "hi": 1659,
+            "hu": 441,
+            "id": 559,
+            "it": 2278,
+            "ja": 511,
+            "ko": 3016,
+            "mr": 46,
+            "nl": 1394,
+            "pt": 1770,
+            "ru": 9960,
+            "ta": 80,
+            "te": 131,
+            "tr": 988,
+            "ur": 552,
+            "vi": 800,
+            "zh": 3038,
+        },
+    },
+    "xquad": {"validation": _each(1190, "en es de el ru tr ar vi th zh hi")},
+    "mlqa": {
+        "test": {
+            "en": 11590,
+            "es": 5253,
+            "de": 4517,
+            "ar": 5335,
+            "hi": 4918,
+            "vi": 5495,
+            "zh": 5137,
+        },
+        "validation": {
+            "en": 1148,
+            "es": 500,
+            "de": 512,
+            "ar": 517,
+            "hi": 507,
+            "vi": 511,
+            "zh": 504,
+        },
+    },
+    "tydiqa": {
+        "validation": {
+            "ar": 921,
+            "bn": 113,
+            "en": 440,
+            "fi": 782,
+            "id": 565,
+            "ko": 276,
+            "ru": 812,
+            "sw": 499,
+            "te": 669,
+        }
+    },
+    "tatoeba": {
+        "validation": {
+            **_each(
+                1000,
+                "ar he vi id tl eu af nl de el bn hi mr ur fa fr it pt es bg ru ja ko zh tr et"
+                " fi hu",
+            ),
+            "jv": 205,
+            "ml": 687,
+            "ta": 307,
+            "te": 234,
+            "ka": 746,
+            "th": 548,
+            "sw": 390,
+            "kk": 575,
+        }
+    },
+}
+HUB_DIFFERS = {
+    "udpos": (
+        "the hub's rows hold syntactic words where XTREME's files hold surface forms; import"
+        " XTREME's own download with `xtl data import xtreme`"
+    )
+}
+
+
+def _lines(predictions: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(f"{row['prediction']}\n" for row in predictions)
+
+
+def _tags(predictions: Sequence[Mapping[str, Any]]) -> str:
+    return "".join("".join(f"{tag}\n" for tag in row["prediction"]) + "\n" for row in predictions)
+
+
+def _answers(predictions: Sequence[Mapping[str, Any]]) -> str:
+    found = {row["id"]: row["prediction"] for row in predictions}
+    return json.dumps(found, ensure_ascii=False, indent=1) + "\n"
+
+
+def _pairs(predictions: Sequence[Mapping[str, Any]]) -> str:
+    """The mined pairs at and above the threshold that the score was tuned to."""
+    scored = {
+        f"{row['source_id']}\t{row['target_id']}": row["score"]
+        for row in predictions
+        if "score" in row
+    }
+    gold = {f"{row['source_id']}\t{row['target_id']}" for row in predictions if row["gold"]}
+    return "".join(
+        f"{pair}\n" for pair in bitext.extract(scored, bitext.tune_threshold(scored, gold))
+    )
+
+
+# task → (folder, suffix, how a file is written)
+EXPORTED: Mapping[str, tuple[str, str, Callable[[Sequence[Mapping[str, Any]]], str]]] = {
+    "xnli": ("xnli", "tsv", _lines),
+    "pawsx": ("pawsx", "tsv", _lines),
+    "panx": ("panx", "tsv", _tags),
+    "udpos": ("udpos", "tsv", _tags),
+    "xquad": ("xquad", "json", _answers),
+    "mlqa": ("mlqa", "json", _answers),
+    "tydiqa": ("tydiqa", "json", _answers),
+    "bucc": ("bucc2018", "tsv", _pairs),
+    "tatoeba": ("tatoeba", "tsv", _lines),
+}
+
+
+def check(form: str, names: Sequence[str], source: str, directory: Path | None = None) -> None:
+    """RequestError before anything is predicted, where an export cannot be official or written
+    whatever comes out.
+    """
+    problems = Problems()
+    if form != "xtreme":
+        problems.add(f"--export {form}: only xtreme is known")
+    place = (directory or Path()).absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        problems.add(
+            f"--export {form} {directory}: {place}"
+            f" {'cannot be written' if place.is_dir() else 'is no directory'}"
+        )
+    for name in names:
+        if name not in EXPORTED:
+            problems.add(
+                f"--export xtreme: '{name}' is not one of XTREME's tasks ({', '.join(EXPORTED)})"
+            )
+        elif source == "embedded":
+            problems.add("--export xtreme: the embedded sample rows are not XTREME's; give --data")
+        elif source == "hub" and name in HUB_DIFFERS:
+            problems.add(f"--export xtreme: {name}: {HUB_DIFFERS[name]}")
+    problems.raise_if_any()
+
+
+def export(run: Path, directory: Path) -> list[Path]:
+    """Writes the predictions of a finished run, in the rows' own order; every file or none.
+
+    RequestError where the rows are not XTREME's: other in number, left out, or limited.
+    """
+    metrics, spec, data = (
+        read_json(run / f"{name}.json") for name in ("metrics", "spec", "provenance")
+    )
+    check("xtreme", list(metrics["tasks"]), data["data"]["source"])
+    problems = Problems()
+    texts: dict[Path, str] = {}
+    for name, entry in metrics["tasks"].items():
+        folder, suffix, write = EXPORTED[name]
+        word = "test" if entry["split"] == list(tasks.load(name).report)[-1] else "dev"
+        for language in entry["languages"]:
+            part = data["data"]["report"][name][language]
+            known = ROWS.get(name, {}).get(entry["split"])
+            wanted = (known or {}).get(language)
+            where = f"--export xtreme: {name} {entry['split']} {language}"
+            if spec["evaluation"]["max_examples"]:
+                problems.add(f"{where}: eval.max_examples leaves rows out")
+            elif part["left_out"]:
+                reasons = ", ".join(
+                    f"{count} × {reason}" for reason, count in part["left_out"].items()
+                )
+                problems.add(f"{where}: rows were left out ({reasons})")
+            elif known is not None and wanted is None:
+                problems.add(f"{where}: XTREME has no such file")
+            elif wanted is not None and part["rows"] != wanted:
+                problems.add(f"{where}: the source has {part['rows']} rows, XTREME's file {wanted}")
+            texts[Path(folder) / f"{word}-{language}.{suffix}"] = write(
+                predictions(run, name, language)
+            )
+    problems.raise_if_any(RequestError)
+    directory.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=directory, prefix=".export-"))
+    try:
+        for path, text in texts.items():
+            (aside / path).parent.mkdir(exist_ok=True)
+            (aside / path).write_text(text, encoding="utf-8")
+        for path in texts:
+            (directory / path).parent.mkdir(exist_ok=True)
+            os.replace(aside / path, directory / path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return [directory / path for path in texts]

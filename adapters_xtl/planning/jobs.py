@@ -1,0 +1,165 @@
+"""What a run asks of the memory: its job, and the config of its backbone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl import tasks
+from adapters_xtl.backbones import registry
+from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.files import local
+from adapters_xtl.data.sources import samples_dir
+from adapters_xtl.memory.activations import Job, number, targeted
+from adapters_xtl.runs.run import Run
+from adapters_xtl.tasks import Task
+
+__all__ = ["FACTS", "config", "job_of"]
+
+# config.json of the hub's repositories of these names; XLM-R's sizes stand in arXiv 1911.02116 and
+# 2105.00572 too
+_KEYS = (
+    "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "pad_token_id",
+)
+FACTS: Mapping[str, Mapping[str, Any]] = {
+    name: dict(zip(_KEYS, values, strict=True))
+    for name, values in {
+        "FacebookAI/xlm-roberta-large": ("xlm-roberta", 24, 1024, 16, 4096, 250002, 514, 1, 1),
+        "FacebookAI/xlm-roberta-base": ("xlm-roberta", 12, 768, 12, 3072, 250002, 514, 1, 1),
+        "facebook/xlm-roberta-xl": ("xlm-roberta-xl", 36, 2560, 32, 10240, 250880, 514, 1, 1),
+        "google-bert/bert-base-multilingual-cased": ("bert", 12, 768, 12, 3072, 119547, 512, 2, 0),
+    }.items()
+}
+CHOICES = 5  # sequences of an example of the format `choice` without sample rows to tell
+# labels of a task that takes them from its rows: CCGbank's training sections hold 1,286 categories
+TAGS = 1300
+
+
+def config(name: str) -> dict[str, Any]:
+    """The config that `name` stands for: a named backbone, a hub id, a directory with a
+    config.json, or that file.
+
+    Of a directory nothing else is read. A hub id that is not in FACTS costs the download of its
+    config.json.
+    """
+    path = local(name)
+    path = path / "config.json" if path.is_dir() else path
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RequestError(
+                f"--backbone {name}: {path.name} cannot be read ({str(error).splitlines()[0]})"
+            ) from error
+        if not isinstance(found, dict):
+            raise RequestError(f"--backbone {name}: {path.name} holds no JSON object")
+        return found
+    if path.parent.is_dir() and path.name == "config.json" and path.parent != Path("."):
+        raise RequestError(f"--backbone {name}: no config.json there")
+    backbone = registry.resolve(name)
+    return (
+        dict(FACTS[backbone.location]) if backbone.location in FACTS else registry.config(backbone)
+    )
+
+
+def _unfit(method: str, options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the options that decide a module's size, in the words of `methods.check`,
+    which wants the libraries.
+    """
+    found: list[str] = []
+    if method == "lora":
+        rank, alpha, rate = (
+            options.get("r", 16),
+            options.get("lora_alpha", 8),
+            options.get("lora_dropout", 0.0),
+        )
+        targets = options.get("target_modules", "all-linear")
+        if not number(rank, 1, 1 << 32) or rank != int(rank):
+            found.append(f"method.r={rank!r}: takes a whole number from 1 on")
+        if not number(alpha, 0, float("inf")):
+            found.append(f"method.lora_alpha={alpha!r}: takes a number from 0 on")
+        if not number(rate, 0, 1):
+            found.append(f"method.lora_dropout={rate!r}: takes a number from 0 to below 1")
+        if not isinstance(targets, (str, list)) or not all(
+            isinstance(each, str) for each in targets
+        ):
+            found.append(
+                f"method.target_modules={targets!r}: takes all-linear, a pattern or a list of names"
+            )
+        elif isinstance(targets, list) and not any(targeted(Job(method, options))):
+            found.append(
+                f"method.target_modules={targets!r}: matches no linear layer; known: query, key,"
+                " value, dense"
+            )
+    if method == "bottleneck":
+        factor = options.get("reduction_factor", 16)
+        factors = list(factor.values()) if isinstance(factor, Mapping) else [factor]
+        if not factors or not all(number(each, 1e-6, float("inf")) for each in factors):
+            found.append(
+                f"method.reduction_factor={factor!r}: takes a number above 0, or one for each layer"
+                " and a default"
+            )
+        for name in ("mh_adapter", "output_adapter"):
+            if not isinstance(options.get(name, False), bool):
+                found.append(f"method.{name}={options[name]!r}: BnConfig takes bool")
+    return found
+
+
+def _choices(task: Task) -> int:
+    """Sequences of an example of the format `choice`, as the task's sample rows have them."""
+    path = samples_dir() / f"{task.samples or task.name}.jsonl"
+    rows = (
+        map(json.loads, filter(None, path.read_text(encoding="utf-8").split("\n")))
+        if path.is_file()
+        else ()
+    )
+    return max((len(task.example(row)["choices"]) for row in rows), default=CHOICES)
+
+
+def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> Job:
+    """The job of a run; of several tasks together, the one that takes most. `parents`: modules
+    below the one that trains.
+
+    RequestError for options that no module can have.
+    """
+    if wrong := _unfit(run.method, run.options):
+        raise RequestError("\n".join(wrong))
+    members = [tasks.load(name) for name, _ in run.tasks]
+    demands = [
+        (
+            _choices(task) if task.format == "choice" else 1,
+            len(task.labels) or (TAGS if task.format == "tag" else 1),
+            task.format,
+        )
+        for task in members
+    ]
+    sequences, labels, format = max(demands)
+    hyper = run.hyper
+    return Job(
+        run.method,
+        run.options,
+        parents,
+        run.compose == "fuse",
+        run.from_layer,
+        format,
+        labels,
+        sequences,
+        hyper.max_length,
+        hyper.batch_size,
+        hyper.dropout,
+        run.bits,
+        run.dtype,
+        device,
+        hyper.optimizer,
+        (*keep, *(["dtype"] if hyper.dtype != "auto" else [])),
+    )

@@ -1,0 +1,129 @@
+"""Every row that a plan will need, read and checked before any model is loaded; and what was left
+out, said aloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapters_xtl import methods, tasks
+from adapters_xtl.base.errors import DataError, Problems
+from adapters_xtl.data.reading import Part, Reader, check_overlap, read_report, read_training
+from adapters_xtl.planning.plan import own_evaluation
+from adapters_xtl.runs.request import Evaluation, Module, Plan
+
+__all__ = ["Gathered", "gather", "record", "tell"]
+
+
+@dataclass
+class Gathered:
+    """Rows of one training and of what is scored with it."""
+
+    train: dict[str, Part] = field(default_factory=dict)
+    select: dict[str, Part] = field(default_factory=dict)
+    report: dict[str, dict[str, Part]] = field(default_factory=dict)
+    lacking: dict[str, dict[str, str]] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    overlap: dict[str, int] = field(default_factory=dict)
+
+
+def gather(plan: Plan, pending: Sequence[Module]) -> dict[str, Gathered]:
+    """Reads and checks every row that will be needed; method options too. All problems at once."""
+    problems = Problems()
+    reader = Reader(strict=plan.request.strict)
+    method = methods.load(plan.request.method)
+    found: dict[str, Gathered] = {}
+    for module in pending:
+        for problem in method.check(
+            module.run.options, **({"fuse": True} if module.run.compose == "fuse" else {})
+        ):
+            problems.add(problem)
+        rows = found[module.id] = Gathered()
+        for name, files in module.members.items():
+            try:
+                rows.train[name], rows.select[name], rows.dropped[name] = read_training(
+                    reader, tasks.load(name), files, tasks.load
+                )
+            except DataError as error:
+                problems.catch(error)
+        if not module.run.tasks:  # an untrained module: nothing to read
+            continue
+        inline = plan.inline and module is plan.target
+        _report(
+            plan,
+            plan.evaluation if inline else own_evaluation(plan, module),
+            reader,
+            rows,
+            problems,
+        )
+    if not (plan.inline and plan.target in pending):
+        rows = found["evaluation"] = Gathered()
+        _report(plan, plan.evaluation, reader, rows, problems)
+    problems.raise_if_any()
+    return found
+
+
+def _report(
+    plan: Plan, evaluation: Evaluation, reader: Reader, rows: Gathered, problems: Problems
+) -> None:
+    for name, files in evaluation.files.items():
+        task = tasks.load(name)
+        try:
+            rows.report[name], without = read_report(reader, task, files)
+            rows.lacking[name] = {**evaluation.lacking.get(name, {}), **without}
+            if without and (evaluation.explicit or not rows.report[name]):
+                for complaint in without.values():
+                    problems.add(complaint)
+            if name in rows.select:
+                rows.overlap[name] = check_overlap(
+                    task, plan.request.protocol, rows.select[name], rows.report[name]
+                )
+        except DataError as error:
+            problems.catch(error)
+
+
+def record(plan: Plan, rows: Gathered) -> dict[str, Any]:
+    def all_of(parts: Mapping[str, Part]) -> dict[str, Any]:
+        return {name: part.summary() for name, part in parts.items()}
+
+    return {
+        "source": plan.source.kind,
+        "revisions": plan.source.revisions(),
+        "train": all_of(rows.train),
+        "select": all_of(rows.select),
+        "report": {name: all_of(by) for name, by in rows.report.items()},
+        "lacking": {name: sorted(by) for name, by in rows.lacking.items() if by},
+        "dropped_from_select": rows.dropped,
+        "select_rows_also_reported": rows.overlap,
+        "protocol": plan.request.protocol,
+    }
+
+
+def tell(rows: Gathered, notify: Callable[[str], None]) -> None:
+    """Says what was left out, kept though unfit, dropped or lacking: nothing is lost silently."""
+    named = [(f"{name} train", part) for name, part in rows.train.items()]
+    named += [(f"{name} select", part) for name, part in rows.select.items()]
+    named += [
+        (f"{name} report {lang}", part)
+        for name, by in rows.report.items()
+        for lang, part in by.items()
+    ]
+    for where, part in named:
+        for reason, count in part.faults.items():
+            notify(f"{where}: {count} of {part.rows} rows left out: {reason}")
+        for reason, count in part.kept.items():
+            notify(f"{where}: {count} of {part.rows} rows scored though unfit: {reason}")
+    for name, count in rows.dropped.items():
+        if count:
+            notify(f"{name}: {count} select rows dropped: a borrowing task reports them")
+    for name, by in rows.lacking.items():
+        if by:
+            notify(f"{name}: this source lacks {', '.join(sorted(by))}")
+    for name, count in rows.overlap.items():
+        if count:
+            notify(
+                f"{name}: {count} select rows are also reported: the score of that split is"
+                " optimistic"
+            )

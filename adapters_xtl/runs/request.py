@@ -1,0 +1,134 @@
+"""What was asked for and what it comes to, as frozen data: requests, modules, evaluations, plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from adapters_xtl.memory.peak import Fit
+from adapters_xtl.data.sources import Located, Source, Training
+from adapters_xtl.backbones import Backbone
+from adapters_xtl.runs.settings import Hyper, Settings
+from adapters_xtl.runs.run import Run
+
+__all__ = ["Declared", "Evaluation", "Module", "Plan", "Request"]
+
+
+class Declared(Protocol):
+    """What planning needs to know of a method (`adapters_xtl.methods` provides it)."""
+
+    LR: float
+    DEFAULTS: Mapping[str, Any]
+    COMPOSES: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as the command line has it. None and "auto" stand for the defaults."""
+
+    task: str
+    on: tuple[str, ...] = ()
+    compose: str | None = None
+    method: str = "bottleneck"
+    backbone: str | None = None
+    data: str | None = None
+    bits: str = "auto"
+    device: str = "auto"
+    languages: str | None = None
+    split: str | None = None
+    protocol: str = "clean"
+    from_layer: int = 0
+    seed: int = 1
+    overrides: tuple[tuple[str, Any], ...] = ()
+    parent_overrides: tuple[tuple[str, Any], ...] = ()
+    runs: str = "runs"
+    strict: bool = False
+    allow_mismatch: bool = False
+    memory: float | None = None  # GiB
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of the plan: its task, what it is trained on, its run, and the parents below it in
+    order.
+
+    A module that exists already has its directory in `existing`, its id in `known` and its
+    backbone's record.
+    """
+
+    task: str
+    run: Run
+    parents: tuple[Module, ...] = ()
+    members: Mapping[str, Training] = field(default_factory=dict)
+    settings: Settings = field(default_factory=lambda: Settings(Hyper(), {}))
+    existing: Path | None = None
+    known: str = ""
+    backbone: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.known or self.run.id
+
+    @property
+    def below(self) -> tuple[Module, ...]:
+        """The modules that stay frozen below this one: its parents or, for `init`, those of its
+        parent.
+        """
+        return self.parents[-1].below if self.run.compose == "init" and self.parents else self.parents
+
+    def __str__(self) -> str:
+        between = "+" if self.run.compose == "fuse" else ">"
+        return f"{between.join(parent.task for parent in self.parents)}>{self.task}" if self.parents else self.task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is scored: task → language → where its rows lie. `lacking`: task → language → complaint.
+
+    `layer`: the hidden state that retrieval pools, where it is not the rule's; "all" scores each of
+    them besides.
+    """
+
+    id: str
+    splits: Mapping[str, str]
+    files: Mapping[str, Mapping[str, tuple[Located, ...]]]
+    lacking: Mapping[str, Mapping[str, str]]
+    explicit: bool
+    limit: int = 0
+    layer: str = ""
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "id": self.id, "splits": dict(self.splits), "max_examples": self.limit,
+            "languages": {task: sorted(files) for task, files in self.files.items()},
+            **({"layer": self.layer} if self.layer else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a request comes to. `modules` are in training order; `target` is None for a bare
+    backbone.
+    """
+
+    request: Request
+    task: str
+    backbone: Backbone
+    source: Source
+    bits: int
+    dtype: str
+    device: str
+    modules: tuple[Module, ...]
+    target: Module | None
+    evaluation: Evaluation
+    notes: tuple[str, ...]
+    # module id → how it is run; none: the plainest way
+    fits: Mapping[str, Fit] = field(default_factory=dict)
+
+    @property
+    def inline(self) -> bool:
+        """Whether the requested scores belong to the target's own training run."""
+        return self.target is not None and self.target.task == self.task

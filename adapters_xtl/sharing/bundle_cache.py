@@ -1,0 +1,118 @@
+"""The cache of verified bundles: `<cache>/bundles/<digest>/`, and notes of where they came from.
+
+places/<module sha256>/*.json     {"place", "bundle"}: where a module was pulled from or pushed to
+refs/<user--name>/*.json          {"commit", "bundle"} of a hub's revision, for when there is no
+network partial/                          what is being fetched; an interrupted pull goes on there
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from adapters_xtl.base.errors import MismatchError, XtlError
+from adapters_xtl.base.files import cache_dir, digest, read_json, say_disk_full, write_json
+from adapters_xtl.sharing import bundle
+from adapters_xtl.sharing.bundle import Bundle
+
+__all__ = ["cached", "held", "keep", "known", "note", "notes", "partial", "remember"]
+
+Notify = Callable[[str], None]
+
+
+def _root() -> Path:
+    return cache_dir() / "bundles"
+
+
+def cached(name: str, notify: Notify) -> Bundle | None:
+    """A bundle by its digest, verified again. One that was changed since it was pulled is put away,
+    and said so.
+    """
+    path = _root() / name
+    if not path.is_dir():
+        return None
+    try:
+        found = bundle.read(path)
+        if found.digest == name:
+            return found
+        said = f"its digest is {found.digest}"
+    except XtlError as error:
+        said = str(error).splitlines()[0]
+    notify(f"the cached bundle {name[:12]} was changed and is not used: {said}")
+    os.rename(path, Path(tempfile.mkdtemp(dir=_root(), prefix=".changed-")) / name)
+    return None
+
+
+def held() -> list[str]:
+    """Digests of all bundles in the cache."""
+    return sorted(path.name for path in _root().glob("[0-9a-f]*") if len(path.name) == 64)
+
+
+def keep(fetched: Path, place: str, notify: Notify) -> Bundle:
+    """Verifies a directory of fetched files and moves it into the cache; MismatchError, and nothing
+    kept, if it fails.
+    """
+    found = bundle.read(fetched, place)
+    if cached(found.digest, notify) is None:
+        with contextlib.suppress(OSError):  # another process may have put the same one there by now
+            os.rename(fetched, _root() / found.digest)
+    shutil.rmtree(fetched, ignore_errors=True)
+    note(found, place)
+    return bundle.read(_root() / found.digest)
+
+
+def notes(module_sha256: str) -> list[dict[str, str]]:
+    """[{"place", "bundle"}] of every place where a module was pulled from or pushed to."""
+    return [read_json(path) for path in sorted((_root() / "places" / module_sha256).glob("*.json"))]
+
+
+def note(found: Bundle, place: str) -> None:
+    value = {"place": place, "bundle": found.digest}
+    path = _root() / "places" / found.module_sha256 / f"{digest(value)[:16]}.json"
+    if not path.is_file():
+        write_json(path, value)
+
+
+def _ref(repo: str, revision: str) -> Path:
+    return _root() / "refs" / repo.replace("/", "--") / f"{digest(revision)[:16]}.json"
+
+
+def known(repo: str, revision: str, notify: Notify) -> tuple[str, Bundle | None]:
+    """(commit, bundle) that a hub's revision was when it was last asked for, where the cache has
+    it.
+    """
+    path = _ref(repo, revision)
+    if not path.is_file():
+        return "", None
+    ref = read_json(path)
+    return str(ref["commit"]), cached(ref["bundle"], notify)
+
+
+def remember(repo: str, revisions: Iterable[str], commit: str, name: str) -> None:
+    for revision in revisions:
+        write_json(_ref(repo, revision), {"commit": commit, "bundle": name})
+
+
+@contextlib.contextmanager
+def partial(name: str) -> Iterator[Path]:
+    """A directory for what is being fetched, under a lock. What a MismatchError leaves there is
+    removed.
+    """
+    folder = _root() / "partial" / name
+    with say_disk_full(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder.with_name(f"{name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        folder.mkdir(exist_ok=True)
+        yield folder
+    except MismatchError:
+        shutil.rmtree(folder, ignore_errors=True)  # it will not get better
+        raise
+    finally:
+        os.close(handle)

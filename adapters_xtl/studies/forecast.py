@@ -1,0 +1,106 @@
+"""What a training will cost, before it runs: its memory from its sizes, its time from finished runs
+like it.
+
+No time is guessed: without a finished run of the same backbone, method, precision and hardware, or
+without the number of rows (a hub's rows are not fetched to be counted), the answer is None.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from adapters_xtl import tasks
+from adapters_xtl.backbones import registry
+from adapters_xtl.base import machine
+from adapters_xtl.base.errors import XtlError
+from adapters_xtl.base.files import read_json
+from adapters_xtl.data.reading import count
+from adapters_xtl.memory import peak
+from adapters_xtl.memory.activations import shape
+from adapters_xtl.planning import jobs
+from adapters_xtl.runs.request import Module, Plan
+from adapters_xtl.runs.store import Store
+
+__all__ = ["Speeds", "examples", "peak_bytes", "seconds", "speeds"]
+
+# (backbone fingerprint, method, bits, task) → [examples, seconds]; task "" holds all tasks together
+Speeds = dict[tuple[str, str, int, str], list[float]]
+
+
+def speeds(store: Store, device: str) -> Speeds:
+    """Examples and seconds of every finished training of the store that was made on a device like
+    this machine's.
+    """
+    here = _machine(machine.record()["hardware"], device)
+    found: Speeds = {}
+    for path in store.all():
+        spec, trained = read_json(path / "spec.json"), read_json(path / "metrics.json")["train"]
+        made = read_json(path / "provenance.json").get("hardware")
+        if (
+            spec["kind"] != "training"
+            or not trained
+            or not made
+            or _machine(made, spec["request"]["device"]) != here
+        ):
+            continue
+        run = spec["run"]
+        for task in (spec["task"], ""):
+            sums = found.setdefault((run["backbone"], run["method"], run["bits"], task), [0.0, 0.0])
+            sums[0] += trained["examples"]
+            sums[1] += trained["seconds"]
+    return found
+
+
+def _machine(hardware: dict[str, Any], device: str) -> tuple[Any, ...]:
+    gpu = hardware.get("gpu") if device != "cpu" else None
+    return (gpu["name"],) if gpu else (hardware["cpu"]["name"], hardware["cpu"]["cores"])
+
+
+def examples(module: Module) -> int | None:
+    """Examples that a training goes through at most (early stopping may end it sooner); None for
+    unreadable files.
+
+    Counts rows, so the files are opened; those of a hub would be fetched for it.
+    """
+    hyper = module.run.hyper
+    if hyper.max_steps:
+        return hyper.max_steps * hyper.batch_size
+    total = 0
+    for name, files in module.members.items():
+        try:
+            rows = count(files.train, tasks.load(name).code("en"))
+        except XtlError:
+            return None
+        total += min(
+            rows, hyper.max_examples or rows, hyper.cap if len(module.members) > 1 else rows
+        )
+    return round(total * hyper.epochs) or None
+
+
+def seconds(module: Module, known: Speeds, *, remote: bool) -> float | None:
+    """Predicted seconds of a training alone, its scoring not included; None where it cannot be
+    told.
+    """
+    run = module.run
+    key = (run.backbone, run.method, run.bits)
+    rate = known.get((*key, module.task)) or known.get((*key, ""))
+    if not rate or not rate[0] or not rate[1] or (remote and not run.hyper.max_steps):
+        return None
+    wanted = examples(module)
+    return None if wanted is None else wanted * rate[1] / rate[0]
+
+
+def peak_bytes(planned: Plan, module: Module) -> int:
+    """Predicted bytes of the tensors at the peak of a training on its longest inputs.
+
+    In the way that the planner chose where there is a budget, else in whole batches. What CUDA, or
+    the process, takes for itself is not in it.
+    """
+    if module.id in planned.fits:
+        return planned.fits[module.id].prediction.peak
+    form = shape(registry.config(planned.backbone), planned.backbone.name)
+    job = jobs.job_of(module.run, planned.device, len(module.below))
+    return peak.predict(
+        form, replace(job, length=min(job.length, form.longest)), peak.Way(job.batch)
+    ).peak

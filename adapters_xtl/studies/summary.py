@@ -1,0 +1,352 @@
+"""Finished runs → the rows of a comparison: means and intervals over seeds, gaps to full
+fine-tuning, averages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from adapters_xtl import methods
+from adapters_xtl.base.files import folder_bytes, read_json
+from adapters_xtl.base.statistics import interval, paired
+from adapters_xtl.metrics.aggregate import means
+from adapters_xtl.runs.lookup import Outcome, has
+from adapters_xtl.runs.request import Plan
+from adapters_xtl.runs.store import Store
+
+__all__ = ["Cells", "Scored", "averages", "differences", "row", "unequal"]
+
+T = TypeVar("T")
+Cells = Mapping[
+    tuple[str, str, str, tuple[str, ...]], dict[str, Any]
+]  # (task, method, bits as asked, parents) → row
+
+# hyper-parameters whose differences between methods a reader must know of, beside the learning rate
+_NAMED = (
+    "epochs",
+    "max_steps",
+    "batch_size",
+    "max_length",
+    "max_examples",
+    "warmup",
+    "eval_every",
+    "patience",
+    "select_examples",
+    "weight_decay",
+    "dropout",
+    "optimizer",
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One finished run of a cell: its plan, and what the store has of it."""
+
+    seed: int
+    plan: Plan
+    found: Outcome
+
+
+def _entry(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    entries = list(metrics["tasks"].values())
+    if len(entries) == 1:
+        found: Mapping[str, Any] = entries[0]
+        return found
+    return {
+        "metric": "mean over tasks",
+        "split": entries[0]["split"],
+        "languages": {},
+        "selected_on": max(entry.get("selected_on", 0) for entry in entries),
+    }
+
+
+def _stored(path: Path | None) -> int:
+    """Bytes of a run's module and heads on disk."""
+    return sum(folder_bytes(path / part) for part in ("module", "head")) if path else 0
+
+
+def _trained(path: Path) -> dict[str, Any] | None:
+    """What is known of a training: a run has its costs, a bundle its parameters."""
+    file = path / "metrics.json"
+    found: dict[str, Any] | None = (
+        read_json(file)["train"] if file.is_file() else read_json(path / "bundle.json")["trained"]
+    )
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _score(values: Mapping[int, float], level: float) -> dict[str, Any]:
+    found = interval(list(values.values()), level)
+    return {
+        "mean": _mean(list(values.values())),
+        "interval": [found.low, found.high] if found else None,
+        "n": len(values),
+        "seeds": {str(seed): value for seed, value in values.items()},
+    }
+
+
+def row(
+    runs: Sequence[Scored],
+    store: Store,
+    *,
+    method: str,
+    chain: Sequence[str],
+    trains: bool,
+    settings: str,
+    chosen: Mapping[str, Any] | None,
+    trials: Sequence[Mapping[str, Any]],
+    level: float,
+) -> dict[str, Any]:
+    """One row, JSON-ready, of a cell's finished runs (at least one); `settings` is said of it where
+    nothing was tuned.
+
+    `trains`: the last module was trained for it; otherwise that module is a parent, scored as it
+    is. Bytes are those of files; `peak_memory_bytes` is the largest of the seeds, seconds the mean,
+    examples_per_second all examples by all seconds. The cost columns are those of the module's own
+    training, not of its parents'.
+    """
+    plan = runs[0].plan
+    target = plan.target
+    run = target.run if target else None
+    compose = run.compose if run and run.parents else ""
+    targets = [each.plan.target for each in runs if each.plan.target]
+    paths = [has(each, store) for each in targets]
+    trained = [found for path in paths if path and (found := _trained(path))]
+    costs = [each for each in trained if "seconds" in each]
+    entries = [_entry(each.found.metrics) for each in runs]
+    entry, hyper = entries[0], run.identity()["hyper"] if run else None
+    languages = {
+        code: _mean([each["languages"][code][entry["metric"]] for each in entries])
+        for code in entry["languages"]
+    }
+    return {
+        "task": plan.task,
+        "method": method if target else "none",
+        "bits": run.bits if run else plan.bits,
+        "dtype": run.dtype if run else plan.dtype,
+        "parents": [module.task for module in plan.modules[: len(plan.modules) - trains]],
+        "on": list(chain),
+        "compose": compose,
+        "composition": methods.load(run.method).COMPOSES.get(compose, "") if run else "",
+        "settings": settings if chosen is None else "tuned",
+        "tuned": None if chosen is None else dict(chosen),
+        "trials": [dict(trial) for trial in trials],
+        "metric": entry["metric"],
+        "split": entry["split"],
+        "selected_on": entry.get("selected_on", 0),
+        "score": _score({each.seed: float(each.found.metrics["score"]) for each in runs}, level),
+        "languages": languages,
+        "gap_to_full": None,
+        "gain_over_no_parents": None,
+        "gap_to_unquantised": None,
+        "trained_task": target.task if target else None,
+        "trainable_parameters": trained[0].get("trainable_parameters", 0) if trained else 0,
+        "stored_bytes": round(_mean([_stored(path) for path in paths])) if paths else 0,
+        "stack_bytes": (
+            round(
+                _mean(
+                    [
+                        sum(_stored(has(part, store)) for part in (*each.below, each))
+                        for each in targets
+                    ]
+                )
+            )
+            if targets
+            else 0
+        ),
+        "peak_memory_bytes": max((each["peak_memory_bytes"] for each in costs), default=None),
+        "seconds": _mean([each["seconds"] for each in costs]) if costs else None,
+        "examples_per_second": _rate(costs),
+        "energy_joules": _energy(costs),
+        "hyper": {name: hyper[name] for name in ("lr", *_NAMED)} if hyper else None,
+        "options": dict(run.options) if run else {},
+        "runs": [
+            {
+                "seed": each.seed,
+                "run": f"{plan.task}/{each.found.id}",
+                "module": (
+                    f"{each.plan.target.task}/{each.plan.target.id}" if each.plan.target else None
+                ),
+                "score": float(each.found.metrics["score"]),
+                "reused": each.found.reused,
+                "seconds": each.found.seconds,
+            }
+            for each in runs
+        ],
+    }
+
+
+def _rate(trained: Sequence[Mapping[str, Any]]) -> float | None:
+    seconds = sum(each["seconds"] for each in trained)
+    return sum(each["examples"] for each in trained) / seconds if seconds else None
+
+
+def _energy(trained: Sequence[Mapping[str, Any]]) -> float | None:
+    values = [each.get("energy_joules") for each in trained]
+    return (
+        _mean([float(value) for value in values if value is not None])
+        if values and None not in values
+        else None
+    )
+
+
+def _seeds(found: Mapping[str, Any], wanted: Iterable[int] = ()) -> dict[int, float]:
+    """Seed → score. A bare backbone has no seed: its one score stands for each of those
+    `wanted`.
+    """
+    scores = {int(seed): float(value) for seed, value in found["score"]["seeds"].items()}
+    return (
+        scores
+        if found["method"] != "none"
+        else dict.fromkeys(wanted or scores, float(found["score"]["mean"]))
+    )
+
+
+def differences(cells: Cells, level: float) -> None:
+    """Fills in each row's gap to full fine-tuning (same task, same parents), its gain over the same
+    without parents and, at 8 or 4 bits, its gap to the same at the least bits above them, named
+    with it.
+
+    All are paired over the seeds that the two rows share.
+    """
+    for (task, method, bits, chain), found in cells.items():
+        if found["method"] == "none":
+            continue
+        own = _seeds(found)
+        full = _full(cells, chain, task)
+        if full is not None and method != "full":
+            found["gap_to_full"] = _difference(own, _seeds(full), level)
+        if chain and (task, method, bits, ()) in cells:
+            found["gain_over_no_parents"] = _difference(
+                own, _seeds(cells[task, method, bits, ()], own), level
+            )
+        alike = [
+            each
+            for (*key, _, on), each in cells.items()
+            if (*key, on) == (task, method, chain) and each["bits"] > 8
+        ]
+        if found["bits"] <= 8 and alike:
+            whole = min(alike, key=lambda each: int(each["bits"]))
+            gap = _difference(own, _seeds(whole), level)
+            found["gap_to_unquantised"] = gap and {"bits": whole["bits"], **gap}
+
+
+def _full(rows: Mapping[tuple[Any, ...], T], chain: tuple[str, ...], *task: str) -> T | None:
+    """What stands under full fine-tuning on the same parents, the first of several; keys: ([task,]
+    method, bits, chain).
+    """
+    return next(
+        (row for key, row in rows.items() if (*key[:-2], key[-1]) == (*task, "full", chain)), None
+    )
+
+
+def _difference(
+    a: Mapping[int, float], b: Mapping[int, float], level: float
+) -> dict[str, Any] | None:
+    found = paired(a, b, level)
+    if found is None:
+        return None
+    bounds = found.interval
+    return {
+        "mean": found.mean,
+        "interval": [bounds.low, bounds.high] if bounds else None,
+        "seeds": list(found.seeds),
+        "verdict": found.verdict,
+    }
+
+
+def averages(cells: Cells, wanted: Sequence[str], level: float) -> list[dict[str, Any]]:
+    """Means over tasks, with and without retrieval, for every (method, bits, parents) that has all
+    of `wanted`.
+
+    A bare backbone's row stands in under every method. Means are taken seed by seed, so that the
+    interval is that of the average. `bits`: None where a memory budget gave the tasks different
+    ones.
+    """
+    scores: dict[tuple[Any, ...], dict[str, dict[int, float]]] = {}
+    bits: dict[tuple[Any, ...], set[int]] = {}
+    for group in dict.fromkeys(key[1:] for key in cells):
+        rows = [cells[task, *group] for task in wanted if (task, *group) in cells]
+        own = [set(_seeds(each)) for each in rows if each["method"] != "none"]
+        seeds = sorted(set.intersection(*own)) if own else [0]
+        if len(wanted) < 2 or len(rows) < len(wanted) or not seeds:
+            continue
+        by_seed = {
+            seed: means({each["task"]: _seeds(each, seeds)[seed] for each in rows})
+            for seed in seeds
+        }
+        scores[group] = {
+            name: {seed: values[name] for seed, values in by_seed.items()}
+            for name in by_seed[seeds[0]]
+        }
+        bits[group] = {each["bits"] for each in rows}
+    found: list[dict[str, Any]] = []
+    for group, values in scores.items():
+        method, _, chain = group
+        full = (_full(scores, chain) or {}) if method != "full" else {}
+        found.append(
+            {
+                "method": method,
+                "bits": min(bits[group]) if len(bits[group]) == 1 else None,
+                "parents": list(chain),
+                "tasks": list(wanted),
+                **{
+                    name: {
+                        **_score(by, level),
+                        "gap_to_full": _difference(by, full[name], level) if name in full else None,
+                    }
+                    for name, by in values.items()
+                },
+            }
+        )
+    return found
+
+
+def unequal(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Settings other than the learning rate in which the rows of one task differ, one line a task
+    and what trained it.
+    """
+    lines = []
+    for task, trained in dict.fromkeys((found["task"], found["trained_task"]) for found in rows):
+        own = [
+            each
+            for each in rows
+            if (each["task"], each["trained_task"]) == (task, trained) and each["hyper"]
+        ]
+        parts = [
+            _apart(name, [(each["method"], _text(each["hyper"][name])) for each in own])
+            for name in _NAMED
+        ]
+        parts.append(
+            _apart(
+                "compute type",
+                [(f"{each['method']} at {each['bits']} bits", each["dtype"]) for each in own],
+            )
+        )
+        if any(parts):
+            by = "" if trained == task else f" by {trained}"
+            lines.append(f"{task}{by}: the rows differ in {'; '.join(filter(None, parts))}")
+    return lines
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _apart(name: str, values: Sequence[tuple[str, str]]) -> str:
+    """`max_length 256 (full), 128 (bottleneck, lora)`; "" when all are alike."""
+    by: dict[str, dict[str, None]] = {}
+    for who, value in values:
+        by.setdefault(value, {})[who] = None
+    return (
+        ""
+        if len(by) < 2
+        else f"{name} " + ", ".join(f"{value} ({', '.join(who)})" for value, who in by.items())
+    )

@@ -1,0 +1,1 @@
+"""One fit() for every method and format; checkpoints, resuming, what watches it."""
