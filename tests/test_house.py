@@ -1,4 +1,4 @@
-"""The floor plan, the one-file rule, the recipes and the exported names."""
+"""The house: wings and their floors, light and heavy, exported names, recipes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import importlib
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import pytest
@@ -18,142 +17,111 @@ from adapters_xtl.runs import settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
-ROOMS = (  # from the ground up; ARCHITECTURE.md shows the same
-    ("errors", "trust"),
-    ("canon", "stats", "anatomy", "energy"),
-    ("spec", "snapshots", "bundle", "remote", "folders"),
-    (
-        "tasks",
-        "store",
-        "provenance",
-        "fingerprint",
-        "sources",
-        "examples",
-        "columns",
-        "activations",
-        "shelf",
-    ),
-    ("data", "mini", "imports", "memory", "hub"),
-    ("request",),
-    ("lineage",),
-    ("stacks",),
-    ("plan", "metrics", "formats", "backbones"),
-    ("answer", "methods", "inputs"),
-    ("model", "gather"),
-    ("batches", "checkpoints", "callbacks"),
-    ("assembly", "train", "evaluate", "card", "scoring"),
-    ("reporting", "export", "bundle_card", "foreign"),
-    ("experiment", "predictor", "pack"),
-    ("tables",),
-    ("comparison",),
-    ("commands",),
+# from the ground up: a file imports from its own wing and from floors below; ARCHITECTURE.md shows the same
+FLOORS = (
+    ("base",),
+    ("tasks", "metrics"),
+    ("formats", "backbones"),
+    ("methods", "data"),
+    ("memory",),
+    ("runs",),
+    ("sharing",),
+    ("planning", "models"),
+    ("training", "evaluation"),
+    ("experiment", "predictor"),
+    ("studies",),
+    ("pages",),
     ("cli",),
     ("__main__",),
 )
-FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-LIGHT = {
-    "request",
-    "plan",
-    "answer",
-    "commands",
-    "tables",
-    "lineage",
-    "stacks",
-    "scoring",
-    "inputs",
-    "export",
-    "comparison",
-    "bundle_card",
-    "foreign",
-    "pack",
-}  # higher up, and still quick
-HEAVY = {"torch", "transformers", "adapters", "peft", "evaluate", "accelerate", "bitsandbytes"}
+FLOOR_OF = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
+TOP_FILES = {"__init__.py", "__main__.py", "experiment.py", "predictor.py", "py.typed"}
+# wings whose files may import torch and the libraries at import; in `backbones` it is `loading` alone
+HEAVY_WINGS = {"models", "training", "evaluation", "experiment", "predictor"}
+HEAVY_FILES = {"backbones/loading.py"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "adapters",
+    "peft",
+    "evaluate",
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def _room(module: str) -> str:
-    return module.split(".")[1]
+def _wing(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def _imports(path: Path) -> list[str]:
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Dotted names that a file imports when it is imported (not those inside functions)."""
+    names: list[str] = []
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found += [
-                f"{node.module}.{alias.name}" if node.module == "adapters_xtl" else node.module
-                for alias in node.names
-            ]
-    return found
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        names += [
+            name for name in found if id(node) not in inside or name.startswith("adapters_xtl.")
+        ]
+    return names
+
+
+def test_the_top_level_holds_the_wings_and_nothing_else() -> None:
+    listed = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    wings = {name for name in FLOOR_OF if (PACKAGE / name).is_dir()}
+    recipes = {"recipes"} if (PACKAGE / "recipes").is_dir() else set()
+    assert listed == wings | TOP_FILES | recipes
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_file_imports_only_from_floors_below(path: Path) -> None:
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    assert room in FLOORS, f"{room} is on no floor: add it to FLOORS and to ARCHITECTURE.md"
-    if room == "cli":
-        return  # its imports are lazy
+    wing = _wing(path)
     for name in _imports(path):
-        if name.startswith("adapters_xtl.") and _room(name) != room:
-            assert FLOORS[_room(name)] < FLOORS[room], (
-                f"{path.name} on floor {FLOORS[room]} imports {name}"
-            )
-        top = name.split(".")[0]
-        assert not ((FLOORS[room] <= 4 or room in LIGHT) and top in HEAVY), (
-            f"{path.name} on floor {FLOORS[room]} imports {top}"
-        )
+        other = name.split(".")[1] if name.startswith("adapters_xtl.") else ""
+        if other in FLOOR_OF and other != wing:
+            assert FLOOR_OF[other] < FLOOR_OF[wing], f"{wing} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_light_files_import_no_heavy_library(path: Path) -> None:
+    if _wing(path) in HEAVY_WINGS or str(path.relative_to(PACKAGE)) in HEAVY_FILES:
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            tops = {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            tops = {node.module.split(".")[0]}
+        else:
+            continue
+        assert not tops & HEAVY, f"{path.name} imports {tops & HEAVY} when it is imported"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_file_is_long_and_every_one_says_what_it_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 350
+    assert len(text.splitlines()) <= 500
     assert ast.get_docstring(ast.parse(text))
-
-
-def test_the_package_stays_small() -> None:
-    """Lines that hold code: blank lines, comments and docstrings do not count."""
-    total = 0
-    for path in PACKAGE.rglob("*.py"):
-        with path.open("rb") as file:
-            tokens = list(tokenize.tokenize(file.readline))
-        skipped = (
-            tokenize.COMMENT,
-            tokenize.NL,
-            tokenize.NEWLINE,
-            tokenize.INDENT,
-            tokenize.DEDENT,
-            tokenize.ENCODING,
-        )
-        lines = {
-            line
-            for token in tokens
-            if token.type not in (*skipped, tokenize.ENDMARKER)
-            for line in range(token.start[0], token.end[0] + 1)
-        }
-        documented = [
-            node
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        ]
-        for node in documented:
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                lines -= set(range(first.lineno, (first.end_lineno or first.lineno) + 1))
-        total += len(lines)
-    assert total < 13_000, total
+    assert "# fmt: skip" not in text or "samples" in str(path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_exported_names_exist(path: Path) -> None:
-    name = "adapters_xtl." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace(
-        "/", "."
-    ).removesuffix(".__init__")
+    name = "adapters_xtl." + path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+    name = name.removesuffix(".__init__")
     if name.endswith("__main__"):
         return
     module = importlib.import_module(name)
@@ -165,11 +133,7 @@ def test_exported_names_exist(path: Path) -> None:
 def test_every_task_has_a_recipe_that_parses(name: str) -> None:
     task = tasks.load(name)
     recipe, path = settings.read_recipe(name)
-    assert bool(path) == bool(task.train or task.format == "multi"), (
-        "a recipe for what trains, none for what does not"
-    )
-    if path:
-        assert len(path.read_text().splitlines()) <= 15
+    assert bool(path) == bool(task.train or task.members), "a recipe for what trains"
     for method in methods.names():
         for source in ("embedded", "hub"):
             problems = Problems()
@@ -193,7 +157,7 @@ def test_recipes_belong_to_tasks() -> None:
     assert {path.stem for path in settings.recipes_dir().glob("*.toml")} <= set(tasks.names())
 
 
-def test_import_and_help_are_quick() -> None:
+def test_import_and_help_are_light() -> None:
     code = (
         "import sys, adapters_xtl.cli, adapters_xtl.cli.commands.recipe; "
         "print(sorted(set(sys.modules) & {'torch', 'evaluate', 'peft', 'adapters'}))"

@@ -14,7 +14,7 @@ from adapters_xtl.runs import settings
 TASK = '''
 """Are two numbers written alike?"""
 
-from adapters_xtl.spec import Rows, Task
+from adapters_xtl.tasks import Rows, Task
 
 _COLUMNS = {"left": "string", "right": "string", "same": "class"}
 

@@ -70,7 +70,7 @@ def accuracy(case: Case) -> None:
 
 def tagging(case: Case) -> None:
     for rules, name in (("0.0.12", "expected"), ("1.2.2", "expected_seqeval_1_2_2")):
-        check(lambda: tags.score(case["predictions"], case["labels"], rules=rules), case[name])  # noqa: B023
+        check(lambda: tags.score(case["predictions"], case["labels"], rules=rules), case[name])
     correct, predicted, gold = tags.items(case["predictions"], case["labels"]).stats.sum(axis=0)
     assert {"gold": gold, "predicted": predicted, "correct": correct} == case["chunks"]
     assert len(tags.chunks(case["labels"])) == gold

@@ -913,7 +913,7 @@ def test_a_budget_that_is_too_small_is_refused_before_anything_is_read(tmp_path:
     assert complaints(done) == ["--memory -2: takes a number of GiB above 0"]
 
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "gpu_memory.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_memory.py"
 
 
 def test_the_gpu_benchmark_runs_its_code_on_the_cpu(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_an_unknown_task_is_answered_with_the_nearest() -> None:
 
 def test_a_file_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weather.py").write_text(
-        "from adapters_xtl.runs import Task\nTASK = Task(kind='target', format='classify',"
+        "from adapters_xtl.tasks import Task\nTASK = Task(kind='target', format='classify',"
         " metric='accuracy', scorer='accuracy', title='rain or not')\ndef example(row):\n    return"
         " {'text': row['said']}\n"
     )

@@ -18,7 +18,7 @@ from adapters_xtl.base.errors import DataError, RequestError
 from adapters_xtl.data.imports import xtreme
 from adapters_xtl.data.imports.staging import Report
 
-SHARED = Path(os.environ.get("XTL_SHARED") or Path(__file__).resolve().parents[1].parent / "shared")
+SHARED = Path(os.environ.get("XTL_SHARED") or Path(__file__).resolve().parents[2].parent / "shared")
 RAW, MIRROR = SHARED / "raw" / "xtreme", SHARED / "mirror"
 SPLITS = {"train": "train", "dev": "validation", "val": "validation", "test": "test"}
 needs_raw = pytest.mark.skipif(not RAW.is_dir(), reason=f"no XTREME files at {RAW}")

@@ -26,7 +26,7 @@ from tests.bundles import QUICK, cache, change, pack_run, reseal, stack, train, 
 from tests.cli import complaints, xtl, xtl_json
 from tests.hub_server import Cut, Failure, HubServer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def push(run: Path, dest: str, **options: Any) -> dict[str, Any]:

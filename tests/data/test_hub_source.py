@@ -27,7 +27,7 @@ from adapters_xtl.data.repository import Missing
 from adapters_xtl.data.sources import Hub, Mirror, locate_report, locate_training
 from tests.hub_server import Failure, HubServer, commit
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def nli(path: Path, count: int = 30, **more: Any) -> None:
