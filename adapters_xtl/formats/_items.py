@@ -217,7 +217,7 @@ def encode_batch(
 
 
 def pad(items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> dict[str, torch.Tensor]:
-    """All sequences of all items, item by item, padded to the longest (rounded up to `multiple`)."""
+    """All sequences of all items in order, padded to the longest (to a multiple of `multiple`)."""
     sequences = [ids for item in items for ids in item.ids]
     width = -(-max(len(ids) for ids in sequences) // multiple) * multiple
     ids = np.full((len(sequences), width), tokenizer.pad_token_id, dtype=np.int64)

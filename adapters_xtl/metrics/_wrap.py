@@ -20,7 +20,8 @@ QUESTION = {
 }
 
 _INTERVAL = """
-    resamples, seed: with resamples > 0 also "<metric>_interval": [low, high], the 95 % bootstrap interval.
+    resamples, seed: with resamples > 0 also "<metric>_interval": [low, high], the 95 %
+    bootstrap interval.
 """
 
 

@@ -148,7 +148,7 @@ def score_file(
 def score_folders(
     predictions: Path, references: Path, *, version: str = "xtreme", rules: str = "0.0.12"
 ) -> dict[str, Any]:
-    """`aggregate` over whole folders: tasks with a folder on both sides, each in all its languages."""
+    """`aggregate` over whole folders: tasks with a folder on both sides, in all languages."""
     scores: dict[str, dict[str, Scores]] = {}
     for task, languages in languages_of(version).items():
         if (predictions / task).is_dir() and (references / task).is_dir():

@@ -1,1 +1,1 @@
-"""What is asked and what is kept: requests, settings, runs and their ids, the store of finished runs."""
+"""What is asked and what is kept: requests, settings, runs, the store of finished runs."""

@@ -44,7 +44,11 @@ def from_store(plan: Plan, store: Store) -> Outcome | None:
         path = store.find(plan.task, plan.evaluation.id)
     if path is not None:
         verify(path, only=("metrics.json", "provenance.json", "spec.json"))
-    return None if path is None else Outcome(path.name, path, True, 0.0, dict(read_json(path / "metrics.json")))
+    return (
+        None
+        if path is None
+        else Outcome(path.name, path, True, 0.0, dict(read_json(path / "metrics.json")))
+    )
 
 
 def _scored(path: Path) -> str:

@@ -1,5 +1,4 @@
-"""What was asked for and what it comes to, as frozen data: requests, modules, evaluations, plans.
-"""
+"""What was asked for and what it comes to: requests, modules, evaluations, plans."""
 
 from __future__ import annotations
 
@@ -8,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from adapters_xtl.memory.peak import Fit
-from adapters_xtl.data.sources import Located, Source, Training
 from adapters_xtl.backbones import Backbone
-from adapters_xtl.runs.settings import Hyper, Settings
+from adapters_xtl.data.sources import Located, Source, Training
+from adapters_xtl.memory.peak import Fit
 from adapters_xtl.runs.run import Run
+from adapters_xtl.runs.settings import Hyper, Settings
 
 __all__ = ["Declared", "Evaluation", "Module", "Plan", "Request"]
 
@@ -77,11 +76,17 @@ class Module:
         """The modules that stay frozen below this one: its parents or, for `init`, those of its
         parent.
         """
-        return self.parents[-1].below if self.run.compose == "init" and self.parents else self.parents
+        return (
+            self.parents[-1].below if self.run.compose == "init" and self.parents else self.parents
+        )
 
     def __str__(self) -> str:
         between = "+" if self.run.compose == "fuse" else ">"
-        return f"{between.join(parent.task for parent in self.parents)}>{self.task}" if self.parents else self.task
+        return (
+            f"{between.join(parent.task for parent in self.parents)}>{self.task}"
+            if self.parents
+            else self.task
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,9 @@ class Evaluation:
 
     def record(self) -> dict[str, Any]:
         return {
-            "id": self.id, "splits": dict(self.splits), "max_examples": self.limit,
+            "id": self.id,
+            "splits": dict(self.splits),
+            "max_examples": self.limit,
             "languages": {task: sorted(files) for task, files in self.files.items()},
             **({"layer": self.layer} if self.layer else {}),
         }

@@ -14,7 +14,7 @@ __all__ = ["Run"]
 
 @dataclass(frozen=True)
 class Run:
-    """One training, by everything that decides its outcome; `id` is the digest of exactly these fields.
+    """One training, by everything that decides its outcome; `id` is the digest of these fields.
 
     tasks     (name, version) of every task with a head
     data      {"train": […], "select": […]}: sha256 of every file read, in order

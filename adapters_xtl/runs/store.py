@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from adapters_xtl.base.files import file_digest, read_json, say_disk_full, write_json
 from adapters_xtl.base.errors import MismatchError, RequestError
+from adapters_xtl.base.files import file_digest, read_json, say_disk_full, write_json
 
 __all__ = ["MANIFEST", "Store", "verify"]
 
@@ -43,7 +43,11 @@ class Store:
 
     def all(self) -> list[Path]:
         """Every finished run, newest first."""
-        found = [path.parent for path in self.root.glob(f"*/*/{MANIFEST}") if path.parent.parent.name != "failed"]
+        found = [
+            path.parent
+            for path in self.root.glob(f"*/*/{MANIFEST}")
+            if path.parent.parent.name != "failed"
+        ]
         return sorted(found, key=lambda path: (path / MANIFEST).stat().st_mtime, reverse=True)
 
     def by_id(self, run_id: str) -> list[Path]:
@@ -51,7 +55,9 @@ class Store:
 
     def check_writable(self) -> None:
         """RequestError when runs cannot be written under the root."""
-        existing = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
+        existing = next(
+            path for path in (self.root, *self.root.absolute().parents) if path.exists()
+        )
         if not existing.is_dir():
             raise RequestError(f"--runs {self.root}: {existing} is a file, not a directory")
         probe = existing / f".xtl-{os.getpid()}"
@@ -59,7 +65,9 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise RequestError(f"--runs {self.root}: cannot be written ({error.strerror})") from error
+            raise RequestError(
+                f"--runs {self.root}: cannot be written ({error.strerror})"
+            ) from error
 
     @contextlib.contextmanager
     def work(self, task: str, run_id: str, waiting: Callable[[str], None]) -> Iterator[Path]:
@@ -70,7 +78,9 @@ class Store:
         with say_disk_full(folder):
             folder.mkdir(parents=True, exist_ok=True)
         lock = folder / f".{run_id}.lock"
-        with _locked(lock, lambda: waiting(f"another process works on {task}/{run_id}; waiting for it")):
+        with _locked(
+            lock, lambda: waiting(f"another process works on {task}/{run_id}; waiting for it")
+        ):
             partial = folder / f"{run_id}.partial"
             if self.find(task, run_id) is None:
                 with say_disk_full(partial):
@@ -88,7 +98,11 @@ class Store:
         if final.exists():
             # a finished run that --force made again, or a directory whose manifest somebody took
             # away
-            stale = self.root / "failed" / f"{task}-{run_id}-{'replaced' if replace else 'incomplete'}-{time.time_ns()}"
+            stale = (
+                self.root
+                / "failed"
+                / f"{task}-{run_id}-{'replaced' if replace else 'incomplete'}-{time.time_ns()}"
+            )
             stale.parent.mkdir(parents=True, exist_ok=True)
             os.replace(final, stale)
         os.replace(partial, final)
@@ -154,4 +168,6 @@ def verify(path: Path, only: tuple[str, ...] = ("",)) -> None:
             raise MismatchError(f"{path / name}: missing, though the manifest names it")
         found = file_digest(path / name)
         if found != expected:
-            raise MismatchError(f"{path / name}: sha256 {found[:12]}… is not the manifest's {expected[:12]}…")
+            raise MismatchError(
+                f"{path / name}: sha256 {found[:12]}… is not the manifest's {expected[:12]}…"
+            )

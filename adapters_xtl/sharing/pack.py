@@ -226,7 +226,7 @@ def _backbone(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _data(spec: Mapping[str, Any], provenance: Mapping[str, Any], rows: str) -> dict[str, Any]:
-    """What the rows were: counts and forms by task, revisions, and what a mirror says of its own."""
+    """What the rows were: counts and forms by task, revisions, a mirror's words on its own rows."""
     data = provenance["data"]
     kept = ("rows", "examples", "forms", "left_out")
     found: dict[str, Any] = {

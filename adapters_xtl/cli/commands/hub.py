@@ -139,7 +139,8 @@ def _beside(dest: str, name: str) -> str:
     hub.
     """
     if dest.startswith(folder_hub.PREFIX):
-        return f"{folder_hub.PREFIX}{folder_hub.target(folder_hub.split(dest)[0], name, name.split('-')[0])[0]}"
+        target, *_ = folder_hub.target(folder_hub.split(dest)[0], name, name.split("-")[0])
+        return f"{folder_hub.PREFIX}{target}"
     return dest.split("/")[0]
 
 

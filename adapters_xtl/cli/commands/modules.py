@@ -255,7 +255,7 @@ def _check_files(source: str, out: Path | None, problems: Problems) -> None:
 
 
 def _regular(path: Path) -> bool:
-    """Whether a path is, or can become, an ordinary file; a pipe or a device is written as it is."""
+    """Whether a path is, or can become, an ordinary file; a pipe or a device is written as is."""
     return not os.path.exists(path) or os.path.isfile(path)
 
 
