@@ -27,8 +27,8 @@ from adapters_xtl.evaluation import predict, scoring, xtreme_export
 from adapters_xtl.evaluation.inputs import example
 from adapters_xtl.metrics import files
 from adapters_xtl.runs.request import Request
-from tests.cli import complaints, xtl_json
-from tests.cli import xtl as command
+from tests.command_line import complaints, xtl_json
+from tests.command_line import xtl as command
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from adapters_xtl.models.assembly import trained_model
 from adapters_xtl.models.network import Host
 from adapters_xtl.planning import plan
 from adapters_xtl.runs.store import Store, verify
-from tests.cli import complaints, xtl, xtl_json
+from tests.command_line import complaints, xtl, xtl_json
 
 QUICK = ("train.max_steps=3", "train.eval_every=2", "train.select_examples=20")
 

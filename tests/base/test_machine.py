@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from adapters_xtl.base import machine
-from tests.cli import complaints, xtl
+from tests.command_line import complaints, xtl
 
 # like nvidia-smi: without --id it lists all devices
 SMI = """#!/bin/sh

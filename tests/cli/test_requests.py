@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import complaints, xtl, xtl_json
+from tests.command_line import complaints, xtl, xtl_json
 
 WRONG = [
     (["mlni"], "unknown task 'mlni'; did you mean 'mnli'?"),

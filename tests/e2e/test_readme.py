@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import xtl, xtl_json
+from tests.command_line import xtl, xtl_json
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ from adapters_xtl.methods import Link
 from adapters_xtl.models.network import HeadSpec, Model, build
 from adapters_xtl.planning import jobs
 from adapters_xtl.training.trainer import _checkpointed
-from tests.cli import complaints, xtl, xtl_json
+from tests.command_line import complaints, xtl, xtl_json
 from tests.memory_meter import Meter, like_cuda
 
 LARGE = shape(jobs.FACTS["FacebookAI/xlm-roberta-large"])

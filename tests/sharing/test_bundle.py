@@ -28,7 +28,7 @@ from adapters_xtl.base.files import digest, file_digest, folder_digest, read_jso
 from adapters_xtl.runs.settings import HYPER_FIELDS
 from adapters_xtl.sharing import bundle, pack
 from tests.bundles import QUICK, change, pack_run, reseal, stack, train
-from tests.cli import complaints, xtl
+from tests.command_line import complaints, xtl
 
 
 @pytest.fixture(scope="module")

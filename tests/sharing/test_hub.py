@@ -23,7 +23,7 @@ from adapters_xtl.base.files import folder_digest, read_json
 from adapters_xtl.cli.commands import hub as commands
 from adapters_xtl.sharing import bundle, folder_hub, hub, hub_client
 from tests.bundles import QUICK, cache, change, pack_run, reseal, stack, train, twin
-from tests.cli import complaints, xtl, xtl_json
+from tests.command_line import complaints, xtl, xtl_json
 from tests.hub_server import Cut, Failure, HubServer
 
 ROOT = Path(__file__).parents[2]

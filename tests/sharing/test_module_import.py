@@ -31,7 +31,7 @@ from adapters_xtl.planning import plan
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_import
 from tests.bundles import QUICK, cache, pack_run, stack, train
-from tests.cli import complaints, xtl
+from tests.command_line import complaints, xtl
 
 SENTENCES = [
     "The train to Lyon was cancelled this morning.",
