@@ -3,6 +3,9 @@ VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STAMP := $(VENV)/.installed
 XTL := $(VENV)/bin/xtl
+PYTEST := $(VENV)/bin/python -m pytest
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+FAST := not slow and not e2e and not gpu
 TASK ?= mnli
 FLAGS = $(if $(ON),--on $(ON)) $(if $(METHOD),--method $(METHOD)) $(if $(COMPOSE),--compose $(COMPOSE)) \
         $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(DATA),--data $(DATA)) $(if $(BITS),--bits $(BITS)) \
@@ -21,7 +24,7 @@ COMPARED = $(foreach chain,$(ON),--on $(chain)) $(if $(METHODS),--methods $(call
            $(foreach pair,$(SET),--set $(pair)) $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) \
            $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run) $(if $(MEMORY),--memory $(MEMORY))
 
-.PHONY: help install recipe compare share test test-gpu check clean
+.PHONY: help install recipe compare share test test-fast test-gpu coverage check format docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -48,20 +51,34 @@ compare: $(STAMP) ## Compare methods with full fine-tuning: make compare TASK=xn
 
 share: $(STAMP) ## Train TASK's module, if need be, and share it: make share TASK=mnli DEST=user/name or DEST=file:DIR
 	@test -n "$(DEST)" || { echo "where to? DEST=user/name (a hub) or DEST=file:DIR (a folder)"; exit 2; }
-	@said=$$($(XTL) recipe $(TASK) $(FLAGS) --json) && \
-	run=$$(printf '%s' "$$said" | $(VENV)/bin/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && \
+	@answer=$$($(XTL) recipe $(TASK) $(FLAGS) --json) && \
+	run=$$(printf '%s' "$$answer" | $(VENV)/bin/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && \
 	$(XTL) hub push "$$run" "$(DEST)" --with-parents $(if $(LICENCE),--licence $(LICENCE)) $(if $(ROWS),--rows "$(ROWS)")
 
-test: $(STAMP) ## Run the tests, a file a core at a time
+test: $(STAMP) ## Run all tests, a file a core at a time
 	@$(XTL) prepare
-	@$(VENV)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) $(PARALLEL) $(ARGS)
+
+test-fast: $(STAMP) ## Run the tests that start no process and load no real encoder
+	@$(PYTEST) $(PARALLEL) -m "$(FAST)" $(ARGS)
 
 test-gpu: $(STAMP) ## Run the tests that need a CUDA device
-	@XTL_GPU=1 $(VENV)/bin/python -m pytest tests/gpu $(ARGS)
+	@XTL_GPU=1 $(PYTEST) tests/gpu $(ARGS)
 
-check: $(STAMP) ## Lint and type-check
+coverage: $(STAMP) ## Run test-fast and report which lines it reaches
+	@$(PYTEST) $(PARALLEL) -m "$(FAST)" --cov --cov-report=term:skip-covered $(ARGS)
+
+check: $(STAMP) ## Lint, check the layout, type-check
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+format: $(STAMP) ## Lay out the code and sort the imports
+	$(VENV)/bin/ruff check --fix-only --quiet .
+	$(VENV)/bin/ruff format .
+
+docs: $(STAMP) ## Write the tables of README.md and ARCHITECTURE.md that show the wings
+	$(VENV)/bin/python tests/wings.py
+
 clean: ## Remove the environment and the runs of this directory's tests
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

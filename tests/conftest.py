@@ -1,10 +1,14 @@
-"""What all tests share: no network but loopback, the outside data where it is, fixed seeds."""
+"""What all tests share: no network but loopback, no files of the user, outside data where it is.
+
+Tests that start processes are marked `slow`, so that `make test-fast` leaves them out.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +17,14 @@ import pytest
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault(
     "GOMP_SPINCOUNT", "10000"
-)  # as the command line has it; OpenMP reads it when it is loaded
+)  # as the command line has it; read by OpenMP at load
 if not os.environ.get("XTL_GPU"):  # on the CPU, whatever is here; `make test-gpu` is for the GPU
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: each keeps to a core of its own
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
+STARTS_PROCESSES = {"subprocess", "multiprocessing"}
 
 
 def shared_dir() -> Path:
@@ -60,3 +65,43 @@ def mirror() -> Path:
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as `slow` every test that starts processes: itself, or in a helper or fixture of it."""
+    known: dict[types.CodeType, bool] = {}
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
+        functions = [item.function, *(each.func for found in definitions for each in found)]
+        if any(starts_processes(function, known) for function in functions):
+            item.add_marker("slow")
+
+
+def starts_processes(function: Callable[..., Any], known: dict[types.CodeType, bool]) -> bool:
+    """Whether a test function, or one of the tests' own functions that it calls, uses `subprocess`
+    or `multiprocessing`.
+    """
+    function = getattr(function, "__wrapped__", function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    if code in known:
+        return known[code]
+    known[code] = False  # while it is looked into: functions may call each other
+    for name in _global_names(code):
+        value = function.__globals__.get(name)
+        if isinstance(value, types.ModuleType):
+            known[code] = known[code] or value.__name__ in STARTS_PROCESSES
+        elif isinstance(value, types.FunctionType) and value.__module__.startswith("tests"):
+            known[code] = known[code] or starts_processes(value, known)
+        elif type(value).__module__.startswith("multiprocessing"):
+            known[code] = True
+    return known[code]
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    """Names that a function uses, those in functions inside it included."""
+    inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
+    return set(code.co_names).union(*map(_global_names, inner))

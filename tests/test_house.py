@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,27 +15,9 @@ from adapters_xtl import methods, tasks
 from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.runs import settings
+from tests import wings
+from tests.wings import FLOOR_OF, PACKAGE, ROOT
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "adapters_xtl"
-# from the ground up: a file imports from its own wing and from floors below; ARCHITECTURE.md shows the same
-FLOORS = (
-    ("base",),
-    ("tasks", "metrics"),
-    ("formats", "backbones"),
-    ("methods", "data"),
-    ("memory",),
-    ("runs",),
-    ("sharing",),
-    ("planning", "models"),
-    ("training", "evaluation"),
-    ("experiment", "predictor"),
-    ("studies",),
-    ("pages",),
-    ("cli",),
-    ("__main__",),
-)
-FLOOR_OF = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 TOP_FILES = {"__init__.py", "__main__.py", "experiment.py", "predictor.py", "py.typed"}
 # wings whose files may import torch and the libraries at import; in `backbones` it is `loading` alone
 HEAVY_WINGS = {"models", "training", "evaluation", "experiment", "predictor"}
@@ -81,9 +64,30 @@ def _imports(path: Path) -> list[str]:
 
 def test_the_top_level_holds_the_wings_and_nothing_else() -> None:
     listed = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
-    wings = {name for name in FLOOR_OF if (PACKAGE / name).is_dir()}
+    folders = {name for name in FLOOR_OF if (PACKAGE / name).is_dir()}
     recipes = {"recipes"} if (PACKAGE / "recipes").is_dir() else set()
-    assert listed == wings | TOP_FILES | recipes
+    assert listed == folders | TOP_FILES | recipes
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "README.md"])
+def test_the_documents_show_the_wings_as_their_docstrings_describe_them(name: str) -> None:
+    should = wings.documents()[ROOT / name]
+    assert (ROOT / name).read_text(encoding="utf-8") == should, "run `make docs`"
+
+
+@pytest.mark.parametrize("wing", sorted(set(FLOOR_OF) - {"__main__"}))
+def test_every_wing_says_in_one_sentence_what_it_holds(wing: str) -> None:
+    assert 20 <= len(wings.summary(wing)) <= 110
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md"])
+def test_the_paths_that_the_documents_name_exist(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    for path in re.findall(r"`([a-z_./]+\.(?:py|toml|json|jsonl|md|cff))`", prose):
+        if "/" in path:
+            homes = (ROOT, PACKAGE)
+            assert any((home / path).exists() for home in homes), f"{name} names {path}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

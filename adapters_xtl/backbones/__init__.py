@@ -1,6 +1,4 @@
-"""Backbones: pretrained encoders by name, their fingerprint, and loading them frozen at 32, 16, 8
-or 4 bits.
-"""
+"""Pretrained encoders: their names, their digest, loading them frozen at 32, 16, 8 or 4 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The command line: one call each, no logic. Heavy modules are imported inside the commands."""
+"""The command line: flags are parsed, one function is called, its result is printed.
+
+`cli/<command>.py` holds a command's flags and help, light enough that `--help` answers at once;
+`cli/commands/<command>.py` holds what the command does, and is imported when it is called. `main`
+is the entry point: it turns errors into one line each and an exit code.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,15 @@ from typing import Annotated
 
 import typer
 
-from adapters_xtl.base.errors import XtlError, out_of_memory
-from adapters_xtl.cli import compare, data, hub, listing, memory, modules, training
+from adapters_xtl.base.errors import XtlError
+from adapters_xtl.cli import compare, data, hub, listing, modules, plan, recipe
+from adapters_xtl.cli.failures import report
 from adapters_xtl.cli.flags import say
+from adapters_xtl.cli.typer_command import Commands
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app = Commands(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,7 +29,7 @@ app = typer.Typer(
     help="Intermediate tasks as stackable adapters on a frozen multilingual encoder.",
 )
 for command in (
-    training.recipe,
+    recipe.recipe,
     modules.evaluate,
     modules.predict,
     modules.score,
@@ -30,21 +37,23 @@ for command in (
     listing.tasks,
     listing.backbones,
     listing.runs,
-    memory.plan,
+    plan.plan,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")
 
 _debug = False
+_command = ""  # the name of the command that was called
 
 
 @app.callback()
 def _options(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    global _debug
-    _debug = debug
+    global _debug, _command
+    _debug, _command = debug, context.invoked_subcommand or ""
 
 
 @app.command(hidden=True)
@@ -56,35 +65,17 @@ def prepare() -> None:
 
 
 def main() -> None:
-    """Entry point: errors become one line each and an exit code (2: the request was wrong; 1: it
-    failed).
+    """Entry point. Exit codes: 0 done, 1 failed while running, 2 the request was wrong, 130
+    interrupted.
     """
     # OpenMP's threads spin while they wait; where another process wants the cores, that made
     # training ten times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app(standalone_mode=True)
-    except XtlError as error:
-        if _debug:
+    except (XtlError, KeyboardInterrupt, SystemExit, MemoryError, RuntimeError, OSError) as error:
+        if isinstance(error, SystemExit) and error.code != 130:  # typer's, of an interrupt
             raise
-        for line in str(error).split("\n"):
-            say(f"xtl: {line}")
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, SystemExit) as error:  # typer makes the first into the second
-        if isinstance(error, SystemExit) and error.code != 130:
+        if _debug and not isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        say("xtl: interrupted; what was finished is kept, and the same command goes on from there")
-        sys.exit(130)
-    except (MemoryError, RuntimeError) as error:
-        if _debug or not out_of_memory(error):
-            raise
-        say(
-            "xtl: out of memory; a smaller train.batch_size or train.max_length, or fewer --bits,"
-            " need less"
-        )
-        sys.exit(1)
-    except OSError as error:
-        if _debug:
-            raise
-        say(f"xtl: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-        sys.exit(1)
+        sys.exit(report(error, _command, say))

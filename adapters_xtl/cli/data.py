@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from adapters_xtl.cli.flags import Json, Strict, answer
+from adapters_xtl.cli.typer_command import Commands
 
 __all__ = ["app"]
 
-app = typer.Typer(
+app = Commands(
     no_args_is_help=True, help="Check a source's rows, or convert original files into a mirror."
 )
 
@@ -23,7 +24,7 @@ def check(
         str, typer.Option("--data", help="embedded, hub, or a mirror directory.")
     ] = "embedded",
     strict: Strict = False,
-    limit: Annotated[int, typer.Option("--limit", help="Bad rows to print.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Bad rows to print.")] = 20,
     as_json: Json = False,
 ) -> None:
     """Validate a source: rows, labels, languages, lengths, and every bad row with its place."""

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from adapters_xtl.cli.flags import Backbone, Json, Runs, answer, say
+from adapters_xtl.cli.typer_command import Commands
 
 __all__ = ["app"]
 
-app = typer.Typer(
+app = Commands(
     no_args_is_help=True, help="Share modules on a hub or in a folder; take in others', verified."
 )
 Id = Annotated[

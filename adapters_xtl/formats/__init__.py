@@ -1,4 +1,4 @@
-"""Formats: how examples become tensors, the head, and how outputs become predictions.
+"""Formats: how examples become tensors, the head on top, and how outputs become predictions.
 
 Each format is a module with the functions of `Format`; `FORMATS` names them all. Torch is imported
 by the modules, not here.

@@ -1,5 +1,4 @@
-"""Methods: how parameters are added to the frozen backbone. One file each, found by listing this
-directory.
+"""Methods: how parameters are added to the frozen backbone, one file each, found by listing.
 
 A method's module imports its library only inside its functions: naming and planning a run must not
 cost seconds.

@@ -1,5 +1,4 @@
-"""XTREME's metrics: plain numpy functions, and `evaluate.Metric` modules that load without a
-network.
+"""XTREME's metrics as plain numpy functions, also wrapped as `evaluate.Metric`.
 
 The functions live in modules that import neither `evaluate` nor torch: `labels`, `tags`, `qa`,
 `bitext`, `mining` (imports faiss), `ranking`, and `files`, `aggregate`, `bootstrap` on top. Each

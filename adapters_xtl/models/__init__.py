@@ -1,3 +1,5 @@
-"""One network out of encoder, stack and heads: built, asserted, saved, loaded; one backbone shared
-by many stacks.
+"""One network out of encoder, stack of modules and heads: built, checked, saved and loaded.
+
+`network` assembles and checks it; `assembly` does so for a planned module and lets all stacks of a
+process share one backbone in memory.
 """

@@ -1,3 +1,1 @@
-"""A request becomes runs with ids: the stack, what the store has, the memory plan; no model is
-loaded.
-"""
+"""A request turned into runs with ids, its stack and its memory plan, before a model is loaded."""

@@ -1,3 +1,1 @@
-"""Bundles: modules made ready to share, hubs and folders they lie in, and how a received one is
-verified.
-"""
+"""Modules shared as bundles on hubs and in folders, verified before use, imported and exported."""

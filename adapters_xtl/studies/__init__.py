@@ -1,3 +1,1 @@
-"""Methods side by side: executed, tuned alike, summed up over seeds, forecast, drawn, beside what
-was published.
-"""
+"""Methods compared over a grid of cells: executed, tuned alike, summed up over seeds, forecast."""

@@ -1,4 +1,8 @@
-"""The tasks: one file each, found by listing this directory. The file's stem is the task's name."""
+"""The tasks: one file each, found by listing this directory.
+
+The file's stem is the task's name. `Task` says what a task declares, `Rows` where one split lies;
+`load` and `names` find them.
+"""
 
 from __future__ import annotations
 

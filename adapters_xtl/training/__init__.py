@@ -1,1 +1,1 @@
-"""One fit() for every method and format; checkpoints, resuming, what watches it."""
+"""One `fit()` for every method and format: batches, checkpoints, resuming, progress and cost."""

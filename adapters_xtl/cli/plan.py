@@ -1,4 +1,4 @@
-"""`xtl plan`: what a training will take of the memory."""
+"""`xtl plan`: the memory that a training will need, and the fastest way that fits a budget."""
 
 from __future__ import annotations
 

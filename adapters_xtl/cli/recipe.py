@@ -1,4 +1,4 @@
-"""`xtl recipe`: what trains."""
+"""`xtl recipe`: train a module for a task and evaluate it."""
 
 from __future__ import annotations
 
