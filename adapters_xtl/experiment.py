@@ -20,10 +20,9 @@ from adapters_xtl.base.errors import RequestError, RunError, XtlError, out_of_me
 from adapters_xtl.base.files import atomic_write, folder_bytes, folder_digest, read_json, write_json
 from adapters_xtl.evaluation import predict, scoring
 from adapters_xtl.evaluation.languages import report
+from adapters_xtl.evaluation.rows import RunRows, data_record, notify_left_out, read_rows
 from adapters_xtl.models.assembly import fresh_model, links, trained_model
 from adapters_xtl.models.network import Host, Model, cap_memory, frozen_digest, save_heads
-from adapters_xtl.planning.plan import own_evaluation
-from adapters_xtl.planning.rows import Gathered, gather, record, tell
 from adapters_xtl.runs import run_card
 from adapters_xtl.runs.lookup import Outcome, from_store, has
 from adapters_xtl.runs.request import Evaluation, Module, Plan
@@ -51,23 +50,17 @@ def execute(
     host = host or Host()
     cap_memory(plan.device, plan.request.memory)
     pending = [
-        each for each in plan.modules if (force and each is plan.target) or not has(each, store)
+        module
+        for module in plan.modules
+        if not has(module, store) or (force and module is plan.target and not module.existing)
     ]
-    rows = gather(plan, pending)
+    rows = read_rows(plan, pending)
     for module in pending:
-        inline = plan.inline and module is plan.target
-        evaluation = (
-            plan.evaluation
-            if inline
-            else own_evaluation(plan, module)
-            if module.run.tasks
-            else None
-        )
         again = force and module is plan.target
-        path = _training(plan, module, evaluation, rows[module.id], store, host, notify, again)
-        if inline:
+        path = _training(plan, module, rows[module.id], store, host, notify, again)
+        if plan.inline and module is plan.target:
             return _outcome(path, started)
-    return _outcome(_scoring(plan, rows["evaluation"], store, host, notify, force), started)
+    return _outcome(_scoring(plan, rows[plan.evaluation.id], store, host, notify, force), started)
 
 
 def _outcome(path: Path, started: float) -> Outcome:
@@ -81,7 +74,7 @@ def _outcome(path: Path, started: float) -> Outcome:
 
 
 def _train_sets(
-    module: Module, rows: Gathered, model: Model, notify: Notify
+    module: Module, rows: RunRows, model: Model, notify: Notify
 ) -> list[trainer.TrainSet]:
     sets = []
     for name, part in rows.train.items():
@@ -110,7 +103,7 @@ def _train_sets(
 
 
 def _select_score(
-    module: Module, rows: Gathered, model: Model, device: str, dtype: str
+    module: Module, rows: RunRows, model: Model, device: str, dtype: str
 ) -> Callable[[], dict[str, float]]:
     limit = module.run.hyper.select_examples
 
@@ -170,26 +163,26 @@ def _lineage(plan: Plan, module: Module, store: Store) -> dict[str, Any]:
 def _training(
     plan: Plan,
     module: Module,
-    evaluation: Evaluation | None,
-    rows: Gathered,
+    rows: RunRows,
     store: Store,
     host: Host,
     notify: Notify,
     force: bool,
 ) -> Path:
     """One training run, from its rows to its committed directory."""
+    evaluation = module.evaluation
     with store.work(module.task, module.id, notify) as partial:
         done = store.find(module.task, module.id)
         if done is not None and not force:
             return done
         partial.mkdir(parents=True, exist_ok=True)
         try:
-            tell(rows, notify)
+            notify_left_out(rows, notify)
             write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "training"))
             composition = methods.load(module.run.method).COMPOSES.get(module.run.compose, "")
             provenance_record = {
                 **machine.record(),
-                "data": record(plan, rows),
+                "data": data_record(plan, rows),
                 "notes": list(plan.notes),
                 "lineage": _lineage(plan, module, store),
                 "composition": composition,
@@ -233,7 +226,7 @@ def _save_module(model: Model, module: Module, store: Store, partial: Path) -> N
 def _untrained(
     plan: Plan,
     module: Module,
-    rows: Gathered,
+    rows: RunRows,
     store: Store,
     host: Host,
     partial: Path,
@@ -244,7 +237,7 @@ def _untrained(
         f"drawing an untrained module ({module.run.method}, seed {module.run.seed}), run"
         f" {module.id}"
     )
-    model = fresh_model(plan, module, rows, store, host, notify)
+    model = fresh_model(plan, module, rows.train, store, host, notify)
     randomize = getattr(methods.load(module.run.method), "randomize", None)
     if randomize is not None:
         randomize(model.encoder)
@@ -256,7 +249,7 @@ def _train_and_score(
     plan: Plan,
     module: Module,
     evaluation: Evaluation,
-    rows: Gathered,
+    rows: RunRows,
     store: Store,
     host: Host,
     partial: Path,
@@ -267,7 +260,7 @@ def _train_and_score(
         f"training {module} ({run.method}{f', {run.compose}' if run.parents else ''}, {run.bits}"
         f" bits, {run.dtype}), run {module.id}"
     )
-    model = fresh_model(plan, module, rows, store, host, notify)
+    model = fresh_model(plan, module, rows.train, store, host, notify)
     trainable = sum(parameter.numel() for parameter in model.trainable().values())
     heads = sum(parameter.numel() for parameter in model.heads.parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -319,7 +312,7 @@ def _train_and_score(
 
 
 def _scoring(
-    plan: Plan, rows: Gathered, store: Store, host: Host, notify: Notify, force: bool
+    plan: Plan, rows: RunRows, store: Store, host: Host, notify: Notify, force: bool
 ) -> Path:
     """One evaluation run: a trained module, or the bare backbone, on rows that its own run did not
     score.
@@ -330,7 +323,7 @@ def _scoring(
         if done is not None and not force:
             return done
         partial.mkdir(parents=True, exist_ok=True)
-        tell(rows, notify)
+        notify_left_out(rows, notify)
         notify(f"evaluating {module or 'the bare backbone'} on {plan.task}, run {evaluation.id}")
         write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "evaluation"))
         try:
@@ -351,7 +344,7 @@ def _scoring(
             partial / "provenance.json",
             {
                 **machine.record(),
-                "data": record(plan, rows),
+                "data": data_record(plan, rows),
                 "notes": list(plan.notes),
                 "inference": cost,
                 "lineage": (

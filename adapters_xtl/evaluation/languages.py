@@ -25,10 +25,10 @@ from adapters_xtl.base.files import (
     write_json,
 )
 from adapters_xtl.evaluation import predict, scoring
+from adapters_xtl.evaluation.rows import RunRows
 from adapters_xtl.formats._items import Lengths
 from adapters_xtl.models.network import Model, peak_memory
 from adapters_xtl.planning.plan import head_for
-from adapters_xtl.planning.rows import Gathered
 from adapters_xtl.runs.request import Evaluation, Module, Plan
 from adapters_xtl.runs.store import WORK, Store
 from adapters_xtl.sharing import lineage
@@ -61,7 +61,7 @@ def report(
     model: Model,
     module: Module | None,
     evaluation: Evaluation,
-    rows: Gathered,
+    rows: RunRows,
     store: Store,
     partial: Path,
     *,

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import registry
-from adapters_xtl.data.reading import labels_of
+from adapters_xtl.data.reading import Part, labels_of
 from adapters_xtl.formats._items import Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.models.network import HeadSpec, Host, Model, build, head_specs, load_heads
-from adapters_xtl.planning.rows import Gathered
 from adapters_xtl.runs.request import Module, Plan
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import lineage
@@ -43,10 +42,17 @@ def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
 
 
 def fresh_model(
-    plan: Plan, module: Module, rows: Gathered, store: Store, host: Host, notify: Notify
+    plan: Plan,
+    module: Module,
+    train: Mapping[str, Part],
+    store: Store,
+    host: Host,
+    notify: Notify,
 ) -> Model:
-    """The model that a module's training starts from. MismatchError when a parent is not what it
-    was trained to be.
+    """The model that a module's training starts from, with a fresh head for each task of `train`
+    (task → its train rows, from which a task without fixed labels takes them).
+
+    MismatchError when a parent is not what it was trained to be.
     """
     for parent in module.parents:
         lineage.check(
@@ -66,7 +72,7 @@ def fresh_model(
             hyper.dropout,
             lengths,
         )
-        for name, part in rows.train.items()
+        for name, part in train.items()
     }
     return _model(plan, module, heads, store, host, train=True)
 

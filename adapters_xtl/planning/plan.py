@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import BITS, registry
 from adapters_xtl.base.errors import MismatchError, Problems, RequestError, XtlError, nearest
-from adapters_xtl.base.files import digest
 from adapters_xtl.base.machine import gpu, native_dtype
 from adapters_xtl.data import PROTOCOLS
-from adapters_xtl.data.sources import Located, Source, locate_report, open_source
+from adapters_xtl.data.sources import open_source
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import shape
 from adapters_xtl.methods import COMPOSES
+from adapters_xtl.planning.evaluations import plan_evaluation
 from adapters_xtl.planning.jobs import job_of
 from adapters_xtl.planning.stack import SELF, Stacks, attempt
 from adapters_xtl.runs.request import Declared, Evaluation, Module, Plan, Request
@@ -33,96 +32,9 @@ __all__ = [
     "evaluate",
     "head_for",
     "make",
-    "own_evaluation",
     "serve",
 ]
 Notify = Callable[[str], None]
-
-
-def _languages(
-    task: Task, asked: str | None, source: Source, problems: Problems
-) -> tuple[tuple[str, ...], bool]:
-    """(codes, whether they were named one by one)."""
-    sets = {**task.languages, "all": task.all_languages}
-    if asked is None:
-        name = "all" if source.kind == "embedded" else next(iter(task.languages))
-        return sets[name], False
-    if asked in sets:
-        return sets[asked], False
-    codes = tuple(dict.fromkeys(code.strip() for code in asked.split(",") if code.strip()))
-    for code in codes:
-        if code not in task.all_languages:
-            problems.add(
-                f"--languages: task '{task.name}' has no language or set '{code}'"
-                f"{nearest(code, (*task.all_languages, *sets))}"
-            )
-    if not codes:
-        problems.add("--languages: expected codes separated by commas, e.g. de,zh")
-    return codes, True
-
-
-def _evaluation(
-    task: Task,
-    source: Source,
-    module: Module | None,
-    bare: Mapping[str, Any],
-    *,
-    languages: str | None,
-    split: str | None,
-    limit: int,
-    members: Iterable[str],
-    problems: Problems,
-    layer: str = "",
-) -> Evaluation:
-    scored = [tasks.load(name) for name in members] if task.format == "multi" else [task]
-    files: dict[str, dict[str, tuple[Located, ...]]] = {}
-    lacking: dict[str, dict[str, str]] = {}
-    splits: dict[str, str] = {}
-    explicit = False
-    if limit and task.scorer == "bucc":
-        problems.add(
-            "--set eval.max_examples: bucc is mined whole; a part of its sentences measures nothing"
-        )
-    for each in scored:
-        codes, named = _languages(each, languages, source, problems)
-        explicit = explicit or named
-        known = list(each.report) if source.kind != "embedded" else list(each.report)[:1]
-        if split is not None and split not in known:
-            hint = " (the embedded rows have one)" if source.kind == "embedded" else ""
-            problems.add(f"--split {split}: task '{each.name}' reports {', '.join(known)}{hint}")
-            continue
-        splits[each.name] = split or known[0]
-        found, without = locate_report(
-            source, each, splits[each.name], [c for c in codes if c in each.all_languages]
-        )
-        if without and (named or not found):
-            for complaint in dict.fromkeys(without.values()):
-                problems.add(complaint)
-        files[each.name], lacking[each.name] = found, without
-    shas = {
-        name: {
-            code: [sha for located in group for sha in located.digests]
-            for code, group in by.items()
-        }
-        for name, by in files.items()
-    }
-    key = {
-        "module": _weights(module) if module else None,
-        "bare": None if module else dict(bare),
-        "tasks": [[each.name, each.version] for each in scored],
-        "splits": splits,
-        "files": shas,
-        "limit": limit,
-        **({"layer": layer} if layer else {}),
-    }
-    return Evaluation(digest(key)[:12], splits, files, lacking, explicit, limit, layer)
-
-
-def _weights(module: Module) -> str:
-    """What names a module's weights: its run's digest, or the id under which they came from
-    elsewhere.
-    """
-    return module.run.digest if module.id == module.run.id else module.id
 
 
 def allowed_precisions(request: Request, device: str, problems: Problems) -> dict[int, str]:
@@ -200,7 +112,7 @@ def make(
             )
     if task is None or request.method not in methods or backbone is None or source is None:
         if task is not None and source is not None:  # what is left can still be checked
-            _evaluation(
+            plan_evaluation(
                 task,
                 source,
                 None,
@@ -314,7 +226,7 @@ def _assemble(planner: Stacks, task: Task, device: str, compose: str, notes: lis
     limit = next((value for key, value in request.overrides[::-1] if key == "eval.max_examples"), 0)
     members = [name for name, _ in target.run.tasks] if target else []
     bare = {"backbone": backbone.fingerprint, "bits": bits, "dtype": dtype}
-    evaluation = _evaluation(
+    evaluation = plan_evaluation(
         task,
         source,
         target,
@@ -326,6 +238,8 @@ def _assemble(planner: Stacks, task: Task, device: str, compose: str, notes: lis
         problems=problems,
     )
     problems.raise_if_any()
+    if target is not None and target.task == task.name and target.existing is None:
+        target = replace(target, evaluation=evaluation)
     wanted = [*(chain or ()), *([target] if target else [])]
     ordered = {module.id: module for module in wanted}.values()
     return Plan(
@@ -341,27 +255,6 @@ def _assemble(planner: Stacks, task: Task, device: str, compose: str, notes: lis
         evaluation,
         tuple(notes),
     )
-
-
-def own_evaluation(plan: Plan, module: Module) -> Evaluation:
-    """What a parent's run scores on its own: its task's default split, in English."""
-    problems = Problems()
-    task = tasks.load(module.task)
-    members = [name for name, _ in module.run.tasks]
-    language = "en" if task.format == "multi" or "en" in task.all_languages else None
-    found = _evaluation(
-        task,
-        plan.source,
-        module,
-        {},
-        languages=language,
-        split=None,
-        limit=0,
-        members=members,
-        problems=problems,
-    )
-    problems.raise_if_any()
-    return found
 
 
 def _limit(request: Request, why: str, problems: Problems) -> int:
@@ -470,7 +363,7 @@ def evaluate(
                 attempt(problems, lambda: open_source(request.data or "embedded")),
             )
             if source is not None:
-                _evaluation(
+                plan_evaluation(
                     task,
                     source,
                     None,
@@ -498,7 +391,7 @@ def evaluate(
     layers = int(registry.config(found.backbone)["num_hidden_layers"])
     if layer and layer != "all" and not (layer.isdigit() and int(layer) <= layers):
         problems.add(f"--layer {layer}: takes 0 (embeddings) to {layers}, or all")
-    scored = _evaluation(
+    scored = plan_evaluation(
         task,
         found.source,
         found.target,

@@ -13,6 +13,7 @@ from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.base.errors import Problems, XtlError, nearest
 from adapters_xtl.data.sources import Source, Training, locate_training
 from adapters_xtl.memory.activations import shape
+from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.runs.request import Declared, Module, Request
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import Settings, read_recipe, resolve_settings
@@ -123,7 +124,9 @@ class Stacks:
             protocol=self.request.protocol,
             parents=tuple(parent.id for parent in parents),
         )
-        return Module(name, run, parents, members, settings)
+        module = Module(name, run, parents, members, settings)
+        evaluation = own_evaluation(module, self.source, self.store, self.problems)
+        return replace(module, evaluation=evaluation)
 
     def untrained(self, parents: tuple[Module, ...]) -> Module:
         """A frozen module that was never trained: the control for what a parent's training is

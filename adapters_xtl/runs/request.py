@@ -50,12 +50,40 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """What is scored: task → language → where its rows lie. `lacking`: task → language → complaint.
+
+    `layer`: the hidden state that retrieval pools, where it is not the rule's; "all" scores each of
+    them besides.
+    """
+
+    id: str
+    splits: Mapping[str, str]
+    files: Mapping[str, Mapping[str, tuple[Located, ...]]]
+    lacking: Mapping[str, Mapping[str, str]]
+    explicit: bool
+    limit: int = 0
+    layer: str = ""
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "splits": dict(self.splits),
+            "max_examples": self.limit,
+            "languages": {task: sorted(files) for task, files in self.files.items()},
+            **({"layer": self.layer} if self.layer else {}),
+        }
+
+
+@dataclass(frozen=True)
 class Module:
     """One module of the plan: its task, what it is trained on, its run, and the parents below it in
     order.
 
-    A module that exists already has its directory in `existing`, its id in `known` and its
-    backbone's record.
+    evaluation  what its run scores once it is trained; None where nothing is scored: an untrained
+                module, or one that exists already
+    existing    directory of a module that exists already; `known` is then its id and `backbone` its
+                backbone's record
     """
 
     task: str
@@ -63,6 +91,7 @@ class Module:
     parents: tuple[Module, ...] = ()
     members: Mapping[str, Training] = field(default_factory=dict)
     settings: Settings = field(default_factory=lambda: Settings(Hyper(), {}))
+    evaluation: Evaluation | None = None
     existing: Path | None = None
     known: str = ""
     backbone: Mapping[str, str] = field(default_factory=dict)
@@ -87,32 +116,6 @@ class Module:
             if self.parents
             else self.task
         )
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is scored: task → language → where its rows lie. `lacking`: task → language → complaint.
-
-    `layer`: the hidden state that retrieval pools, where it is not the rule's; "all" scores each of
-    them besides.
-    """
-
-    id: str
-    splits: Mapping[str, str]
-    files: Mapping[str, Mapping[str, tuple[Located, ...]]]
-    lacking: Mapping[str, Mapping[str, str]]
-    explicit: bool
-    limit: int = 0
-    layer: str = ""
-
-    def record(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "splits": dict(self.splits),
-            "max_examples": self.limit,
-            "languages": {task: sorted(files) for task, files in self.files.items()},
-            **({"layer": self.layer} if self.layer else {}),
-        }
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""Every row that a plan will need, read and checked before any model is loaded; and what was left
-out, said aloud.
-"""
+"""The rows of a plan's runs, each file read and checked once, and what was left out of them."""
 
 from __future__ import annotations
 
@@ -11,15 +9,20 @@ from typing import Any
 from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.data.reading import Part, Reader, check_overlap, read_report, read_training
-from adapters_xtl.planning.plan import own_evaluation
 from adapters_xtl.runs.request import Evaluation, Module, Plan
 
-__all__ = ["Gathered", "gather", "record", "tell"]
+__all__ = ["RunRows", "data_record", "notify_left_out", "read_rows"]
 
 
 @dataclass
-class Gathered:
-    """Rows of one training and of what is scored with it."""
+class RunRows:
+    """The rows of one run, task → rows: what it trains on, selects by and is scored on.
+
+    report    task → language → rows
+    lacking   task → language → why the source has no rows of it
+    dropped   task → number of select rows left out because a borrowing task reports them
+    overlap   task → number of select rows that are reported too
+    """
 
     train: dict[str, Part] = field(default_factory=dict)
     select: dict[str, Part] = field(default_factory=dict)
@@ -29,18 +32,22 @@ class Gathered:
     overlap: dict[str, int] = field(default_factory=dict)
 
 
-def gather(plan: Plan, pending: Sequence[Module]) -> dict[str, Gathered]:
-    """Reads and checks every row that will be needed; method options too. All problems at once."""
+def read_rows(plan: Plan, pending: Sequence[Module]) -> dict[str, RunRows]:
+    """Run id → its rows, for every training in `pending` and, where the plan ends with an
+    evaluation, for that one.
+
+    RequestError with every problem of the rows and of the method options, one a line.
+    """
     problems = Problems()
     reader = Reader(strict=plan.request.strict)
     method = methods.load(plan.request.method)
-    found: dict[str, Gathered] = {}
+    rows_by_run: dict[str, RunRows] = {}
     for module in pending:
         for problem in method.check(
             module.run.options, **({"fuse": True} if module.run.compose == "fuse" else {})
         ):
             problems.add(problem)
-        rows = found[module.id] = Gathered()
+        rows = rows_by_run[module.id] = RunRows()
         for name, files in module.members.items():
             try:
                 rows.train[name], rows.select[name], rows.dropped[name] = read_training(
@@ -48,25 +55,17 @@ def gather(plan: Plan, pending: Sequence[Module]) -> dict[str, Gathered]:
                 )
             except DataError as error:
                 problems.catch(error)
-        if not module.run.tasks:  # an untrained module: nothing to read
-            continue
-        inline = plan.inline and module is plan.target
-        _report(
-            plan,
-            plan.evaluation if inline else own_evaluation(plan, module),
-            reader,
-            rows,
-            problems,
-        )
+        if module.evaluation is not None:
+            _read_report(plan, module.evaluation, reader, rows, problems)
     if not (plan.inline and plan.target in pending):
-        rows = found["evaluation"] = Gathered()
-        _report(plan, plan.evaluation, reader, rows, problems)
+        rows = rows_by_run[plan.evaluation.id] = RunRows()
+        _read_report(plan, plan.evaluation, reader, rows, problems)
     problems.raise_if_any()
-    return found
+    return rows_by_run
 
 
-def _report(
-    plan: Plan, evaluation: Evaluation, reader: Reader, rows: Gathered, problems: Problems
+def _read_report(
+    plan: Plan, evaluation: Evaluation, reader: Reader, rows: RunRows, problems: Problems
 ) -> None:
     for name, files in evaluation.files.items():
         task = tasks.load(name)
@@ -84,7 +83,11 @@ def _report(
             problems.catch(error)
 
 
-def record(plan: Plan, rows: Gathered) -> dict[str, Any]:
+def data_record(plan: Plan, rows: RunRows) -> dict[str, Any]:
+    """What provenance.json says under "data": forms, revisions, numbers of rows and what was left
+    out of them.
+    """
+
     def all_of(parts: Mapping[str, Part]) -> dict[str, Any]:
         return {name: part.summary() for name, part in parts.items()}
 
@@ -101,8 +104,8 @@ def record(plan: Plan, rows: Gathered) -> dict[str, Any]:
     }
 
 
-def tell(rows: Gathered, notify: Callable[[str], None]) -> None:
-    """Says what was left out, kept though unfit, dropped or lacking: nothing is lost silently."""
+def notify_left_out(rows: RunRows, notify: Callable[[str], None]) -> None:
+    """Notifies, a line each, which rows were left out, scored though unfit, dropped or lacking."""
     named = [(f"{name} train", part) for name, part in rows.train.items()]
     named += [(f"{name} select", part) for name, part in rows.select.items()]
     named += [
