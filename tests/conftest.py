@@ -5,14 +5,19 @@ Tests that start processes are marked `slow`, so that `make test-fast` leaves th
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import socket
+import tempfile
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from adapters_xtl.base.files import cache_dir
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault(
@@ -24,6 +29,25 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: each keeps to a core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
+
+
+def _use_a_cache_of_ones_own() -> None:
+    """Points XTL_CACHE at a temporary directory, in which only the prepared encoder is the user's.
+
+    Bundles that tests push and pull are noted in the cache by their digests, and later pushes of
+    the user would name those places.
+    """
+    encoder = cache_dir() / "mini"
+    encoder.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="xtl-test-cache-"))
+    (home / "mini").symlink_to(encoder)
+    os.environ["XTL_CACHE"] = str(home)
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+
+
+if "XTL_TEST_CACHE" not in os.environ:  # the workers of one session inherit the first one's
+    _use_a_cache_of_ones_own()
+    os.environ["XTL_TEST_CACHE"] = "1"
 STARTS_PROCESSES = {"subprocess", "multiprocessing"}
 
 

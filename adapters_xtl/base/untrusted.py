@@ -1,9 +1,8 @@
-"""Reading files of strangers: JSON within limits, safetensors' headers, directories without
-surprises.
+"""Reading files of strangers: JSON within limits, safetensors, directories without surprises.
 
-Nothing here runs or unpickles anything: JSON is parsed within limits of size and depth, of a
-safetensors file only the header is read (8 bytes, little endian: its length; then JSON: name →
-dtype, shape, offsets; then the tensors' bytes).
+Nothing here runs or unpickles anything. JSON is parsed within limits of size and depth. A
+safetensors file is 8 bytes (little endian: the header's length), the header (JSON: name → dtype,
+shape, offsets) and the tensors' bytes; the library `safetensors` reads it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import math
 import os
 import re
 import stat
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -32,6 +30,7 @@ __all__ = [
     "scan",
     "tensors",
     "unfit_name",
+    "unfit_values",
     "unwanted",
     "write_tensors",
 ]
@@ -40,7 +39,10 @@ JSON_BYTES = 1 << 20
 JSON_DEPTH = 24
 HEADER_BYTES = 4 << 20
 FILES = 400  # directory entries that are looked at
-DTYPES = {"F32": 4, "F16": 2, "BF16": 2}
+DTYPES = {"F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
+_TYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_EXPONENTS = {"F32": 0x7F800000, "F16": 0x7C00, "BF16": 0x7F80}
+_PIECE = 1 << 22  # numbers that are looked at together
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _PICKLES = (
     ".pkl",
@@ -64,9 +66,7 @@ class Refusal(ValueError):
 
 
 class Tensor(NamedTuple):
-    """One tensor of a safetensors file; `start` and `end` count bytes from the end of
-    the header.
-    """
+    """One tensor of a safetensors file. Its bytes are `start` to `end` of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -237,90 +237,92 @@ def parse_json(data: bytes, limit: int = JSON_BYTES, depth: int = JSON_DEPTH) ->
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors that a safetensors file holds, from its header. Refusal unless header and file
-    agree to the byte.
+    """The tensors of a safetensors file, name → dtype, shape and place, in the file's order.
+
+    The library `safetensors` reads the header. Refusal, one line, where it finds a fault, and for
+    what it lets pass: a link, a header over `HEADER_BYTES`, a name that occurs twice, a dtype that
+    no module has. The values are not read (see `unfit_values`).
     """
+    from safetensors import SafetensorError, safe_open
+
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         first = file.read(8)
+        length = int.from_bytes(first, "little")
         if len(first) < 8:
             raise Refusal("too short for a safetensors file")
-        (length,) = struct.unpack("<Q", first)
         if length > HEADER_BYTES:
-            if (
-                first[:2] == b"PK" or first[:1] == b"\x80"
-            ):  # only now: a length may begin like this, too
+            # asked only now: the length of a small header may begin with the same bytes
+            if first[:2] == b"PK" or first[:1] == b"\x80":
                 raise Refusal("a pickle or a zip archive under the name of a safetensors file")
             raise Refusal(f"announces a header of {length:,} bytes (at most {HEADER_BYTES:,})")
         if length > size - 8:
             raise Refusal(f"announces a header of {length:,} bytes, but the file has {size:,}")
-        text = file.read(length)
-    header = parse_json(text, HEADER_BYTES, depth=4)
+        header = parse_json(file.read(length), HEADER_BYTES, depth=4)
     if not isinstance(header, dict):
         raise Refusal("its header is no JSON object")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(
-        isinstance(value, str) for value in metadata.values()
-    ):
-        raise Refusal("its header's __metadata__ holds more than texts")
-    found = {name: _tensor(name, entry) for name, entry in header.items()}
-    end = 0
-    for name, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].end)):
-        if tensor.start != end:
-            raise Refusal(
-                f"tensor {printable(name)} begins at byte {tensor.start:,}, not at {end:,} where"
-                " the last ends"
-            )
-        end = tensor.end
-    if end != size - 8 - length:
-        verb = "more" if size - 8 - length > end else "fewer"
-        raise Refusal(
-            f"has {abs(size - 8 - length - end):,} bytes {verb} than its header announces"
-        )
+    for name, entry in header.items():
+        fields = {"dtype", "shape", "data_offsets"}
+        if name != "__metadata__" and (not isinstance(entry, dict) or set(entry) != fields):
+            raise Refusal(f"tensor {printable(name)}: its header entry is malformed")
+    found: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="np") as opened:
+            end = 8 + length
+            for name in opened.offset_keys():
+                part = opened.get_slice(name)
+                dtype, shape = str(part.get_dtype()), tuple(part.get_shape())
+                if dtype not in DTYPES or len(shape) > 4:
+                    raise Refusal(
+                        f"tensor {printable(name)}: {dtype} of shape {list(shape)[:8]}; modules"
+                        f" have {', '.join(DTYPES)} in at most 4 dimensions"
+                    )
+                # the library has checked that tensors follow one another without a gap
+                start, end = end, end + math.prod(shape) * DTYPES[dtype]
+                found[name] = Tensor(dtype, shape, start, end)
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, Refusal):
+            raise
+        raise Refusal(f"no valid safetensors file ({printable(error, 160)})") from error
     return found
 
 
-def _tensor(name: str, entry: Any) -> Tensor:
-    shown = printable(name)
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise Refusal(f"tensor {shown}: its header entry is malformed")
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in DTYPES:
-        raise Refusal(
-            f"tensor {shown}: dtype {printable(dtype, 20)} is not one of {', '.join(DTYPES)}"
-        )
-    if not _naturals(shape) or len(shape) > 4 or not _naturals(offsets) or len(offsets) != 2:
-        raise Refusal(f"tensor {shown}: its shape or offsets are malformed")
-    start, end = offsets
-    if end - start != math.prod(shape) * DTYPES[dtype]:
-        raise Refusal(f"tensor {shown}: {end - start:,} bytes do not hold {dtype} of shape {shape}")
-    return Tensor(dtype, tuple(shape), start, end)
+def unfit_values(path: Path, held: Mapping[str, Tensor]) -> str:
+    """Which tensor holds a value that is no finite number, as "NAME holds NaN …"; "" where all do.
 
+    A network with such weights still gives labels and scores, and they mean nothing. Reads the
+    whole file, in pieces of 16 MB.
+    """
+    import numpy as np
 
-def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        type(each) is int and 0 <= each < 1 << 40 for each in value
-    )
+    for name, tensor in held.items():
+        if tensor.start == tensor.end:
+            continue
+        width = DTYPES[tensor.dtype]
+        # the exponent's bits, all set: an infinity or NaN
+        exponent = np.array(_EXPONENTS[tensor.dtype], f"<u{width}")
+        values = np.memmap(path, exponent.dtype, "r", tensor.start, (math.prod(tensor.shape),))
+        for at in range(0, len(values), _PIECE):
+            if bool(((values[at : at + _PIECE] & exponent) == exponent).any()):
+                return f"tensor {printable(name)} holds NaN or infinite values"
+    return ""
 
 
 def write_tensors(source: Path, target: Path, names: Mapping[str, str]) -> None:
     """Copies tensors of a safetensors file into a new one; `names`: name there → name here."""
+    import numpy as np
+    from safetensors import TensorSpec, serialize_file
+
     held = tensors(source)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end, chosen = 0, sorted(names.items(), key=lambda item: item[1])
-    for old, new in chosen:
+    chosen: dict[str, Any] = {}
+    data: list[Any] = []  # kept until the file is written: the library is given addresses
+    for old, new in sorted(names.items(), key=lambda item: item[1]):
         tensor = held[old]
-        start, end = end, end + tensor.end - tensor.start
-        header[new] = {
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with open_regular(source) as file, target.open("wb") as out:
-        base = 8 + struct.unpack("<Q", file.read(8))[0]
-        out.write(struct.pack("<Q", len(text)) + text)
-        for old, _ in chosen:
-            file.seek(base + held[old].start)
-            out.write(file.read(held[old].end - held[old].start))
+        data.append(np.fromfile(source, "u1", tensor.end - tensor.start, offset=tensor.start))
+        chosen[new] = TensorSpec(
+            dtype=_TYPE_NAMES[tensor.dtype],
+            shape=tensor.shape,
+            data_ptr=data[-1].ctypes.data,
+            data_len=data[-1].nbytes,
+        )
+    serialize_file(chosen, target, {"format": "pt"})

@@ -28,6 +28,7 @@ from adapters_xtl.base.files import digest, file_digest, write_json
 from adapters_xtl.base.untrusted import (
     JSON_BYTES,
     Refusal,
+    Tensor,
     load_json,
     parse_json,
     printable,
@@ -35,6 +36,7 @@ from adapters_xtl.base.untrusted import (
     scan,
     tensors,
     unfit_name,
+    unfit_values,
 )
 from adapters_xtl.methods._tensor_shapes import (
     Sizes,
@@ -271,7 +273,7 @@ def _weights(
                 ),
             )
             if wanted is not None:
-                complaints.attempt(weights, lambda: check_shapes(there, wanted))
+                complaints.attempt(weights, lambda: _check_weights(path / weights, there, wanted))
         else:
             complaints.attempt(description, lambda: load_json(path / description))
     heads = {name.split("/")[1] for name in held if name.startswith("head/")}
@@ -290,7 +292,17 @@ def _head(folder: Path, labels: list[str], size: Sizes) -> None:
     wanted = head_shapes(config, size)
     if config["labels"] != labels:
         raise Refusal(f"its labels are not those of {RECORD}")
-    check_shapes(tensors(folder / "model.safetensors"), wanted)
+    weights = folder / "model.safetensors"
+    _check_weights(weights, tensors(weights), wanted)
+
+
+def _check_weights(
+    path: Path, held: Mapping[str, Tensor], wanted: dict[str, tuple[int, ...]]
+) -> None:
+    """Refusal unless a file holds exactly the tensors that are wanted, all of finite numbers."""
+    check_shapes(held, wanted)
+    if fault := unfit_values(path, held):
+        raise Refusal(fault)
 
 
 def parse_record(value: Any) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from typing import Any
 
 from adapters_xtl.base.errors import MismatchError, RequestError, XtlError
 from adapters_xtl.base.files import file_digest, local, say_disk_full
+from adapters_xtl.base.hub import HubListing, listing, offline
 from adapters_xtl.base.untrusted import Refusal, load_json, not_ours, printable
-from adapters_xtl.sharing import bundle, bundle_cache, folder_hub, hub_client
+from adapters_xtl.sharing import bundle, bundle_cache, folder_hub, repository
 from adapters_xtl.sharing.bundle import Bundle
 
 __all__ = [
@@ -160,9 +161,9 @@ def _places(record: Mapping[str, Any], of: Bundle, tried: list[str]) -> Iterator
         ):  # a stranger on a hub names no directory of this machine
             yield place
     yield from (note["place"] for note in bundle_cache.notes(wanted))
-    for owner in owners if not hub_client.offline() else ():
+    for owner in owners if not offline() else ():
         try:
-            yield from hub_client.search(owner, module_tag(wanted))
+            yield from repository.search(owner, module_tag(wanted))
         except XtlError as error:
             tried.append(str(error).splitlines()[0])
 
@@ -237,14 +238,14 @@ def push(folder: Path, dest: str, default: str, notify: Notify, *, private: bool
         match = _HUB_ID.fullmatch(dest)
         if match is None or match[2]:
             raise RequestError(f"{printable(dest)}: push to file:DIR, file:DIR/name or user/name")
-        if hub_client.offline():
+        if offline():
             raise RequestError(
                 f"{dest}: HF_HUB_OFFLINE is set, so nothing can be pushed there; unset it or use"
                 " file:DIR"
             )
         notify(f"pushing {len(files)} files, {sum(files.values()):,} bytes, to {dest}")
         shas = {**names, bundle.MANIFEST: file_digest(folder / bundle.MANIFEST)}
-        commit, new = hub_client.upload(
+        commit, new = repository.upload(
             match[1], folder, shas, private=private, message=f"{found.task} {found.id}"
         )
         place = f"{match[1]}@{commit}"
@@ -275,7 +276,7 @@ def describe(text: str, notify: Notify) -> tuple[str, dict[str, Any], dict[str, 
             name, entry = folder_hub.entry(*hub, folder_hub.split(text)[1])
             place = f"{folder_hub.PREFIX}{hub[0]}/{name}@{entry['revision']}"
             return place, _record(folder_hub.folder_of(hub[0], name, entry), place), entry["files"]
-    elif _HUB_ID.fullmatch(text) and not local(text).exists() and not hub_client.offline():
+    elif _HUB_ID.fullmatch(text) and not local(text).exists() and not offline():
         there = _listing(text)
         with tempfile.TemporaryDirectory() as aside:
             _descriptions(there, Path(aside))
@@ -326,10 +327,10 @@ def _from_folder(text: str, notify: Notify) -> Bundle:
         return bundle_cache.keep(partial, place, notify)
 
 
-def _listing(text: str) -> hub_client.Remote:
+def _listing(text: str) -> HubListing:
     match = _HUB_ID.fullmatch(text)
     assert match is not None
-    there = hub_client.listing(match[1], match[2] or "")
+    there = listing(match[1], match[2] or "")
     names = {name: file.size for name, file in there.files.items() if not not_ours(name)}
     if bundle.RECORD not in names:
         raise RequestError(f"{there}: no {bundle.RECORD}, so no bundle")
@@ -349,12 +350,12 @@ def _check_names(files: Mapping[str, int], where: str) -> None:
         raise MismatchError("\n".join(complaints[: bundle.SHOWN]))
 
 
-def _descriptions(there: hub_client.Remote, into: Path) -> dict[str, str]:
+def _descriptions(there: HubListing, into: Path) -> dict[str, str]:
     """Fetches manifest.json and bundle.json; the manifest's files."""
     for name in _SMALL:
         if name not in there.files:
             raise MismatchError(f"{there}: {name}: missing")
-        hub_client.fetch(there, name, into / name)
+        repository.fetch(there, name, into / name)
     try:
         return bundle.manifest_of(load_json(into / bundle.MANIFEST))
     except Refusal as refusal:
@@ -374,7 +375,7 @@ def _from_hub(text: str, notify: Notify) -> Bundle:
     """
     match = _HUB_ID.fullmatch(text)
     assert match is not None
-    if hub_client.offline():
+    if offline():
         commit, known = bundle_cache.known(match[1], match[2] or "main", notify)
         if known is None:
             raise RequestError(
@@ -412,7 +413,7 @@ def _from_hub(text: str, notify: Notify) -> Bundle:
                 " bytes)"
             )
             for name, sha256 in shas.items():
-                hub_client.fetch(there, name, partial / name, sha256)
+                repository.fetch(there, name, partial / name, sha256)
             found = bundle_cache.keep(partial, place, notify)
     bundle_cache.note(found, place)
     bundle_cache.remember(

@@ -20,13 +20,14 @@ from adapters_xtl import tasks
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import MismatchError, RequestError, nearest
-from adapters_xtl.base.files import atomic_write, file_digest, write_json
+from adapters_xtl.base.files import atomic_write, digest, file_digest, write_json
 from adapters_xtl.base.untrusted import (
     Refusal,
     Tensor,
     load_json,
     printable,
     tensors,
+    unfit_values,
     write_tensors,
 )
 from adapters_xtl.methods._tensor_shapes import (
@@ -140,6 +141,8 @@ def take(
         )
         shapes = {new: held[old] for old, new in names.items()}
         check_shapes(shapes, module_shapes(method, "", written, settings, shapes))
+        if fault := unfit_values(weights.resolve(), held):
+            raise Refusal(fault)
     except Refusal as refusal:
         fits = (
             f"; {_TAKEN[method]}"
@@ -151,16 +154,19 @@ def take(
         head = _head(source, method, config, weights, held, task, tuple(labels), size, notes)
     except Refusal as refusal:
         raise MismatchError(f"{weights}: its head: {refusal}") from refusal
+    files = [weights, source / "adapter_config.json"]
+    labels_digest: tuple[str, ...] = ()
+    if head is not None:
+        files += [head.source] if head.source != weights.resolve() else []
+        labels_digest = (digest({"labels": list(head.labels)}),)
     run = Run(
         tasks=((task.name, task.version),) if head else (),
         backbone=known.fingerprint,
         method=method,
         compose="",
         bits=32,
-        data={
-            "train": tuple(file_digest(path) for path in (weights, source / "adapter_config.json")),
-            "select": (),
-        },
+        # what the run is: the module's files and, where a head comes along, its weights and labels
+        data={"train": (*map(file_digest, files), *labels_digest), "select": ()},
         options=_options(config, method),
         dtype="float32",
         from_layer=0,
@@ -367,6 +373,8 @@ def _head(
         return None
     wanted = head_shapes(_head_config(order, size), size)
     check_shapes({new: held[old] for old, new in names.items()}, wanted)
+    if fault := unfit_values(file, held):
+        raise Refusal(fault)
     return _Head(file, names, order)
 
 

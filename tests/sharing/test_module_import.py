@@ -519,6 +519,28 @@ def test_what_cannot_be_taken_in(backbone: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "pickled")
 
 
+def test_other_labels_and_another_head_are_runs_of_their_own(
+    backbone: Path, tmp_path: Path
+) -> None:
+    """What is corrected in a second import stands in the second run, and the first stays."""
+    script(ADAPTERS, backbone, tmp_path / "theirs", "seq_bn", "safe")
+    runs, order = tmp_path / "runs", ["contradiction", "entailment", "neutral"]
+    ids = set()
+    for labels in (order, order[::-1], order):
+        taken = take(tmp_path / "theirs", "mnli", runs, backbone, ",".join(labels))
+        assert read_json(Path(taken["path"]) / "head/mnli/config.json")["labels"] == labels
+        ids.add(taken["id"])
+    assert len(ids) == 2 and taken["reused"]
+    first = Path(taken["path"]) / "head/mnli/model.safetensors"
+    head = tmp_path / "theirs/model_head.safetensors"
+    data = head.read_bytes()
+    head.write_bytes(data[:-4] + bytes([data[-4] ^ 1, *data[-3:]]))
+    other = take(tmp_path / "theirs", "mnli", runs, backbone, ",".join(order))
+    assert other["id"] not in ids
+    changed = Path(other["path"]) / "head/mnli/model.safetensors"
+    assert changed.read_bytes() != first.read_bytes()
+
+
 def test_forms_are_those_of_the_libraries(tmp_path: Path) -> None:
     assert {name for names in module_import.FORMS.values() for name in names} == {
         "adapter.safetensors",

@@ -14,6 +14,7 @@ from rich.table import Table
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import MismatchError, RequestError, nearest
 from adapters_xtl.base.files import local
+from adapters_xtl.base.hub import offline
 from adapters_xtl.base.untrusted import load_json, printable, safe_name
 from adapters_xtl.pages import tables
 from adapters_xtl.runs.store import Store
@@ -22,10 +23,10 @@ from adapters_xtl.sharing import (
     bundle_cache,
     folder_hub,
     hub,
-    hub_client,
     lineage,
     module_import,
     pack,
+    repository,
 )
 from adapters_xtl.sharing.bundle import Bundle
 from adapters_xtl.sharing.bundle_card import chain_of
@@ -271,13 +272,13 @@ def list_(place: str | None, *, notify: Notify) -> tuple[dict[str, Any], Shown]:
             raise RequestError(
                 f"'{printable(place)}': takes file:DIR, or a user or organisation of the hub{meant}"
             )
-        if hub_client.offline():
+        if offline():
             raise RequestError(
                 f"{printable(place)}: HF_HUB_OFFLINE is set; `xtl hub list` alone lists the cache"
             )
-        found = [{"place": repo} for repo in hub_client.search(place)]
+        found = [{"place": repo} for repo in repository.search(place)]
         return {"bundles": found}, [*(each["place"] for each in found)] or [
-            f"{place}: nothing tagged {hub_client.TAG}"
+            f"{place}: nothing tagged {repository.TAG}"
         ]
     columns = ("bundle", "revision", "stack", "method", "backbone")
     rows = [

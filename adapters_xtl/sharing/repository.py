@@ -1,160 +1,50 @@
-"""A repository of a hub, through `huggingface_hub`: its files listed, fetched within what it
-announced, pushed.
+"""A bundle's repository on a hub: searched for, fetched within what it announced, pushed.
 
-Endpoint, token, proxies and offline mode are the client's own affair (HF_ENDPOINT, HF_TOKEN,
-HF_HUB_OFFLINE …). Files are streamed with the client's session rather than its download function,
-so that no byte beyond the announced size is written, and an interrupted file goes on where it
-stopped.
+Files are streamed with the client's session rather than its download function, which writes as
+many bytes as a server sends and loses up to 10 MB of a broken connection. Here no byte beyond the
+announced size is written, and an interrupted file goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl.base.errors import MismatchError, RequestError, RunError
+from adapters_xtl.base.errors import MismatchError, RunError
 from adapters_xtl.base.files import file_digest, say_disk_full
-from adapters_xtl.base.untrusted import not_ours, printable
+from adapters_xtl.base.hub import HubFile, HubListing, hub_errors, listing
+from adapters_xtl.base.untrusted import not_ours
 
-__all__ = ["Listed", "Remote", "fetch", "listing", "offline", "search", "upload"]
+__all__ = ["TAG", "fetch", "search", "upload"]
 
-TRIES, PAUSE = (
-    5,
-    0.2,
-)  # attempts that bring less than PROGRESS bytes, seconds before the first of them
+TRIES = 5  # attempts in a row that bring less than PROGRESS bytes
+PAUSE = 0.2  # seconds before the second of them, doubled before each further one
 PROGRESS = 1 << 20
 CHUNK = 1 << 16
-FILES = 1000
 TAG = "adapters_xtl"
-Notify = Callable[[str], None]
-_REASONS = {
-    "ProxyError": "the proxy does not let it through",
-    "NameResolution": "no such host",
-    "refused": "connection refused",
-    "timed out": "no answer in time",
-    "SSLError": "its certificate is not accepted",
-    "Max retries exceeded": "no connection",
-}
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One file of a repository: bytes, git's digest of it and, where the hub keeps it in LFS, its
-    sha256.
-    """
-
-    size: int
-    blob: str
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A repository at one commit."""
-
-    repo: str
-    commit: str
-    files: Mapping[str, Listed]
-
-    def __str__(self) -> str:
-        return f"{self.repo}@{self.commit[:12]}"
 
 
 class _Cut(Exception):
     """The connection ended before the file did."""
 
 
-def offline() -> bool:
-    """Whether HF_HUB_OFFLINE is set."""
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-@contextlib.contextmanager
-def _asking(repo: str, doing: str) -> Iterator[None]:
-    """The client's errors as ours, one line each. RequestError where another request could help,
-    else RunError.
-    """
-    from huggingface_hub import errors
-
-    login = "log in with `hf auth login` or set HF_TOKEN"
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise RequestError(
-            f"the hub: '{repo}' is gated: accept its terms on its page and {login}"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise RequestError(f"the hub: '{repo}' has no such revision") from error
-    except errors.RepositoryNotFoundError as error:
-        raise RequestError(
-            f"the hub: no model repository '{repo}' (nor a directory here), or no access to it; for"
-            f" a private one {login}"
-        ) from error
-    except errors.HFValidationError as error:
-        raise RequestError(f"the hub: '{printable(repo)}' is no repository id") from error
-    except (OSError, RuntimeError, ValueError) as error:
-        cause: BaseException | None = error
-        while cause is not None and getattr(cause, "response", None) is None:
-            cause = cause.__cause__
-        if cause is None:
-            if isinstance(error, OSError) and error.errno in (28, 122):
-                raise
-            said = str(error).strip() or type(error).__name__
-            words = next(
-                (words for sign, words in _REASONS.items() if sign in said),
-                printable(said.splitlines()[0], 200),
-            )
-            raise RunError(f"the hub could not be reached {doing} '{repo}': {words}") from error
-        answer: Any = cause.response  # type: ignore[attr-defined]
-        status = int(answer.status_code)
-        said = f"it answered {status} {printable(answer.reason or '', 60)}".strip()
-        detail = getattr(cause, "server_message", None)
-        said += f" ({printable(detail, 200)})" if detail else ""
-        if status in (401, 403):
-            allowed = f"{login}, with a token that allows it"
-            raise RequestError(f"the hub refuses {doing} '{repo}': {said}; {allowed}") from error
-        later = "; it limits requests, so try again later" if status == 429 else ""
-        kind = RequestError if 400 <= status < 500 and status != 429 else RunError
-        raise kind(f"the hub failed {doing} '{repo}': {said}{later}") from error
-
-
-def listing(repo: str, revision: str = "") -> Remote:
-    """The files of a repository at a revision (a branch, a tag, a commit; "": main)."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
-
-    with _asking(repo, "listing"):
-        commit = str(HfApi().model_info(repo, revision=revision or None).sha)
-        tree = islice(HfApi().list_repo_tree(repo, recursive=True, revision=commit), FILES)
-        files = {
-            item.path: Listed(item.size, item.blob_id, item.lfs.sha256 if item.lfs else None)
-            for item in tree
-            if isinstance(item, RepoFile)
-        }
-    return Remote(repo, commit, files)
-
-
 def search(owner: str, tag: str = "") -> list[str]:
     """Repositories of a user or organisation that carry our tag and, where given, another one."""
     from huggingface_hub import HfApi
 
-    with _asking(owner, "searching"):
+    with hub_errors(owner, "searching"):
         found = islice(
             HfApi().list_models(author=owner, filter=[TAG, *([tag] if tag else [])]), 200
         )
         return [model.id for model in found]
 
 
-def fetch(remote: Remote, name: str, target: Path, sha256: str | None = None) -> None:
+def fetch(remote: HubListing, name: str, target: Path, sha256: str | None = None) -> None:
     """One file into `target`, whole and verified; what is interrupted lies beside it and is gone on
     with.
 
@@ -175,7 +65,7 @@ def fetch(remote: Remote, name: str, target: Path, sha256: str | None = None) ->
     while True:
         before = part.stat().st_size if part.is_file() else 0
         try:
-            with _asking(remote.repo, f"fetching {name} of"), say_disk_full(part):
+            with hub_errors(remote.repo, f"fetching {name} of"), say_disk_full(part):
                 part.parent.mkdir(parents=True, exist_ok=True)
                 _stream(remote, name, part, size)
             break
@@ -195,7 +85,7 @@ def fetch(remote: Remote, name: str, target: Path, sha256: str | None = None) ->
     os.replace(part, target)
 
 
-def _stream(remote: Remote, name: str, part: Path, size: int) -> None:
+def _stream(remote: HubListing, name: str, part: Path, size: int) -> None:
     """Appends what `part` lacks of a file. _Cut when the connection ends before it, MismatchError
     when it goes on.
     """
@@ -261,7 +151,7 @@ def upload(
     from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi()
-    with _asking(repo, "creating"):
+    with hub_errors(repo, "creating"):
         api.create_repo(repo, exist_ok=True, private=private or None)
     for attempt in range(TRIES):
         there = listing(repo)
@@ -277,7 +167,7 @@ def upload(
             *(CommitOperationAdd(name, str(folder / name)) for name in changed),
             *(CommitOperationDelete(name) for name in stale),
         ]
-        with _asking(repo, "pushing to"):
+        with hub_errors(repo, "pushing to"):
             try:
                 made = api.create_commit(
                     repo, operations, commit_message=message, parent_commit=there.commit
@@ -294,7 +184,7 @@ def upload(
     raise RunError(f"the hub: '{repo}' keeps changing while it is pushed to")
 
 
-def _same(path: Path, sha256: str, listed: Listed | None) -> bool:
+def _same(path: Path, sha256: str, listed: HubFile | None) -> bool:
     if listed is None or listed.size != path.stat().st_size:
         return False
     if listed.sha256 is not None:
