@@ -13,11 +13,14 @@ from typing import Any
 
 __all__ = ["Difference", "Interval", "interval", "paired", "t_quantile"]
 
+SCORES = (0.0, 100.0)  # the range of a score
+DIFFERENCES = (-100.0, 100.0)  # and of a difference of two scores
+
 
 @dataclass(frozen=True)
 class Interval:
     """Mean of n values and its two-sided t-interval: mean ± t((1 + level)/2, n - 1) · s/√n, s the
-    sample deviation.
+    sample deviation, cut off at the range that the mean can have.
     """
 
     mean: float
@@ -52,7 +55,7 @@ class Difference:
         }
 
 
-def _inside(t: float, df: int) -> float:
+def _two_sided(t: float, df: int) -> float:
     """P(|T| <= t) for `df` degrees of freedom, exactly: Abramowitz and Stegun 1964, 26.7.3 and
     26.7.4.
     """
@@ -80,17 +83,21 @@ def t_quantile(probability: float, df: int) -> float:
         raise ValueError(f"no t quantile for probability {probability} and {df} degrees of freedom")
     wanted = abs(2 * probability - 1)
     high = 1.0
-    while _inside(high, df) < wanted and high < 2.0**60:
+    while _two_sided(high, df) < wanted and high < 2.0**60:
         high *= 2
     low = 0.0
     while low < (middle := (low + high) / 2) < high:  # until the two are neighbouring floats
-        low, high = (middle, high) if _inside(middle, df) < wanted else (low, middle)
+        low, high = (middle, high) if _two_sided(middle, df) < wanted else (low, middle)
     return math.copysign(high, probability - 0.5) if wanted else 0.0
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """The mean and its t-interval over seeds; None with fewer than two values. ValueError unless 0
-    < level < 1.
+def interval(
+    values: Sequence[float], level: float = 0.95, *, limits: tuple[float, float] = SCORES
+) -> Interval | None:
+    """The mean and its t-interval over seeds; None with fewer than two values.
+
+    The interval is cut off at `limits`, the range that such a mean can have: two seeds alone give
+    intervals of tens of points. ValueError unless 0 < level < 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level {level}: takes a number between 0 and 1")
@@ -100,7 +107,8 @@ def interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
     mean = math.fsum(values) / n
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     half = t_quantile((1 + level) / 2, n - 1) * deviation / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, n, level)
+    lowest, highest = limits
+    return Interval(mean, max(mean - half, lowest), min(mean + half, highest), n, level)
 
 
 def paired(
@@ -111,8 +119,8 @@ def paired(
     if not seeds:
         return None
     differences = [a[seed] - b[seed] for seed in seeds]
-    found = interval(differences, level)
-    if found is None:
+    bounds = interval(differences, level, limits=DIFFERENCES)
+    if bounds is None:
         return Difference(differences[0], None, seeds, "inconclusive")
-    verdict = "higher" if found.low > 0 else "lower" if found.high < 0 else "inconclusive"
-    return Difference(found.mean, found, seeds, verdict)
+    verdict = "higher" if bounds.low > 0 else "lower" if bounds.high < 0 else "inconclusive"
+    return Difference(bounds.mean, bounds, seeds, verdict)

@@ -79,7 +79,7 @@ def compare(
     """Compare methods, precisions and parents with full fine-tuning on TASK, over seeds."""
     from adapters_xtl.cli.commands import compare as command
 
-    asked = command.comparison(
+    comparison = command.comparison(
         task=task,
         on=on,
         methods_=methods,
@@ -100,9 +100,10 @@ def compare(
         strict=strict,
         memory=memory,
     )
-    words = shlex.join(["xtl", *sys.argv[1:]])
+    typed = shlex.join(["xtl", *sys.argv[1:]])
     payload = answer(
-        as_json, lambda: command.compare(asked, command=words, out=out, dry_run=dry_run, notify=say)
+        as_json,
+        lambda: command.compare(comparison, command=typed, out=out, dry_run=dry_run, notify=say),
     )
     if payload.get("failed"):
         raise typer.Exit(1)

@@ -1,6 +1,4 @@
-"""A comparison on a terminal: its table, the averages, the published figures in a table of their
-own, the runs to come.
-"""
+"""A comparison as terminal tables: scores and averages, published figures, the runs to come."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ _COLUMNS = (
     "gap to full",
     "trained",
     "stored",
-    "peak\nmemory",
+    "measured\npeak",
     "training",
 )
 _AVERAGES = {
@@ -42,17 +40,17 @@ def size(value: float | None, binary: bool = False) -> str:
     return f"{value:.3g} {units[power]}" if value < 1000 else f"{value:.0f} {units[power]}"
 
 
-def _score(found: Mapping[str, Any]) -> str:
-    bounds = found["interval"]
-    return f"{found['mean']:.2f}" + (f"\n{bounds[0]:.2f}…{bounds[1]:.2f}" if bounds else "")
+def _score(score: Mapping[str, Any]) -> str:
+    bounds = score["interval"]
+    return f"{score['mean']:.2f}" + (f"\n{bounds[0]:.2f}…{bounds[1]:.2f}" if bounds else "")
 
 
-def _gap(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def _gap(gap: Mapping[str, Any] | None) -> str:
+    if gap is None:
         return "-"
-    bounds = found["interval"]
+    bounds = gap["interval"]
     low_high = f"{_signed(bounds[0])}…{_signed(bounds[1])}" if bounds else "one seed"
-    return f"{_signed(found['mean'])}\n{low_high}\n{found['verdict']}"
+    return f"{_signed(gap['mean'])}\n{low_high}\n{gap['verdict']}"
 
 
 def _signed(value: float) -> str:
@@ -73,18 +71,18 @@ def table(record: Mapping[str, Any]) -> list[Table | str]:
     reading it.
     """
     rows = record["rows"]
-    found = Table(
+    printed = Table(
         title=record["title"], title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for name in _COLUMNS:
-        found.add_column(
+        printed.add_column(
             name, justify="left" if name in _COLUMNS[:4] else "right", no_wrap=name in _COLUMNS[4:]
         )
     for task in dict.fromkeys(row["task"] for row in rows):
         for number, row in enumerate(row for row in rows if row["task"] == task):
             on = f"{'>'.join(row['parents'])}\n{row['composition']}" if row["parents"] else "-"
             method = "bare" if row["method"] == "none" else row["method"]
-            found.add_row(
+            printed.add_row(
                 "" if number else f"{task}\n{row['metric']}\n{row['split']}",
                 f"{method}\n{row['bits']} bits",
                 on,
@@ -96,11 +94,11 @@ def table(record: Mapping[str, Any]) -> list[Table | str]:
                 size(row["peak_memory_bytes"], True),
                 _training(row),
             )
-        found.add_section()
+        printed.add_section()
     for entry in record["averages"]:
         for name, words in _AVERAGES.items():
             if name in entry and (name == "mean" or entry[name]["mean"] != entry["mean"]["mean"]):
-                found.add_row(
+                printed.add_row(
                     words,
                     f"{entry['method']}\n{entry['bits'] or 'mixed'} bits",
                     ">".join(entry["parents"]) or "-",
@@ -113,15 +111,18 @@ def table(record: Mapping[str, Any]) -> list[Table | str]:
                     "",
                 )
     below = [_quantised(row) for row in rows if row["gap_to_unquantised"]] + record["notes"]
-    below += [f"failed: {_failed(each)}" for each in record["failed"]]
-    return [found, *(f"- {line}" for line in below)]
+    below += [f"failed: {_failed(failure)}" for failure in record["failed"]]
+    return [printed, *(f"- {line}" for line in below)]
 
 
 def _quantised(row: Mapping[str, Any]) -> str:
     gap = row["gap_to_unquantised"]
     on = f" on {'>'.join(row['parents'])}" if row["parents"] else ""
-    said = _gap(gap).replace("\n", ", ")
-    return f"{row['task']}, {row['method']}{on}: {row['bits']} bits less {gap['bits']} bits {said}"
+    difference = _gap(gap).replace("\n", ", ")
+    return (
+        f"{row['task']}, {row['method']}{on}: score at {row['bits']} bits minus score at"
+        f" {gap['bits']} bits: {difference}"
+    )
 
 
 def _count(value: float) -> str:
@@ -143,11 +144,11 @@ def _training(row: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _failed(each: Mapping[str, Any]) -> str:
-    on = f" on {'>'.join(each['parents'])}" if each["parents"] else ""
+def _failed(failure: Mapping[str, Any]) -> str:
+    on = f" on {'>'.join(failure['parents'])}" if failure["parents"] else ""
     return (
-        f"{each['task']}, {each['method']}{on}, seed {each['seed']} ({each['kind']}):"
-        f" {each['error'].splitlines()[0]}"
+        f"{failure['task']}, {failure['method']}{on}, seed {failure['seed']} ({failure['kind']}):"
+        f" {failure['error'].splitlines()[0]}"
     )
 
 
@@ -156,7 +157,7 @@ def published(record: Mapping[str, Any]) -> list[Table | str]:
     if not record["figures"]:
         return []
     marks = ", ".join(f"{mark} {words}" for mark, words in record["marks"].items())
-    found = Table(
+    printed = Table(
         title=f"published ({record['note']})",
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -165,38 +166,38 @@ def published(record: Mapping[str, Any]) -> list[Table | str]:
         caption_justify="left",
     )
     for name in ("task", "metric", "value", "mark", "model", "split", "source"):
-        found.add_column(name, justify="right" if name == "value" else "left")
-    for each in record["figures"]:
-        found.add_row(
-            each["task"],
-            each["metric"],
-            f"{each['value']:.1f}",
-            each["mark"],
-            each["model"],
-            each["split"],
-            each["source"],
+        printed.add_column(name, justify="right" if name == "value" else "left")
+    for figure in record["figures"]:
+        printed.add_row(
+            figure["task"],
+            figure["metric"],
+            f"{figure['value']:.1f}",
+            figure["mark"],
+            figure["model"],
+            figure["split"],
+            figure["source"],
         )
-    return [found]
+    return [printed]
 
 
 def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[Table | str]:
     """The runs to come, a line each."""
-    found = Table(
+    printed = Table(
         title="runs (nothing was run)",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for name in ("run", "id", "kind", "seed", "settings", "state", "training", "memory"):
-        found.add_column(
-            name, justify="right" if name in ("seed", "training", "memory") else "left"
+    for name in ("run", "id", "kind", "seed", "settings", "state", "training", "tensors"):
+        printed.add_column(
+            name, justify="right" if name in ("seed", "training", "tensors") else "left"
         )
     for run in runs:
         values = ", ".join(
             f"{key.partition('.')[2]} {value}" for key, value in run["values"].items()
         )
         trains = run["state"] != "in the store" and run["kind"] != "evaluation"
-        found.add_row(
+        printed.add_row(
             f"{run['stack']}, {run['method']}, {run['bits']} bits",
             run["id"] or "-",
             run["kind"],
@@ -204,7 +205,7 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
             values or run["settings"],
             run["state"],
             _seconds(run["predicted_training_seconds"]) if trains else "-",
-            size(run["predicted_memory_bytes"], True),
+            size(run["planned_tensor_bytes"], True),
         )
     text = (
         f"{total['runs']} runs, {total['in_store']} of them in the store; training time of the"
@@ -215,13 +216,13 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
         text += " (no finished run like them on this machine)"
     elif not total["complete"]:
         text += " and more (some are like no finished run)"
-    if total["predicted_memory_bytes"]:
-        text += f"; most memory: {size(total['predicted_memory_bytes'], True)}"
+    if total["planned_tensor_bytes"]:
+        text += f"; largest peak of tensors: {size(total['planned_tensor_bytes'], True)}"
     note = (
-        "memory: tensors at the peak of a training on its longest inputs; the process and CUDA"
-        " themselves come on top"
+        "tensors: their planned bytes at the peak of a training on its longest inputs; the process"
+        " and CUDA themselves come on top"
     )
-    return [found, text, note]
+    return [printed, text, note]
 
 
 def _seconds(value: float | None) -> str:

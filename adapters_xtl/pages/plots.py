@@ -1,6 +1,4 @@
-"""A comparison as a picture: score against peak memory, the area of a dot its stored bytes. PNG and
-SVG.
-"""
+"""A comparison as a picture: score against measured peak memory, the area of a dot its bytes."""
 
 from __future__ import annotations
 
@@ -14,13 +12,22 @@ from typing import Any
 from adapters_xtl.base.files import atomic_write
 from adapters_xtl.pages.comparison_tables import size
 
-__all__ = ["scatter"]
+__all__ = ["comparison", "scatter"]
 
 # Okabe and Ito 2008: told apart by colour-blind readers too
 _COLOURS = {"full": "#555555", "bottleneck": "#0072B2", "lora": "#D55E00"}
 _OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LARGEST = 1200.0  # area of the largest dot, in square points
 _GIB = 2**30
+
+
+def comparison(record: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draws a comparison's rows into `folder`. The caption says what they are no evidence for."""
+    caption = [f"Bars: {record['level']:.0%} t-intervals over seeds."]
+    if record["device"] == "cpu":
+        caption.append("Peak memory is that of a run's whole process, libraries included.")
+    caption += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in record["no_evidence"]]
+    return scatter(record["rows"], folder, title=record["title"], caption="\n".join(caption))
 
 
 def scatter(
@@ -94,16 +101,17 @@ def scatter(
         figure.draw_without_rendering()
         for panel, name in zip(panels, names, strict=False):
             _label(panel, [row for row in shown if row["task"] == name], colours)
-        found = []
-        for kind in ("png", "svg"):
+        files = [folder / "memory.png", folder / "memory.svg"]
+        for file in files:
+            kind = file.suffix.removeprefix(".")
             stream = io.BytesIO()
             figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else {})
-            atomic_write(folder / f"memory.{kind}", stream.getvalue())
-            found.append(folder / f"memory.{kind}")
-    return found
+            atomic_write(file, stream.getvalue())
+    return files
 
 
 def _area(stored: float, largest: float) -> float:
+    """Square points of a dot, proportional to the bytes that it stands for."""
     return _LARGEST * stored / largest
 
 
@@ -147,12 +155,12 @@ def _panel(
         panel.scatter([x], [y], s=13, color=colour, marker="D" if row["parents"] else "o", zorder=4)
     metric, split = rows[0]["metric"], rows[0]["split"]
     panel.set_title(name, loc="left", fontsize=10)
-    panel.set_xlabel("peak memory in training (GiB)")
+    panel.set_xlabel("measured peak memory in training (GiB)")
     panel.set_ylabel(f"{metric}, {split} (0-100)")
 
 
 def _name(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    several = len({each["bits"] for each in rows if each["method"] == row["method"]}) > 1
+    several = len({other["bits"] for other in rows if other["method"] == row["method"]}) > 1
     bits = f" {row['bits']}-bit" if several else ""
     return f"{row['method']}{bits}{' on ' + '>'.join(row['parents']) if row['parents'] else ''}"
 
@@ -169,7 +177,9 @@ def _label(panel: Any, rows: Sequence[Mapping[str, Any]], colours: Mapping[str, 
     frame = panel.get_window_extent()
     inside = (frame.x0 / scale, frame.y0 / scale, frame.x1 / scale, frame.y1 / scale)
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in dots]
-    for row, (x, y) in sorted(zip(rows, dots, strict=True), key=lambda each: -each[1][1]):
+    for row, (x, y) in sorted(
+        zip(rows, dots, strict=True), key=lambda row_and_dot: -row_and_dot[1][1]
+    ):
         text = _name(row, rows)
         width = 0.52 * size * len(text)
         best, cost = (9, 0), math.inf
@@ -178,14 +188,14 @@ def _label(panel: Any, rows: Sequence[Mapping[str, Any]], colours: Mapping[str, 
         ):
             left = x + dx if dx > 0 else x + dx - width
             box = (left, y + dy - 5, left + width, y + dy + 5)
-            covered = sum(_shared(box, other) for other in taken)
-            outside = width * 10 - _shared(box, inside)
-            found = (
+            covered = sum(_overlap(box, other) for other in taken)
+            outside = width * 10 - _overlap(box, inside)
+            candidate_cost = (
                 10 * covered + 10 * outside + abs(dy) + 2 * (abs(dx) > 9) * abs(dx) + 0.1 * (dx < 0)
             )
-            if found < cost:
-                best, cost, where = (dx, dy), found, box
-        taken.append(where)
+            if candidate_cost < cost:
+                best, cost, best_box = (dx, dy), candidate_cost, box
+        taken.append(best_box)
         dx, dy = best
         line = {"arrowstyle": "-", "linewidth": 0.5, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
         panel.annotate(
@@ -203,7 +213,7 @@ def _label(panel: Any, rows: Sequence[Mapping[str, Any]], colours: Mapping[str, 
         )
 
 
-def _shared(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     """Area that two boxes (left, low, right, high) share."""
     across = min(one[2], other[2]) - max(one[0], other[0])
     up = min(one[3], other[3]) - max(one[1], other[1])
@@ -237,11 +247,11 @@ def _size_keys(largest: float) -> list[Any]:
             [],
             marker="o",
             linestyle="",
-            markersize=math.sqrt(_area(each, largest)),
+            markersize=math.sqrt(_area(stored_bytes, largest)),
             color="#888888",
             alpha=0.4,
             markeredgewidth=0,
-            label=size(each),
+            label=size(stored_bytes),
         )
-        for each in dict.fromkeys(sizes)
+        for stored_bytes in dict.fromkeys(sizes)
     ]

@@ -1,6 +1,4 @@
-"""Finished runs → the rows of a comparison: means and intervals over seeds, gaps to full
-fine-tuning, averages.
-"""
+"""Finished runs as rows of a comparison: means over seeds, gaps to full fine-tuning, averages."""
 
 from __future__ import annotations
 
@@ -52,10 +50,10 @@ class Scored:
 
 
 def _entry(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    entries = list(metrics["tasks"].values())
+    """The scores of a run's one task; of several tasks, what can be said of them together."""
+    entries: list[Mapping[str, Any]] = list(metrics["tasks"].values())
     if len(entries) == 1:
-        found: Mapping[str, Any] = entries[0]
-        return found
+        return entries[0]
     return {
         "metric": "mean over tasks",
         "split": entries[0]["split"],
@@ -72,10 +70,10 @@ def _stored(path: Path | None) -> int:
 def _trained(path: Path) -> dict[str, Any] | None:
     """What is known of a training: a run has its costs, a bundle its parameters."""
     file = path / "metrics.json"
-    found: dict[str, Any] | None = (
+    trained: dict[str, Any] | None = (
         read_json(file)["train"] if file.is_file() else read_json(path / "bundle.json")["trained"]
     )
-    return found
+    return trained
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -83,10 +81,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _score(values: Mapping[int, float], level: float) -> dict[str, Any]:
-    found = interval(list(values.values()), level)
+    """Mean, t-interval and the single values of seed → score."""
+    bounds = interval(list(values.values()), level)
     return {
         "mean": _mean(list(values.values())),
-        "interval": [found.low, found.high] if found else None,
+        "interval": [bounds.low, bounds.high] if bounds else None,
         "n": len(values),
         "seeds": {str(seed): value for seed, value in values.items()},
     }
@@ -197,50 +196,48 @@ def _energy(trained: Sequence[Mapping[str, Any]]) -> float | None:
     )
 
 
-def _seeds(found: Mapping[str, Any], wanted: Iterable[int] = ()) -> dict[int, float]:
-    """Seed → score. A bare backbone has no seed: its one score stands for each of those
+def _seeds(row: Mapping[str, Any], wanted: Iterable[int] = ()) -> dict[int, float]:
+    """Seed → score of a row. A bare backbone has no seed: its one score stands for each of
     `wanted`.
     """
-    scores = {int(seed): float(value) for seed, value in found["score"]["seeds"].items()}
-    return (
-        scores
-        if found["method"] != "none"
-        else dict.fromkeys(wanted or scores, float(found["score"]["mean"]))
-    )
+    scores = {int(seed): float(value) for seed, value in row["score"]["seeds"].items()}
+    if row["method"] != "none":
+        return scores
+    return dict.fromkeys(wanted or scores, float(row["score"]["mean"]))
 
 
 def differences(cells: Cells, level: float) -> None:
-    """Fills in each row's gap to full fine-tuning (same task, same parents), its gain over the same
-    without parents and, at 8 or 4 bits, its gap to the same at the least bits above them, named
-    with it.
+    """Fills in each row's differences to other rows, paired over the seeds that both have.
 
-    All are paired over the seeds that the two rows share.
+    `gap_to_full`: to full fine-tuning of the same task on the same parents.
+    `gain_over_no_parents`: to the same method and bits without parents.
+    `gap_to_unquantised`: at 8 or 4 bits, to the same method and parents at the lowest of 16 and 32
+    bits that was run; its `bits` names which.
     """
-    for (task, method, bits, chain), found in cells.items():
-        if found["method"] == "none":
+    for (task, method, bits, chain), row in cells.items():
+        if row["method"] == "none":
             continue
-        own = _seeds(found)
+        scores = _seeds(row)
         full = _full(cells, chain, task)
         if full is not None and method != "full":
-            found["gap_to_full"] = _difference(own, _seeds(full), level)
+            row["gap_to_full"] = _difference(scores, _seeds(full), level)
         if chain and (task, method, bits, ()) in cells:
-            found["gain_over_no_parents"] = _difference(
-                own, _seeds(cells[task, method, bits, ()], own), level
-            )
-        alike = [
-            each
-            for (*key, _, on), each in cells.items()
-            if (*key, on) == (task, method, chain) and each["bits"] > 8
+            without_parents = _seeds(cells[task, method, bits, ()], scores)
+            row["gain_over_no_parents"] = _difference(scores, without_parents, level)
+        unquantised_rows = [
+            other
+            for (*key, _, on), other in cells.items()
+            if (*key, on) == (task, method, chain) and other["bits"] > 8
         ]
-        if found["bits"] <= 8 and alike:
-            whole = min(alike, key=lambda each: int(each["bits"]))
-            gap = _difference(own, _seeds(whole), level)
-            found["gap_to_unquantised"] = gap and {"bits": whole["bits"], **gap}
+        if row["bits"] <= 8 and unquantised_rows:
+            unquantised = min(unquantised_rows, key=lambda other: int(other["bits"]))
+            gap = _difference(scores, _seeds(unquantised), level)
+            row["gap_to_unquantised"] = gap and {"bits": unquantised["bits"], **gap}
 
 
 def _full(rows: Mapping[tuple[Any, ...], T], chain: tuple[str, ...], *task: str) -> T | None:
-    """What stands under full fine-tuning on the same parents, the first of several; keys: ([task,]
-    method, bits, chain).
+    """The entry for full fine-tuning on the same parents (of several, the first); keys of `rows`
+    are ([task,] method, bits, chain).
     """
     return next(
         (row for key, row in rows.items() if (*key[:-2], key[-1]) == (*task, "full", chain)), None
@@ -250,15 +247,15 @@ def _full(rows: Mapping[tuple[Any, ...], T], chain: tuple[str, ...], *task: str)
 def _difference(
     a: Mapping[int, float], b: Mapping[int, float], level: float
 ) -> dict[str, Any] | None:
-    found = paired(a, b, level)
-    if found is None:
+    difference = paired(a, b, level)
+    if difference is None:
         return None
-    bounds = found.interval
+    bounds = difference.interval
     return {
-        "mean": found.mean,
+        "mean": difference.mean,
         "interval": [bounds.low, bounds.high] if bounds else None,
-        "seeds": list(found.seeds),
-        "verdict": found.verdict,
+        "seeds": list(difference.seeds),
+        "verdict": difference.verdict,
     }
 
 
@@ -274,24 +271,23 @@ def averages(cells: Cells, wanted: Sequence[str], level: float) -> list[dict[str
     bits: dict[tuple[Any, ...], set[int]] = {}
     for group in dict.fromkeys(key[1:] for key in cells):
         rows = [cells[task, *group] for task in wanted if (task, *group) in cells]
-        own = [set(_seeds(each)) for each in rows if each["method"] != "none"]
-        seeds = sorted(set.intersection(*own)) if own else [0]
+        seeds_of_rows = [set(_seeds(row)) for row in rows if row["method"] != "none"]
+        seeds = sorted(set.intersection(*seeds_of_rows)) if seeds_of_rows else [0]
         if len(wanted) < 2 or len(rows) < len(wanted) or not seeds:
             continue
         by_seed = {
-            seed: means({each["task"]: _seeds(each, seeds)[seed] for each in rows})
-            for seed in seeds
+            seed: means({row["task"]: _seeds(row, seeds)[seed] for row in rows}) for seed in seeds
         }
         scores[group] = {
             name: {seed: values[name] for seed, values in by_seed.items()}
             for name in by_seed[seeds[0]]
         }
-        bits[group] = {each["bits"] for each in rows}
-    found: list[dict[str, Any]] = []
+        bits[group] = {row["bits"] for row in rows}
+    entries: list[dict[str, Any]] = []
     for group, values in scores.items():
         method, _, chain = group
         full = (_full(scores, chain) or {}) if method != "full" else {}
-        found.append(
+        entries.append(
             {
                 "method": method,
                 "bits": min(bits[group]) if len(bits[group]) == 1 else None,
@@ -306,7 +302,7 @@ def averages(cells: Cells, wanted: Sequence[str], level: float) -> list[dict[str
                 },
             }
         )
-    return found
+    return entries
 
 
 def unequal(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -82,3 +82,15 @@ def test_without_an_interval_nothing_is_concluded() -> None:
     assert paired({1: 90.0}, {2: 10.0}) is None
     same = paired({1: 5.0, 2: 6.0}, {1: 5.0, 2: 6.0})
     assert same is not None and same.verdict == "inconclusive"
+
+
+def test_an_interval_stays_within_what_a_score_can_be() -> None:
+    high = interval([91.0, 99.0])  # 95 ± 12.7 · 5.66 / √2 = 95 ± 50.8
+    assert high is not None and (high.mean, high.high) == (95, 100)
+    assert high.low == pytest.approx(95 - 12.706205 * 4, abs=1e-4)
+    low = interval([1.0, 3.0])
+    assert low is not None and low.low == 0 and low.high < 100
+    wide = paired({1: 100.0, 2: 0.0}, {1: 0.0, 2: 100.0})
+    assert wide is not None and wide.interval is not None
+    assert (wide.interval.low, wide.interval.high) == (-100, 100)
+    assert wide.verdict == "inconclusive"
