@@ -21,8 +21,9 @@ from adapters_xtl.base.errors import DataError, RequestError
 from adapters_xtl.base.files import read_json
 from adapters_xtl.cli.commands import modules
 from adapters_xtl.cli.commands import recipe as commands
+from adapters_xtl.data.locate import locate_report
 from adapters_xtl.data.reading import Reader, read_report
-from adapters_xtl.data.sources import locate_report, open_source
+from adapters_xtl.data.sources import open_source
 from adapters_xtl.evaluation import predict, scoring, xtreme_export
 from adapters_xtl.evaluation.inputs import example
 from adapters_xtl.metrics import files

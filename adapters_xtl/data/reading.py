@@ -7,11 +7,9 @@ counted and reported with its reason; `strict` makes any such row an error.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +18,28 @@ import pyarrow.compute as pc
 
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.base.files import canonical
-from adapters_xtl.data.columns import UNUSABLE, checked, count_rows, read_file
-from adapters_xtl.data.repository import File, Missing
-from adapters_xtl.data.sources import Located, Training
+from adapters_xtl.data.columns import UNUSABLE, checked
+from adapters_xtl.data.locate import RowFiles, TrainingFiles
+from adapters_xtl.data.repository import DataFile, MissingRows
+from adapters_xtl.data.splits import CheckedSplit, TrainingRows, cut_select, drop_reported
+from adapters_xtl.data.table_files import count_rows, read_file
 from adapters_xtl.formats._examples import Fault, fault
 from adapters_xtl.tasks import Rows, Task
 
-__all__ = [
-    "Part",
-    "Reader",
-    "check_overlap",
-    "count",
-    "labels_of",
-    "read_training",
-    "read_report",
-    "split_select",
-]
+__all__ = ["Reader", "count_language_rows", "labels_of", "read_report", "read_training"]
 
-SLICE, SHARE = (
-    500,
-    10,
-)  # a select slice: 500 examples (as Phang et al.'s code), at most a tenth of train
 ZEROS = 50  # as many rows that all have the first choice for gold: XTREME's way of hiding it
 
 
-@dataclass
-class Part:
-    """Checked examples of one split, and what was left out of it.
+@dataclass(frozen=True)
+class _Wanted:
+    """Which rows are read, and what for."""
 
-    faults   reason → number of rows left out; `kept` the same for rows that are unfit but can be
-             scored
-    places   (file:row, reason) of the first few of both
-    forms    the data sets, configs and splits that were read
-    """
-
-    examples: list[dict[str, Any]] = field(default_factory=list)
-    rows: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    kept: Counter[str] = field(default_factory=Counter)
-    places: list[tuple[str, str]] = field(default_factory=list)
-    forms: list[str] = field(default_factory=list)
-
-    def summary(self) -> dict[str, Any]:
-        """For the record: rows read, left out and kept by reason, forms."""
-        return {
-            "rows": self.rows,
-            "examples": len(self.examples),
-            "left_out": dict(self.faults),
-            "kept_though": dict(self.kept),
-            "forms": self.forms,
-        }
+    task: Task
+    split: str
+    language: str
+    scoring: bool
+    comparing: bool = False
 
 
 class Reader:
@@ -80,68 +50,87 @@ class Reader:
     def __init__(self, *, strict: bool = False, places: int = 20) -> None:
         self.strict = strict
         self.places = places
-        self._strays: set[str] = set()  # sha256 of files whose rows without a language are counted
+        # sha256 of files whose rows without a language are counted
+        self._unassigned_counted: set[str] = set()
         self._tables: dict[tuple[str, str], pa.Table] = {}
 
-    def part(
-        self, task: Task, located: Iterable[Located], *, split: str, language: str, scoring: bool
-    ) -> Part:
-        """Examples of these rows. `scoring`: rows that are unfit but can be scored are kept."""
-        part = Part()
+    def read(
+        self, task: Task, located: Iterable[RowFiles], *, split: str, language: str, scoring: bool
+    ) -> CheckedSplit:
+        """The usable rows of one split and language.
+
+        `split`: the rows of a sample file that are taken ("train", "select", "report").
+        `scoring`: rows that are unfit but can be scored are kept. DataError when nothing is
+        usable, or when `strict` and any row is unfit.
+        """
+        wanted = _Wanted(task, split, language, scoring)
+        checked_split = self._read(wanted, located)
+        where = ", ".join(checked_split.forms)
+        trouble = checked_split.faults + checked_split.kept
+        if not checked_split.examples or (self.strict and trouble):
+            reasons = ", ".join(f"{count} × {reason}" for reason, count in trouble.most_common(5))
+            first = "".join(f"\n  {place}: {reason}" for place, reason in checked_split.places[:5])
+            head = (
+                f"{sum(trouble.values())} unfit rows (--strict)"
+                if checked_split.examples
+                else "not one usable row"
+            )
+            raise DataError(f"{where}: {head}: {reasons}{first}")
+        zeros = task.format == "choice" and not any(
+            example["label"] for example in checked_split.examples
+        )
+        if scoring and zeros and len(checked_split.examples) >= ZEROS:
+            raise DataError(f"{where}: every gold label is the first choice: {UNUSABLE}")
+        return checked_split
+
+    def read_to_compare(self, task: Task, files: RowFiles, *, language: str) -> CheckedSplit:
+        """The report rows of one language, to compare other rows with: whether they are fit does
+        not matter. DataError when they cannot be read.
+        """
+        return self._read(_Wanted(task, "report", language, scoring=True, comparing=True), [files])
+
+    def _read(self, wanted: _Wanted, located: Iterable[RowFiles]) -> CheckedSplit:
+        checked_split = CheckedSplit()
         problems = Problems()
-        for found in located:
-            part.forms.append(str(found.rows))
-            for name, files in found.files.items():
+        for row_files in located:
+            checked_split.forms.append(str(row_files.rows))
+            for name, files in row_files.files.items():
                 for file in files:
                     try:
-                        self._add(part, task, found.rows, name, file, split, language, scoring)
-                    except Missing:
+                        self._add(checked_split, wanted, row_files.rows, name, file)
+                    except MissingRows:
                         raise
                     except DataError as error:
                         problems.catch(error)
         problems.raise_if_any(DataError)
-        where = ", ".join(part.forms)
-        if not part.rows:
-            raise DataError(f"{where}: no rows{f' in {language}' if language else ''}")
-        if not part.examples or (self.strict and (part.faults or part.kept)):
-            trouble = part.faults + part.kept
-            reasons = ", ".join(f"{count} × {reason}" for reason, count in trouble.most_common(5))
-            first = "".join(f"\n  {place}: {reason}" for place, reason in part.places[:5])
-            head = (
-                "not one usable row"
-                if not part.examples
-                else f"{sum(trouble.values())} unfit rows (--strict)"
-            )
-            raise DataError(f"{where}: {head}: {reasons}{first}")
-        zeros = task.format == "choice" and not any(example["label"] for example in part.examples)
-        if scoring and zeros and len(part.examples) >= ZEROS:
-            raise DataError(f"{where}: every gold label is the first choice: {UNUSABLE}")
-        return part
+        if not checked_split.rows:
+            language = f" in {wanted.language}" if wanted.language else ""
+            raise DataError(f"{', '.join(checked_split.forms)}: no rows{language}")
+        return checked_split
 
     def _add(
         self,
-        part: Part,
-        task: Task,
+        checked_split: CheckedSplit,
+        wanted: _Wanted,
         rows: Rows,
-        name: str,
-        file: File,
-        split: str,
-        language: str,
-        scoring: bool,
+        part: str,
+        file: DataFile,
     ) -> None:
+        """Adds the rows of one file. `part`: the split name that the file is of."""
+        task = wanted.task
         if rows.repo == "embedded":
-            numbered = _sample_rows(file.fetch(), split, language)
+            numbered = _sample_rows(file.fetch(), wanted.split, wanted.language)
         else:
-            table = self._table(file, rows.parts.get(name, rows.columns), task.labels)
+            table = self._table(file, rows.parts.get(part, rows.columns), task.labels)
             if rows.language:
-                table = self._of_language(part, table, rows, task.code(language), file)
-            numbered = _rows(table, name if rows.parts else "")
-        seen = {_identity(example): example for example in part.examples}
+                table = self._of_language(checked_split, table, rows, wanted, file)
+            numbered = _rows(table, part if rows.parts else "")
+        seen = {_identity(example): example for example in checked_split.examples}
         count = 0
         for number, row in numbered:
             count += 1
             example, trouble = _example(task, row, number)
-            keep = trouble is None or (scoring and trouble.scorable)
+            keep = trouble is None or (wanted.scoring and trouble.scorable)
             twin = seen.setdefault(_identity(example), example) if keep else example
             if twin is not example and _identity(example):
                 keep = (
@@ -150,19 +139,19 @@ class Reader:
                 trouble = trouble or Fault("duplicated id", keep)
                 example["id"] += f"#{number}"
             if trouble is not None:
-                (part.kept if keep else part.faults)[trouble.reason] += 1
-                self._place(part, file, number, trouble.reason)
+                (checked_split.kept if keep else checked_split.faults)[trouble.reason] += 1
+                self._place(checked_split, file, number, trouble.reason)
             if keep:
-                part.examples.append(example)
-        part.rows += count
+                checked_split.examples.append(example)
+        checked_split.rows += count
         if not count and not rows.language:
             raise DataError(f"{file.name}: no rows")
 
-    def _place(self, part: Part, file: File, number: int, reason: str) -> None:
-        if len(part.places) < self.places:
-            part.places.append((f"{file.name}: row {number}", reason))
+    def _place(self, checked_split: CheckedSplit, file: DataFile, number: int, reason: str) -> None:
+        if len(checked_split.places) < self.places:
+            checked_split.places.append((f"{file.name}: row {number}", reason))
 
-    def _table(self, file: File, columns: Mapping[str, str], labels: Sequence[str]) -> pa.Table:
+    def _table(self, file: DataFile, columns: Mapping[str, str], labels: Sequence[str]) -> pa.Table:
         key = (
             file.sha256,
             canonical([dict(columns), labels, {name: file.classes[name] for name in file.classes}]),
@@ -173,32 +162,40 @@ class Reader:
         return self._tables[key]
 
     def _of_language(
-        self, part: Part, table: pa.Table, rows: Rows, code: str, file: File
+        self,
+        checked_split: CheckedSplit,
+        table: pa.Table,
+        rows: Rows,
+        wanted: _Wanted,
+        file: DataFile,
     ) -> pa.Table:
         """The rows of one language. Rows of none are unfit rows of the first language that is read
         from the file.
         """
         how, _, column = rows.language.partition(":")
+        code = wanted.task.code(wanted.language)
         values = table.column(column)
-        found = table.filter(_chosen(values, how, code))
-        if not found.num_rows:
+        in_language = table.filter(_chosen(values, how, code))
+        if not in_language.num_rows:
             texts = {
                 str(value).split("-")[0] if how == "prefix" else str(value)
                 for value in pc.unique(values).to_pylist()
             }
             known = ", ".join(sorted(texts)[:48])
-            raise Missing(
+            raise MissingRows(
                 f"{file.name}: no rows of language '{code}'; it holds {known or 'no rows'}"
             )
-        if file.sha256 not in self._strays:
-            self._strays.add(file.sha256)
+        if not wanted.comparing and file.sha256 not in self._unassigned_counted:
+            self._unassigned_counted.add(file.sha256)
             named = pc.not_equal(values, "") if how == "column" else pc.match_substring(values, "-")
-            strays = table.filter(pc.invert(pc.fill_null(named, False))).column("_row").to_pylist()
-            for number in strays:
-                part.faults["no language"] += 1
-                self._place(part, file, number, f"no language: '{column}' does not tell it")
-            part.rows += len(strays)
-        return found
+            unassigned = table.filter(pc.invert(pc.fill_null(named, False))).column("_row")
+            for number in unassigned.to_pylist():
+                checked_split.faults["no language"] += 1
+                self._place(
+                    checked_split, file, number, f"no language: '{column}' does not tell it"
+                )
+            checked_split.rows += len(unassigned)
+        return in_language
 
 
 def _chosen(values: pa.ChunkedArray, how: str, code: str) -> pa.ChunkedArray:
@@ -208,15 +205,15 @@ def _chosen(values: pa.ChunkedArray, how: str, code: str) -> pa.ChunkedArray:
     )
 
 
-def count(located: Iterable[Located], code: str) -> int:
+def count_language_rows(located: Iterable[RowFiles], code: str) -> int:
     """Rows of one language, read from footers and language columns alone. DataError for an
     unreadable file.
     """
     total = 0
-    for found in located:
-        how, _, column = found.rows.language.partition(":")
-        for file in (file for group in found.files.values() for file in group):
-            if found.rows.repo == "embedded":
+    for row_files in located:
+        how, _, column = row_files.rows.language.partition(":")
+        for file in (file for group in row_files.files.values() for file in group):
+            if row_files.rows.repo == "embedded":
                 total += sum(1 for _ in _sample_rows(file.fetch(), "train", ""))
             elif how:
                 table, present = read_file(file.fetch(), file.name, {column: "string"})
@@ -241,10 +238,10 @@ def _example(
         example = task.example(row)
         identity = example.get("id")
         example["id"] = f"#{number}" if identity is None else str(identity)
-        found = fault(task.format, example, task.labels)
+        unfit = fault(task.format, example, task.labels)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         return {}, Fault(f"malformed row ({type(error).__name__}: {error})", False)
-    return example, found
+    return example, unfit
 
 
 def _rows(table: pa.Table, part: str) -> Iterable[tuple[int, dict[str, Any]]]:
@@ -264,105 +261,90 @@ def _sample_rows(path: Path, split: str, language: str) -> Iterable[tuple[int, d
 
 
 def read_training(
-    reader: Reader, task: Task, files: Training, load: Callable[[str], Task]
-) -> tuple[Part, Part, int]:
-    """(train, select, rows dropped from select because a borrowing task reports them)."""
+    reader: Reader, task: Task, files: TrainingFiles, load: Callable[[str], Task]
+) -> TrainingRows:
+    """A task's train and select rows, select without the rows that are reported.
+
+    DataError where a split cannot be read, or where no row is left to select on.
+    """
     problems = Problems()
-    parts: list[Part] = []
+    splits: list[CheckedSplit] = []
     for located, split in ((files.train, "train"), (files.select, "select")):
         try:
-            parts.append(
-                reader.part(task, located, split=split, language="en", scoring=False)
+            splits.append(
+                reader.read(task, located, split=split, language="en", scoring=False)
                 if located
-                else Part()
+                else CheckedSplit()
             )
         except DataError as error:
             problems.catch(error)
     problems.raise_if_any(DataError)
-    train, select = parts
+    train, select = splits
+    earlier: list[CheckedSplit] = []
+    last = None
+    if task.ordered:
+        last = max((example.get("stage", 0) for example in train.examples), default=0)
+        for stage in range(last):
+            given = [row for row in select.examples if row.get("stage", 0) == stage]
+            if given:
+                select_of_stage = replace(select, examples=given)
+                rest = [row for row in select.examples if row.get("stage", 0) != stage]
+                select = replace(select, examples=rest)
+            else:
+                train, select_of_stage = cut_select(task, train, stage)
+            earlier.append(select_of_stage)
     if not files.select:
-        train, select = split_select(task, train)
-    taken = {
-        example["id"]
-        for name, located in files.drop
-        for example in reader.part(
-            load(name), [located], split="report", language="en", scoring=True
-        ).examples
-    }
-    kept = [example for example in select.examples if example["id"] not in taken]
-    dropped = len(select.examples) - len(kept)
-    select.examples = kept
-    if not kept:
+        train, select = cut_select(task, train, last)
+    reported, unchecked = _reported_rows(reader, files, load)
+    kept, dropped = drop_reported(select, reported)
+    if not kept.examples:
         raise DataError(
             f"{task.name}: every select row is also reported; --protocol xtreme allows and marks it"
         )
-    return train, select, dropped
+    earlier = [drop_reported(split, reported)[0] for split in earlier]
+    return TrainingRows(train, kept, tuple(earlier), dropped, unchecked)
+
+
+def _reported_rows(
+    reader: Reader, files: TrainingFiles, load: Callable[[str], Task]
+) -> tuple[dict[str, list[CheckedSplit]], dict[str, str]]:
+    """(reporting task → its English report rows that can be read, name of those that cannot →
+    why).
+    """
+    unchecked = dict(files.unchecked)
+    reported: dict[str, list[CheckedSplit]] = {name.split()[0]: [] for name in unchecked}
+    for report, located in files.reported:
+        splits = reported.setdefault(report.task, [])
+        try:
+            splits.append(reader.read_to_compare(load(report.task), located, language="en"))
+        except DataError as error:  # hidden gold, say: no reason not to train
+            unchecked[str(report)] = str(error)
+    return reported, unchecked
 
 
 def read_report(
     reader: Reader,
     task: Task,
-    files: Mapping[str, Sequence[Located]],
-) -> tuple[dict[str, Part], dict[str, str]]:
+    files: Mapping[str, Sequence[RowFiles]],
+) -> tuple[dict[str, CheckedSplit], dict[str, str]]:
     """Language → its report rows, and language → complaint where a file lacks it; all else wrong is
     one DataError.
     """
     problems = Problems()
-    parts: dict[str, Part] = {}
+    parts: dict[str, CheckedSplit] = {}
     lacking: dict[str, str] = {}
     split = "report" if task.kind == "target" else "select"
     for language, located in files.items():
         try:
-            parts[language] = reader.part(
+            parts[language] = reader.read(
                 task, located, split=split, language=language, scoring=True
             )
-        except Missing as error:
+        except MissingRows as error:
             lacking[language] = str(error)
         except DataError as error:
             problems.catch(error)
     problems.raise_if_any(DataError)
     return parts, lacking
-
-
-def _content(task: Task, example: Mapping[str, Any]) -> str:
-    """What makes two examples one for a split: the passage of a question, else the text itself."""
-    if task.format == "span":
-        return str(example["context"])
-    keys = ("text", "pair", "context", "choices", "words", "source", "sentence")
-    return json.dumps([example.get(key) for key in keys], ensure_ascii=False)
-
-
-def split_select(task: Task, train: Part) -> tuple[Part, Part]:
-    """Cuts a select slice off the train rows: whole groups (passages; texts) by lowest hash, until
-    there are enough.
-
-    The slice has 500 examples, at most a tenth of the rows it is cut from; of ordered sources these
-    are the last one's (the highest "stage"). Which rows fall in depends on their content alone.
-    """
-    last = (
-        max((example.get("stage", 0) for example in train.examples), default=0)
-        if task.ordered
-        else None
-    )
-    groups: dict[str, list[int]] = {}
-    for number, example in enumerate(train.examples):
-        if last is None or example.get("stage", 0) == last:
-            groups.setdefault(
-                hashlib.sha256(_content(task, example).encode()).hexdigest(), []
-            ).append(number)
-    wanted = max(1, min(SLICE, sum(map(len, groups.values())) // SHARE))
-    chosen: set[int] = set()
-    for key in sorted(groups):
-        if len(chosen) >= wanted:
-            break
-        chosen.update(groups[key])
-    select = Part(
-        [train.examples[number] for number in sorted(chosen)],
-        rows=len(chosen),
-        forms=["slice of train"],
-    )
-    rest = [example for number, example in enumerate(train.examples) if number not in chosen]
-    return Part(rest, train.rows, train.faults, train.kept, train.places, train.forms), select
 
 
 def labels_of(task: Task, train: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -372,27 +354,3 @@ def labels_of(task: Task, train: Sequence[Mapping[str, Any]]) -> tuple[str, ...]
     if task.labels or task.format != "tag":
         return task.labels
     return tuple(sorted({tag for example in train for tag in example["tags"]}))
-
-
-def check_overlap(task: Task, protocol: str, select: Part, report: Mapping[str, Part]) -> int:
-    """Number of select rows that are also reported: the same files, or the same published ids.
-
-    Under `clean` a target's shared rows are a DataError.
-    """
-    reported = {example["id"] for part in report.values() for example in part.examples}
-    same_files = task.kind == "intermediate" or any(
-        part.forms == select.forms for part in report.values()
-    )
-    if not same_files:  # row numbers and small integers of different files say nothing
-        reported = {
-            identity
-            for identity in reported
-            if not identity.startswith("#") and not identity.isdigit()
-        }
-    overlap = [example["id"] for example in select.examples if example["id"] in reported]
-    if overlap and protocol == "clean" and task.kind == "target":
-        raise DataError(
-            f"{task.name}: {len(overlap)} rows would both choose the checkpoint and be reported"
-            f" (first id {overlap[0]}); --protocol xtreme allows it and marks the scores"
-        )
-    return len(overlap)

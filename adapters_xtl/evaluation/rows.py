@@ -8,7 +8,8 @@ from typing import Any
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import DataError, Problems
-from adapters_xtl.data.reading import Part, Reader, check_overlap, read_report, read_training
+from adapters_xtl.data.reading import Reader, read_report, read_training
+from adapters_xtl.data.splits import CheckedSplit, TrainingRows, count_overlap
 from adapters_xtl.runs.request import Evaluation, Module, Plan
 
 __all__ = ["RunRows", "data_record", "notify_left_out", "read_rows"]
@@ -18,17 +19,18 @@ __all__ = ["RunRows", "data_record", "notify_left_out", "read_rows"]
 class RunRows:
     """The rows of one run, task → rows: what it trains on, selects by and is scored on.
 
+    training  task → everything that its training reads, its stages and what select lost too;
+              `train` and `select` are parts of it
     report    task → language → rows
     lacking   task → language → why the source has no rows of it
-    dropped   task → number of select rows left out because a borrowing task reports them
     overlap   task → number of select rows that are reported too
     """
 
-    train: dict[str, Part] = field(default_factory=dict)
-    select: dict[str, Part] = field(default_factory=dict)
-    report: dict[str, dict[str, Part]] = field(default_factory=dict)
+    training: dict[str, TrainingRows] = field(default_factory=dict)
+    train: dict[str, CheckedSplit] = field(default_factory=dict)
+    select: dict[str, CheckedSplit] = field(default_factory=dict)
+    report: dict[str, dict[str, CheckedSplit]] = field(default_factory=dict)
     lacking: dict[str, dict[str, str]] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
     overlap: dict[str, int] = field(default_factory=dict)
 
 
@@ -50,9 +52,9 @@ def read_rows(plan: Plan, pending: Sequence[Module]) -> dict[str, RunRows]:
         rows = rows_by_run[module.id] = RunRows()
         for name, files in module.members.items():
             try:
-                rows.train[name], rows.select[name], rows.dropped[name] = read_training(
-                    reader, tasks.load(name), files, tasks.load
-                )
+                rows.training[name] = read_training(reader, tasks.load(name), files, tasks.load)
+                rows.train[name] = rows.training[name].train
+                rows.select[name] = rows.training[name].select
             except DataError as error:
                 problems.catch(error)
         if module.evaluation is not None:
@@ -76,9 +78,7 @@ def _read_report(
                 for complaint in without.values():
                     problems.add(complaint)
             if name in rows.select:
-                rows.overlap[name] = check_overlap(
-                    task, plan.request.protocol, rows.select[name], rows.report[name]
-                )
+                rows.overlap[name] = count_overlap(rows.select[name], rows.report[name].values())
         except DataError as error:
             problems.catch(error)
 
@@ -88,7 +88,7 @@ def data_record(plan: Plan, rows: RunRows) -> dict[str, Any]:
     out of them.
     """
 
-    def all_of(parts: Mapping[str, Part]) -> dict[str, Any]:
+    def all_of(parts: Mapping[str, CheckedSplit]) -> dict[str, Any]:
         return {name: part.summary() for name, part in parts.items()}
 
     return {
@@ -98,7 +98,19 @@ def data_record(plan: Plan, rows: RunRows) -> dict[str, Any]:
         "select": all_of(rows.select),
         "report": {name: all_of(by) for name, by in rows.report.items()},
         "lacking": {name: sorted(by) for name, by in rows.lacking.items() if by},
-        "dropped_from_select": rows.dropped,
+        "select_of_earlier_stages": {
+            name: [split.summary() for split in training.earlier]
+            for name, training in rows.training.items()
+            if training.earlier
+        },
+        "dropped_from_select": {
+            name: training.dropped for name, training in rows.training.items() if training.dropped
+        },
+        "select_not_checked_against": {
+            name: training.unchecked
+            for name, training in rows.training.items()
+            if training.unchecked
+        },
         "select_rows_also_reported": rows.overlap,
         "protocol": plan.request.protocol,
     }
@@ -118,9 +130,14 @@ def notify_left_out(rows: RunRows, notify: Callable[[str], None]) -> None:
             notify(f"{where}: {count} of {part.rows} rows left out: {reason}")
         for reason, count in part.kept.items():
             notify(f"{where}: {count} of {part.rows} rows scored though unfit: {reason}")
-    for name, count in rows.dropped.items():
-        if count:
-            notify(f"{name}: {count} select rows dropped: a borrowing task reports them")
+    for name, training in rows.training.items():
+        for reporting, count in training.dropped.items():
+            notify(f"{name}: {count} select rows dropped: {reporting} reports them")
+        for reported, complaint in training.unchecked.items():
+            notify(
+                f"{name}: select rows could not be compared with {reported}"
+                f" ({complaint.splitlines()[0]})"
+            )
     for name, by in rows.lacking.items():
         if by:
             notify(f"{name}: this source lacks {', '.join(sorted(by))}")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import registry
-from adapters_xtl.data.reading import Part, labels_of
+from adapters_xtl.data.reading import labels_of
+from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.formats._items import Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.models.network import HeadSpec, Host, Model, build, head_specs, load_heads
@@ -44,7 +45,7 @@ def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
 def fresh_model(
     plan: Plan,
     module: Module,
-    train: Mapping[str, Part],
+    train: Mapping[str, CheckedSplit],
     store: Store,
     host: Host,
     notify: Notify,

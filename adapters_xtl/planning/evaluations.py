@@ -8,7 +8,8 @@ from typing import Any
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import Problems, nearest
 from adapters_xtl.base.files import digest
-from adapters_xtl.data.sources import Located, Source, locate_report
+from adapters_xtl.data.locate import RowFiles, locate_report
+from adapters_xtl.data.sources import Source
 from adapters_xtl.runs.lookup import has
 from adapters_xtl.runs.request import Evaluation, Module
 from adapters_xtl.runs.store import Store
@@ -59,7 +60,7 @@ def plan_evaluation(
     that a module of several tasks was trained on.
     """
     scored = [tasks.load(name) for name in members] if task.format == "multi" else [task]
-    files: dict[str, dict[str, tuple[Located, ...]]] = {}
+    files: dict[str, dict[str, tuple[RowFiles, ...]]] = {}
     lacking: dict[str, dict[str, str]] = {}
     splits: dict[str, str] = {}
     explicit = False

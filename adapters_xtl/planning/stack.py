@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from adapters_xtl import tasks
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.base.errors import Problems, XtlError, nearest
-from adapters_xtl.data.sources import Source, Training, locate_training
+from adapters_xtl.data.locate import TrainingFiles, locate_training
+from adapters_xtl.data.sources import Source
 from adapters_xtl.memory.activations import shape
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.runs.request import Declared, Module, Request
@@ -93,7 +94,7 @@ class Stacks:
         if name in self.lean:
             settings = replace(settings, hyper=replace(settings.hyper, optimizer="adamw8bit"))
         names = self._members(task, settings, flag)
-        members: dict[str, Training] = {}
+        members: dict[str, TrainingFiles] = {}
         for member in names:
             found = attempt(
                 self.problems,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adapters_xtl.backbones import Backbone
-from adapters_xtl.data.sources import Located, Source, Training
+from adapters_xtl.data.locate import RowFiles, TrainingFiles
+from adapters_xtl.data.sources import Source
 from adapters_xtl.memory.peak import Fit
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import Hyper, Settings
@@ -59,7 +60,7 @@ class Evaluation:
 
     id: str
     splits: Mapping[str, str]
-    files: Mapping[str, Mapping[str, tuple[Located, ...]]]
+    files: Mapping[str, Mapping[str, tuple[RowFiles, ...]]]
     lacking: Mapping[str, Mapping[str, str]]
     explicit: bool
     limit: int = 0
@@ -89,7 +90,7 @@ class Module:
     task: str
     run: Run
     parents: tuple[Module, ...] = ()
-    members: Mapping[str, Training] = field(default_factory=dict)
+    members: Mapping[str, TrainingFiles] = field(default_factory=dict)
     settings: Settings = field(default_factory=lambda: Settings(Hyper(), {}))
     evaluation: Evaluation | None = None
     existing: Path | None = None

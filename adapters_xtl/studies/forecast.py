@@ -15,7 +15,7 @@ from adapters_xtl.backbones import registry
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.files import read_json
-from adapters_xtl.data.reading import count
+from adapters_xtl.data.reading import count_language_rows
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import shape
 from adapters_xtl.planning import jobs
@@ -69,7 +69,7 @@ def examples(module: Module) -> int | None:
     total = 0
     for name, files in module.members.items():
         try:
-            rows = count(files.train, tasks.load(name).code("en"))
+            rows = count_language_rows(files.train, tasks.load(name).code("en"))
         except XtlError:
             return None
         total += min(

@@ -22,9 +22,10 @@ from huggingface_hub.utils import reset_sessions
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError, RequestError
+from adapters_xtl.data.locate import locate_report, locate_training
 from adapters_xtl.data.reading import Reader, read_report, read_training
-from adapters_xtl.data.repository import Missing
-from adapters_xtl.data.sources import Hub, Mirror, locate_report, locate_training
+from adapters_xtl.data.repository import MissingRows
+from adapters_xtl.data.sources import Hub, Mirror
 from tests.hub_server import Failure, HubServer, commit
 
 ROOT = Path(__file__).parents[2]
@@ -131,8 +132,9 @@ def test_rows_are_those_of_the_files(hub: HubServer, root: Path) -> None:
     found = read_training(
         Reader(), task, locate_training(Hub(), task, "clean", tasks.load), tasks.load
     )
-    assert found[0].examples == wanted[0].examples and found[1].examples == wanted[1].examples
-    assert len(found[0].examples) == 60
+    assert found.train.examples == wanted.train.examples
+    assert found.select.examples == wanted.select.examples
+    assert len(found.train.examples) == 60
     size = sum(path.stat().st_size for path in (root / "nyu-mll/multi_nli/data").glob("train-*"))
     size += sum(
         path.stat().st_size
@@ -172,7 +174,7 @@ def test_original_forms_are_not_on_the_hub(hub: HubServer) -> None:
 
 
 def test_a_data_set_that_is_not_there(hub: HubServer) -> None:
-    with pytest.raises(Missing) as caught:
+    with pytest.raises(MissingRows) as caught:
         locate_training(Hub(), tasks.load("csqa"), "clean", tasks.load)
     assert str(caught.value).startswith(
         "the hub: no data set 'tau/commonsense_qa', or no access to it"
@@ -183,8 +185,8 @@ def test_a_data_set_that_is_not_there(hub: HubServer) -> None:
 @pytest.mark.parametrize(
     ("failure", "kind", "said"),
     [
-        (Failure(401, "RepoNotFound", "Invalid username or password."), Missing, "HF_TOKEN"),
-        (Failure(403, "GatedRepo", "Access is restricted"), Missing, "gated"),
+        (Failure(401, "RepoNotFound", "Invalid username or password."), MissingRows, "HF_TOKEN"),
+        (Failure(403, "GatedRepo", "Access is restricted"), MissingRows, "gated"),
         (Failure(403, "", "Forbidden"), RequestError, "403"),
         (Failure(500), RequestError, "500"),
         (Failure(429), RequestError, "429"),
@@ -196,7 +198,7 @@ def test_refusals_are_one_clear_line(
 ) -> None:
     hub.fail["nyu-mll/multi_nli"] = failure
     with pytest.raises(kind) as caught:
-        Hub().snapshot("nyu-mll/multi_nli")
+        Hub().repository("nyu-mll/multi_nli")
     assert (
         said in str(caught.value)
         and "\n" not in str(caught.value)
@@ -217,7 +219,7 @@ def test_nobody_listens(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with HubServer(root) as gone:
         pass
     with asking(gone, tmp_path / "home", monkeypatch), pytest.raises(RequestError) as caught:
-        Hub().snapshot("nyu-mll/multi_nli")
+        Hub().repository("nyu-mll/multi_nli")
     assert "connection refused" in str(caught.value) and "--data embedded" in str(caught.value)
     assert not isinstance(caught.value, DataError)
 
@@ -239,14 +241,14 @@ def test_a_script_data_set_is_read_from_its_converted_form(
         files = locate_training(source, task, "clean", tasks.load)
         assert source.revisions() == {"nyu-mll/multi_nli": commit(converted)}
         assert len(files.train[0].digests) == 2 and hub.sent(".parquet") == 0
-        assert len(read_training(Reader(), task, files, tasks.load)[0].examples) == 60
+        assert len(read_training(Reader(), task, files, tasks.load).train.examples) == 60
         assert not hub.sent(".py")
     with (
         HubServer(root) as hub,
         asking(hub, tmp_path / "home2", monkeypatch),
-        pytest.raises(Missing) as caught,
+        pytest.raises(MissingRows) as caught,
     ):
-        Hub().snapshot("nyu-mll/multi_nli")
+        Hub().repository("nyu-mll/multi_nli")
     assert "script without a parquet form" in str(caught.value)
 
 
@@ -255,13 +257,13 @@ def test_offline_reads_the_cache_and_says_so(
 ) -> None:
     task = tasks.load("mnli")
     online = locate_training(Hub(), task, "clean", tasks.load)
-    rows = read_training(Reader(), task, online, tasks.load)[0].examples
+    rows = read_training(Reader(), task, online, tasks.load).train.examples
     asked = len(hub.log)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     source = Hub()
     files = locate_training(source, task, "clean", tasks.load)
     assert files.digests() == online.digests(), "the same run, whether asked online or offline"
-    assert read_training(Reader(), task, files, tasks.load)[0].examples == rows
+    assert read_training(Reader(), task, files, tasks.load).train.examples == rows
     assert (
         source.revisions()["nyu-mll/multi_nli"]
         == files.train[0].files["train"][0].name.split("@")[1][:12]
@@ -270,9 +272,9 @@ def test_offline_reads_the_cache_and_says_so(
     assert "offline" in str(source) and "cache (offline)" in files.train[0].files["train"][0].name
     assert len(hub.log) == asked
     with pytest.raises(
-        Missing, match="HF_HUB_OFFLINE is set and 'tau/commonsense_qa' is not in the cache"
+        MissingRows, match="HF_HUB_OFFLINE is set and 'tau/commonsense_qa' is not in the cache"
     ):
-        source.snapshot("tau/commonsense_qa")
+        source.repository("tau/commonsense_qa")
 
 
 def test_an_incomplete_cache_is_not_taken_for_the_whole(
@@ -289,10 +291,10 @@ def test_a_token_is_the_clients_own_affair(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with HubServer(root, token="hf_secret") as hub, asking(hub, tmp_path / "home", monkeypatch):
-        with pytest.raises(Missing, match="HF_TOKEN"):
-            Hub().snapshot("nyu-mll/multi_nli")
+        with pytest.raises(MissingRows, match="HF_TOKEN"):
+            Hub().repository("nyu-mll/multi_nli")
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
-        assert Hub().snapshot("nyu-mll/multi_nli").revision
+        assert Hub().repository("nyu-mll/multi_nli").revision
 
 
 def _xtl(

@@ -4,6 +4,7 @@ silence.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import random
@@ -20,18 +21,17 @@ from hypothesis import strategies as st
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError
+from adapters_xtl.data.locate import RowFiles, locate, locate_report, locate_training
 from adapters_xtl.data.reading import (
-    Part,
     Reader,
-    check_overlap,
-    count,
+    count_language_rows,
     labels_of,
     read_report,
     read_training,
-    split_select,
 )
-from adapters_xtl.data.repository import Missing
-from adapters_xtl.data.sources import Located, Mirror, locate, locate_report, locate_training
+from adapters_xtl.data.repository import MissingRows
+from adapters_xtl.data.sources import Mirror
+from adapters_xtl.data.splits import CheckedSplit, count_overlap, cut_select
 from adapters_xtl.tasks import Task
 
 NLI = ["entailment", "neutral", "contradiction"]
@@ -54,7 +54,7 @@ def contents(mirror: Path) -> dict[tuple[str, str, str], int]:
         }
 
 
-def _listed(listed: Mapping[tuple[str, str, str], int], located: Located) -> int:
+def _listed(listed: Mapping[tuple[str, str, str], int], located: RowFiles) -> int:
     """Rows by the footers of the files; asserts that the mirror's list, where it has them, says the
     same.
     """
@@ -98,16 +98,18 @@ def test_every_split_of_the_mirror_loads_whole(name: str, mirror: Path) -> None:
     for rows in (*task.train, *task.select, *task.select_xtreme):
         try:
             located = locate(source, rows, task.code("en"))
-        except Missing:
+        except MissingRows:
             continue
-        part = reader.part(task, [located], split="train", language="en", scoring=False)
+        part = reader.read(task, [located], split="train", language="en", scoring=False)
         assert part.rows == (
-            _listed(listed, located) if not rows.language else count([located], task.code("en"))
+            _listed(listed, located)
+            if not rows.language
+            else count_language_rows([located], task.code("en"))
         )
         _nothing_lost(part)
 
 
-def _nothing_lost(part: Part) -> None:
+def _nothing_lost(part: CheckedSplit) -> None:
     assert len(part.examples) + sum(part.faults.values()) == part.rows, "nothing is lost in silence"
     assert sum(part.faults.values()) <= 0.02 * part.rows, (
         f"of real rows few are unfit: {part.faults}"
@@ -164,13 +166,14 @@ def test_training_of_the_mirror(name: str, protocol: str, mirror: Path) -> None:
         pytest.skip(f"{name}: the same under both protocols")
     try:
         files = locate_training(source, task, protocol, tasks.load)
-    except Missing:
+    except MissingRows:
         pytest.skip(f"the mirror cannot train {name}")
-    train, select, _ = read_training(Reader(), task, files, tasks.load)
+    rows_read = read_training(Reader(), task, files, tasks.load)
+    train, select = rows_read.train, rows_read.select
     again = read_training(Reader(), task, files, tasks.load)
     assert (train.examples, select.examples) == (
-        again[0].examples,
-        again[1].examples,
+        again.train.examples,
+        again.select.examples,
     ), "the same rows every time"
     if not files.select:
         held = {_content(example) for example in select.examples}
@@ -182,8 +185,10 @@ def test_training_of_the_mirror(name: str, protocol: str, mirror: Path) -> None:
             for example in (*train.examples, *select.examples)
             if not task.ordered or example["stage"] == 1
         ]
-        assert min(500, len(pool) // 10) <= len(select.examples) <= min(500, len(pool) // 10) + 40
-        assert len(train.examples) + len(select.examples) == train.rows - sum(train.faults.values())
+        held_out = len(select.examples) + sum(rows_read.dropped.values())
+        assert min(500, len(pool) // 10) <= held_out <= min(500, len(pool) // 10) + 40
+        early = sum(len(split.examples) for split in rows_read.earlier)
+        assert len(train.examples) + held_out + early == train.rows - sum(train.faults.values())
 
 
 def _content(example: Mapping[str, Any]) -> str:
@@ -269,13 +274,13 @@ def one(
     scoring: bool = False,
     strict: bool = False,
     labels: Mapping[str, list[str]] | None = None,
-) -> Part:
+) -> CheckedSplit:
     """The part that a task's first train (or report) rows come to."""
     task = tasks.load(name)
     source = mirror_of(root, {path: columns}, labels)
     rows = next(iter(task.report.values()))[0] if scoring or not task.train else task.train[0]
     located = locate(source, rows, task.code("en"))
-    return Reader(strict=strict).part(task, [located], split="", language="en", scoring=scoring)
+    return Reader(strict=strict).read(task, [located], split="", language="en", scoring=scoring)
 
 
 def changed(rows: Mapping[str, list[Any]], **cells: Mapping[int, Any]) -> dict[str, list[Any]]:
@@ -301,17 +306,20 @@ def test_shards_and_text_files_read_alike(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         if form == "jsonl":
             path.write_text("".join(json.dumps(record) + "\n" for record in records))
+        elif form == "tsv":
+            lines = [list(rows), *(map(str, record.values()) for record in records)]
+            path.write_text("".join("\t".join(line) + "\n" for line in lines))
         else:
             with path.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows), delimiter="," if form == "csv" else "\t")
+                writer = csv.DictWriter(file, list(rows))
                 writer.writeheader()
                 writer.writerows(records)
         forms[form] = Mirror(tmp_path / form)
     texts = []
     for source in forms.values():
         located = locate(source, task.train[0])
-        assert count([located], "en") == 60
-        part = Reader(strict=True).part(
+        assert count_language_rows([located], "en") == 60
+        part = Reader(strict=True).read(
             task, [located], split="train", language="en", scoring=False
         )
         texts.append([(e["id"], e["text"], e["pair"], e["label"]) for e in part.examples])
@@ -566,9 +574,9 @@ def test_files_that_are_no_parquet(tmp_path: Path) -> None:
         task = tasks.load("mnli")
         located = locate(Mirror(root), task.train[0])
         with pytest.raises(DataError, match=r"train-00000-of-00001\.parquet: unreadable"):
-            Reader().part(task, [located], split="", language="en", scoring=False)
+            Reader().read(task, [located], split="", language="en", scoring=False)
         with pytest.raises(DataError, match=r"train-00000-of-00001\.parquet: unreadable"):
-            count([located], "en")
+            count_language_rows([located], "en")
 
 
 def test_damaged_bytes_are_an_error_or_rows_never_a_crash(tmp_path: Path) -> None:
@@ -582,7 +590,7 @@ def test_damaged_bytes_are_an_error_or_rows_never_a_crash(tmp_path: Path) -> Non
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
         path.write_bytes(bytes(damaged))
         try:
-            Reader().part(
+            Reader().read(
                 task,
                 [locate(Mirror(tmp_path), task.train[0])],
                 split="",
@@ -939,14 +947,15 @@ def test_tydiqas_languages_are_told_by_their_ids(tmp_path: Path) -> None:
         )
     }
     path = "google/xtreme/tydiqa/{}-00000-of-00001.parquet"
-    source = mirror_of(tmp_path, {path.format("train"): rows, path.format("validation"): rows})
+    source = mirror_of(tmp_path, {path.format("train"): rows})
     task = tasks.load("tydiqa")
     files = locate_training(source, task, "clean", tasks.load)
-    train, select, _ = read_training(Reader(), task, files, tasks.load)
+    rows = read_training(Reader(), task, files, tasks.load)
+    train, select = rows.train, rows.select
     assert (
         len(train.examples) == 27
         and len(select.examples) == 3
-        and count(files.train, "english") == 30
+        and count_language_rows(files.train, "english") == 30
     )
     assert all(
         example["id"].startswith("english-") for example in (*train.examples, *select.examples)
@@ -971,28 +980,23 @@ def test_tydiqa_may_select_on_what_it_reports_under_xtreme_only(tmp_path: Path) 
     report, _ = read_report(Reader(), task, locate_report(source, task, "validation", ("en",))[0])
     clean = read_training(
         Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
-    )[1]
-    assert clean.forms == ["slice of train"] and check_overlap(task, "clean", clean, report) == 0
-    habit = read_training(
+    ).select
+    assert clean.forms == ["slice of train"] and count_overlap(clean, report.values()) == 0
+    xtreme = read_training(
         Reader(), task, locate_training(source, task, "xtreme", tasks.load), tasks.load
-    )[1]
-    assert check_overlap(task, "xtreme", habit, report) == 30
-    with pytest.raises(DataError, match="30 rows would both choose the checkpoint and be reported"):
-        check_overlap(task, "clean", habit, report)
+    ).select
+    assert count_overlap(xtreme, report.values()) == 30
 
 
-def test_questions_that_are_in_train_and_in_dev_are_refused_under_clean(tmp_path: Path) -> None:
+def test_when_every_train_question_is_reported_too_clean_refuses(tmp_path: Path) -> None:
     path = "google/xtreme/tydiqa/{}-00000-of-00001.parquet"
     rows = squad(60, prefix="english-")
     source = mirror_of(tmp_path, {path.format("train"): rows, path.format("validation"): rows})
     task = tasks.load("tydiqa")
-    report, _ = read_report(Reader(), task, locate_report(source, task, "validation", ("en",))[0])
-    select = read_training(
-        Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
-    )[1]
-    with pytest.raises(DataError, match="--protocol xtreme allows it"):
-        check_overlap(task, "clean", select, report)
-    assert check_overlap(task, "xtreme", select, report) == len(select.examples)
+    with pytest.raises(DataError, match="--protocol xtreme allows"):
+        read_training(
+            Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
+        )
 
 
 def test_squads_dev_loses_the_questions_that_xquad_reports(tmp_path: Path) -> None:
@@ -1002,19 +1006,20 @@ def test_squads_dev_loses_the_questions_that_xquad_reports(tmp_path: Path) -> No
         "google/xtreme/XQuAD.en/validation-00000-of-00001.parquet": squad(25, 10),
     }
     source, task = mirror_of(tmp_path, files), tasks.load("squad1")
-    train, select, dropped = read_training(
+    rows = read_training(
         Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
     )
-    assert dropped == 25 and [e["id"] for e in select.examples] == [
+    assert rows.dropped == {"xquad": 25} and not rows.unchecked
+    assert [e["id"] for e in rows.select.examples] == [
         f"q{n}" for n in (*range(10), *range(35, 40))
     ]
-    assert len(train.examples) == 60
+    assert len(rows.train.examples) == 60
     digests = locate_training(source, task, "clean", tasks.load).digests()
-    assert len(digests["select"]) == 2, "what is dropped is part of the run's identity"
-    _, select, dropped = read_training(
+    assert len(digests["select"]) == 3, "what is dropped is part of the run's identity"
+    rows = read_training(
         Reader(), task, locate_training(source, task, "xtreme", tasks.load), tasks.load
     )
-    assert dropped == 0 and len(select.examples) == 40
+    assert not rows.dropped and len(rows.select.examples) == 40
     source = mirror_of(
         tmp_path, {"google/xtreme/XQuAD.en/validation-00000-of-00001.parquet": squad(40)}
     )
@@ -1024,7 +1029,7 @@ def test_squads_dev_loses_the_questions_that_xquad_reports(tmp_path: Path) -> No
         )
 
 
-def _part(task: str, count: int, group: int = 1) -> Part:
+def _part(task: str, count: int, group: int = 1) -> CheckedSplit:
     spec = tasks.load(task)
     if spec.format == "span":
         examples = [
@@ -1046,7 +1051,7 @@ def _part(task: str, count: int, group: int = 1) -> Part:
         examples = [
             {"id": str(n), "words": [f"w{n // group}"], "tags": ["O"]} for n in range(count)
         ]
-    return Part(examples, rows=count)
+    return CheckedSplit(examples, rows=count)
 
 
 @settings(max_examples=40, deadline=None)
@@ -1056,14 +1061,17 @@ def test_a_select_slice_is_whole_groups_of_the_right_size(
     name: str, count: int, group: int, seed: int
 ) -> None:
     task, part = tasks.load(name), _part(name, count, group)
-    train, select = split_select(task, part)
-    pool = [
-        example
-        for example in part.examples
-        if name != "xcopa" or count < 2 or example["stage"] == 1
-    ]
+    stage = 1 if name == "xcopa" and count > 1 else None
+    pool = [example for example in part.examples if stage is None or example["stage"] == stage]
+    if group > len(pool) // 2:
+        with contextlib.suppress(DataError):
+            train, select = cut_select(task, part, stage)
+            assert 1 <= len(select.examples) <= len(pool) // 2
+        return
+    train, select = cut_select(task, part, stage)
     wanted = max(1, min(500, len(pool) // 10))
-    assert wanted <= len(select.examples) < wanted + group
+    assert min(wanted, 1) <= len(select.examples) < wanted + group
+    assert len(select.examples) <= len(pool) // 2
     assert len(train.examples) + len(select.examples) == count
     key = "words" if name == "panx" else "context"
     if name != "xcopa":
@@ -1074,7 +1082,7 @@ def test_a_select_slice_is_whole_groups_of_the_right_size(
         )
     shuffled = list(part.examples)
     random.Random(seed).shuffle(shuffled)
-    _, again = split_select(task, Part(shuffled, rows=count))
+    _, again = cut_select(task, CheckedSplit(shuffled, rows=count), stage)
     assert sorted(e["id"] for e in again.examples) == sorted(e["id"] for e in select.examples), (
         "content alone decides"
     )
@@ -1082,9 +1090,10 @@ def test_a_select_slice_is_whole_groups_of_the_right_size(
 
 def test_xcopa_selects_on_copa(mirror: Path) -> None:
     task = tasks.load("xcopa")
-    train, select, _ = read_training(
+    rows = read_training(
         Reader(), task, locate_training(Mirror(mirror), task, "clean", tasks.load), tasks.load
     )
+    train, select = rows.train, rows.select
     assert {e["stage"] for e in select.examples} == {1} and {
         e["stage"] for e in train.examples
     } == {0, 1}
@@ -1215,7 +1224,7 @@ def test_any_rows_come_out_as_examples_or_counted(
     task: Task = tasks.load(name)
     located = locate(Mirror(scratch), task.train[0])
     try:
-        part = Reader(places=100).part(
+        part = Reader(places=100).read(
             task, [located], split="train", language="en", scoring=scoring
         )
     except DataError as error:

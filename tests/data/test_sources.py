@@ -14,9 +14,10 @@ import pytest
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError, RequestError
+from adapters_xtl.data.locate import locate, locate_report, locate_training
 from adapters_xtl.data.reading import Reader, read_report, read_training
-from adapters_xtl.data.repository import Missing, local_snapshot
-from adapters_xtl.data.sources import Mirror, locate, locate_report, locate_training, open_source
+from adapters_xtl.data.repository import MissingRows, local_repository
+from adapters_xtl.data.sources import Mirror, open_source
 from adapters_xtl.tasks import Rows
 
 LABELS = ["entailment", "neutral", "contradiction"]
@@ -35,7 +36,7 @@ def readme(root: Path, text: str) -> None:
 
 
 def chosen(root: Path, config: str, split: str, **options: Any) -> list[str]:
-    return local_snapshot("a/b", root, "").select(config, split, **options)
+    return local_repository("a/b", root, "").split_paths(config, split, **options)
 
 
 def nli_rows(count: int = 30) -> dict[str, list[Any]]:
@@ -92,7 +93,7 @@ def test_the_default_config_lies_under_data(tmp_path: Path) -> None:
 
 def test_a_languages_rows_are_never_taken_from_elsewhere(tmp_path: Path) -> None:
     touch(tmp_path / "google/xtreme", "data/validation-00000-of-00001.parquet")
-    with pytest.raises(Missing):
+    with pytest.raises(MissingRows):
         locate(Mirror(tmp_path), tasks.load("panx").report["validation"][0], "de")
     found, lacking = locate_report(Mirror(tmp_path), tasks.load("panx"), "validation", ("de", "fr"))
     assert not found and set(lacking) == {"de", "fr"}
@@ -212,9 +213,9 @@ def test_names_that_are_near_are_offered(tmp_path: Path) -> None:
         "plain_text/validation-00000-of-00001.parquet",
         "plain_text/train-00000-of-00001.parquet",
     )
-    with pytest.raises(Missing, match="did you mean 'validation'"):
+    with pytest.raises(MissingRows, match="did you mean 'validation'"):
         chosen(tmp_path, "plain_text", "validatoin")
-    with pytest.raises(Missing, match="did you mean 'plain_text'"):
+    with pytest.raises(MissingRows, match="did you mean 'plain_text'"):
         chosen(tmp_path, "plain-text", "train")
 
 
@@ -247,7 +248,7 @@ def test_a_split_is_never_read_in_part_or_twice(
     touch(tmp_path, *paths)
     with pytest.raises(DataError) as caught:
         chosen(tmp_path, "c", "train")
-    assert said in str(caught.value) and not isinstance(caught.value, Missing)
+    assert said in str(caught.value) and not isinstance(caught.value, MissingRows)
 
 
 def test_a_broken_split_is_not_replaced_by_another_form(tmp_path: Path) -> None:
@@ -369,8 +370,10 @@ def test_other_forms_of_training_rows(tmp_path: Path, name: str) -> None:
     )
     write(tmp_path / "aps/super_glue/copa/train-00000-of-00001.parquet", copa)
     files = locate_training(Mirror(tmp_path), tasks.load(name), "clean", tasks.load)
-    train, select, _ = read_training(Reader(strict=True), tasks.load(name), files, tasks.load)
-    assert len(train.examples) + len(select.examples) == 60
+    rows = read_training(Reader(strict=True), tasks.load(name), files, tasks.load)
+    train, select = rows.train, rows.select
+    early = sum(len(split.examples) for split in rows.earlier)
+    assert len(train.examples) + len(select.examples) + early == 60
     assert train.forms[0].startswith("allenai/social_i_qa" if name == "xcopa" else "nyu-mll/glue")
 
 
@@ -382,7 +385,7 @@ def test_the_first_form_goes_first(tmp_path: Path) -> None:
 
 def test_what_lacks_in_every_form_is_said_for_each(tmp_path: Path) -> None:
     (tmp_path / "nyu-mll").mkdir()
-    with pytest.raises(Missing) as caught:
+    with pytest.raises(MissingRows) as caught:
         locate(Mirror(tmp_path), tasks.load("mnli").train[0])
     assert (
         "nyu-mll/multi_nli" in str(caught.value)
@@ -392,7 +395,7 @@ def test_what_lacks_in_every_form_is_said_for_each(tmp_path: Path) -> None:
 
 
 def test_training_complaints_come_all_at_once(tmp_path: Path) -> None:
-    with pytest.raises(Missing) as caught:
+    with pytest.raises(MissingRows) as caught:
         locate_training(Mirror(tmp_path), tasks.load("anli"), "clean", tasks.load)
     lines = str(caught.value).split("\n")
     assert {"stanfordnlp/snli", "facebook/anli"} <= {line.split("'")[1] for line in lines} and len(
@@ -433,7 +436,7 @@ def test_the_readmes_class_names_count_where_the_file_has_none(tmp_path: Path) -
     )
     task = tasks.load("mnli")
     located = locate(Mirror(tmp_path), task.train[0])
-    part = Reader(strict=True).part(task, [located], split="train", language="en", scoring=False)
+    part = Reader(strict=True).read(task, [located], split="train", language="en", scoring=False)
     assert [example["label"] for example in part.examples] == [
         "contradiction",
         "entailment",
@@ -443,18 +446,17 @@ def test_the_readmes_class_names_count_where_the_file_has_none(tmp_path: Path) -
 
 def test_several_configs_in_the_readmes_description(tmp_path: Path) -> None:
     touch(tmp_path, "x/train.csv")
+    names = "".join(f"          '{n}': {chr(97 + n)}\n" for n in (10, 1, *range(2, 10), 0))
     readme(
         tmp_path,
         "dataset_info:\n- config_name: x\n  features:\n  - name: tags\n    sequence:\n     "
-        " class_label:\n        names:\n          '1': b\n          '0': a\n          '10': k\n    "
-        "      '2': c\n- config_name: y\n  features:\n  - name: tags\n    list:\n     "
-        " class_label:\n        names: [u, v]\n",
+        f" class_label:\n        names:\n{names}- config_name: y\n  features:\n"
+        "  - name: tags\n    list:\n      class_label:\n        names: [u, v]\n",
     )
-    snapshot = local_snapshot("a/b", tmp_path, "")
-    assert snapshot.classes("x") == {"tags": ("a", "b", "c", "k")} and snapshot.classes("y") == {
-        "tags": ("u", "v")
-    }
-    assert snapshot.classes("z") == {}
+    repository = local_repository("a/b", tmp_path, "")
+    assert repository.class_names("x") == {"tags": tuple("abcdefghijk")}
+    assert repository.class_names("y") == {"tags": ("u", "v")}
+    assert repository.class_names("z") == {}
 
 
 def test_sources_by_name(tmp_path: Path) -> None:
@@ -463,15 +465,20 @@ def test_sources_by_name(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="did you mean 'embedded'"):
         open_source("embeded")
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match="no such directory"):
+    with pytest.raises(RequestError, match="a file, not a directory"):
         open_source(str(tmp_path / "file"))
+    with pytest.raises(RequestError, match="no such directory"):
+        open_source(str(tmp_path / "nowhere"))
+    for blank in ("", " "):
+        with pytest.raises(RequestError, match="takes embedded, hub or a directory"):
+            open_source(blank)
 
 
 def test_an_empty_directory_lacks_everything_and_says_so(tmp_path: Path) -> None:
     for name in tasks.names():
         task = tasks.load(name)
         if task.train:
-            with pytest.raises(Missing, match="no data set"):
+            with pytest.raises(MissingRows, match="no data set"):
                 locate_training(Mirror(tmp_path), task, "clean", tasks.load)
         for split in task.report:
             found, lacking = locate_report(Mirror(tmp_path), task, split, task.all_languages)

@@ -16,9 +16,10 @@ import torch
 
 from adapters_xtl import formats, tasks
 from adapters_xtl.backbones import loading, registry
+from adapters_xtl.data.locate import locate_report, locate_training
 from adapters_xtl.data.reading import Reader, read_report, read_training
-from adapters_xtl.data.repository import Missing
-from adapters_xtl.data.sources import Mirror, locate_report, locate_training
+from adapters_xtl.data.repository import MissingRows
+from adapters_xtl.data.sources import Mirror
 from adapters_xtl.formats import span, tag
 from adapters_xtl.formats._items import Item, Lengths, Tokenizer
 
@@ -53,12 +54,12 @@ def trained(mirror: Path, format: str) -> Iterator[tuple[str, str, Rows, tuple[s
     source, reader = Mirror(mirror), Reader()
     for task in map(tasks.load, tasks.names()):
         if task.format == format and task.train:
-            with contextlib.suppress(Missing):
+            with contextlib.suppress(MissingRows):
                 files = locate_training(source, task, "clean", tasks.load)
                 yield (
                     f"{task.name} train",
                     "en",
-                    read_training(reader, task, files, tasks.load)[0].examples,
+                    read_training(reader, task, files, tasks.load).train.examples,
                     task.labels,
                 )
 

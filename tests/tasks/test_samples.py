@@ -13,15 +13,10 @@ import pytest
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError
-from adapters_xtl.data.reading import (
-    Part,
-    Reader,
-    check_overlap,
-    labels_of,
-    read_report,
-    read_training,
-)
-from adapters_xtl.data.sources import Embedded, locate_report, locate_training, samples_dir
+from adapters_xtl.data.locate import locate_report, locate_training
+from adapters_xtl.data.reading import Reader, labels_of, read_report, read_training
+from adapters_xtl.data.sources import Embedded, samples_dir
+from adapters_xtl.data.splits import CheckedSplit, count_overlap
 
 NAMES = [name for name in tasks.names() if tasks.load(name).format != "multi"]
 TARGETS = [name for name in NAMES if tasks.load(name).kind == "target"]
@@ -49,18 +44,18 @@ def raw(name: str) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-def training(name: str) -> tuple[Part, Part]:
+def training(name: str) -> tuple[CheckedSplit, CheckedSplit]:
     task = tasks.load(name)
-    train, select, _ = read_training(
+    rows = read_training(
         Reader(strict=True),
         task,
         locate_training(Embedded(), task, "clean", tasks.load),
         tasks.load,
     )
-    return train, select
+    return rows.train, rows.select
 
 
-def report(name: str) -> dict[str, Part]:
+def report(name: str) -> dict[str, CheckedSplit]:
     task = tasks.load(name)
     found, _ = locate_report(Embedded(), task, next(iter(task.report)), task.all_languages)
     parts, lacking = read_report(Reader(strict=True), task, found)
@@ -87,7 +82,7 @@ def normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def keys(part: Part) -> set[str]:
+def keys(part: CheckedSplit) -> set[str]:
     return {normal(text) for example in part.examples for text in texts(example)}
 
 
@@ -98,7 +93,7 @@ def test_train_and_select_rows_load_strictly(name: str) -> None:
     assert len(train.examples) >= 45 and len(select.examples) >= 10
     assert not (train.faults or train.kept or select.faults or select.kept)
     assert not keys(train) & keys(select), "a text in two splits"
-    assert check_overlap(task, "clean", select, report(name)) == 0 or task.kind == "intermediate"
+    assert count_overlap(select, report(name).values()) == 0 or task.kind == "intermediate"
     if task.format == "tag":
         assert set(labels_of(task, train.examples)) <= set(
             task.labels or labels_of(task, train.examples)
@@ -322,4 +317,4 @@ def test_a_language_without_samples_is_said() -> None:
         "sw": "the embedded rows of 'xnli' have no language 'sw'"
     }
     with pytest.raises(DataError, match="no rows"):
-        Reader().part(tasks.load("xnli"), found["de"], split="report", language="sw", scoring=True)
+        Reader().read(tasks.load("xnli"), found["de"], split="report", language="sw", scoring=True)

@@ -14,17 +14,11 @@ from rich.table import Table
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError, RequestError, nearest
-from adapters_xtl.data.reading import Part, Reader
-from adapters_xtl.data.repository import Missing
-from adapters_xtl.data.sources import (
-    Embedded,
-    Located,
-    Source,
-    locate,
-    locate_report,
-    locate_training,
-    open_source,
-)
+from adapters_xtl.data.locate import RowFiles, locate, locate_report, locate_training
+from adapters_xtl.data.reading import Reader
+from adapters_xtl.data.repository import MissingRows
+from adapters_xtl.data.sources import Embedded, Source, open_source
+from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.pages import tables
 from adapters_xtl.tasks import Task
 
@@ -118,17 +112,17 @@ def _splits(
     lacking: dict[str, list[str]],
     *,
     named: bool,
-) -> list[tuple[str, str, Part]]:
+) -> list[tuple[str, str, CheckedSplit]]:
     """(split, language, part) of every set of rows that the source has, each read once.
 
     What is broken goes into `errors`, what is not there into `lacking`: an error too where the task
     was asked for by name, or where a training has one half without the other.
     """
-    found: list[tuple[str, str, Located]] = []
-    absent: list[Missing] = []
+    found: list[tuple[str, str, RowFiles]] = []
+    absent: list[MissingRows] = []
 
     def failed(error: DataError, split: str, what: str) -> None:
-        if isinstance(error, Missing):
+        if isinstance(error, MissingRows):
             lacking.setdefault(split, []).append(what)
         else:
             errors.extend(re.split(r"\n(?!  )", str(error)))
@@ -163,7 +157,7 @@ def _splits(
             try:
                 located = locate(source, rows, task.code("en"))
             except DataError as error:
-                absent += [error] if isinstance(error, Missing) else []
+                absent += [error] if isinstance(error, MissingRows) else []
                 failed(error, split, rows.repo)
                 continue
             training += 1
@@ -178,9 +172,9 @@ def _splits(
             ("train", "en", files.train[0]),
             *([("select", "en", files.select[0])] if task.kind == "target" else []),
         ]
-    if named or (training and not any(error.whole for error in absent)):
+    if named or (training and not any(error.lacks_data_set for error in absent)):
         errors.extend(map(str, absent))
-    parts: list[tuple[str, str, Part]] = []
+    parts: list[tuple[str, str, CheckedSplit]] = []
     for split, language, located in found:
         kind = (
             split
@@ -190,7 +184,7 @@ def _splits(
             else "select"
         )
         try:
-            part = reader.part(
+            part = reader.read(
                 task, [located], split=kind, language=language, scoring=kind != "train"
             )
             parts.append((split, language, part))
@@ -199,7 +193,7 @@ def _splits(
     return parts
 
 
-def _labels(task: Task, part: Part) -> dict[str, int]:
+def _labels(task: Task, part: CheckedSplit) -> dict[str, int]:
     """How often each label (tag, number of answers) occurs."""
     counts: Counter[str] = Counter()
     for example in part.examples:
@@ -212,7 +206,7 @@ def _labels(task: Task, part: Part) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _shares(task: Task, part: Part) -> str:
+def _shares(task: Task, part: CheckedSplit) -> str:
     counts = _labels(task, part)
     total = sum(counts.values()) or 1
     text = ", ".join(
@@ -221,7 +215,7 @@ def _shares(task: Task, part: Part) -> str:
     return text + (f", … {len(counts)} in all" if len(counts) > 6 else "")
 
 
-def _lengths(task: Task, part: Part) -> str:
+def _lengths(task: Task, part: CheckedSplit) -> str:
     keys = ("text", "pair", "context", "question", "source", "target", "sentence")
     if task.format == "tag":
         lengths = [len(example["words"]) for example in part.examples]

@@ -11,9 +11,10 @@ from rich.table import Table
 from adapters_xtl import tasks
 from adapters_xtl.backbones import registry
 from adapters_xtl.base.errors import DataError
-from adapters_xtl.data.reading import count
-from adapters_xtl.data.repository import Missing
-from adapters_xtl.data.sources import Located, Source, locate_report, locate_training, open_source
+from adapters_xtl.data.locate import RowFiles, locate_report, locate_training
+from adapters_xtl.data.reading import count_language_rows
+from adapters_xtl.data.repository import MissingRows
+from adapters_xtl.data.sources import Source, open_source
 from adapters_xtl.pages import tables
 from adapters_xtl.runs.store import Store
 from adapters_xtl.tasks import Task
@@ -93,8 +94,12 @@ def _holdings(task: Task, source: Source) -> dict[str, Any]:
         try:
             files = locate_training(source, task, "clean", tasks.load)
             # on the hub a count would cost a download
-            train = "there" if source.kind == "hub" else str(count(files.train, task.code("en")))
-        except Missing:
+            train = (
+                "there"
+                if source.kind == "hub"
+                else str(count_language_rows(files.train, task.code("en")))
+            )
+        except MissingRows:
             train = "lacking"
         except DataError:
             train = "damaged"
@@ -112,11 +117,11 @@ def _holdings(task: Task, source: Source) -> dict[str, Any]:
     return {"train": train, "languages": list(languages)}
 
 
-def _has(located: Sequence[Located], code: str) -> bool:
+def _has(located: Sequence[RowFiles], code: str) -> bool:
     """Whether rows of a language are there, which for files of several languages only their rows
     tell.
     """
-    return not any(each.rows.language for each in located) or count(located, code) > 0
+    return not any(each.rows.language for each in located) or count_language_rows(located, code) > 0
 
 
 def backbones_table() -> tuple[dict[str, Any], list[Table]]:

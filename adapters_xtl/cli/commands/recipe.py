@@ -14,8 +14,9 @@ from adapters_xtl import methods, tasks
 from adapters_xtl.base import statistics
 from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.data import PROTOCOLS
+from adapters_xtl.data.locate import locate_training
 from adapters_xtl.data.reading import Reader, read_training
-from adapters_xtl.data.sources import locate_training, open_source
+from adapters_xtl.data.sources import open_source
 from adapters_xtl.pages import tables
 from adapters_xtl.planning import plan
 from adapters_xtl.planning.stack import attempt

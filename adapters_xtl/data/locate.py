@@ -1,0 +1,174 @@
+"""Which files hold a task's train, select and report rows in a source. No row is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from adapters_xtl.base.errors import DataError, Problems
+from adapters_xtl.base.files import digest
+from adapters_xtl.data.repository import DataFile, MissingRows
+from adapters_xtl.data.sources import Embedded, Repositories, Source
+from adapters_xtl.data.splits import ReportedRows, declared_reports, declared_select, known_ids
+from adapters_xtl.tasks import Rows, Task
+
+__all__ = [
+    "RowFiles",
+    "TrainingFiles",
+    "locate",
+    "locate_report",
+    "locate_training",
+    "sample_languages",
+]
+
+
+@dataclass(frozen=True)
+class RowFiles:
+    """The files that hold one set of rows: the form that the source has, and its files by split
+    name or part.
+    """
+
+    rows: Rows
+    files: Mapping[str, Sequence[DataFile]]
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(file.sha256 for group in self.files.values() for file in group)
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Files of one task's training.
+
+    select     () means that a slice of train selects
+    reported   English report rows that select is held against (protocol `clean`)
+    unchecked  name of reported rows that the source lacks → complaint
+    """
+
+    train: tuple[RowFiles, ...]
+    select: tuple[RowFiles, ...]
+    reported: tuple[tuple[ReportedRows, RowFiles], ...] = ()
+    unchecked: Mapping[str, str] = field(default_factory=dict)
+
+    def digests(self) -> dict[str, tuple[str, ...]]:
+        """sha256 of everything that decides the train and the select rows."""
+        reporting = {reported.task for reported, _ in self.reported}
+        reporting |= {name.split()[0] for name in self.unchecked}
+        ids = [digest(sorted(known_ids(task))) for task in sorted(reporting) if known_ids(task)]
+        select = (*self.select, *(files for _, files in self.reported))
+        return {
+            "train": tuple(sha for files in self.train for sha in files.digests),
+            "select": (*(sha for files in select for sha in files.digests), *ids),
+        }
+
+
+def locate(source: Repositories, rows: Rows, code: str = "") -> RowFiles:
+    """Where `rows` lie, `{code}` standing for the language that the source calls `code`;
+    MissingRows when nowhere.
+    """
+    return RowFiles(*source.files(rows, code))
+
+
+def locate_training(
+    source: Source, task: Task, protocol: str, load: Callable[[str], Task]
+) -> TrainingFiles:
+    """Where `task`'s train and select rows lie; MissingRows (all complaints, one a line) where the
+    source lacks them.
+    """
+    reports = declared_reports(task, protocol, load)
+    if isinstance(source, Embedded):
+        return _embedded_training(source, task, reports, load)
+    complaints: list[str] = []
+
+    def all_of(wanted: Iterable[Rows]) -> tuple[RowFiles, ...]:
+        located = []
+        for rows in wanted:
+            try:
+                located.append(locate(source, rows, task.code("en")))
+            except MissingRows as error:
+                complaints.append(str(error))
+        return tuple(located)
+
+    train = all_of(task.train)
+    select = all_of(declared_select(task, protocol))
+    if complaints:
+        raise MissingRows("\n".join(dict.fromkeys(complaints)))
+    located: list[tuple[ReportedRows, RowFiles]] = []
+    unchecked: dict[str, str] = {}
+    for report in reports:
+        english = load(report.task).code("en")
+        for rows in report.rows:
+            try:
+                located.append((report, locate(source, rows, english)))
+            except DataError as error:
+                unchecked[str(report)] = str(error)
+    return TrainingFiles(train, select, tuple(located), unchecked)
+
+
+def _embedded_training(
+    source: Embedded, task: Task, reports: Iterable[ReportedRows], load: Callable[[str], Task]
+) -> TrainingFiles:
+    """A task's train and select rows lie in one sample file, its report rows in its own."""
+    training = _sample_rows(source, load(task.samples) if task.samples else task, "train")
+    located: dict[str, tuple[ReportedRows, RowFiles]] = {}
+    unchecked: dict[str, str] = {}
+    for report in reports:
+        try:
+            files = _sample_rows(source, load(report.task), report.split)
+            if "en" in sample_languages(files.files[report.split][0].fetch(), "report"):
+                located.setdefault(report.task, (report, files))
+        except DataError as error:
+            unchecked[str(report)] = str(error)
+    return TrainingFiles((training,), (training,), tuple(located.values()), unchecked)
+
+
+def _sample_rows(source: Embedded, task: Task, split: str) -> RowFiles:
+    return RowFiles(Rows("embedded", task.name, split, {}), {split: [source.file(task)]})
+
+
+def locate_report(
+    source: Source,
+    task: Task,
+    split: str,
+    languages: Iterable[str],
+) -> tuple[dict[str, tuple[RowFiles, ...]], dict[str, str]]:
+    """Language → where its rows of report split `split` lie, and language → complaint where the
+    source lacks it.
+
+    A file that holds several languages counts as having them all: whether it does is known once it
+    is read.
+    """
+    files_by_language: dict[str, tuple[RowFiles, ...]] = {}
+    lacking: dict[str, str] = {}
+    problems = Problems()
+    for language in languages:
+        try:
+            if isinstance(source, Embedded):
+                file = source.file(task)
+                if language not in sample_languages(
+                    file.fetch(), "report" if task.kind == "target" else "select"
+                ):
+                    raise MissingRows(
+                        f"the embedded rows of '{task.name}' have no language '{language}'"
+                    )
+                files_by_language[language] = (_sample_rows(source, task, split),)
+            else:
+                files_by_language[language] = tuple(
+                    locate(source, rows, task.code(language)) for rows in task.report[split]
+                )
+        except MissingRows as error:
+            lacking[language] = str(error)
+        except DataError as error:
+            problems.catch(error)
+    problems.raise_if_any(DataError)
+    return files_by_language, lacking
+
+
+@lru_cache(maxsize=64)
+def sample_languages(path: Path, split: str) -> frozenset[str]:
+    """Languages of a sample file's rows of one split."""
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line)
+    return frozenset(row["language"] for row in rows if row["split"] == split)
