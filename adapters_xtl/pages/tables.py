@@ -1,89 +1,85 @@
-"""Results as tables on a terminal, from JSON that runs wrote."""
+"""Scores, runs and plans as tables on a terminal, from the JSON that runs wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from adapters_xtl import tasks
 from adapters_xtl.base.files import read_json
 
-__all__ = ["checked", "cost", "listed", "planned", "result", "runs", "show", "spread"]
-
-
-def show(console: Console, *renderables: Table | str) -> None:
-    for each in renderables:
-        console.print(each, highlight=False, soft_wrap=isinstance(each, str))
+__all__ = ["checked", "cost", "listed", "planned", "result", "runs", "spread"]
 
 
 def result(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> list[Table]:
-    """One table a task: languages × metrics, mean, gap to English; with a baseline, its scores and
-    differences.
+    """One table a task of a run's metrics: languages × metrics, their mean and the gap to English.
+
+    With the metrics of a `baseline`, two more columns: its score and the difference to it.
     """
     tables = []
     for name, entry in metrics["tasks"].items():
-        scored = entry["languages"]
-        names = list(
-            dict.fromkeys(key for scores in scored.values() for key in scores if key != "n")
-        )
-        table = Table(title=f"{name} · {entry['split']}", title_justify="left", min_width=44)
-        notes = list(tasks.load(name).notes)
-        if entry.get("selected_on"):
-            notes.append("these rows also chose the checkpoint")
-        table.add_column("language")
-        for key in names:
-            table.add_column(key + (" *" if key == entry["metric"] else ""), justify="right")
-        table.add_column("n", justify="right")
-        other = baseline["tasks"].get(name) if baseline else None
-        if other:
-            table.add_column(f"{entry['metric']} without", justify="right")
-            table.add_column("difference", justify="right")
-        for language, scores in scored.items():
-            row = [
-                language,
-                *(f"{scores[key]:.2f}" if key in scores else "" for key in names),
-                str(scores["n"]),
-            ]
-            if other and language in other["languages"]:
-                without = other["languages"][language][entry["metric"]]
-                row += [f"{without:.2f}", f"{scores[entry['metric']] - without:+.2f}"]
-            table.add_row(*row)
-        if len(scored) > 1:
-            table.add_section()
-            means = [_mean(scores.get(key) for scores in scored.values()) for key in names]
-            row = ["mean", *means, ""]
-            if other:
-                row += [f"{other['score']:.2f}", f"{entry['score'] - other['score']:+.2f}"]
-            table.add_row(*row)
-            if "en" in scored:
-                english = scored["en"][entry["metric"]]
-                rest = [
-                    scores[entry["metric"]]
-                    for language, scores in scored.items()
-                    if language != "en"
-                ]
-                others = sum(rest) / len(rest)
-                notes.insert(
-                    0, f"English {english:.2f}, others {others:.2f}, gap {english - others:.2f}"
-                )
-        if "layer" in entry:
-            notes.insert(0, f"mean-pooled hidden state {entry['layer']}")
-        table.caption, table.caption_justify = "\n".join(notes), "left"
-        tables.append(table)
+        tables.append(_scores(name, entry, baseline["tasks"].get(name) if baseline else None))
         if "layers" in entry:
             tables.append(_layers(name, entry))
     return tables
 
 
-def _layers(name: str, entry: Mapping[str, Any]) -> Table:
+def _scores(task: str, entry: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> Table:
+    languages, headline = entry["languages"], entry["metric"]
+    metric_names = list(
+        dict.fromkeys(key for scores in languages.values() for key in scores if key != "n")
+    )
+    table = Table(title=f"{task} · {entry['split']}", title_justify="left", min_width=44)
+    table.add_column("language")
+    for key in metric_names:
+        table.add_column(key + (" *" if key == headline else ""), justify="right")
+    table.add_column("n", justify="right")
+    if baseline:
+        table.add_column(f"{headline} without", justify="right")
+        table.add_column("difference", justify="right")
+    for language, scores in languages.items():
+        cells = [f"{scores[key]:.2f}" if key in scores else "" for key in metric_names]
+        row = [language, *cells, str(scores["n"])]
+        if baseline and language in baseline["languages"]:
+            without = baseline["languages"][language][headline]
+            row += [f"{without:.2f}", f"{scores[headline] - without:+.2f}"]
+        table.add_row(*row)
+    if len(languages) > 1:
+        table.add_section()
+        means = [_mean(scores.get(key) for scores in languages.values()) for key in metric_names]
+        row = ["mean", *means, ""]
+        if baseline:
+            difference = entry["score"] - baseline["score"]
+            row += [f"{baseline['score']:.2f}", f"{difference:+.2f}"]
+        table.add_row(*row)
+    table.caption, table.caption_justify = "\n".join(_score_notes(task, entry)), "left"
+    return table
+
+
+def _score_notes(task: str, entry: Mapping[str, Any]) -> list[str]:
+    """What stands below a table of scores: the layer, the gap to English, what the task notes."""
+    notes = []
+    if "layer" in entry:
+        notes.append(f"mean-pooled hidden state {entry['layer']}")
+    scores = {code: each[entry["metric"]] for code, each in entry["languages"].items()}
+    english = scores.pop("en", None)
+    if english is not None and scores:
+        others = sum(scores.values()) / len(scores)
+        notes.append(f"English {english:.2f}, others {others:.2f}, gap {english - others:.2f}")
+    notes += tasks.load(task).notes
+    if entry.get("selected_on"):
+        notes.append("these rows also chose the checkpoint")
+    return notes
+
+
+def _layers(task: str, entry: Mapping[str, Any]) -> Table:
     """Every layer's score: analysis, never a choice of the layer that is reported."""
     languages = list(entry["languages"])
     table = Table(
-        title=f"{name} by layer · {entry['metric']}",
+        title=f"{task} by layer · {entry['metric']}",
         title_justify="left",
         caption_justify="left",
         caption="analysis: the reported layer is fixed by rule, not chosen here",
@@ -101,76 +97,70 @@ def _layers(name: str, entry: Mapping[str, Any]) -> Table:
 
 def spread(summary: Mapping[str, Any]) -> list[Table]:
     """One table a task over seeds: mean and t-interval of every language and, with a baseline, the
-    difference.
+    difference to it.
     """
     tables = []
     for name, entry in summary["tasks"].items():
-        count = len(entry["score"]["seeds"])
+        has_difference = "difference" in entry["score"]
+        columns = ["language", "mean", "95 % t-interval"]
+        columns += ["difference", "verdict"] if has_difference else []
         table = Table(
-            title=f"{name} · {entry['split']} · {entry['metric']} over {count} seeds",
+            title=(
+                f"{name} · {entry['split']} · {entry['metric']} over"
+                f" {len(entry['score']['seeds'])} seeds"
+            ),
             title_justify="left",
+            caption=(
+                "intervals cover the choice of the seed, not that of the rows; a difference whose"
+                " interval includes 0 is inconclusive"
+            ),
+            caption_justify="left",
         )
-        differs = "difference" in entry["score"]
-        for column in (
-            "language",
-            "mean",
-            "95 % t-interval",
-            *(("difference", "verdict") if differs else ()),
-        ):
-            table.add_column(
-                column, justify="left" if column in ("language", "verdict") else "right"
-            )
-        rows = [*entry["languages"].items(), ("mean", entry["score"])]
-        for language, found in rows:
+        for column in columns:
+            left = column in ("language", "verdict")
+            table.add_column(column, justify="left" if left else "right")
+        for language, scores in [*entry["languages"].items(), ("mean", entry["score"])]:
             if language == "mean":
                 table.add_section()
-            row = [language, f"{found['mean']:.2f}", _between(found["interval"])]
-            if "difference" in found:
-                difference = found["difference"]
-                row += [
-                    f"{difference['mean']:+.2f} ({_between(difference['interval'])})",
-                    difference["verdict"],
-                ]
+            row = [language, f"{scores['mean']:.2f}", _interval(scores["interval"])]
+            if "difference" in scores:
+                difference = scores["difference"]
+                bounds = _interval(difference["interval"])
+                row += [f"{difference['mean']:+.2f} ({bounds})", difference["verdict"]]
             table.add_row(*row)
-        table.caption = (
-            "intervals cover the choice of the seed, not that of the rows; one with 0 in it is"
-            " inconclusive"
-        )
-        table.caption_justify = "left"
         tables.append(table)
     return tables
 
 
-def _between(found: Mapping[str, Any] | None) -> str:
-    return f"{found['low']:.2f} to {found['high']:.2f}" if found else "one seed"
+def _interval(bounds: Mapping[str, Any] | None) -> str:
+    return f"{bounds['low']:.2f} to {bounds['high']:.2f}" if bounds else "one seed"
 
 
 def cost(run: Path) -> list[str]:
     """A line a task on what predicting cost, from a run's provenance."""
-    spent = read_json(run / "provenance.json").get("inference", {})
+    inference = read_json(run / "provenance.json").get("inference", {})
     lines = []
-    for name, by in spent.items():
-        inputs, seconds = (
-            sum(each["inputs"] for each in by.values()),
-            sum(each["seconds"] for each in by.values()),
-        )
-        cached = sum(each["from_cache"] for each in by.values())
-        what = "sentences" if tasks.load(name).format == "retrieve" else "inputs"
+    for name, by_language in inference.items():
+        inputs = sum(spent["inputs"] for spent in by_language.values())
+        seconds = sum(spent["seconds"] for spent in by_language.values())
+        cached = sum(spent["from_cache"] for spent in by_language.values())
+        peak = max(spent["peak_memory_bytes"] for spent in by_language.values())
         rate = inputs / max(seconds, 1e-9)
         lines.append(
-            f"{name}: {inputs:,} {what} in {seconds:.1f} s ({rate:,.0f} {what}/s), peak memory "
-            f"{max(each['peak_memory_bytes'] for each in by.values()) / 2**30:.2f} GiB"
+            f"{name}: {inputs:,} inputs in {seconds:.1f} s ({rate:,.0f} inputs/s), peak memory"
+            f" measured {peak / 2**30:.2f} GiB"
             + (f"; embeddings of {cached} languages from the cache" if cached else "")
         )
     return lines
 
 
-def _mean(values: Any) -> str:
-    found = [value for value in values if value is not None]
-    return f"{sum(found) / len(found):.2f}" if found else ""
+def _mean(values: Iterable[float | None]) -> str:
+    present = [value for value in values if value is not None]
+    return f"{sum(present) / len(present):.2f}" if present else ""
 
 
 def listed(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """A plain table; columns of numbers are known by their names."""
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(
@@ -182,14 +172,14 @@ def listed(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     return table
 
 
-def planned(plan: Any, have: Mapping[str, bool]) -> Table:
-    """What a plan would do: one line a run."""
+def planned(plan: Any, stored: Mapping[str, bool]) -> Table:
+    """What a plan would do, a line a run. `stored`: run id → whether the store has it."""
     rows = [
         (
             str(module),
             module.id,
             "training",
-            "in the store" if have[module.id] else "would train",
+            "in the store" if stored[module.id] else "would train",
             (
                 f"lr {module.run.hyper.lr:g}, {module.run.hyper.epochs:g} epochs, {module.run.bits}"
                 f" bits, {module.run.dtype}"
@@ -206,7 +196,7 @@ def planned(plan: Any, have: Mapping[str, bool]) -> Table:
             plan.task,
             plan.evaluation.id,
             "evaluation",
-            "in the store" if have[plan.evaluation.id] else "would score",
+            "in the store" if stored[plan.evaluation.id] else "would score",
             languages,
         )
     )
@@ -242,6 +232,7 @@ def runs(paths: Sequence[Path]) -> Table:
 
 
 def checked(rows: Sequence[Sequence[Any]]) -> Table:
+    """The table of `xtl data check`: a row for each task, split and language."""
     return listed(
         "data",
         (
