@@ -1,38 +1,59 @@
-"""Executes a plan: reads the data, trains what the store lacks, scores, and commits
-each run whole.
-"""
+"""Executes a plan: reads the rows, trains what the store lacks, scores, commits each run whole."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
+import torch
 
 from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base import machine
-from adapters_xtl.base.errors import RequestError, RunError, XtlError, out_of_memory
-from adapters_xtl.base.files import atomic_write, folder_bytes, folder_digest, read_json, write_json
+from adapters_xtl.base.errors import RunError, XtlError, out_of_memory
+from adapters_xtl.base.files import atomic_write, folder_bytes, link_or_copy
+from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.evaluation import predict, scoring
 from adapters_xtl.evaluation.languages import report
 from adapters_xtl.evaluation.rows import RunRows, data_record, notify_left_out, read_rows
 from adapters_xtl.models.assembly import fresh_model, links, trained_model
+from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model, cap_memory, frozen_digest, save_heads
 from adapters_xtl.runs import run_card
-from adapters_xtl.runs.lookup import Outcome, from_store, has
+from adapters_xtl.runs.lineage import stored_module
+from adapters_xtl.runs.lookup import Outcome, from_store, has, outcome
+from adapters_xtl.runs.records import (
+    METRICS,
+    PROVENANCE,
+    SPEC,
+    BackboneRecord,
+    InferenceCost,
+    Lineage,
+    Metrics,
+    ModuleReference,
+    ParentRecord,
+    Provenance,
+    SelectedStep,
+    Spec,
+    TaskScores,
+    TrainingCost,
+    write_record,
+)
 from adapters_xtl.runs.request import Evaluation, Module, Plan
-from adapters_xtl.runs.store import Store
-from adapters_xtl.sharing import lineage
+from adapters_xtl.runs.store import WORK, Store
+from adapters_xtl.runs.stored import read_run
 from adapters_xtl.training import trainer
 
 __all__ = ["execute"]
 
 Notify = Callable[[str], None]
+Inference = Mapping[str, Mapping[str, InferenceCost]]
 
 
 def execute(
@@ -41,36 +62,36 @@ def execute(
     """Runs a plan, or answers it from the store. Nothing is loaded before everything that can be
     checked was checked.
 
-    `host` keeps the backbone in memory from one plan to the next.
+    `host` keeps the backbone in memory from one plan to the next; `force` makes the requested run
+    again although the store has it.
     """
     started = time.monotonic()
     answered = None if force else from_store(plan, store)
     if answered is not None:
         return answered
-    host = host or Host()
+    context = Context(plan, store, host or Host(), notify, force)
     cap_memory(plan.device, plan.request.memory)
     pending = [
         module
         for module in plan.modules
-        if not has(module, store) or (force and module is plan.target and not module.existing)
+        if not has(module, store) or (force and module is plan.target and not module.stored)
     ]
     rows = read_rows(plan, pending)
+    trained_here = False
     for module in pending:
-        again = force and module is plan.target
-        path = _training(plan, module, rows[module.id], store, host, notify, again)
-        if plan.inline and module is plan.target:
-            return _outcome(path, started)
-    return _outcome(_scoring(plan, rows[plan.evaluation.id], store, host, notify, force), started)
+        trained_here = _train(context, module, rows[module.id])
+    if plan.target in pending and plan.inline:
+        answered = from_store(plan, store)
+        if answered is not None:
+            return replace(answered, reused=not trained_here, seconds=_seconds(started))
+        # another process trained the same module meanwhile, and scored something else with it
+        rows = read_rows(plan, [])
+    path, scored_here = _evaluate(context, rows[plan.evaluation.id])
+    return outcome(read_run(path), reused=not scored_here, seconds=_seconds(started))
 
 
-def _outcome(path: Path, started: float) -> Outcome:
-    return Outcome(
-        path.name,
-        path,
-        False,
-        round(time.monotonic() - started, 3),
-        dict(read_json(path / "metrics.json")),
-    )
+def _seconds(started: float) -> float:
+    return round(time.monotonic() - started, 3)
 
 
 def _train_sets(
@@ -124,143 +145,204 @@ def _select_score(
     return score
 
 
-def _spec_record(
-    plan: Plan, module: Module | None, evaluation: Evaluation | None, kind: str
-) -> dict[str, Any]:
+def _spec(
+    plan: Plan,
+    kind: Literal["training", "evaluation"],
+    module: Module | None,
+    evaluation: Evaluation | None,
+) -> Spec:
+    """spec.json of the training or an evaluation of `module`; None: of the bare backbone."""
     request = asdict(plan.request)
     request.pop("runs")
-    scored = kind == "evaluation" or module is None
-    return {
-        "id": evaluation.id if evaluation and scored else module.id if module else "",
-        "kind": kind,
-        "task": plan.task if scored or module is None else module.task,
-        "request": request,
-        "backbone": {
-            key: getattr(plan.backbone, key)
-            for key in ("name", "location", "fingerprint", "revision")
-        },
-        "data": str(plan.source) if plan.source.kind != "mirror" else "mirror",
-        "bits": plan.bits,
-        "dtype": module.run.dtype if module else plan.dtype,
-        "run": module.run.identity() if module else None,
-        "module": {"task": module.task, "id": module.id} if module else None,
-        "parents": (
-            [{"task": parent.task, "id": parent.id} for parent in module.parents] if module else []
+    backbone = plan.backbone
+    if kind == "training" and module is not None:
+        task, run_id = module.task, module.id
+    else:
+        task, run_id = plan.task, plan.evaluation.id
+    return Spec(
+        id=run_id,
+        kind=kind,
+        task=task,
+        request=request,
+        backbone=BackboneRecord(
+            backbone.name, backbone.location, backbone.fingerprint, backbone.revision
         ),
-        "evaluation": evaluation.record() if evaluation else None,
-    }
+        data=plan.source.kind,
+        bits=plan.bits,
+        dtype=module.run.dtype if module else plan.dtype,
+        run=module.run if module else None,
+        module=ModuleReference(module.task, module.id) if module else None,
+        parents=tuple(
+            ModuleReference(parent.task, parent.id) for parent in (module.parents if module else ())
+        ),
+        evaluation=evaluation.record() if evaluation else None,
+    )
 
 
-def _lineage(plan: Plan, module: Module, store: Store) -> dict[str, Any]:
-    """Digest of the backbone and of every parent's weights, in order."""
-    parents = []
-    for parent in module.parents:
-        digest = folder_digest(lineage.saved(parent, store) / "module")
-        parents.append({"task": parent.task, "id": parent.id, "sha256": digest})
-    return {"backbone": plan.backbone.fingerprint, "parents": parents}
+def _lineage(plan: Plan, module: Module | None, store: Store) -> Lineage:
+    """The backbone's fingerprint and the digest of every parent's weights, in order."""
+    parents = tuple(
+        ParentRecord(parent.task, parent.id, stored_module(parent, store).module_sha256)
+        for parent in (module.parents if module else ())
+    )
+    return Lineage(plan.backbone.fingerprint, parents)
 
 
-def _training(
-    plan: Plan,
-    module: Module,
-    rows: RunRows,
-    store: Store,
-    host: Host,
-    notify: Notify,
-    force: bool,
-) -> Path:
-    """One training run, from its rows to its committed directory."""
+def _provenance(context: Context, module: Module | None, rows: RunRows) -> Provenance:
+    """provenance.json as far as it is known before the run."""
+    plan, here = context.plan, machine.describe()
+    composition, fit = "", None
+    if module is not None:
+        composition = methods.load(module.run.method).COMPOSES.get(module.run.compose, "")
+        fit = plan.fits.get(module.id)
+    return Provenance(
+        versions=here.versions,
+        git=here.git,
+        hardware=here.hardware,
+        device=plan.device,
+        threads=torch.get_num_threads(),
+        data=data_record(plan, rows),
+        lineage=_lineage(plan, module, context.store),
+        notes=plan.notes,
+        composition=composition,
+        memory_plan=fit.record() if fit else None,
+    )
+
+
+@contextmanager
+def _failures_explained(context: Context, task: str, run_id: str, what: str) -> Iterator[None]:
+    """Turns what goes wrong in a run into one line that begins with `what`.
+
+    After an interruption, one of our own errors or too little memory the partial run stays, to be
+    resumed; after any other error it is moved under failed/.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, XtlError):
+        raise
+    except Exception as error:
+        first_line = (str(error).strip().splitlines() or [""])[0][:200]
+        if out_of_memory(error):
+            raise RunError(f"{what}: out of memory ({first_line})") from error
+        kept = context.store.fail(task, run_id, f"{type(error).__name__}: {error}")
+        raise RunError(
+            f"{what} failed: {type(error).__name__}: {first_line} (kept in {kept})"
+        ) from error
+
+
+def _train(context: Context, module: Module, rows: RunRows) -> bool:
+    """Trains a module and scores it, from its rows to its finished directory. Returns False where
+    another process did that meanwhile.
+    """
+    plan, store, notify = context.plan, context.store, context.notify
+    replace_finished = context.force and module is plan.target
     evaluation = module.evaluation
-    with store.work(module.task, module.id, notify) as partial:
-        done = store.find(module.task, module.id)
-        if done is not None and not force:
-            return done
-        partial.mkdir(parents=True, exist_ok=True)
-        try:
+    with store.work(module.task, module.id, notify, replace=replace_finished) as run:
+        if run.finished is not None:
+            return False
+        with _failures_explained(context, module.task, module.id, f"training {module}"):
             notify_left_out(rows, notify)
-            write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "training"))
-            composition = methods.load(module.run.method).COMPOSES.get(module.run.compose, "")
-            provenance_record = {
-                **machine.record(),
-                "data": data_record(plan, rows),
-                "notes": list(plan.notes),
-                "lineage": _lineage(plan, module, store),
-                "composition": composition,
-                "memory_plan": plan.fits[module.id].record() if module.id in plan.fits else None,
-            }
-            write_json(partial / "provenance.json", provenance_record)
-            cost: dict[str, Any] = {}
+            write_record(run.partial / SPEC, _spec(plan, "training", module, evaluation))
+            provenance = _provenance(context, module, rows)
+            write_record(run.partial / PROVENANCE, provenance)
             if evaluation is None:
-                metrics = _untrained(plan, module, rows, store, host, partial, notify)
+                metrics = _draw_untrained(context, module, rows, run.partial)
             else:
-                metrics, cost = _train_and_score(
-                    plan, module, evaluation, rows, store, host, partial, notify
+                metrics, inference = _train_and_score(
+                    context, module, evaluation, rows, run.partial
                 )
-            write_json(partial / "provenance.json", {**provenance_record, "inference": cost})
-            write_json(partial / "metrics.json", metrics)
-            atomic_write(partial / "README.md", run_card.run_card(partial))
-        except (KeyboardInterrupt, RunError, RequestError):
-            raise  # what is there stays, to be resumed
-        except Exception as error:
-            if out_of_memory(
-                error
-            ):  # the training is not at fault: what is there stays, for a call that takes less
-                raise RunError(f"{module}: out of memory ({_first_line(error)})") from error
-            kept = store.fail(module.task, module.id, f"{type(error).__name__}: {error}")
-            said = f"{type(error).__name__}: {_first_line(error)}"
-            raise RunError(f"training {module} failed: {said} (kept in {kept})") from error
-        return store.commit(module.task, module.id, replace=force)
+                provenance = replace(provenance, inference=inference)
+            _write_results(run.partial, provenance, metrics)
+        store.commit(module.task, module.id)
+    return True
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
+def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
+    """Scores a trained module, or the bare backbone, on rows that its own run did not score.
+
+    Returns the evaluation's finished directory, and False where another process has made it
+    meanwhile.
+    """
+    plan, store, notify = context.plan, context.store, context.notify
+    evaluation, module = plan.evaluation, plan.target
+    with store.work(plan.task, evaluation.id, notify, replace=context.force) as run:
+        if run.finished is not None:
+            return run.finished, False
+        with _failures_explained(context, plan.task, evaluation.id, f"evaluating {plan.task}"):
+            notify_left_out(rows, notify)
+            scored = module or "the bare backbone"
+            notify(f"evaluating {scored} on {plan.task}, run {evaluation.id}")
+            write_record(run.partial / SPEC, _spec(plan, "evaluation", module, evaluation))
+            provenance = _provenance(context, module, rows)
+            model = trained_model(context, module)
+            metrics, inference = _score(
+                context, model, module, evaluation, rows, run.partial, saved=True
+            )
+            _write_results(run.partial, replace(provenance, inference=inference), metrics)
+        return store.commit(plan.task, evaluation.id), True
 
 
-def _save_module(model: Model, module: Module, store: Store, partial: Path) -> None:
-    shutil.rmtree(partial / "module", ignore_errors=True)
-    methods.load(module.run.method).save(
-        model.encoder, links(module, store, trained=False)[-1].name, partial / "module"
-    )
+def _write_results(partial: Path, provenance: Provenance, metrics: Metrics) -> None:
+    write_record(partial / PROVENANCE, provenance)
+    write_record(partial / METRICS, metrics)
+    atomic_write(partial / "README.md", run_card.run_card(partial))
 
 
-def _untrained(
-    plan: Plan,
-    module: Module,
+def _score(
+    context: Context,
+    model: Model,
+    module: Module | None,
+    evaluation: Evaluation,
     rows: RunRows,
-    store: Store,
-    host: Host,
     partial: Path,
-    notify: Notify,
-) -> dict[str, Any]:
-    """A module as it is before its first step; nothing to score."""
-    notify(
-        f"drawing an untrained module ({module.run.method}, seed {module.run.seed}), run"
-        f" {module.id}"
+    *,
+    saved: bool,
+) -> tuple[Metrics, Inference]:
+    """Scores of a model and what predicting cost; the predictions are written to `partial`.
+
+    They are kept in work/ too, from where an interrupted evaluation goes on.
+    """
+    work = partial / WORK
+    scores, costs = report(context, model, module, evaluation, rows, work, saved=saved)
+    shutil.copytree(work / "predictions", partial / "predictions", copy_function=link_or_copy)
+    metrics = Metrics(
+        tasks={task: from_json(TaskScores, entry) for task, entry in scores["tasks"].items()},
+        score=scores["score"],
+        train=None,
     )
-    model = fresh_model(plan, module, rows.train, store, host, notify)
-    randomize = getattr(methods.load(module.run.method), "randomize", None)
+    inference = {
+        task: {language: from_json(InferenceCost, cost) for language, cost in by_language.items()}
+        for task, by_language in costs.items()
+    }
+    return metrics, inference
+
+
+def _save_module(context: Context, model: Model, module: Module, partial: Path) -> None:
+    name = links(module, context.store, trained=False)[-1].name
+    methods.load(module.run.method).save(model.encoder, name, partial / "module")
+
+
+def _draw_untrained(context: Context, module: Module, rows: RunRows, partial: Path) -> Metrics:
+    """A module as it is before its first step; nothing is scored."""
+    run = module.run
+    context.notify(f"drawing an untrained module ({run.method}, seed {run.seed}), run {module.id}")
+    model = fresh_model(context, module, rows.train)
+    randomize = getattr(methods.load(run.method), "randomize", None)
     if randomize is not None:
         randomize(model.encoder)
-    _save_module(model, module, store, partial)
-    return {"tasks": {}, "score": None, "train": None}
+    _save_module(context, model, module, partial)
+    return Metrics(tasks={}, score=None, train=None)
 
 
 def _train_and_score(
-    plan: Plan,
-    module: Module,
-    evaluation: Evaluation,
-    rows: RunRows,
-    store: Store,
-    host: Host,
-    partial: Path,
-    notify: Notify,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    run, work = module.run, partial / "work"
+    context: Context, module: Module, evaluation: Evaluation, rows: RunRows, partial: Path
+) -> tuple[Metrics, Inference]:
+    plan, run, notify = context.plan, module.run, context.notify
+    composed = f", {run.compose}" if run.parents else ""
     notify(
-        f"training {module} ({run.method}{f', {run.compose}' if run.parents else ''}, {run.bits}"
-        f" bits, {run.dtype}), run {module.id}"
+        f"training {module} ({run.method}{composed}, {run.bits} bits, {run.dtype}), run {module.id}"
     )
-    model = fresh_model(plan, module, rows.train, store, host, notify)
+    model = fresh_model(context, module, rows.train)
     trainable = sum(parameter.numel() for parameter in model.trainable().values())
     heads = sum(parameter.numel() for parameter in model.heads.parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -278,7 +360,7 @@ def _train_and_score(
         seed=run.seed,
         dtype=run.dtype,
         device=plan.device,
-        work=work,
+        work=partial / WORK,
         score=_select_score(module, rows, model, plan.device, run.dtype),
         notify=notify,
         micro_batch=way.micro_batch if way else None,
@@ -288,72 +370,24 @@ def _train_and_score(
         raise RunError(
             f"training {module} changed frozen weights; this is a defect, please report it"
         )
-    _save_module(model, module, store, partial)
+    _save_module(context, model, module, partial)
     save_heads(model, partial / "head")
-    atomic_write(
-        partial / "train_log.jsonl", "".join(json.dumps(entry) + "\n" for entry in fitted.log)
+    log = "".join(json.dumps(entry) + "\n" for entry in fitted.log)
+    atomic_write(partial / "train_log.jsonl", log)
+    metrics, inference = _score(context, model, module, evaluation, rows, partial, saved=False)
+    selected = dict(fitted.select)
+    cost = TrainingCost(
+        seconds=round(fitted.seconds, 2),
+        examples=fitted.examples,
+        tokens=fitted.tokens,
+        steps=fitted.steps,
+        peak_memory_bytes=fitted.peak_memory_bytes,
+        micro_batch=fitted.micro_batch,
+        trainable_parameters=trainable,
+        head_parameters=heads,
+        total_parameters=total,
+        stored_bytes=sum(folder_bytes(partial / part) for part in ("module", "head")),
+        select=SelectedStep(fitted.step, selected.pop("score"), selected),
+        energy_joules=fitted.joules,
     )
-    scores, cost = report(plan, model, module, evaluation, rows, store, partial, saved=False)
-    trained = {
-        "seconds": round(fitted.seconds, 2),
-        "examples": fitted.examples,
-        "tokens": fitted.tokens,
-        "steps": fitted.steps,
-        "peak_memory_bytes": fitted.peak_memory_bytes,
-        "micro_batch": fitted.micro_batch,
-        "trainable_parameters": trainable,
-        "head_parameters": heads,
-        "total_parameters": total,
-        "stored_bytes": sum(folder_bytes(partial / part) for part in ("module", "head")),
-        "select": {"step": fitted.step, **fitted.select},
-        **({} if fitted.joules is None else {"energy_joules": fitted.joules}),
-    }
-    return {**scores, "train": trained}, cost
-
-
-def _scoring(
-    plan: Plan, rows: RunRows, store: Store, host: Host, notify: Notify, force: bool
-) -> Path:
-    """One evaluation run: a trained module, or the bare backbone, on rows that its own run did not
-    score.
-    """
-    evaluation, module = plan.evaluation, plan.target
-    with store.work(plan.task, evaluation.id, notify) as partial:
-        done = store.find(plan.task, evaluation.id)
-        if done is not None and not force:
-            return done
-        partial.mkdir(parents=True, exist_ok=True)
-        notify_left_out(rows, notify)
-        notify(f"evaluating {module or 'the bare backbone'} on {plan.task}, run {evaluation.id}")
-        write_json(partial / "spec.json", _spec_record(plan, module, evaluation, "evaluation"))
-        try:
-            model = trained_model(plan, module, store, host, notify)
-            scores, cost = report(plan, model, module, evaluation, rows, store, partial, saved=True)
-        except (KeyboardInterrupt, XtlError):
-            raise
-        except Exception as error:
-            if out_of_memory(error):
-                raise RunError(
-                    f"evaluating {plan.task}: out of memory ({_first_line(error)})"
-                ) from error
-            kept = store.fail(plan.task, evaluation.id, f"{type(error).__name__}: {error}")
-            raise RunError(
-                f"evaluating {plan.task} failed: {type(error).__name__}: {error} (kept in {kept})"
-            ) from error
-        write_json(
-            partial / "provenance.json",
-            {
-                **machine.record(),
-                "data": data_record(plan, rows),
-                "notes": list(plan.notes),
-                "inference": cost,
-                "lineage": (
-                    _lineage(plan, module, store)
-                    if module
-                    else {"backbone": plan.backbone.fingerprint, "parents": []}
-                ),
-            },
-        )
-        write_json(partial / "metrics.json", {**scores, "train": None})
-        atomic_write(partial / "README.md", run_card.run_card(partial))
-        return store.commit(plan.task, evaluation.id, replace=force)
+    return replace(metrics, train=cost), inference

@@ -25,6 +25,7 @@ from adapters_xtl.evaluation.inputs import example
 from adapters_xtl.evaluation.languages import RETRIEVAL_LENGTH
 from adapters_xtl.formats._items import Lengths
 from adapters_xtl.models.assembly import trained_model
+from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
 from adapters_xtl.planning import plan
 from adapters_xtl.runs.request import Plan, Request
@@ -116,7 +117,9 @@ class Predictor:
 
     def _ready(self) -> Model:
         if self._model is None or not _HOST.holds(self._model):
-            self._model = trained_model(self._plan, self._plan.target, self._store, _HOST, _silent)
+            self._model = trained_model(
+                Context(self._plan, self._store, _HOST, _silent), self._plan.target
+            )
         return self._model
 
 

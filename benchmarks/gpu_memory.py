@@ -44,6 +44,7 @@ from adapters_xtl.backbones import Backbone, loading
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import out_of_memory
 from adapters_xtl.base.files import write_json
+from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.formats._items import Item, Lengths
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job, Shape, shape
@@ -447,7 +448,7 @@ def main() -> int:
         "command": " ".join(["benchmarks/gpu_memory.py", *words]),
         "config": config,
         "notes": list(NOTES),
-        "provenance": machine.record(),
+        "provenance": to_json(machine.describe()),
     }
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as aside:

@@ -34,7 +34,7 @@ import numpy as np
 
 from adapters_xtl.backbones import registry
 from adapters_xtl.base.errors import MismatchError, RunError
-from adapters_xtl.base.files import cache_dir, file_digest, read_json, say_disk_full
+from adapters_xtl.base.files import cache_dir, explained_os_errors, file_digest, read_json
 
 __all__ = ["FILES", "FINGERPRINT", "directory", "is_ready", "prepare"]
 
@@ -122,7 +122,7 @@ def prepare(progress: Callable[[str], None] = _stderr) -> Path:
         return directory()
     root = directory().parent
     try:
-        with say_disk_full(root):
+        with explained_os_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             with _locked(root / ".lock", progress):
                 for stale in root.glob(f"{ASIDE}*"):

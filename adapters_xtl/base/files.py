@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import pwd
+import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +18,20 @@ from adapters_xtl.base.errors import RequestError, RunError
 from adapters_xtl.base.untrusted import printable
 
 __all__ = [
+    "apply_umask",
     "atomic_write",
     "cache_dir",
     "canonical",
+    "current_umask",
     "digest",
+    "explained_os_errors",
     "file_digest",
     "folder_bytes",
     "folder_digest",
+    "link_or_copy",
     "local",
     "read_json",
-    "say_disk_full",
+    "sync",
     "write_json",
 ]
 
@@ -113,16 +120,57 @@ def local(text: str) -> Path:
 
 
 @contextlib.contextmanager
-def say_disk_full(path: Path) -> Iterator[None]:
-    """Turns 'no space left' and 'quota exceeded' into one clear line that names the place."""
+def explained_os_errors(path: Path) -> Iterator[None]:
+    """Turns a full disk and a refused permission into one line that names the place.
+
+    RunError for the disk, RequestError for the permission; other errors pass.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise RunError(
-                f"the disk is full: could not write {path}; what was finished before is kept"
-            ) from error
+        place = error.filename or path
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(f"the disk is full: could not write {place}") from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise RequestError(_denied(Path(os.fsdecode(place)))) from error
         raise
+
+
+def _denied(place: Path) -> str:
+    """Whose the nearest existing directory or file is, and what lets others use it."""
+    existing = place
+    with contextlib.suppress(OSError):
+        while not os.path.lexists(existing) and existing != existing.parent:
+            existing = existing.parent
+    with contextlib.suppress(OSError, KeyError):
+        owner = pwd.getpwuid(existing.stat().st_uid).pw_name
+        return (
+            f"{place}: permission denied; {existing} belongs to {owner}, who can share it"
+            f" (chmod -R g+rwX {existing}, and umask 002 from then on), or choose another place"
+        )
+    return f"{place}: permission denied; choose another place, or have its owner share it"
+
+
+def current_umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def apply_umask(folder: Path) -> None:
+    """Gives every file and directory of ours below `folder` the permissions that the umask gives.
+
+    Libraries write some for the owner alone (safetensors, tempfile).
+    """
+    umask = current_umask()
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink() or path.stat().st_uid != os.geteuid():
+            continue
+        if path.is_dir():
+            path.chmod((path.stat().st_mode & 0o7000) | (0o777 & ~umask))
+        else:
+            path.chmod(0o666 & ~umask)
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
@@ -130,20 +178,38 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     part.
     """
     data = content.encode() if isinstance(content, str) else content
-    with say_disk_full(path):
+    with explained_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        aside = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}")
         try:
+            handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(aside, 0o644)
             os.replace(aside, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(aside)
             raise
+
+
+def sync(path: Path) -> None:
+    """Flushes a file or a directory to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def link_or_copy(source: str, target: str) -> str:
+    """Makes `target` the same file as `source`, or a copy where links are not possible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
 
 
 def write_json(path: Path, value: Any) -> None:

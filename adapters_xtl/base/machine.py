@@ -6,12 +6,13 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-__all__ = ["gpu", "native_dtype", "record"]
+__all__ = ["Cpu", "Git", "Gpu", "Hardware", "Machine", "describe", "gpu", "native_dtype"]
 
 PACKAGES = (
     "adapters-xtl",
@@ -31,6 +32,51 @@ PACKAGES = (
 )
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device as its driver describes it."""
+
+    name: str
+    memory_bytes: int
+    compute_capability: float
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor. `cores`: those that this process may use; `bfloat16`: multiplied natively."""
+
+    name: str
+    cores: int
+    bfloat16: bool
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run was computed on. `memory_bytes`: of the machine, None where it is not known."""
+
+    cpu: Cpu
+    memory_bytes: int | None
+    gpu: Gpu | None
+    system: str
+
+
+@dataclass(frozen=True)
+class Git:
+    """State of the package's own checkout. `changed`: files differ from the commit."""
+
+    commit: str
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Versions by package, git state of the package's checkout (None: no checkout), hardware."""
+
+    versions: Mapping[str, str]
+    git: Git | None
+    hardware: Hardware
+
+
 def _output(*command: str, cwd: Path | None = None) -> str:
     try:
         done = subprocess.run(
@@ -42,9 +88,8 @@ def _output(*command: str, cwd: Path | None = None) -> str:
 
 
 @cache
-def gpu() -> dict[str, Any] | None:
-    """Name, memory (bytes) and compute capability of the first visible CUDA device, as the driver
-    shows it, or None.
+def gpu() -> Gpu | None:
+    """The first visible CUDA device, as the driver shows it, or None.
 
     Whether torch can use it is not asked: that would cost its import. The driver counts devices in
     PCI order: with unlike GPUs set CUDA_DEVICE_ORDER=PCI_BUS_ID.
@@ -62,14 +107,13 @@ def gpu() -> dict[str, Any] | None:
     if not listed:
         return None
     name, memory, capability = (part.strip() for part in listed.splitlines()[0].split(","))
-    size = (
-        int(float(memory) * 2**20) if memory[:1].isdigit() else (_memory() or 0)
-    )  # it has none of its own: the machine's
-    return {"name": name, "memory_bytes": size, "compute_capability": float(capability)}
+    # a GPU without memory of its own uses the machine's
+    size = int(float(memory) * 2**20) if memory[:1].isdigit() else (_memory() or 0)
+    return Gpu(name, size, float(capability))
 
 
 @cache
-def _cpu() -> dict[str, Any]:
+def _cpu() -> Cpu:
     fields: dict[str, str] = {}
     try:
         for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines():
@@ -78,13 +122,12 @@ def _cpu() -> dict[str, Any]:
     except OSError:
         pass
     flags = set(fields.get("flags", fields.get("Features", "")).split())
-    return {
-        "name": fields.get("model name", platform.processor() or platform.machine()),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        "bfloat16": bool(flags & {"avx512_bf16", "amx_bf16", "bf16"}),
-    }
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return Cpu(
+        name=fields.get("model name", platform.processor() or platform.machine()),
+        cores=len(allowed) or os.cpu_count() or 1,
+        bfloat16=bool(flags & {"avx512_bf16", "amx_bf16", "bf16"}),
+    )
 
 
 def native_dtype(device: str) -> str:
@@ -95,9 +138,9 @@ def native_dtype(device: str) -> str:
     them float32 is faster.
     """
     if device == "cuda":
-        found = gpu()
-        return "bfloat16" if found and found["compute_capability"] >= 8 else "float16"
-    return "bfloat16" if _cpu()["bfloat16"] else "float32"
+        device_found = gpu()
+        return "bfloat16" if device_found and device_found.compute_capability >= 8 else "float16"
+    return "bfloat16" if _cpu().bfloat16 else "float32"
 
 
 def _memory() -> int | None:
@@ -107,8 +150,8 @@ def _memory() -> int | None:
         return None
 
 
-def record() -> dict[str, Any]:
-    """Versions, git state of the package's checkout, hardware; JSON-ready."""
+def describe() -> Machine:
+    """Versions, git state of the package's checkout, and hardware."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -119,10 +162,6 @@ def record() -> dict[str, Any]:
     git = None
     if (root / ".git").exists():
         commit = _output("git", "rev-parse", "HEAD", cwd=root)
-        git = (
-            {"commit": commit, "changed": bool(_output("git", "status", "--porcelain", cwd=root))}
-            if commit
-            else None
-        )
-    hardware = {"cpu": _cpu(), "memory_bytes": _memory(), "gpu": gpu(), "system": platform.system()}
-    return {"versions": versions, "git": git, "hardware": hardware}
+        changed = bool(commit) and bool(_output("git", "status", "--porcelain", cwd=root))
+        git = Git(commit, changed) if commit else None
+    return Machine(versions, git, Hardware(_cpu(), _memory(), gpu(), platform.system()))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from adapters_xtl.base.errors import RequestError, RunError, nearest
-from adapters_xtl.base.files import atomic_write, file_digest, local, say_disk_full
+from adapters_xtl.base.files import atomic_write, explained_os_errors, file_digest, local
 from adapters_xtl.base.untrusted import printable
 from adapters_xtl.data.repository import (
     DataFile,
@@ -279,7 +279,7 @@ def _asking(repo: str) -> Iterator[None]:
 
     local = "--data embedded or --data DIR need no network"
     try:
-        with say_disk_full(Path("the hub's cache (HF_HOME)")):
+        with explained_os_errors(Path("the hub's cache (HF_HOME)")):
             yield
     except GatedRepoError as error:
         raise MissingRows(

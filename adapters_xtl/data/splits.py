@@ -61,16 +61,6 @@ class CheckedSplit:
     places: list[tuple[str, str]] = field(default_factory=list)
     forms: list[str] = field(default_factory=list)
 
-    def summary(self) -> dict[str, Any]:
-        """For the record: rows read, left out and kept by reason, forms."""
-        return {
-            "rows": self.rows,
-            "examples": len(self.examples),
-            "left_out": dict(self.faults),
-            "kept_though": dict(self.kept),
-            "forms": self.forms,
-        }
-
 
 @dataclass(frozen=True)
 class StageRows:

@@ -20,18 +20,18 @@ from adapters_xtl.base.files import (
     atomic_write,
     cache_dir,
     digest,
-    folder_digest,
     read_json,
     write_json,
 )
 from adapters_xtl.evaluation import predict, scoring
 from adapters_xtl.evaluation.rows import RunRows
 from adapters_xtl.formats._items import Lengths
+from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Model, peak_memory
 from adapters_xtl.planning.plan import head_for
+from adapters_xtl.runs.lineage import stored_module
 from adapters_xtl.runs.request import Evaluation, Module, Plan
-from adapters_xtl.runs.store import WORK, Store
-from adapters_xtl.sharing import lineage
+from adapters_xtl.runs.store import Store
 from adapters_xtl.tasks import Task
 
 __all__ = ["RETRIEVAL_LENGTH", "report", "weights"]
@@ -51,39 +51,39 @@ def weights(plan: Plan, module: Module | None, store: Store) -> str:
             "dtype": plan.dtype,
             "device": plan.device,
             "compose": module.run.compose if module else "",
-            "modules": [folder_digest(lineage.saved(each, store) / "module") for each in stack],
+            "modules": [stored_module(each, store).module_sha256 for each in stack],
         }
     )
 
 
 def report(
-    plan: Plan,
+    context: Context,
     model: Model,
     module: Module | None,
     evaluation: Evaluation,
     rows: RunRows,
-    store: Store,
-    partial: Path,
+    work: Path,
     *,
     saved: bool,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(tasks and score as metrics.json has them, what predicting cost by task and language).
 
-    Predictions found in the partial run are scored as they are, so an interrupted evaluation goes
-    on where it was; those of another evaluation are not (a training's id says nothing of the split
+    Predictions found in `work` are scored as they are, so an interrupted evaluation goes on where
+    it was; those of another evaluation are not (a training's id says nothing of the split
     and rows that were to be scored with it). `saved`: the module's weights lie in the store
     already, so that embeddings can be kept under their digest.
     """
     found: dict[str, Any] = {}
     cost: dict[str, Any] = {}
-    kept = _begun(partial, evaluation.id)
+    plan, store = context.plan, context.store
+    kept = _begun(work, evaluation.id)
     for name, by in rows.report.items():
         task = tasks.load(name)
         languages: dict[str, Any] = {}
         layers: dict[str, dict[str, float]] = {}
         for language, part in by.items():
             path, note = (
-                partial / "predictions" / name / f"{language}.jsonl",
+                work / "predictions" / name / f"{language}.jsonl",
                 kept / name / f"{language}.json",
             )
             if not (path.is_file() and note.is_file()):
@@ -110,7 +110,7 @@ def report(
             for layer, value in noted["layers"].items():
                 layers.setdefault(layer, {})[language] = value
             languages[language] = scoring.score(
-                task, scoring.predictions(partial, name, language), language
+                task, scoring.predictions(work, name, language), language
             )
         found[name] = scoring.entry(task, evaluation.splits[name], languages)
         if rows.overlap.get(name):
@@ -122,13 +122,13 @@ def report(
     return scoring.together(found), cost
 
 
-def _begun(partial: Path, evaluation: str) -> Path:
+def _begun(work: Path, evaluation: str) -> Path:
     """Where costs and scores by layer of the languages that are done are noted; empty where another
     evaluation was begun.
     """
-    mark, folder = partial / WORK / "evaluation.json", partial / WORK / "scored"
+    mark, folder = work / "evaluation.json", work / "scored"
     if not mark.is_file() or read_json(mark) != evaluation:
-        shutil.rmtree(partial / "predictions", ignore_errors=True)
+        shutil.rmtree(work / "predictions", ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         write_json(mark, evaluation)
     return folder

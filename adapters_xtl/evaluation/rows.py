@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.data.reading import Reader, read_report, read_training
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, count_overlap
+from adapters_xtl.runs.records import RowsCount, RowsRecord
 from adapters_xtl.runs.request import Evaluation, Module, Plan
 
 __all__ = ["RunRows", "data_record", "notify_left_out", "read_rows"]
@@ -83,37 +83,47 @@ def _read_report(
             problems.catch(error)
 
 
-def data_record(plan: Plan, rows: RunRows) -> dict[str, Any]:
+def data_record(plan: Plan, rows: RunRows) -> RowsRecord:
     """What provenance.json says under "data": forms, revisions, numbers of rows and what was left
     out of them.
     """
 
-    def all_of(parts: Mapping[str, CheckedSplit]) -> dict[str, Any]:
-        return {name: part.summary() for name, part in parts.items()}
+    def counts(splits: Mapping[str, CheckedSplit]) -> dict[str, RowsCount]:
+        return {name: _count(split) for name, split in splits.items()}
 
-    return {
-        "source": plan.source.kind,
-        "revisions": plan.source.revisions(),
-        "train": all_of(rows.train),
-        "select": all_of(rows.select),
-        "report": {name: all_of(by) for name, by in rows.report.items()},
-        "lacking": {name: sorted(by) for name, by in rows.lacking.items() if by},
-        "select_of_earlier_stages": {
-            name: [split.summary() for split in training.earlier]
-            for name, training in rows.training.items()
+    return RowsRecord(
+        source=plan.source.kind,
+        revisions=plan.source.revisions(),
+        train=counts(rows.train),
+        select=counts(rows.select),
+        report={task: counts(by_language) for task, by_language in rows.report.items()},
+        lacking={task: tuple(sorted(by)) for task, by in rows.lacking.items() if by},
+        select_of_earlier_stages={
+            task: tuple(map(_count, training.earlier))
+            for task, training in rows.training.items()
             if training.earlier
         },
-        "dropped_from_select": {
-            name: training.dropped for name, training in rows.training.items() if training.dropped
+        dropped_from_select={
+            task: training.dropped for task, training in rows.training.items() if training.dropped
         },
-        "select_not_checked_against": {
-            name: training.unchecked
-            for name, training in rows.training.items()
+        select_not_checked_against={
+            task: training.unchecked
+            for task, training in rows.training.items()
             if training.unchecked
         },
-        "select_rows_also_reported": rows.overlap,
-        "protocol": plan.request.protocol,
-    }
+        select_rows_also_reported=rows.overlap,
+        protocol=plan.request.protocol,
+    )
+
+
+def _count(split: CheckedSplit) -> RowsCount:
+    return RowsCount(
+        rows=split.rows,
+        examples=len(split.examples),
+        left_out=dict(split.faults),
+        kept_though=dict(split.kept),
+        forms=tuple(split.forms),
+    )
 
 
 def notify_left_out(rows: RunRows, notify: Callable[[str], None]) -> None:

@@ -4,7 +4,7 @@ lineage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from adapters_xtl import tasks
@@ -13,14 +13,13 @@ from adapters_xtl.data.reading import labels_of
 from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.formats._items import Lengths
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import HeadSpec, Host, Model, build, head_specs, load_heads
-from adapters_xtl.runs.request import Module, Plan
+from adapters_xtl.models.context import Context
+from adapters_xtl.models.network import HeadSpec, Model, build, head_specs, load_heads
+from adapters_xtl.runs.lineage import check_lineage, stored_module
+from adapters_xtl.runs.request import Module
 from adapters_xtl.runs.store import Store
-from adapters_xtl.sharing import lineage
 
 __all__ = ["fresh_model", "links", "trained_model"]
-
-Notify = Callable[[str], None]
 
 
 def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
@@ -31,8 +30,8 @@ def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
         names.append(name)
         return name if names.count(name) == 1 else f"{name}_{names.count(name)}"
 
-    def saved(of: Module) -> Path:
-        return lineage.saved(of, store) / "module"
+    def saved(trained_module: Module) -> Path:
+        return stored_module(trained_module, store).module_folder
 
     found = [Link(unique(parent.task), saved(parent)) for parent in module.below]
     start = saved(module.parents[-1]) if module.run.compose == "init" and module.parents else None
@@ -42,28 +41,15 @@ def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
     ]
 
 
-def fresh_model(
-    plan: Plan,
-    module: Module,
-    train: Mapping[str, CheckedSplit],
-    store: Store,
-    host: Host,
-    notify: Notify,
-) -> Model:
-    """The model that a module's training starts from, with a fresh head for each task of `train`
-    (task → its train rows, from which a task without fixed labels takes them).
+def fresh_model(context: Context, module: Module, train_rows: Mapping[str, CheckedSplit]) -> Model:
+    """The model that a module's training starts from. `train_rows`: task → rows it trains on.
 
     MismatchError when a parent is not what it was trained to be.
     """
     for parent in module.parents:
-        lineage.check(
-            parent,
-            store,
-            plan.backbone.fingerprint,
-            allow=plan.request.allow_mismatch,
-            notify=notify,
-        )
-    hyper, hidden = module.run.hyper, int(registry.config(plan.backbone)["hidden_size"])
+        _check_lineage(context, parent)
+    hyper = module.run.hyper
+    hidden = int(registry.config(context.plan.backbone)["hidden_size"])
     lengths = Lengths(hyper.max_length, min(hyper.stride, hyper.max_length // 2))
     heads = {
         name: HeadSpec(
@@ -73,16 +59,15 @@ def fresh_model(
             hyper.dropout,
             lengths,
         )
-        for name, part in train.items()
+        for name, part in train_rows.items()
     }
-    return _model(plan, module, heads, store, host, train=True)
+    return _model(context, module, heads, train=True)
 
 
-def trained_model(
-    plan: Plan, module: Module | None, store: Store, host: Host, notify: Notify
-) -> Model:
+def trained_model(context: Context, module: Module | None) -> Model:
     """The model of a finished run with all its heads, or the bare backbone, ready to predict."""
     if module is None:
+        plan = context.plan
         return build(
             plan.backbone,
             bits=plan.bits,
@@ -95,41 +80,44 @@ def trained_model(
             heads={},
             train=False,
             seed=0,
-            host=host,
+            host=context.host,
         )
-    lineage.check(
-        module, store, plan.backbone.fingerprint, allow=plan.request.allow_mismatch, notify=notify
-    )
-    path = lineage.saved(module, store)
-    model = _model(plan, module, head_specs(path / "head"), store, host, train=False)
-    load_heads(model, path / "head")
+    _check_lineage(context, module)
+    heads = stored_module(module, context.store).heads_folder
+    model = _model(context, module, head_specs(heads), train=False)
+    load_heads(model, heads)
     return model.eval()
 
 
+def _check_lineage(context: Context, module: Module) -> None:
+    plan = context.plan
+    check_lineage(
+        module,
+        context.store,
+        plan.backbone.fingerprint,
+        allow=plan.request.allow_mismatch,
+        notify=context.notify,
+    )
+
+
 def _model(
-    plan: Plan,
-    module: Module,
-    heads: Mapping[str, HeadSpec],
-    store: Store,
-    host: Host,
-    *,
-    train: bool,
+    context: Context, module: Module, heads: Mapping[str, HeadSpec], *, train: bool
 ) -> Model:
-    run, fit = module.run, plan.fits.get(module.id)
+    plan, run, fit = context.plan, module.run, context.plan.fits.get(module.id)
     model = build(
         plan.backbone,
         bits=run.bits,
         dtype=run.dtype,
         device=plan.device,
         method=run.method,
-        chain=links(module, store, trained=not train),
+        chain=links(module, context.store, trained=not train),
         options=run.options,
         from_layer=run.from_layer,
         heads=heads,
         train=train,
         seed=run.seed,
         fuse=run.compose == "fuse",
-        host=host,
+        host=context.host,
         offload=fit is not None and fit.way.offload,
     )
     if fit is not None:

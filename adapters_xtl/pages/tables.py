@@ -10,6 +10,7 @@ from rich.table import Table
 
 from adapters_xtl import tasks
 from adapters_xtl.base.files import read_json
+from adapters_xtl.runs.stored import StoredRun
 
 __all__ = ["checked", "cost", "listed", "planned", "result", "runs", "spread"]
 
@@ -203,29 +204,25 @@ def planned(plan: Any, stored: Mapping[str, bool]) -> Table:
     return listed("plan (nothing was run)", ("run", "id", "kind", "state", "what"), rows)
 
 
-def runs(paths: Sequence[Path]) -> Table:
-    """The runs of a store, newest first."""
-    rows = []
-    for path in paths:
-        spec, metrics = read_json(path / "spec.json"), read_json(path / "metrics.json")
-        method = spec["run"]["method"] if spec["run"] else "none"
-        between = "+" if spec["run"] and spec["run"]["compose"] == "fuse" else ">"
-        below = between.join(parent["task"] for parent in spec["parents"])
-        stack = ">".join(
-            [*([below] if below else []), *([spec["module"]["task"]] if spec["module"] else [])]
+def runs(finished: Sequence[StoredRun], damaged: Mapping[Path, str]) -> Table:
+    """The runs of a store, newest first; then the damaged ones, each with what is wrong with it."""
+    rows: list[tuple[str, ...]] = [
+        (
+            run.path.parent.name,
+            run.path.name,
+            run.spec.kind,
+            run.spec.run.method if run.spec.run is not None else "none",
+            run.spec.stack or "bare",
+            run.spec.backbone.name,
+            run.spec.data,
+            "" if run.metrics.score is None else f"{run.metrics.score:.2f}",
         )
-        rows.append(
-            (
-                path.parent.name,
-                path.name,
-                spec["kind"],
-                method,
-                stack or "bare",
-                spec["backbone"]["name"],
-                spec["data"],
-                "" if metrics["score"] is None else f"{metrics['score']:.2f}",
-            )
-        )
+        for run in finished
+    ]
+    rows += [
+        (path.parent.name, path.name, "damaged", "", reason, "", "", "")
+        for path, reason in damaged.items()
+    ]
     return listed(
         "runs", ("task", "id", "kind", "method", "stack", "backbone", "data", "score"), rows
     )

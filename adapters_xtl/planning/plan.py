@@ -56,7 +56,7 @@ def _budget(request: Request, device: str) -> tuple[int | None, str]:
     if request.memory is not None:
         return peak.in_bytes(request.memory), f"--memory {request.memory:g}"
     found = gpu() if device == "cuda" else None
-    return (found["memory_bytes"] - peak.CONTEXT, "") if found else (None, "")
+    return (found.memory_bytes - peak.CONTEXT, "") if found else (None, "")
 
 
 def make(
@@ -148,7 +148,7 @@ def _fitted(
     """The plan with the bits, optimizers and ways that fit the budget."""
     bits, dtype = next(iter(precisions.items()))
     found = assemble(bits, dtype, frozenset())
-    trained = [module for module in found.modules if module.existing is None and module.run.tasks]
+    trained = [module for module in found.modules if module.stored is None and module.run.tasks]
     if budget is None or not trained:
         return found
     form = shape(registry.config(found.backbone), found.backbone.name)
@@ -167,9 +167,7 @@ def _fitted(
     chosen = fits[0].job.bits
     if lean or chosen != bits:
         found = assemble(chosen, precisions[chosen], frozenset(lean))
-        trained = [
-            module for module in found.modules if module.existing is None and module.run.tasks
-        ]
+        trained = [module for module in found.modules if module.stored is None and module.run.tasks]
     said = [
         f"memory for {module}: {fit}, predicted peak {peak.gib(fit.prediction.peak)} GiB of"
         f" {peak.gib(budget)}"
@@ -238,7 +236,7 @@ def _assemble(planner: Stacks, task: Task, device: str, compose: str, notes: lis
         problems=problems,
     )
     problems.raise_if_any()
-    if target is not None and target.task == task.name and target.existing is None:
+    if target is not None and target.task == task.name and target.stored is None:
         target = replace(target, evaluation=evaluation)
     wanted = [*(chain or ()), *([target] if target else [])]
     ordered = {module.id: module for module in wanted}.values()

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl.base.files import read_json
+from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.runs.request import Module, Plan
-from adapters_xtl.runs.store import Store, verify
+from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.stored import StoredRun, is_run, read_run
 
-__all__ = ["Outcome", "from_store", "has"]
+__all__ = ["Outcome", "from_store", "has", "outcome"]
 
 
 @dataclass(frozen=True)
@@ -30,32 +31,24 @@ class Outcome:
 
 def has(module: Module, store: Store) -> Path | None:
     """The finished directory of a module's run, or None."""
-    return module.existing or store.find(module.task, module.id)
+    return module.stored.path if module.stored else store.find(module.task, module.id)
 
 
 def from_store(plan: Plan, store: Store) -> Outcome | None:
     """The finished run that answers the plan: the target's own where it scored what is asked, else
-    an evaluation.
+    an evaluation. None where the store has neither.
 
-    MismatchError where its record is not the one that its manifest names.
+    MismatchError where that run is damaged.
     """
     path = has(plan.target, store) if plan.inline and plan.target else None
-    if path is None or _scored(path) != plan.evaluation.id:
+    run = read_run(path) if path is not None and is_run(path) else None
+    scored = run.spec.evaluation if run is not None else None
+    if scored is None or scored.id != plan.evaluation.id:
         path = store.find(plan.task, plan.evaluation.id)
-    if path is not None:
-        verify(path, only=("metrics.json", "provenance.json", "spec.json"))
-    return (
-        None
-        if path is None
-        else Outcome(path.name, path, True, 0.0, dict(read_json(path / "metrics.json")))
-    )
+        run = read_run(path) if path is not None else None
+    return None if run is None else outcome(run, reused=True, seconds=0.0)
 
 
-def _scored(path: Path) -> str:
-    """The id of the evaluation that a run's own scores answer; "" for a bundle, which has none."""
-    spec = path / "spec.json"
-    if not spec.is_file():
-        return ""
-    verify(path, only=("spec.json",))
-    evaluation = read_json(spec)["evaluation"]
-    return str(evaluation["id"]) if evaluation else ""
+def outcome(run: StoredRun, *, reused: bool, seconds: float) -> Outcome:
+    """What a finished run answers to a request."""
+    return Outcome(run.spec.id, run.path, reused, seconds, to_json(run.metrics))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from adapters_xtl.backbones import Backbone
 from adapters_xtl.data.locate import RowFiles, TrainingFiles
 from adapters_xtl.data.sources import Source
 from adapters_xtl.memory.peak import Fit
+from adapters_xtl.runs.records import EvaluationRecord
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import Hyper, Settings
+from adapters_xtl.runs.stored import StoredModule
 
 __all__ = ["Declared", "Evaluation", "Module", "Plan", "Request"]
 
@@ -66,14 +67,15 @@ class Evaluation:
     limit: int = 0
     layer: str = ""
 
-    def record(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "splits": dict(self.splits),
-            "max_examples": self.limit,
-            "languages": {task: sorted(files) for task, files in self.files.items()},
-            **({"layer": self.layer} if self.layer else {}),
-        }
+    def record(self) -> EvaluationRecord:
+        """The evaluation as spec.json has it."""
+        return EvaluationRecord(
+            id=self.id,
+            splits=dict(self.splits),
+            max_examples=self.limit,
+            languages={task: tuple(sorted(files)) for task, files in self.files.items()},
+            layer=self.layer,
+        )
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ class Module:
 
     evaluation  what its run scores once it is trained; None where nothing is scored: an untrained
                 module, or one that exists already
-    existing    directory of a module that exists already; `known` is then its id and `backbone` its
-                backbone's record
+    stored      the trained module that was named by its run, bundle or hub id; None for one that
+                the request trains, or that the store has under its run's id
     """
 
     task: str
@@ -93,13 +95,11 @@ class Module:
     members: Mapping[str, TrainingFiles] = field(default_factory=dict)
     settings: Settings = field(default_factory=lambda: Settings(Hyper(), {}))
     evaluation: Evaluation | None = None
-    existing: Path | None = None
-    known: str = ""
-    backbone: Mapping[str, str] = field(default_factory=dict)
+    stored: StoredModule | None = None
 
     @property
     def id(self) -> str:
-        return self.known or self.run.id
+        return self.run.id if self.stored is None else self.stored.id
 
     @property
     def below(self) -> tuple[Module, ...]:

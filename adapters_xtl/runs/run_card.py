@@ -1,4 +1,4 @@
-"""The README.md of a run, written from its own JSON."""
+"""The README.md of a run, written from its own records."""
 
 from __future__ import annotations
 
@@ -7,116 +7,105 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl import tasks
-from adapters_xtl.base.files import read_json
+from adapters_xtl.base.typed_json import to_json
+from adapters_xtl.runs.records import (
+    METRICS,
+    PROVENANCE,
+    SPEC,
+    Metrics,
+    Provenance,
+    Spec,
+    read_record,
+)
 
 __all__ = ["run_card", "score_table"]
 
 
 def run_card(run: Path) -> str:
     """Markdown from spec.json, provenance.json and metrics.json of a run directory."""
-    spec, provenance, metrics = (
-        read_json(run / f"{name}.json") for name in ("spec", "provenance", "metrics")
-    )
-    lines = [f"# {_stack(spec)} · {spec['id']}", ""]
-    if provenance["data"]["source"] == "embedded":
+    spec = read_record(Spec, run / SPEC)
+    provenance = read_record(Provenance, run / PROVENANCE)
+    metrics = read_record(Metrics, run / METRICS)
+    lines = [f"# {_title(spec)} · {spec.id}", ""]
+    if provenance.data.source == "embedded":
         lines += [
             "Trained and scored on the package's sample rows: the scores only show that the"
             " pipeline works.",
             "",
         ]
-    lines += [
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in _facts(spec, provenance, metrics)),
-        "",
-    ]
-    for name, entry in metrics["tasks"].items():
-        lines += [f"## {name}: {tasks.load(name).title}, {entry['split']}", ""]
-        if entry.get("selected_on"):
+    facts = _facts(spec, provenance, metrics)
+    lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts), ""]
+    for name, scores in metrics.tasks.items():
+        task = tasks.load(name)
+        lines += [f"## {name}: {task.title}, {scores.split}", ""]
+        if scores.selected_on:
             lines += ["The same rows chose the checkpoint, so this score is optimistic.", ""]
-        lines += score_table(entry)
-        lines += [f"- {note}" for note in tasks.load(name).notes] + [""] * bool(
-            tasks.load(name).notes
-        )
-    if provenance["data"]["lacking"]:
+        lines += score_table(to_json(scores))
+        lines += [f"- {note}" for note in task.notes] + [""] * bool(task.notes)
+    if provenance.data.lacking:
         lacking = "; ".join(
-            f"{name}: {', '.join(codes)}" for name, codes in provenance["data"]["lacking"].items()
+            f"{name}: {', '.join(codes)}" for name, codes in provenance.data.lacking.items()
         )
         lines += [f"Languages that the source lacks: {lacking}.", ""]
     return "\n".join(lines)
 
 
-def score_table(entry: Mapping[str, Any]) -> list[str]:
-    """One task's languages and their mean, as lines of Markdown that end with an empty one."""
-    names = sorted({key for scores in entry["languages"].values() for key in scores if key != "n"})
+def score_table(scores: Mapping[str, Any]) -> list[str]:
+    """One task's scores (`TaskScores` as JSON): a row for each language and one for their mean.
+
+    Lines of Markdown, the last one empty.
+    """
+    names = sorted({key for values in scores["languages"].values() for key in values} - {"n"})
     lines = [f"| language | {' | '.join(names)} | n |", "|---|" + "---:|" * (len(names) + 1)]
-    for language, scores in entry["languages"].items():
-        cells = [f"{scores[key]:.2f}" if key in scores else "" for key in names]
-        lines.append(f"| {language} | {' | '.join(cells)} | {scores['n']} |")
-    return [
-        *lines,
-        f"| **mean {entry['metric']}** | **{entry['score']:.2f}** |" + " |" * len(names),
-        "",
-    ]
+    for language, values in scores["languages"].items():
+        cells = [f"{values[key]:.2f}" if key in values else "" for key in names]
+        lines.append(f"| {language} | {' | '.join(cells)} | {values['n']} |")
+    mean = f"| **mean {scores['metric']}** | **{scores['score']:.2f}** |"
+    return [*lines, mean + " |" * len(names), ""]
 
 
-def _stack(spec: dict[str, Any]) -> str:
-    own = [spec["module"]["task"]] if spec["module"] else [spec["backbone"]["name"]]
-    between = "+" if spec["run"] and spec["run"]["compose"] == "fuse" else ">"
-    below = between.join(parent["task"] for parent in spec["parents"])
-    chain = ">".join([*([below] if below else []), *own])
-    return chain if spec["kind"] == "training" else f"{spec['task']} by {chain}"
+def _title(spec: Spec) -> str:
+    stack = spec.stack or spec.backbone.name
+    return stack if spec.kind == "training" else f"{spec.task} by {stack}"
 
 
-def _facts(
-    spec: dict[str, Any], provenance: dict[str, Any], metrics: dict[str, Any]
-) -> list[tuple[str, str]]:
-    backbone, run, trained = spec["backbone"], spec["run"], metrics["train"]
+def _facts(spec: Spec, provenance: Provenance, metrics: Metrics) -> list[tuple[str, str]]:
+    backbone, run, trained = spec.backbone, spec.run, metrics.train
     facts = [
         (
             "backbone",
-            f"{backbone['name']} ({backbone['location']}), fingerprint"
-            f" `{backbone['fingerprint'][:12]}`",
+            f"{backbone.name} ({backbone.location}), fingerprint `{backbone.fingerprint[:12]}`",
         )
     ]
-    if run:
-        options = ", ".join(f"{key} {value}" for key, value in run["options"].items())
-        facts.append(("method", f"{run['method']} ({options or 'no options'})"))
-        if run["parents"]:
-            facts.append(("composition", f"{run['compose']} ({provenance.get('composition', '')})"))
-        hyper = run["hyper"]
-        text = (
-            f"lr {hyper['lr']:g}, batch {hyper['batch_size']},"
-            f" epochs {hyper['epochs']:g}, max length {hyper['max_length']}"
-        )
-        facts.append(("training", f"{text}, seed {run['seed']}, protocol {run['protocol']}"))
-    facts.append(("precision", f"{spec['bits']}-bit backbone, {spec['dtype']} compute"))
-    forms = {form for part in provenance["data"]["train"].values() for form in part["forms"]}
-    facts.append(
-        (
-            "data",
-            f"{provenance['data']['source']}: {', '.join(sorted(forms)) or 'none for training'}",
-        )
-    )
-    if trained:
+    if run is not None:
+        options = ", ".join(f"{key} {value}" for key, value in run.options.items())
+        facts.append(("method", f"{run.method} ({options or 'no options'})"))
+        if run.parents:
+            facts.append(("composition", f"{run.compose} ({provenance.composition})"))
+        hyper = run.hyper
         facts.append(
+            (
+                "training",
+                f"lr {hyper.lr:g}, batch {hyper.batch_size}, epochs {hyper.epochs:g}, max length"
+                f" {hyper.max_length}, seed {run.seed}, protocol {run.protocol}",
+            )
+        )
+    facts.append(("precision", f"{spec.bits}-bit backbone, {spec.dtype} compute"))
+    forms = {form for part in provenance.data.train.values() for form in part.forms}
+    facts.append(
+        ("data", f"{provenance.data.source}: {', '.join(sorted(forms)) or 'none for training'}")
+    )
+    if trained is not None:
+        facts += [
             (
                 "trainable parameters",
-                f"{trained['trainable_parameters']:,} of {trained['total_parameters']:,}",
-            )
-        )
-        facts.append(("stored", f"{trained['stored_bytes'] / 1e6:,.1f} MB (module and head)"))
-        facts.append(
+                f"{trained.trainable_parameters:,} of {trained.total_parameters:,}",
+            ),
+            ("stored", f"{trained.stored_bytes / 1e6:,.1f} MB (module and head)"),
             (
                 "trained",
-                f"{trained['steps']} steps, {trained['examples']:,} examples,"
-                f" {trained['seconds']:.0f} s",
-            )
-        )
-        facts.append(
-            (
-                "selected",
-                f"step {trained['select']['step']}, score {trained['select']['score']:.2f}",
-            )
-        )
+                f"{trained.steps} steps, {trained.examples:,} examples, {trained.seconds:.0f} s",
+            ),
+            ("selected", f"step {trained.select.step}, score {trained.select.score:.2f}"),
+        ]
     return facts

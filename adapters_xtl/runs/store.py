@@ -9,22 +9,38 @@ one resumes from) or nothing.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from adapters_xtl.base.errors import MismatchError, RequestError
-from adapters_xtl.base.files import file_digest, read_json, say_disk_full, write_json
+from adapters_xtl.base.files import apply_umask, explained_os_errors, file_digest, sync
+from adapters_xtl.base.locks import locked
+from adapters_xtl.runs.records import MANIFEST, Manifest, read_record, write_record
 
-__all__ = ["MANIFEST", "Store", "verify"]
+__all__ = ["PARTIAL", "WORK", "RunInProgress", "Store", "is_finished", "verify"]
 
-MANIFEST = "manifest.json"
-# inside a partial run: checkpoints and other scratch, dropped when the run is finished
-WORK = "work"
+PARTIAL = ".partial"  # ends the directory's name of a run that is not finished
+WORK = "work"  # inside a partial run: checkpoints and other scratch, no part of the finished run
+FAILED = "failed"  # under the root, beside the tasks: runs that are kept but never used
+
+
+@dataclass(frozen=True)
+class RunInProgress:
+    """A run under its lock. `partial`: the directory to write into; `finished`: the run's final
+    directory where another process, or one before, has finished it.
+    """
+
+    partial: Path
+    finished: Path | None
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a directory is a finished run's, by its name and its manifest."""
+    return path.suffix != PARTIAL and (path / MANIFEST).is_file()
 
 
 class Store:
@@ -39,16 +55,23 @@ class Store:
     def find(self, task: str, run_id: str) -> Path | None:
         """The finished run's directory, or None."""
         path = self.path(task, run_id)
-        return path if (path / MANIFEST).is_file() else None
+        return path if is_finished(path) else None
 
     def all(self) -> list[Path]:
-        """Every finished run, newest first."""
-        found = [
-            path.parent
-            for path in self.root.glob(f"*/*/{MANIFEST}")
-            if path.parent.parent.name != "failed"
-        ]
-        return sorted(found, key=lambda path: (path / MANIFEST).stat().st_mtime, reverse=True)
+        """Every finished run, newest first. Damaged ones are among them: see `read_run`."""
+        runs = [path for path in self._directories() if is_finished(path)]
+        return sorted(runs, key=lambda path: (path / MANIFEST).stat().st_mtime, reverse=True)
+
+    def without_manifest(self) -> list[Path]:
+        """Directories of runs that lost their manifest; they count as absent."""
+        return sorted(path for path in self._directories() if not is_finished(path))
+
+    def _directories(self) -> Iterator[Path]:
+        """Directories of runs that were finished once."""
+        for path in self.root.glob("*/*/"):
+            hidden = path.name.startswith(".") or path.suffix == PARTIAL
+            if not hidden and path.parent.name != FAILED and path.is_dir():
+                yield path
 
     def by_id(self, run_id: str) -> list[Path]:
         return [path for path in self.all() if path.name == run_id]
@@ -70,51 +93,89 @@ class Store:
             ) from error
 
     @contextlib.contextmanager
-    def work(self, task: str, run_id: str, waiting: Callable[[str], None]) -> Iterator[Path]:
-        """The partial directory of a run, under its lock: a second process waits, and then finds
-        the run finished.
+    def work(
+        self, task: str, run_id: str, notify: Callable[[str], None], *, replace: bool = False
+    ) -> Iterator[RunInProgress]:
+        """The partial directory of a run, held under the run's lock. It contains work/ and nothing
+        else: whatever a killed process left beside it is removed.
+
+        Where another process works on the run, this waits, and then the run is finished. Where a
+        process was killed while it committed the run, the commit is finished first. `replace`: the
+        run is made again although it is finished.
         """
         folder = self.root / task
-        with say_disk_full(folder):
+        with explained_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         lock = folder / f".{run_id}.lock"
-        with _locked(
-            lock, lambda: waiting(f"another process works on {task}/{run_id}; waiting for it")
-        ):
-            partial = folder / f"{run_id}.partial"
-            if self.find(task, run_id) is None:
-                with say_disk_full(partial):
+        partial = folder / f"{run_id}{PARTIAL}"
+        with locked(lock, lambda: notify(f"another process works on {task}/{run_id}; waiting")):
+            with explained_os_errors(partial):
+                committed = self._finish_commit(task, run_id)
+                finished = self.find(task, run_id) if committed or not replace else None
+                if finished is None:
                     (partial / WORK).mkdir(parents=True, exist_ok=True)
-            yield partial
+                    _remove_all_but(partial, WORK)
+            yield RunInProgress(partial, finished)
             if not partial.exists():
                 lock.unlink(missing_ok=True)
 
-    def commit(self, task: str, run_id: str, *, replace: bool = False) -> Path:
-        """Writes the manifest and renames the partial run to its final place."""
-        partial, final = self.root / task / f"{run_id}.partial", self.path(task, run_id)
-        shutil.rmtree(partial / WORK, ignore_errors=True)
-        files = {name: file_digest(partial / name) for name in _files(partial)}
-        write_json(partial / MANIFEST, {"files": files})
+    def commit(self, task: str, run_id: str) -> Path:
+        """Makes a partial run the finished one. Killed at any moment, it leaves a partial run from
+        which `work` goes on, or the finished run.
+        """
+        partial = self.root / task / f"{run_id}{PARTIAL}"
+        with explained_os_errors(partial):
+            apply_umask(partial)
+            names = _files(partial)
+            for name in names:
+                sync(partial / name)
+            files = {name: file_digest(partial / name) for name in names}
+            write_record(partial / MANIFEST, Manifest(files))
+            return self._publish(task, run_id)
+
+    def _publish(self, task: str, run_id: str) -> Path:
+        """Renames a partial run that has its manifest. Its work/ is moved out first and deleted
+        last, so that a finished run never holds one.
+        """
+        partial, final = self.root / task / f"{run_id}{PARTIAL}", self.path(task, run_id)
+        scratch = self.root / task / f".{run_id}.{WORK}"
+        if (partial / WORK).exists():
+            shutil.rmtree(scratch, ignore_errors=True)
+            os.replace(partial / WORK, scratch)
         if final.exists():
-            # a finished run that --force made again, or a directory whose manifest somebody took
-            # away
-            stale = (
-                self.root
-                / "failed"
-                / f"{task}-{run_id}-{'replaced' if replace else 'incomplete'}-{time.time_ns()}"
-            )
+            # a finished run that --force made again, or one whose manifest somebody took away
+            kind = "replaced" if (final / MANIFEST).is_file() else "incomplete"
+            stale = self.root / FAILED / f"{task}-{run_id}-{kind}-{time.time_ns()}"
             stale.parent.mkdir(parents=True, exist_ok=True)
             os.replace(final, stale)
         os.replace(partial, final)
-        _sync(final.parent)
+        sync(final.parent)
+        shutil.rmtree(scratch, ignore_errors=True)
         return final
+
+    def _finish_commit(self, task: str, run_id: str) -> bool:
+        """Does what a killed `commit` did not: publishes a partial run whose manifest is right, and
+        deletes the work/ of a finished one. Returns whether it published one.
+        """
+        published = False
+        partial = self.root / task / f"{run_id}{PARTIAL}"
+        if (partial / MANIFEST).is_file():
+            try:
+                verify(partial)
+            except MismatchError:
+                (partial / MANIFEST).unlink()
+            else:
+                self._publish(task, run_id)
+                published = True
+        shutil.rmtree(self.root / task / f".{run_id}.{WORK}", ignore_errors=True)
+        return published
 
     def fail(self, task: str, run_id: str, reason: str) -> Path | None:
         """Moves a partial run under `failed/`, with the reason; it is never reused."""
-        partial = self.root / task / f"{run_id}.partial"
+        partial = self.root / task / f"{run_id}{PARTIAL}"
         if not partial.exists():
             return None
-        kept = self.root / "failed" / f"{task}-{run_id}-{time.time_ns()}"
+        kept = self.root / FAILED / f"{task}-{run_id}-{time.time_ns()}"
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial, kept)
         with contextlib.suppress(OSError):
@@ -122,46 +183,28 @@ class Store:
         return kept
 
 
-@contextlib.contextmanager
-def _locked(lock: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            # the holder before us may have removed the file: then this lock guards nothing
-            if lock.exists() and os.path.samestat(lock.stat(), os.fstat(handle)):
-                yield
-                return
-        finally:
-            os.close(handle)
-
-
 def _files(folder: Path) -> list[str]:
-    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    return sorted(name for name in found if name != MANIFEST)
+    """Names of a partial run's files, relative to it, without its manifest and work/."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    kept = (name for name in names if name.parts[0] not in (MANIFEST, WORK))
+    return sorted(name.as_posix() for name in kept)
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _remove_all_but(folder: Path, kept: str) -> None:
+    for path in folder.iterdir():
+        if path.name == kept:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def verify(path: Path, only: tuple[str, ...] = ("",)) -> None:
     """Holds the files of a run (those below `only`) against its manifest. MismatchError names the
     first that differs.
     """
-    try:
-        files: dict[str, str] = read_json(path / MANIFEST)["files"]
-    except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise MismatchError(f"{path}: no readable {MANIFEST}, so not a finished run") from error
-    for name, expected in files.items():
+    for name, expected in read_record(Manifest, path / MANIFEST).files.items():
         if not name.startswith(only):
             continue
         if not (path / name).is_file():

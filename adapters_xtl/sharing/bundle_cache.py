@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from adapters_xtl.base.errors import MismatchError, XtlError
-from adapters_xtl.base.files import cache_dir, digest, read_json, say_disk_full, write_json
+from adapters_xtl.base.files import cache_dir, digest, explained_os_errors, read_json, write_json
 from adapters_xtl.sharing import bundle
 from adapters_xtl.sharing.bundle import Bundle
 
@@ -104,7 +104,7 @@ def partial(name: str) -> Iterator[Path]:
     removed.
     """
     folder = _root() / "partial" / name
-    with say_disk_full(folder):
+    with explained_os_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder.with_name(f"{name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl.base.errors import MismatchError, RequestError, nearest
-from adapters_xtl.base.files import file_digest, local, say_disk_full, write_json
+from adapters_xtl.base.files import explained_os_errors, file_digest, local, write_json
 from adapters_xtl.base.untrusted import Refusal, load_json, open_regular, safe_name
 
 __all__ = [
@@ -256,7 +256,7 @@ def writable(where: str) -> Iterator[None]:
     place would do.
     """
     try:
-        with say_disk_full(Path(where)):
+        with explained_os_errors(Path(where)):
             yield
     except OSError as error:
         if error.errno not in _UNFIT:

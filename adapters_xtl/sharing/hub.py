@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl.base.errors import MismatchError, RequestError, XtlError
-from adapters_xtl.base.files import file_digest, local, say_disk_full
+from adapters_xtl.base.files import explained_os_errors, file_digest, local
 from adapters_xtl.base.hub import HubListing, listing, offline
 from adapters_xtl.base.untrusted import Refusal, load_json, not_ours, printable
 from adapters_xtl.sharing import bundle, bundle_cache, folder_hub, repository
@@ -314,7 +314,7 @@ def _from_folder(text: str, notify: Notify) -> Bundle:
     notify(f"pulling {place} ({sum(entry['files'].values()):,} bytes)")
     with bundle_cache.partial(f"folder-{entry['digest']}") as partial:
         shutil.rmtree(partial, ignore_errors=True)
-        with say_disk_full(partial):
+        with explained_os_errors(partial):
             folder_hub.copy_files(
                 folder_hub.folder_of(hub[0], name, entry), partial, entry["files"]
             )
@@ -390,7 +390,7 @@ def _from_hub(text: str, notify: Notify) -> Bundle:
     if found is None:
         with (
             bundle_cache.partial(f"{match[1].replace('/', '--')}@{there.commit}") as partial,
-            say_disk_full(partial),
+            explained_os_errors(partial),
         ):
             shas = _descriptions(there, partial)
             _record(partial, str(there))

@@ -38,6 +38,19 @@ from adapters_xtl.methods._tensor_shapes import (
     module_shapes,
     sizes,
 )
+from adapters_xtl.runs.records import (
+    METRICS,
+    PROVENANCE,
+    SPEC,
+    BackboneRecord,
+    Lineage,
+    Metrics,
+    ModuleReference,
+    Provenance,
+    RowsRecord,
+    Spec,
+    write_record,
+)
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.runs.store import Store
@@ -45,6 +58,7 @@ from adapters_xtl.tasks import Task
 
 __all__ = ["Taken", "take"]
 
+FOREIGN = "foreign"  # source of the rows of a module that was trained elsewhere
 FORMS = {
     "bottleneck": ("adapter.safetensors", "pytorch_adapter.bin"),
     "lora": ("adapter_model.safetensors", "adapter_model.bin"),
@@ -177,9 +191,11 @@ def take(
     found = store.find(task.name, run.id)
     if found is not None:
         return Taken(found, run.id, True, method, task.name if head else "", notes)
-    with store.work(task.name, run.id, lambda text: None) as partial:
-        _write(partial, written, weights, names, head, task, method, size)
-        _records(partial, run, task, known, source, notes)
+    with store.work(task.name, run.id, lambda text: None) as progress:
+        if progress.finished is not None:
+            return Taken(progress.finished, run.id, True, method, task.name if head else "", notes)
+        _write(progress.partial, written, weights, names, head, task, method, size)
+        _records(progress.partial, run, task, known, source, notes)
         path = store.commit(task.name, run.id)
     return Taken(path, run.id, False, method, task.name if head else "", notes)
 
@@ -443,46 +459,35 @@ def _records(
     """The other files of a run directory. What is not known of a foreign training is left out, not
     guessed.
     """
-    lineage = {"backbone": backbone.fingerprint, "parents": []}
-    known = {key: getattr(backbone, key) for key in ("name", "location", "fingerprint", "revision")}
-    write_json(
-        partial / "spec.json",
-        {
-            "id": run.id,
-            "kind": "training",
-            "task": task.name,
-            "request": {"task": task.name, "data": None},
-            "backbone": known,
-            "data": "foreign",
-            "bits": run.bits,
-            "dtype": run.dtype,
-            "run": run.identity(),
-            "module": {"task": task.name, "id": run.id},
-            "parents": [],
-            "evaluation": {"id": "", "splits": {}, "max_examples": 0, "languages": {}},
-        },
+    reference = ModuleReference(task.name, run.id)
+    spec = Spec(
+        id=run.id,
+        kind="training",
+        task=task.name,
+        request={"task": task.name, "data": None},
+        backbone=BackboneRecord(
+            backbone.name, backbone.location, backbone.fingerprint, backbone.revision
+        ),
+        data=FOREIGN,
+        bits=run.bits,
+        dtype=run.dtype,
+        run=run,
+        module=reference,
+        parents=(),
+        evaluation=None,
     )
-    write_json(
-        partial / "provenance.json",
-        {
-            **machine.record(),
-            "versions": {},
-            "notes": [f"taken in from {source.name}", *notes],
-            "lineage": lineage,
-            "composition": "",
-            "data": {
-                "source": "foreign",
-                "revisions": {},
-                "train": {},
-                "select": {},
-                "report": {},
-                "lacking": {},
-                "dropped_from_select": {},
-                "select_rows_also_reported": {},
-            },
-        },
+    here = machine.describe()
+    provenance = Provenance(
+        versions={},
+        git=here.git,
+        hardware=here.hardware,
+        notes=(f"taken in from {source.name}", *notes),
+        lineage=Lineage(backbone.fingerprint),
+        data=RowsRecord(source=FOREIGN),
     )
-    write_json(partial / "metrics.json", {"tasks": {}, "score": None, "train": None})
+    write_record(partial / SPEC, spec)
+    write_record(partial / PROVENANCE, provenance)
+    write_record(partial / METRICS, Metrics(tasks={}, score=None, train=None))
     remarks = "".join(f"- {note}\n" for note in notes)
     text = (
         f"# {task.name} · {run.id}\n\nA {run.method} module for {backbone.name}, taken in from"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl.base.errors import MismatchError, RunError
-from adapters_xtl.base.files import file_digest, say_disk_full
+from adapters_xtl.base.files import explained_os_errors, file_digest
 from adapters_xtl.base.hub import HubFile, HubListing, hub_errors, listing
 from adapters_xtl.base.untrusted import not_ours
 
@@ -65,7 +65,7 @@ def fetch(remote: HubListing, name: str, target: Path, sha256: str | None = None
     while True:
         before = part.stat().st_size if part.is_file() else 0
         try:
-            with hub_errors(remote.repo, f"fetching {name} of"), say_disk_full(part):
+            with hub_errors(remote.repo, f"fetching {name} of"), explained_os_errors(part):
                 part.parent.mkdir(parents=True, exist_ok=True)
                 _stream(remote, name, part, size)
             break

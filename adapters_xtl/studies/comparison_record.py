@@ -9,6 +9,7 @@ from typing import Any
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import RequestError, RunError
 from adapters_xtl.base.files import digest
+from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.runs.request import Plan
 from adapters_xtl.studies import published
 from adapters_xtl.studies.cells import Comparison, Overrides, Tuning
@@ -159,7 +160,7 @@ def _record(worker: Worker, finished_cells: Sequence[Done], command: str) -> dic
         "no_evidence": _no_evidence(plan),
         "notes": _notes(comparison, rows, worker.left_out, plan),
         "published": published.record(tasks),
-        "provenance": machine.record(),
+        "provenance": to_json(machine.describe()),
     }
 
 

@@ -130,7 +130,7 @@ class Worker:
         plain, known = Cell(task, variant, chain), tasks.load(task)
         first, *more = self.steps(plain, self.comparison.seeds[0])
         planned = self.plan(first)
-        given = not more and (planned.target is None or planned.target.existing is not None)
+        given = not more and (planned.target is None or planned.target.stored is not None)
         plain = replace(plain, bare=planned.target is None, there=given)
         trained = known.train_from or (task if known.train or known.format == "multi" else "")
         if not trained:

@@ -8,19 +8,19 @@ without the number of rows (a hub's rows are not fetched to be counted), the ans
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import registry
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import XtlError
-from adapters_xtl.base.files import read_json
+from adapters_xtl.base.machine import Hardware
 from adapters_xtl.data.reading import count_language_rows
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import shape
 from adapters_xtl.planning import jobs
 from adapters_xtl.runs.request import Module, Plan
 from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.stored import list_runs
 
 __all__ = ["Speeds", "examples", "peak_bytes", "seconds", "speeds"]
 
@@ -32,29 +32,28 @@ def speeds(store: Store, device: str) -> Speeds:
     """Examples and seconds of every finished training of the store that was made on a device like
     this machine's.
     """
-    here = _machine(machine.record()["hardware"], device)
-    found: Speeds = {}
-    for path in store.all():
-        spec, trained = read_json(path / "spec.json"), read_json(path / "metrics.json")["train"]
-        made = read_json(path / "provenance.json").get("hardware")
-        if (
-            spec["kind"] != "training"
-            or not trained
-            or not made
-            or _machine(made, spec["request"]["device"]) != here
-        ):
+    here = _processor(machine.describe().hardware, device)
+    totals: Speeds = {}
+    for run in list_runs(store)[0]:
+        trained, made_on = run.metrics.train, run.provenance.hardware
+        if run.spec.run is None or trained is None or made_on is None:
             continue
-        run = spec["run"]
-        for task in (spec["task"], ""):
-            sums = found.setdefault((run["backbone"], run["method"], run["bits"], task), [0.0, 0.0])
-            sums[0] += trained["examples"]
-            sums[1] += trained["seconds"]
-    return found
+        if _processor(made_on, run.provenance.device) != here:
+            continue
+        identity = run.spec.run
+        for task in (run.spec.task, ""):
+            key = (identity.backbone, identity.method, identity.bits, task)
+            sums = totals.setdefault(key, [0.0, 0.0])
+            sums[0] += trained.examples
+            sums[1] += trained.seconds
+    return totals
 
 
-def _machine(hardware: dict[str, Any], device: str) -> tuple[Any, ...]:
-    gpu = hardware.get("gpu") if device != "cpu" else None
-    return (gpu["name"],) if gpu else (hardware["cpu"]["name"], hardware["cpu"]["cores"])
+def _processor(hardware: Hardware, device: str) -> tuple[str | int, ...]:
+    """What decides the speed: the GPU, or the processor and how many of its cores may be used."""
+    if device != "cpu" and hardware.gpu is not None:
+        return (hardware.gpu.name,)
+    return hardware.cpu.name, hardware.cpu.cores
 
 
 def examples(module: Module) -> int | None:

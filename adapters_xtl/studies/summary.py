@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 from adapters_xtl import methods
 from adapters_xtl.base.files import folder_bytes, read_json
 from adapters_xtl.base.statistics import interval, paired
+from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.metrics.aggregate import means
 from adapters_xtl.runs.lookup import Outcome, has
 from adapters_xtl.runs.request import Plan
 from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.stored import is_run, read_run
 
 __all__ = ["Cells", "Scored", "averages", "differences", "row", "unequal"]
 
@@ -69,9 +71,10 @@ def _stored(path: Path | None) -> int:
 
 def _trained(path: Path) -> dict[str, Any] | None:
     """What is known of a training: a run has its costs, a bundle its parameters."""
-    file = path / "metrics.json"
     trained: dict[str, Any] | None = (
-        read_json(file)["train"] if file.is_file() else read_json(path / "bundle.json")["trained"]
+        to_json(read_run(path).metrics.train)
+        if is_run(path)
+        else read_json(path / "bundle.json")["trained"]
     )
     return trained
 

@@ -36,7 +36,7 @@ from transformers import (
 
 from adapters_xtl import formats
 from adapters_xtl.base.errors import RequestError, RunError, out_of_memory
-from adapters_xtl.base.files import say_disk_full
+from adapters_xtl.base.files import explained_os_errors
 from adapters_xtl.formats._items import Item
 from adapters_xtl.models.network import Model, peak_memory
 from adapters_xtl.runs.settings import Hyper
@@ -218,7 +218,7 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        with say_disk_full(folder):
+        with explained_os_errors(folder):
             try:
                 with (
                     warnings.catch_warnings()

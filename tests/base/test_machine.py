@@ -52,7 +52,7 @@ def test_the_first_visible_device_is_described(
     machine.gpu.cache_clear()
     try:
         found = machine.gpu()
-        assert (found and found["name"]) == name
+        assert (found and found.name) == name
         assert dtype is None or machine.native_dtype("cuda") == dtype
     finally:
         machine.gpu.cache_clear()
@@ -63,9 +63,9 @@ def test_a_gpu_without_memory_of_its_own_has_the_machines(smi: Path) -> None:
     machine.gpu.cache_clear()
     try:
         found = machine.gpu()
-        assert found is not None and found["memory_bytes"] == os.sysconf(
-            "SC_PAGE_SIZE"
-        ) * os.sysconf("SC_PHYS_PAGES")
+        assert found is not None and found.memory_bytes == os.sysconf("SC_PAGE_SIZE") * os.sysconf(
+            "SC_PHYS_PAGES"
+        )
     finally:
         machine.gpu.cache_clear()
 

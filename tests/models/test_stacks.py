@@ -20,6 +20,7 @@ from adapters_xtl.cli.commands import modules
 from adapters_xtl.cli.commands import recipe as commands
 from adapters_xtl.evaluation import predict
 from adapters_xtl.models import assembly
+from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
 from adapters_xtl.planning import plan
 from adapters_xtl.runs.request import Request
@@ -66,7 +67,7 @@ def served(module: str | Path, runs: Path, host: Host, **options: Any) -> Any:
     found, _ = plan.serve(
         Request(task="", device="cpu", runs=str(runs), **options), str(module), store
     )
-    return assembly.trained_model(found, found.target, store, host, _quiet)
+    return assembly.trained_model(Context(found, store, host, _quiet), found.target)
 
 
 def test_a_fused_module_joins_independent_parents(runs: Path) -> None:

@@ -17,17 +17,17 @@ def _quiet(text: str) -> None:
     pass
 
 
-def _finish(store: Store, run: str = "0" * 12) -> Path:
-    with store.work("mnli", run, _quiet) as partial:
-        (partial / "metrics.json").write_text("{}")
-        return store.commit("mnli", run)
+def _finish(store: Store, run_id: str = "0" * 12) -> Path:
+    with store.work("mnli", run_id, _quiet) as run:
+        (run.partial / "metrics.json").write_text("{}")
+        return store.commit("mnli", run_id)
 
 
 def test_a_run_is_found_only_once_committed(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with store.work("mnli", "a" * 12, _quiet) as partial:
-        (partial / "metrics.json").write_text("{}")
-        (partial / "work" / "checkpoint").write_text("x")
+    with store.work("mnli", "a" * 12, _quiet) as run:
+        (run.partial / "metrics.json").write_text("{}")
+        (run.partial / "work" / "checkpoint").write_text("x")
         assert store.find("mnli", "a" * 12) is None and store.all() == []
         store.commit("mnli", "a" * 12)
     found = store.find("mnli", "a" * 12)
@@ -69,10 +69,10 @@ def test_a_failed_run_is_kept_and_never_found(tmp_path: Path) -> None:
 
 def _hold(root: str, ready: object, seconds: float) -> None:
     store = Store(Path(root))
-    with store.work("mnli", "c" * 12, _quiet) as partial:
+    with store.work("mnli", "c" * 12, _quiet) as run:
         ready.set()  # type: ignore[attr-defined]
         time.sleep(seconds)
-        (partial / "metrics.json").write_text("{}")
+        (run.partial / "metrics.json").write_text("{}")
         store.commit("mnli", "c" * 12)
 
 

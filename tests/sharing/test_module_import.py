@@ -26,6 +26,7 @@ from adapters_xtl.cli.commands import hub as commands
 from adapters_xtl.cli.commands import recipe
 from adapters_xtl.evaluation.predict import predict
 from adapters_xtl.models.assembly import trained_model
+from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
 from adapters_xtl.planning import plan
 from adapters_xtl.runs.store import Store
@@ -70,7 +71,7 @@ def ours(module: Path, task: str = "tatoeba", backbone: str | None = None) -> Mo
     )
     store = Store(module.parent.parent)
     planned = plan.evaluate(asked, str(module), store)
-    return trained_model(planned, planned.target, store, Host(), lambda text: None).float()
+    return trained_model(Context(planned, store, Host(), lambda text: None), planned.target).float()
 
 
 @torch.inference_mode()

@@ -17,6 +17,7 @@ from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Source, open_source
 from adapters_xtl.pages import tables
 from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.stored import list_runs
 from adapters_xtl.tasks import Task
 
 __all__ = ["backbones_table", "runs_table", "tasks_table"]
@@ -143,7 +144,13 @@ def backbones_table() -> tuple[dict[str, Any], list[Table]]:
 
 
 def runs_table(runs: str) -> tuple[dict[str, Any], list[Table]]:
-    paths = Store(Path(runs)).all()
-    return {
-        "runs": [{"task": path.parent.name, "id": path.name, "path": str(path)} for path in paths]
-    }, [tables.runs(paths)]
+    """Every run of a store; a damaged one is named with what is wrong with it."""
+    finished, damaged = list_runs(Store(Path(runs)))
+    listed = [_run_entry(run.path, damaged="") for run in finished]
+    listed += [_run_entry(path, damaged=reason) for path, reason in damaged.items()]
+    return {"runs": listed}, [tables.runs(finished, damaged)]
+
+
+def _run_entry(path: Path, *, damaged: str) -> dict[str, str]:
+    entry = {"task": path.parent.name, "id": path.name, "path": str(path)}
+    return {**entry, "damaged": damaged} if damaged else entry

@@ -97,12 +97,12 @@ def plan(asked: Request, budget_gib: float | None) -> tuple[dict[str, Any], list
     jobs = _jobs(asked, name, device, form.longest, bits, problems)
     problems.raise_if_any()
     budget = peak.in_bytes(budget_gib) if budget_gib is not None else None
-    implied = budget is None and device == "cuda" and gpu() is not None
-    if implied:
-        found = gpu() or {}
-        budget = found["memory_bytes"] - peak.CONTEXT
+    cuda_device = gpu() if device == "cuda" else None
+    implied = budget is None and cuda_device is not None
+    if budget is None and cuda_device is not None:
+        budget = cuda_device.memory_bytes - peak.CONTEXT
         notes.append(
-            f"budget: {found['name']}'s memory less {peak.gib(peak.CONTEXT)} GiB for CUDA itself"
+            f"budget: {cuda_device.name}'s memory less {peak.gib(peak.CONTEXT)} GiB for CUDA itself"
         )
     fits = peak.settle(form, jobs, budget, bits, "" if implied else f"--memory {budget_gib or 0:g}")
     target = next(reversed(fits))

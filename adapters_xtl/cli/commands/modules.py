@@ -16,7 +16,7 @@ from rich.table import Table
 from adapters_xtl import tasks
 from adapters_xtl.backbones import registry
 from adapters_xtl.base.errors import DataError, Problems, RequestError, XtlError
-from adapters_xtl.base.files import read_json, say_disk_full
+from adapters_xtl.base.files import explained_os_errors, read_json
 from adapters_xtl.evaluation import scoring, xtreme_export
 from adapters_xtl.evaluation.inputs import example
 from adapters_xtl.evaluation.scoring import predictions
@@ -205,14 +205,14 @@ def predict(
                 count = sum(len(each) for each in found)
                 if not found:
                     raise DataError(f"{source}: no line to embed")
-                with say_disk_full(out), (aside or out).open("wb") as file:
+                with explained_os_errors(out), (aside or out).open("wb") as file:
                     np.save(file, np.concatenate(found), allow_pickle=False)
             else:
                 place: Any = aside or out or 1  # JSON is UTF-8, whatever the terminal's encoding
                 target = stack.enter_context(open(place, "w", encoding="utf-8", closefd=place != 1))
                 for chunk in chunks:
                     answers = model.predict([each for _, each in chunk])
-                    with say_disk_full(out or Path("stdout")):
+                    with explained_os_errors(out or Path("stdout")):
                         for (number, _), answer in zip(chunk, answers, strict=True):
                             target.write(
                                 json.dumps({"line": number, **answer}, ensure_ascii=False) + "\n"

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adapters_xtl.base.errors import DataError, Problems, RequestError
-from adapters_xtl.base.files import say_disk_full
+from adapters_xtl.base.files import explained_os_errors
 
 __all__ = ["Column", "Report", "Staging", "staging"]
 
@@ -211,7 +211,7 @@ class Staging:
             self.problem(origin, f"a value has no place in {file}: {str(error).splitlines()[0]}")
             return
         path = self.aside / file
-        with say_disk_full(path):
+        with explained_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path)
         self._written[file] = len(rows)
@@ -242,7 +242,7 @@ class Staging:
                 )
             shutil.rmtree(self.aside)
         try:
-            with say_disk_full(self.aside):
+            with explained_os_errors(self.aside):
                 self.aside.mkdir(parents=True)
         except OSError as error:
             raise RequestError(f"{self.aside} cannot be made ({error.strerror})") from error

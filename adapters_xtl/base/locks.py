@@ -1,0 +1,33 @@
+"""Locks between processes, held on files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from adapters_xtl.base.files import explained_os_errors
+
+__all__ = ["locked"]
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds the lock on the file `path`, which is made with the permissions that the umask gives.
+
+    `waiting` is called once where another process holds it. The lock is free again when the block
+    ends, or the process, however it ends. The file stays, unless the holder removes it.
+    """
+    lock = FileLock(path)
+    with explained_os_errors(path):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            waiting()
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
