@@ -129,7 +129,8 @@ def _read(path: Path) -> StoredRun:
     """The finished run in a directory, with all its records read. MismatchError where one is
     damaged.
     """
-    verify(path, only=(SPEC, PROVENANCE, METRICS))
+    for record in (SPEC, PROVENANCE, METRICS):
+        verify(path, only=(record,))
     run = StoredRun(path, read_record(Spec, path / SPEC))
     _ = run.provenance, run.metrics
     return run
