@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base import machine
-from adapters_xtl.base.errors import RunError, XtlError, out_of_memory
+from adapters_xtl.base.errors import DataError, RunError, XtlError, out_of_memory
 from adapters_xtl.base.files import atomic_write, folder_bytes, link_or_copy
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.evaluation import predict, scoring
@@ -41,6 +41,7 @@ from adapters_xtl.runs.records import (
     Provenance,
     SelectedStep,
     Spec,
+    StageRecord,
     TaskScores,
     TrainingCost,
     write_record,
@@ -48,7 +49,9 @@ from adapters_xtl.runs.records import (
 from adapters_xtl.runs.request import Evaluation, Module, Plan
 from adapters_xtl.runs.store import WORK, Store
 from adapters_xtl.runs.stored import read_run
-from adapters_xtl.training import trainer
+from adapters_xtl.training.batches import TrainSet, share_evenly
+from adapters_xtl.training.fit import fit
+from adapters_xtl.training.training import Stage, StageResult, Training
 
 __all__ = ["execute"]
 
@@ -94,49 +97,83 @@ def _seconds(started: float) -> float:
     return round(time.monotonic() - started, 3)
 
 
-def _train_sets(
-    module: Module, rows: RunRows, model: Model, notify: Notify
-) -> list[trainer.TrainSet]:
-    sets = []
-    for name, part in rows.train.items():
-        spec = model.specs[name]
-        examples = part.examples
-        limit = module.run.hyper.max_examples
-        if limit and limit < len(examples):
-            order = np.random.default_rng(module.run.seed).permutation(len(examples))[:limit]
-            examples = [examples[number] for number in sorted(order)]
-        items = formats.load(spec.format).encode(
-            examples, spec.labels, model.tokenizer, spec.lengths, train=True
+def _stages(context: Context, module: Module, rows: RunRows, model: Model) -> list[Stage]:
+    """The stages of a module's training, encoded: those of its task's sources, or one in which
+    several tasks are mixed.
+    """
+    if len(rows.training) > 1:
+        sets = [
+            _train_set(context, model, name, _limited(module, split.examples, None))
+            for name, split in rows.train.items()
+        ]
+        selected = {name: split.examples for name, split in rows.select.items()}
+        return [Stage(module.task, sets, _select_score(context, module, selected, model))]
+    ((name, training),) = rows.training.items()
+    limit, parts = module.run.hyper.max_examples, training.stages()
+    sizes = [len(part.train) for part in parts]
+    limits = share_evenly(min(limit, sum(sizes)), sizes) if limit else sizes
+    stages = []
+    for part, count in zip(parts, limits, strict=True):
+        if not part.select:
+            raise DataError(f"{name}: no row is left to select a checkpoint of {part.title}")
+        examples = _limited(module, part.train, count)
+        score = _select_score(context, module, {name: part.select}, model)
+        stages.append(Stage(part.title, [_train_set(context, model, name, examples)], score))
+    return stages
+
+
+def _limited(
+    module: Module, examples: Sequence[Mapping[str, Any]], limit: int | None
+) -> Sequence[Mapping[str, Any]]:
+    """`limit` examples drawn by the run's seed, in their order (None: as many as the run's
+    `max_examples`, 0 of which means all).
+    """
+    if limit is None:
+        limit = module.run.hyper.max_examples or len(examples)
+    if limit >= len(examples):
+        return examples
+    order = np.random.default_rng(module.run.seed).permutation(len(examples))[:limit]
+    return [examples[number] for number in sorted(order)]
+
+
+def _train_set(
+    context: Context, model: Model, name: str, examples: Sequence[Mapping[str, Any]]
+) -> TrainSet:
+    """The examples of one task, encoded for training."""
+    spec = model.specs[name]
+    items = formats.load(spec.format).encode(
+        examples, spec.labels, model.tokenizer, spec.lengths, train=True
+    )
+    cut = sum(item.cut > 0 for item in items)
+    if cut:
+        context.notify(
+            f"{name}: {cut} of {len(items)} inputs are longer than {spec.lengths.max_length}"
+            " tokens and were cut"
         )
-        cut = sum(item.cut > 0 for item in items)
-        if cut:
-            notify(
-                f"{name}: {cut} of {len(items)} inputs are longer than {spec.lengths.max_length}"
-                " tokens and were cut"
-            )
-        stages = (
-            [examples[item.owner].get("stage", 0) for item in items]
-            if tasks.load(name).ordered
-            else None
-        )
-        sets.append(trainer.TrainSet(name, items, stages))
-    return sets
+    return TrainSet(name, items)
 
 
 def _select_score(
-    module: Module, rows: RunRows, model: Model, device: str, dtype: str
+    context: Context,
+    module: Module,
+    examples_by_task: Mapping[str, Sequence[Mapping[str, Any]]],
+    model: Model,
 ) -> Callable[[], dict[str, float]]:
-    limit = module.run.hyper.select_examples
+    """A function that scores select rows with the model as it is; "score" is the mean of the
+    tasks' headline metrics.
+    """
+    device, limit = context.plan.device, module.run.hyper.select_examples
+    selected = {
+        name: examples[:: max(1, -(-len(examples) // limit))] if limit else examples
+        for name, examples in examples_by_task.items()
+    }
 
     def score() -> dict[str, float]:
         scores: dict[str, float] = {}
-        for name, part in rows.select.items():
-            examples = (
-                part.examples[:: max(1, -(-len(part.examples) // limit))]
-                if limit
-                else part.examples
+        for name, examples in selected.items():
+            predictions = predict.predict(
+                model, name, examples, device=device, dtype=module.run.dtype
             )
-            predictions = predict.predict(model, name, examples, device=device, dtype=dtype)
             task = tasks.load(name)
             scores[name] = float(scoring.score(task, predictions, "en")[task.metric])
         mean = sum(scores.values()) / len(scores)
@@ -334,6 +371,11 @@ def _draw_untrained(context: Context, module: Module, rows: RunRows, partial: Pa
     return Metrics(tasks={}, score=None, train=None)
 
 
+def _selected_step(stage: StageResult) -> SelectedStep:
+    scores = dict(stage.scores)
+    return SelectedStep(stage.best_step, scores.pop("score"), scores)
+
+
 def _train_and_score(
     context: Context, module: Module, evaluation: Evaluation, rows: RunRows, partial: Path
 ) -> tuple[Metrics, Inference]:
@@ -351,20 +393,20 @@ def _train_and_score(
         f" {heads:,} in the head)"
     )
     before = frozen_digest(model) if run.method != "full" else ""
-    sets = _train_sets(module, rows, model, notify)
     way = plan.fits[module.id].way if module.id in plan.fits else None
-    fitted = trainer.fit(
-        model,
-        sets,
-        run.hyper,
-        seed=run.seed,
-        dtype=run.dtype,
-        device=plan.device,
-        work=partial / WORK,
-        score=_select_score(module, rows, model, plan.device, run.dtype),
-        notify=notify,
-        micro_batch=way.micro_batch if way else None,
-        checkpointing=way.checkpointing if way else False,
+    trained = fit(
+        Training(
+            model=model,
+            stages=_stages(context, module, rows, model),
+            hyper=run.hyper,
+            seed=run.seed,
+            dtype=run.dtype,
+            device=plan.device,
+            work=partial / WORK,
+            notify=notify,
+            micro_batch=way.micro_batch if way else None,
+            checkpointing=way.checkpointing if way else False,
+        )
     )
     if run.method != "full" and frozen_digest(model) != before:
         raise RunError(
@@ -372,22 +414,31 @@ def _train_and_score(
         )
     _save_module(context, model, module, partial)
     save_heads(model, partial / "head")
-    log = "".join(json.dumps(entry) + "\n" for entry in fitted.log)
+    log = "".join(json.dumps(entry) + "\n" for entry in trained.log)
     atomic_write(partial / "train_log.jsonl", log)
     metrics, inference = _score(context, model, module, evaluation, rows, partial, saved=False)
-    selected = dict(fitted.select)
     cost = TrainingCost(
-        seconds=round(fitted.seconds, 2),
-        examples=fitted.examples,
-        tokens=fitted.tokens,
-        steps=fitted.steps,
-        peak_memory_bytes=fitted.peak_memory_bytes,
-        micro_batch=fitted.micro_batch,
+        seconds=round(trained.seconds, 2),
+        examples=trained.examples,
+        tokens=trained.tokens,
+        steps=trained.steps,
+        peak_memory_bytes=trained.peak_memory_bytes,
+        micro_batch=trained.micro_batch,
         trainable_parameters=trainable,
         head_parameters=heads,
         total_parameters=total,
         stored_bytes=sum(folder_bytes(partial / part) for part in ("module", "head")),
-        select=SelectedStep(fitted.step, selected.pop("score"), selected),
-        energy_joules=fitted.joules,
+        select=_selected_step(trained.stages[-1]),
+        stages=tuple(
+            StageRecord(
+                rows=stage.name,
+                steps=stage.steps,
+                planned_steps=stage.planned_steps,
+                examples=stage.examples,
+                select=_selected_step(stage),
+            )
+            for stage in trained.stages
+        ),
+        energy_joules=trained.joules,
     )
     return replace(metrics, train=cost), inference

@@ -53,7 +53,7 @@ from adapters_xtl.methods import Link
 from adapters_xtl.models.network import HeadSpec, Host, Model, build
 from adapters_xtl.planning import jobs
 from adapters_xtl.training.batches import shares, split, weighted
-from adapters_xtl.training.trainer import _checkpointed
+from adapters_xtl.training.fit import gradient_checkpointing
 
 RESULTS = Path(__file__).parent / "results"
 SMOKE = {
@@ -316,7 +316,7 @@ def measure(case: Case, folder: Path, vocabulary: int, steps: int) -> dict[str, 
     model.train()
     step, seconds = stepper(model, case, rows(case.job, vocabulary)), []
     micro, found = case.way.micro_batch, {"loading_bytes": loading}
-    with _checkpointed(model, case.way.checkpointing):
+    with gradient_checkpointing(model, case.way.checkpointing):
         cleared()
         if cuda:
             torch.cuda.reset_peak_memory_stats()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import sys
 import time
@@ -17,7 +16,7 @@ from adapters_xtl.base.errors import out_of_memory
 from adapters_xtl.formats._items import Item, Lengths
 from adapters_xtl.formats.retrieve import pool, sides
 from adapters_xtl.metrics import bitext, mining
-from adapters_xtl.models.network import Model
+from adapters_xtl.models.network import Model, autocast
 from adapters_xtl.tasks import Task
 
 __all__ = [
@@ -52,12 +51,6 @@ def by_tokens(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _autocast(device: str, dtype: str) -> Any:
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device, dtype=getattr(torch, dtype))
-
-
 @torch.inference_mode()
 def forward(
     model: Model,
@@ -82,7 +75,7 @@ def forward(
                 [items[number] for number in numbers], model.tokenizer, 8 if device == "cuda" else 1
             )
             batch = {name: value.to(device) for name, value in batch.items()}
-            with _autocast(device, dtype):
+            with autocast(device, dtype):
                 arrays = call(batch)
         except (RuntimeError, MemoryError) as error:
             if len(numbers) == 1 or not out_of_memory(error):

@@ -4,6 +4,7 @@ loading.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import resource
@@ -27,6 +28,7 @@ __all__ = [
     "HeadSpec",
     "Host",
     "Model",
+    "autocast",
     "build",
     "cap_memory",
     "frozen_digest",
@@ -286,6 +288,13 @@ def load_heads(model: Model, directory: Path) -> None:
             raise MismatchError(
                 f"{path}: not the weights of this head: {str(error).splitlines()[0]}"
             ) from error
+
+
+def autocast(device: str, dtype: str) -> Any:
+    """Context in which matrix products run in `dtype`; "float32": as the weights are."""
+    if dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device, dtype=getattr(torch, dtype))
 
 
 def cap_memory(device: str, gib: float | None) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "RowsRecord",
     "SelectedStep",
     "Spec",
+    "StageRecord",
     "TaskScores",
     "TrainingCost",
     "read_record",
@@ -242,9 +243,28 @@ class SelectedStep:
 
 
 @dataclass(frozen=True)
+class StageRecord:
+    """One stage of a training: its own rows, learning-rate schedule and choice of a checkpoint.
+
+    rows           the source of its rows, or what was mixed in it
+    planned_steps  before early stopping
+    select         the step whose weights the next stage starts from, or the module keeps, counted
+                   from the start of the training
+    """
+
+    rows: str
+    steps: int
+    planned_steps: int
+    examples: int
+    select: SelectedStep
+
+
+@dataclass(frozen=True)
 class TrainingCost:
     """What a training took and made.
 
+    select          of the last stage
+    stages          one after the other; most trainings have one
     tokens          that the encoder read, padding not counted
     micro_batch     examples that passed at once
     stored_bytes    of the files in module/ and head/
@@ -262,6 +282,7 @@ class TrainingCost:
     total_parameters: int
     stored_bytes: int
     select: SelectedStep
+    stages: tuple[StageRecord, ...] = field(default=(), metadata={"omit": True})
     energy_joules: float | None = field(default=None, metadata={"omit": True})
 
 

@@ -1,5 +1,5 @@
-"""Which items make which optimizer step, and how a step is cut into micro-batches without changing
-what it learns.
+"""Which items make which optimizer step, how steps are shared among stages, and how a step is cut
+into micro-batches without changing what it learns.
 """
 
 from __future__ import annotations
@@ -13,10 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from adapters_xtl.base.errors import DataError, RequestError
 from adapters_xtl.formats._items import IGNORED, Item
 from adapters_xtl.runs.settings import Hyper
 
-__all__ = ["TrainSet", "batches", "shares", "split", "weighted"]
+__all__ = [
+    "Batch",
+    "TrainSet",
+    "batch_order",
+    "epoch_steps",
+    "share_evenly",
+    "shares",
+    "split",
+    "stage_steps",
+    "weighted",
+]
 
 # batches that are sorted by length together: enough for little padding, few enough to stay shuffled
 WINDOW = 50
@@ -27,13 +38,69 @@ APART = {"trim": "trims"}
 
 @dataclass(frozen=True)
 class TrainSet:
-    """Items of one task. `stages` (one number an item) orders them: a stage is finished before the
-    next begins.
-    """
+    """The items of one task that one stage of a training learns from."""
 
     task: str
     items: Sequence[Item]
-    stages: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimizer step learns from: items of one task."""
+
+    task: str
+    items: Sequence[Item]
+
+
+def _sizes(sets: Sequence[TrainSet], hyper: Hyper) -> list[int]:
+    """As how many examples each task counts: all of its items, in a mixture at most `cap`."""
+    if len(sets) == 1:
+        return [len(sets[0].items)]
+    return [min(len(train_set.items), hyper.cap) for train_set in sets]
+
+
+def epoch_steps(sets: Sequence[TrainSet], hyper: Hyper) -> int:
+    """Optimizer steps of one pass over the items of a stage (in a mixture: of `cap` of them)."""
+    return sum(math.ceil(size / hyper.batch_size) for size in _sizes(sets, hyper))
+
+
+def stage_steps(steps_per_epoch: Sequence[int], hyper: Hyper) -> list[int]:
+    """Optimizer steps of each stage of a training, given the steps of one pass over its rows.
+
+    With `epochs`, every stage makes that many passes over its own rows. `max_steps` counts the
+    steps of all stages together. It is shared evenly, but no stage gets more than its `epochs` ask
+    for while another has less than that: of 20 steps, a stage of 6,000 and one of 25 get 10 each;
+    of 1,000 steps, 975 and 25. What exceeds the epochs of all stages is shared in proportion to
+    them. RequestError when there are fewer steps than stages.
+    """
+    wanted = [max(1, round(steps * hyper.epochs)) for steps in steps_per_epoch]
+    total = hyper.max_steps or sum(wanted)
+    if total < len(wanted):
+        raise RequestError(
+            f"train.max_steps={total}: the training has {len(wanted)} stages, and each takes a step"
+            " at least"
+        )
+    if total < sum(wanted):
+        return share_evenly(total, wanted)
+    shared, remaining = [], total
+    for stage, steps in enumerate(wanted):
+        shared.append(round(remaining * steps / sum(wanted[stage:])))
+        remaining -= shared[-1]
+    return shared
+
+
+def share_evenly(total: int, wanted: Sequence[int]) -> list[int]:
+    """`total` in equal parts, but nobody gets more than wanted while another has less.
+
+    `total` is at most the sum of `wanted`. (20, [6000, 25]) → [10, 10]; (1000, [6000, 25]) → [975,
+    25].
+    """
+    shared, remaining = [0] * len(wanted), total
+    by_size = sorted(range(len(wanted)), key=lambda number: wanted[number])
+    for position, number in enumerate(by_size):
+        shared[number] = min(wanted[number], remaining // (len(by_size) - position))
+        remaining -= shared[number]
+    return shared
 
 
 def _by_length(
@@ -42,62 +109,49 @@ def _by_length(
     """Batches of similar length, in random order: each window of the shuffled items is sorted and
     cut.
     """
-    found: list[np.ndarray] = []
+    batches: list[np.ndarray] = []
     for start in range(0, len(order), size * WINDOW):
         window = order[start : start + size * WINDOW]
         window = window[np.argsort(lengths[window], kind="stable")]
-        found += [window[cut : cut + size] for cut in range(0, len(window), size)]
-    return [found[number] for number in rng.permutation(len(found))]
+        batches += [window[cut : cut + size] for cut in range(0, len(window), size)]
+    return [batches[number] for number in rng.permutation(len(batches))]
 
 
 def _passes(
-    indices: np.ndarray, lengths: np.ndarray, size: int, wanted: int, rng: np.random.Generator
+    lengths: np.ndarray, size: int, count: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """`wanted` batches over as many passes as they take; every item once a pass."""
-    found: list[np.ndarray] = []
-    while len(found) < wanted:
-        found += _by_length(rng.permutation(indices), lengths, size, rng)
-    return found[:wanted]
+    """`count` batches over as many passes as they take; every item once a pass."""
+    batches: list[np.ndarray] = []
+    while len(batches) < count:
+        batches += _by_length(rng.permutation(len(lengths)), lengths, size, rng)
+    return batches[:count]
 
 
-def batches(sets: Sequence[TrainSet], hyper: Hyper, seed: int) -> list[tuple[str, np.ndarray]]:
-    """(task, item numbers) of every optimizer step.
+def batch_order(
+    sets: Sequence[TrainSet], hyper: Hyper, steps: int, rng: np.random.Generator
+) -> list[Batch]:
+    """The batch of each of a stage's `steps` optimizer steps.
 
     One task: all items once an epoch. Several: each task gets steps in proportion to min(size,
-    cap), batches of one task each, mixed evenly at random. Stages follow one another, each with its
-    share of the steps.
+    cap), batches of one task each, mixed evenly at random. DataError for a task without items.
     """
-    rng = np.random.default_rng(seed)
-    sizes = [min(len(each.items), hyper.cap) if len(sets) > 1 else len(each.items) for each in sets]
-    epoch = sum(math.ceil(size / hyper.batch_size) for size in sizes)
-    total = hyper.max_steps or max(1, round(epoch * hyper.epochs))
-    planned: list[tuple[str, np.ndarray]] = []
-    remaining, weight = total, sum(sizes)
-    for each, size in zip(sets, sizes, strict=True):
-        steps = (
-            min(remaining, max(1, round(total * size / weight)))
-            if each is not sets[-1]
-            else remaining
-        )
-        remaining -= steps
-        lengths = np.array([item.tokens for item in each.items])
-        stages = np.array(each.stages if each.stages is not None else np.zeros(len(each.items)))
-        left = steps
-        for stage in (known := sorted(set(stages.tolist()))):
-            indices = np.flatnonzero(stages == stage)
-            share = (
-                left
-                if stage == known[-1]
-                else min(left, max(1, round(steps * len(indices) / len(stages))))
-            )
-            left -= share
-            planned += [
-                (each.task, batch)
-                for batch in _passes(indices, lengths, hyper.batch_size, share, rng)
-            ]
+    order: list[Batch] = []
+    for train_set in sets:
+        if not train_set.items:
+            raise DataError(f"{train_set.task}: no row is left to train on")
+    remaining, sizes = steps, _sizes(sets, hyper)
+    for number, (train_set, size) in enumerate(zip(sets, sizes, strict=True)):
+        last = number == len(sets) - 1
+        count = remaining if last else min(remaining, max(1, round(steps * size / sum(sizes))))
+        remaining -= count
+        lengths = np.array([item.tokens for item in train_set.items])
+        order += [
+            Batch(train_set.task, [train_set.items[item] for item in chosen])
+            for chosen in _passes(lengths, hyper.batch_size, count, rng)
+        ]
     if len(sets) > 1:
-        planned = [planned[number] for number in rng.permutation(len(planned))]
-    return planned
+        order = [order[number] for number in rng.permutation(len(order))]
+    return order
 
 
 def split(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

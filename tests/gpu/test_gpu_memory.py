@@ -31,8 +31,10 @@ from adapters_xtl.memory.peak import Way
 from adapters_xtl.methods import Link
 from adapters_xtl.models.network import HeadSpec, Host, Model, build, cap_memory
 from adapters_xtl.runs.settings import Hyper
-from adapters_xtl.training import trainer
 from adapters_xtl.training.batches import TrainSet, shares, split, weighted
+from adapters_xtl.training.fit import fit as train
+from adapters_xtl.training.fit import gradient_checkpointing
+from adapters_xtl.training.training import Stage, Training, TrainingResult
 
 pytestmark = pytest.mark.gpu
 SIZES = {
@@ -156,7 +158,7 @@ def test_predicted_within_a_tenth_of_the_allocator(
     else:
         adam = torch.optim.AdamW(trainable, lr=1e-4, fused=True)
     built.train()
-    with trainer._checkpointed(built, way.checkpointing):
+    with gradient_checkpointing(built, way.checkpointing):
         for _ in range(3):
             torch.cuda.reset_peak_memory_stats()
             parts = split(rows, way.micro_batch)
@@ -178,20 +180,20 @@ def test_predicted_within_a_tenth_of_the_allocator(
 
 def fitted(
     built: Model, rows: list[Item], work: Path, said: list[str], **options: Any
-) -> trainer.Fitted:
+) -> TrainingResult:
     hyper = Hyper(lr=1e-3, batch_size=32, max_steps=3, eval_every=3, patience=0)
-    return trainer.fit(
-        built,
-        [TrainSet("task", rows)],
-        hyper,
+    stages = [Stage("task", [TrainSet("task", rows)], lambda: {"score": 1.0})]
+    training = Training(
+        model=built,
+        stages=stages,
+        hyper=hyper,
         seed=1,
         dtype="bfloat16",
         device="cuda",
         work=work,
-        score=lambda: {"score": 1.0},
         notify=said.append,
-        **options,
     )
+    return train(replace(training, **options))
 
 
 def test_a_device_that_is_too_small_gets_smaller_parts(folder: Path, tmp_path: Path) -> None:

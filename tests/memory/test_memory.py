@@ -36,7 +36,7 @@ from adapters_xtl.memory.peak import GIB, KERNELS, Way, predict, settle
 from adapters_xtl.methods import Link
 from adapters_xtl.models.network import HeadSpec, Model, build
 from adapters_xtl.planning import jobs
-from adapters_xtl.training.trainer import _checkpointed
+from adapters_xtl.training.fit import gradient_checkpointing
 from tests.command_line import complaints, xtl, xtl_json
 from tests.memory_meter import Meter, like_cuda
 
@@ -213,7 +213,7 @@ def taken(built: Model, job: Job, way: Way) -> int:
         optimizer.zero_grad(set_to_none=True)
 
     try:
-        with emulated(job), _checkpointed(built, way.checkpointing):
+        with emulated(job), gradient_checkpointing(built, way.checkpointing):
             step()
             gc.collect()
             state = [

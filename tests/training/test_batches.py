@@ -5,20 +5,29 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from adapters_xtl.base.errors import DataError
 from adapters_xtl.base.files import file_digest
 from adapters_xtl.formats._items import Item
 from adapters_xtl.runs.settings import Hyper
-from adapters_xtl.training.trainer import COMPLETE, TrainSet, batches, newest_checkpoint
+from adapters_xtl.training.batches import Batch, TrainSet, batch_order, epoch_steps, stage_steps
+from adapters_xtl.training.checkpoints import COMPLETE, STATE, newest_checkpoint
 
 
 def _items(lengths: list[int]) -> list[Item]:
     return [
         Item(number, (np.zeros(length, dtype=np.int32),)) for number, length in enumerate(lengths)
     ]
+
+
+def batches(sets: list[TrainSet], hyper: Hyper, seed: int) -> list[Batch]:
+    """The batches of a training of one stage."""
+    (steps,) = stage_steps([epoch_steps(sets, hyper)], hyper)
+    return batch_order(sets, hyper, steps, np.random.default_rng(seed))
 
 
 def _lengths(count: int, seed: int = 0) -> list[int]:
@@ -28,7 +37,7 @@ def _lengths(count: int, seed: int = 0) -> list[int]:
 def test_an_epoch_sees_every_item_once() -> None:
     order = batches([TrainSet("a", _items(_lengths(1000)))], Hyper(epochs=2, batch_size=32), seed=1)
     assert len(order) == 64
-    first = Counter(int(number) for _, batch in order[:32] for number in batch)
+    first = Counter(item.owner for batch in order[:32] for item in batch.items)
     assert set(first) == set(range(1000)) and set(first.values()) == {1}
 
 
@@ -37,9 +46,9 @@ def test_batches_hold_similar_lengths_and_stay_shuffled() -> None:
     order = batches(
         [TrainSet("a", _items(lengths.tolist()))], Hyper(epochs=1, batch_size=32), seed=1
     )
-    padded = sum(len(batch) * lengths[batch].max() for _, batch in order)
+    padded = sum(len(b.items) * max(item.length for item in b.items) for b in order)
     assert padded / lengths.sum() < 1.1, "length buckets waste under a tenth"
-    longest = [lengths[batch].max() for _, batch in order]
+    longest = [max(item.length for item in batch.items) for batch in order]
     assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.2, (
         "lengths do not drift over the epoch"
     )
@@ -49,7 +58,8 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     sets = [TrainSet("a", _items(_lengths(300)))]
 
     def flat(seed: int) -> list[list[int]]:
-        return [batch.tolist() for _, batch in batches(sets, Hyper(epochs=1.5), seed)]
+        order = batches(sets, Hyper(epochs=1.5), seed)
+        return [[item.owner for item in batch.items] for batch in order]
 
     assert flat(1) == flat(1) and flat(1) != flat(2)
 
@@ -64,28 +74,48 @@ def test_the_number_of_steps(epochs: float, steps: int, expected: int) -> None:
 
 def test_tasks_are_sampled_in_proportion_up_to_the_cap() -> None:
     sets = [TrainSet("big", _items(_lengths(6400))), TrainSet("small", _items(_lengths(640)))]
-    plain = Counter(task for task, _ in batches(sets, Hyper(epochs=1, cap=10**6), seed=1))
+    plain = Counter(batch.task for batch in batches(sets, Hyper(epochs=1, cap=10**6), seed=1))
     assert plain == {"big": 200, "small": 20}
-    capped = Counter(task for task, _ in batches(sets, Hyper(epochs=1, cap=640), seed=1))
+    capped = Counter(batch.task for batch in batches(sets, Hyper(epochs=1, cap=640), seed=1))
     assert capped == {"big": 20, "small": 20}
-    order = [task for task, _ in batches(sets, Hyper(epochs=1, cap=640), seed=1)]
+    order = [batch.task for batch in batches(sets, Hyper(epochs=1, cap=640), seed=1)]
     assert 5 <= order[:20].count("big") <= 15, "mixed, not one after the other"
 
 
-def test_stages_follow_one_another() -> None:
-    sets = [TrainSet("a", _items(_lengths(640)), [0] * 480 + [1] * 160)]
-    order = batches(sets, Hyper(epochs=2, batch_size=16), seed=1)
-    stages = [{int(number >= 480) for number in batch} for _, batch in order]
-    assert stages == [{0}] * 60 + [{1}] * 20
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"epochs": 1.0}, [6265, 68]),  # XCOPA on the hub's sizes: SIQA, then COPA
+        ({"epochs": 0.001}, [6, 1]),
+        ({"max_steps": 20}, [10, 10]),
+        ({"max_steps": 1000}, [864, 136]),  # two epochs, the default, of the smaller
+        ({"max_steps": 2}, [1, 1]),
+        ({"max_steps": 3}, [2, 1]),
+        ({"epochs": 1.0, "max_steps": 12666}, [12530, 136]),
+        ({"epochs": 1.0, "max_steps": 6334}, [6266, 68]),
+    ],
+)
+def test_how_stages_share_the_steps(settings: dict[str, Any], expected: list[int]) -> None:
+    assert stage_steps([6265, 68], Hyper(**settings)) == expected
+
+
+def test_steps_are_shared_whatever_the_order_of_the_stages() -> None:
+    assert stage_steps([68, 10, 6265], Hyper(max_steps=1000)) == [136, 20, 844]
+    assert stage_steps([5], Hyper(max_steps=77)) == [77]
+
+
+def test_a_task_without_rows_is_refused() -> None:
+    with pytest.raises(DataError, match="a: no row"):
+        batches([TrainSet("a", [])], Hyper(max_steps=3), seed=1)
 
 
 def _checkpoint(folder: Path, step: int) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "trainable.safetensors").write_bytes(b"weights" * step)
-    (path / COMPLETE).write_text(
-        json.dumps({"trainable.safetensors": file_digest(path / "trainable.safetensors")})
-    )
+    (path / STATE).write_text("{}")
+    digests = {file.name: file_digest(file) for file in path.iterdir()}
+    (path / COMPLETE).write_text(json.dumps(digests))
     return path
 
 

@@ -1,0 +1,71 @@
+"""What a training shows while it runs, and what it costs."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from adapters_xtl.base import energy
+
+__all__ = ["Cost", "Progress"]
+
+
+class Progress:
+    """Steps, loss, examples/s and time left on stderr: one line rewritten on a terminal, else one
+    every ten seconds.
+    """
+
+    def __init__(self, examples_per_step: int) -> None:
+        self._per_step = examples_per_step
+        self._started = self._last_shown = time.monotonic()
+        self._first_step: int | None = None
+        self._terminal = sys.stderr.isatty()
+        self.loss: float | None = None  # the last one logged
+
+    def step(self, step: int, total: int) -> None:
+        """Optimizer step `step` of `total` is done."""
+        now = time.monotonic()
+        if self._first_step is None:  # it also warms up, and is not timed
+            self._first_step, self._started = step, now
+        if now - self._last_shown < (0.5 if self._terminal else 10) and step < total:
+            return
+        self._last_shown = now
+        timed, left = step - self._first_step, total - step
+        rate = timed / max(now - self._started, 1e-9)
+        minutes, seconds = divmod(int(left / rate) if rate else 0, 60)
+        loss = "-" if self.loss is None else f"{self.loss:.3f}"
+        speed = f"{rate * self._per_step:.0f}" if timed else "-"
+        time_left = f"{minutes}:{seconds:02d} left"
+        self._print(
+            f"step {step}/{total} · loss {loss} · {speed} examples/s · {time_left}",
+            end="" if self._terminal and left else "\n",
+        )
+
+    def score(self, step: int, score: float) -> None:
+        """The select rows were scored after `step`."""
+        self._print(f"step {step}: select score {score:.2f}", end="\n")
+
+    def _print(self, text: str, end: str) -> None:
+        clear = "\r\x1b[K" if self._terminal else ""
+        print(clear + text, end=end, file=sys.stderr, flush=True)
+
+
+class Cost:
+    """Seconds and joules of a training, those of the processes before this one included."""
+
+    def __init__(self, device: str, seconds: float, joules: float | None) -> None:
+        self._device = device
+        self._seconds_before = seconds
+        self._joules_before = joules if device == "cuda" else None
+        self._started, self._first_reading = time.monotonic(), self._reading()
+
+    def _reading(self) -> float | None:
+        return energy.joules() if self._device == "cuda" else None
+
+    def so_far(self) -> tuple[float, float | None]:
+        """(seconds, joules or None where the device reports none)."""
+        seconds = self._seconds_before + time.monotonic() - self._started
+        reading = self._reading()
+        if reading is None or self._first_reading is None or self._joules_before is None:
+            return seconds, None
+        return seconds, self._joules_before + reading - self._first_reading
