@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from adapters_xtl.base.errors import XtlError
+from adapters_xtl.base.signals import interrupt_on_signals
 from adapters_xtl.cli import compare, data, hub, listing, modules, plan, recipe
 from adapters_xtl.cli.failures import report
 from adapters_xtl.cli.flags import say
@@ -65,9 +66,10 @@ def prepare() -> None:
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failed while running, 2 the request was wrong, 130
-    interrupted.
+    """Parses the arguments and runs the command. Exit codes: 0 done, 1 failed while running, 2 the
+    request was wrong, 130 interrupted (143 and 129 by SIGTERM and SIGHUP).
     """
+    interrupt_on_signals()
     # OpenMP's threads spin while they wait; where another process wants the cores, that made
     # training ten times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -18,9 +18,9 @@ from typing import Any
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import Problems, RequestError
-from adapters_xtl.base.files import read_json
 from adapters_xtl.evaluation.scoring import predictions
 from adapters_xtl.metrics import bitext
+from adapters_xtl.runs.stored import read_run
 
 __all__ = ["EXPORTED", "ROWS", "check", "export"]
 
@@ -248,31 +248,30 @@ def export(run: Path, directory: Path) -> list[Path]:
 
     RequestError where the rows are not XTREME's: other in number, left out, or limited.
     """
-    metrics, spec, data = (
-        read_json(run / f"{name}.json") for name in ("metrics", "spec", "provenance")
-    )
-    check("xtreme", list(metrics["tasks"]), data["data"]["source"])
+    exported = read_run(run)
+    data, evaluation = exported.provenance.data, exported.spec.evaluation
+    check("xtreme", list(exported.metrics.tasks), data.source)
     problems = Problems()
     texts: dict[Path, str] = {}
-    for name, entry in metrics["tasks"].items():
+    for name, entry in exported.metrics.tasks.items():
         folder, suffix, write = EXPORTED[name]
-        word = "test" if entry["split"] == list(tasks.load(name).report)[-1] else "dev"
-        for language in entry["languages"]:
-            part = data["data"]["report"][name][language]
-            known = ROWS.get(name, {}).get(entry["split"])
+        word = "test" if entry.split == list(tasks.load(name).report)[-1] else "dev"
+        for language in entry.languages:
+            part = data.report[name][language]
+            known = ROWS.get(name, {}).get(entry.split)
             wanted = (known or {}).get(language)
-            where = f"--export xtreme: {name} {entry['split']} {language}"
-            if spec["evaluation"]["max_examples"]:
+            where = f"--export xtreme: {name} {entry.split} {language}"
+            if evaluation is not None and evaluation.max_examples:
                 problems.add(f"{where}: eval.max_examples leaves rows out")
-            elif part["left_out"]:
+            elif part.left_out:
                 reasons = ", ".join(
-                    f"{count} × {reason}" for reason, count in part["left_out"].items()
+                    f"{count} × {reason}" for reason, count in part.left_out.items()
                 )
                 problems.add(f"{where}: rows were left out ({reasons})")
             elif known is not None and wanted is None:
                 problems.add(f"{where}: XTREME has no such file")
-            elif wanted is not None and part["rows"] != wanted:
-                problems.add(f"{where}: the source has {part['rows']} rows, XTREME's file {wanted}")
+            elif wanted is not None and part.rows != wanted:
+                problems.add(f"{where}: the source has {part.rows} rows, XTREME's file {wanted}")
             texts[Path(folder) / f"{word}-{language}.{suffix}"] = write(
                 predictions(run, name, language)
             )

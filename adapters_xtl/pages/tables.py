@@ -9,8 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl import tasks
-from adapters_xtl.base.files import read_json
-from adapters_xtl.runs.stored import StoredRun
+from adapters_xtl.runs.stored import StoredRun, read_run
 
 __all__ = ["checked", "cost", "listed", "planned", "result", "runs", "spread"]
 
@@ -139,13 +138,13 @@ def _interval(bounds: Mapping[str, Any] | None) -> str:
 
 def cost(run: Path) -> list[str]:
     """A line a task on what predicting cost, from a run's provenance."""
-    inference = read_json(run / "provenance.json").get("inference", {})
+    inference = read_run(run).provenance.inference
     lines = []
     for name, by_language in inference.items():
-        inputs = sum(spent["inputs"] for spent in by_language.values())
-        seconds = sum(spent["seconds"] for spent in by_language.values())
-        cached = sum(spent["from_cache"] for spent in by_language.values())
-        peak = max(spent["peak_memory_bytes"] for spent in by_language.values())
+        inputs = sum(spent.inputs for spent in by_language.values())
+        seconds = sum(spent.seconds for spent in by_language.values())
+        cached = sum(spent.from_cache for spent in by_language.values())
+        peak = max(spent.peak_memory_bytes for spent in by_language.values())
         rate = inputs / max(seconds, 1e-9)
         lines.append(
             f"{name}: {inputs:,} inputs in {seconds:.1f} s ({rate:,.0f} inputs/s), peak memory"

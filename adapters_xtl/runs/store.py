@@ -155,20 +155,23 @@ class Store:
 
     def _finish_commit(self, task: str, run_id: str) -> bool:
         """Does what a killed `commit` did not: publishes a partial run whose manifest is right, and
-        deletes the work/ of a finished one. Returns whether it published one.
+        deletes the work/ of a finished one. Returns whether there was anything to do.
         """
-        published = False
         partial = self.root / task / f"{run_id}{PARTIAL}"
+        scratch = self.root / task / f".{run_id}.{WORK}"
         if (partial / MANIFEST).is_file():
             try:
                 verify(partial)
             except MismatchError:
                 (partial / MANIFEST).unlink()
+                if scratch.exists() and not (partial / WORK).exists():
+                    os.replace(scratch, partial / WORK)
             else:
                 self._publish(task, run_id)
-                published = True
-        shutil.rmtree(self.root / task / f".{run_id}.{WORK}", ignore_errors=True)
-        return published
+                return True
+        interrupted = scratch.exists() and self.find(task, run_id) is not None
+        shutil.rmtree(scratch, ignore_errors=True)
+        return interrupted
 
     def fail(self, task: str, run_id: str, reason: str) -> Path | None:
         """Moves a partial run under `failed/`, with the reason; it is never reused."""

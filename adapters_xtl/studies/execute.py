@@ -18,13 +18,13 @@ from typing import Any
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import Problems, RequestError, RunError, XtlError
-from adapters_xtl.base.files import read_json
 from adapters_xtl.base.machine import gpu
 from adapters_xtl.planning import plan
 from adapters_xtl.planning.stack import SELF
 from adapters_xtl.runs.lookup import Outcome, from_store, has
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.stored import read_run
 from adapters_xtl.studies import subprocess
 from adapters_xtl.studies.cells import Cell, Comparison, Override, Overrides, Tuning, Variant
 from adapters_xtl.studies.summary import Scored
@@ -333,7 +333,9 @@ class Worker:
         assert planned.target is not None
         path = has(planned.target, self.store)
         assert path is not None
-        return float(read_json(path / "metrics.json")["train"]["select"]["score"])
+        trained = read_run(path).metrics.train
+        assert trained is not None
+        return trained.select.score
 
     # --- looking ahead
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from adapters_xtl.base import errors
 from adapters_xtl.base.errors import RunError, XtlError
+from adapters_xtl.base.signals import interrupt_exit_code, interrupt_on_signals
 from adapters_xtl.runs.request import Request
 
 __all__ = ["execute"]
@@ -56,6 +57,7 @@ def execute(asked: Request, *, preload: bool) -> None:
 def _work(asked: Request, answer: Connection) -> None:
     os.dup2(2, 1)  # libraries print; stdout is the caller's answer
     sys.stdout = sys.stderr
+    interrupt_on_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         from adapters_xtl import experiment, methods
@@ -70,7 +72,7 @@ def _work(asked: Request, answer: Connection) -> None:
             planned, store, notify=lambda text: print(text, file=sys.stderr, flush=True)
         )
     except KeyboardInterrupt:
-        os._exit(130)
+        os._exit(interrupt_exit_code())
     except XtlError as error:
         answer.send((type(error).__name__, str(error)))
     except MemoryError:

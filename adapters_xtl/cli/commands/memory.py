@@ -13,8 +13,8 @@ from rich.table import Table
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.base.errors import Problems, RequestError, XtlError, nearest
-from adapters_xtl.base.files import read_json
 from adapters_xtl.base.machine import gpu
+from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.data.sources import open_source
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job, shape
@@ -27,6 +27,7 @@ from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import read_recipe, resolve_settings
 from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.stored import is_run, read_run_module
 from adapters_xtl.sharing import hub
 
 __all__ = ["plan"]
@@ -249,12 +250,13 @@ def _existing(name: str, asked: Request, problems: Problems) -> int:
     read and no weights.
     """
     store = Store(Path(asked.runs))
-    run = (
-        Path(name) if (Path(name) / "spec.json").is_file() else next(iter(store.by_id(name)), None)
-    )
+    path = Path(name) if is_run(Path(name)) else next(iter(store.by_id(name)), None)
     try:
-        spec = read_json(run / "spec.json") if run else None
-        record = spec["run"] if spec else hub.describe(name, lambda text: None)[1]
+        run = (
+            read_run_module(path).run
+            if path is not None
+            else from_json(Run, hub.describe(name, lambda text: None)[1]["run"])
+        )
     except XtlError as error:
         where = "no task, no run or bundle directory, no run id and no hub id"
         problems.add(
@@ -263,19 +265,14 @@ def _existing(name: str, asked: Request, problems: Problems) -> int:
             else str(error).splitlines()[0]
         )
         return 1
-    if record is None or (spec and spec["kind"] != "training"):
-        problems.add(f"--on {name}: an evaluation, not a trained module")
-        return 1
-    if record["method"] != asked.method:
-        problems.add(
-            f"--on {name}: a {record['method']} module, but this request is {asked.method}"
-        )
-    if record["compose"] == "fuse":
+    if run.method != asked.method:
+        problems.add(f"--on {name}: a {run.method} module, but this request is {asked.method}")
+    if run.compose == "fuse":
         problems.add(
             f"--on {name}: a fused module cannot be a parent; stack on one of its own parents"
             " instead"
         )
-    return len(record["parents"]) + int(record["compose"] != "init")
+    return len(run.parents) + int(run.compose != "init")
 
 
 def _shown(

@@ -16,7 +16,8 @@ from rich.table import Table
 from adapters_xtl import tasks
 from adapters_xtl.backbones import registry
 from adapters_xtl.base.errors import DataError, Problems, RequestError, XtlError
-from adapters_xtl.base.files import explained_os_errors, read_json
+from adapters_xtl.base.files import explained_os_errors
+from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.evaluation import scoring, xtreme_export
 from adapters_xtl.evaluation.inputs import example
 from adapters_xtl.evaluation.scoring import predictions
@@ -26,6 +27,7 @@ from adapters_xtl.planning.stack import attempt
 from adapters_xtl.runs.lookup import from_store
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store, verify
+from adapters_xtl.runs.stored import is_run, read_run
 from adapters_xtl.sharing import lineage
 
 __all__ = ["evaluate", "predict", "score"]
@@ -100,11 +102,11 @@ def score(run: str, runs: str) -> tuple[dict[str, Any], Shown]:
     it recorded.
     """
     path = lineage.find(run, Store(Path(runs)))
-    if path is None or not (path / "spec.json").is_file():
+    if path is None or not is_run(path):
         what = "a bundle, which holds no predictions" if path else "no run directory and no run id"
         raise RequestError(f"{run}: {what}")
-    verify(path, only=("predictions/", "metrics.json", "spec.json"))
-    recorded = read_json(path / "metrics.json")
+    verify(path, only=("predictions/",))
+    recorded = to_json(read_run(path).metrics)
     if not recorded["tasks"]:
         raise RequestError(f"{run}: an untrained module; it has no predictions")
     entries = {}

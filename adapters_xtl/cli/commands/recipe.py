@@ -13,6 +13,7 @@ from rich.table import Table
 from adapters_xtl import methods, tasks
 from adapters_xtl.base import statistics
 from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.data import PROTOCOLS
 from adapters_xtl.data.locate import locate_training
 from adapters_xtl.data.reading import Reader, read_training
@@ -273,7 +274,7 @@ def _dry(planned: Plan, store: Store) -> tuple[dict[str, Any], Shown]:
             }
             for module in planned.modules
         ],
-        "evaluation": planned.evaluation.record(),
+        "evaluation": to_json(planned.evaluation.record()),
         "notes": list(planned.notes),
     }
     return payload, [tables.planned(planned, have)]

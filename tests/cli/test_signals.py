@@ -1,0 +1,96 @@
+"""SIGTERM, SIGHUP and SIGINT: one line, the shell's exit code, and the next call goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapters_xtl.runs.store import Store
+
+TRAIN = [
+    *("recipe", "qqp", "--backbone", "tiny", "--data", "embedded", "--device", "cpu"),
+    *("--set", "train.max_steps=3000", "--set", "train.eval_every=4"),
+    *("--set", "train.patience=0", "--set", "train.select_examples=20"),
+]
+
+
+def _signalled(
+    arguments: list[str], number: signal.Signals, ready: Callable[[], bool]
+) -> tuple[int, list[str]]:
+    """Sends a signal to the command as soon as `ready()`; its exit code and the lines it said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adapters_xtl", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not ready():
+        time.sleep(0.01)
+    process.send_signal(number)
+    lines = process.communicate(timeout=300)[1].splitlines()
+    assert not any("Traceback" in line for line in lines)
+    return process.returncode, [line for line in lines if line.startswith("xtl: ")]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["term", "hup"]
+)
+def test_a_signal_ends_a_training_that_can_go_on(
+    number: signal.Signals, code: int, runs: Path
+) -> None:
+    def checkpoint() -> bool:
+        return bool(list(runs.glob("qqp/*.partial/work/checkpoint-*/complete.json")))
+
+    returned, lines = _signalled([*TRAIN, "--runs", str(runs)], number, checkpoint)
+    assert returned == code
+    assert len(lines) == 1 and "interrupted" in lines[0]
+    assert checkpoint() and not Store(runs).all()
+
+
+def test_a_signal_ends_the_imports(runs: Path) -> None:
+    started = time.monotonic()
+    returned, lines = _signalled(
+        [*TRAIN, "--runs", str(runs)], signal.SIGTERM, lambda: time.monotonic() - started > 1
+    )
+    assert returned == 143 and len(lines) == 1
+
+
+def test_a_signal_ends_the_waiting_for_another_process(runs: Path) -> None:
+    (runs / "qqp").mkdir(parents=True)
+    store = Store(runs)
+    command = [*TRAIN, "--runs", str(runs), "--dry-run", "--json"]
+    planned = subprocess.run(
+        [sys.executable, "-m", "adapters_xtl", *command], capture_output=True, text=True, check=True
+    )
+    run_id = next(word for word in planned.stdout.split('"') if len(word) == 12 and word.isalnum())
+    with store.work("qqp", run_id, lambda text: None):
+        said = runs / "said"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "adapters_xtl", *TRAIN, "--runs", str(runs)],
+            stdout=subprocess.DEVNULL,
+            stderr=said.open("w"),
+        )
+        while process.poll() is None and "waiting" not in said.read_text():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 143
+    assert "interrupted" in said.read_text().splitlines()[-1]
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+        "from adapters_xtl.base.signals import interrupt_on_signals; interrupt_on_signals();"
+        "import os; os.kill(os.getpid(), signal.SIGHUP); print('alive')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout == "alive\n"
