@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
-    AutoConfig,
+    CONFIG_MAPPING,
     AutoModel,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -32,6 +32,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from adapters_xtl.backbones import BITS, DTYPES, Backbone, embedded, registry
+from adapters_xtl.backbones import config as config_file
+from adapters_xtl.backbones.checkpoint import checkpoint_in
 from adapters_xtl.base.errors import MismatchError, RequestError, RunError
 
 __all__ = ["folder", "load", "tokenizer", "tokenizer_digest", "usable", "weights_digest"]
@@ -256,7 +258,7 @@ def _release(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         node.tensors = (None, None, None)
 
 
-def tame(encoder: nn.Module) -> None:
+def settle_quantised_layers(encoder: nn.Module) -> None:
     """Settles what bitsandbytes' layers do beside their product; again after a library put its own
     in their place.
 
@@ -279,13 +281,14 @@ def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bo
     """The encoder in directory `path`; RequestError unless the files hold every one of
     its weights.
     """
-    options = _quantised(path, name, bits, dtype, device) if bits in (8, 4) else {}
+    settings = _settings(path, name)
+    options = _quantised(settings, name, bits, dtype, device) if bits in (8, 4) else {}
     try:
-        with _quiet():
-            # an explicit dtype: on a quantised model the default would leave some tensors in
-            # float16
+        # an explicit dtype: on a quantised model the default would leave some tensors in float16
+        with _quiet(), _weights_alone(path) as weights:
             encoder, loaded = AutoModel.from_pretrained(
-                path,
+                weights,
+                config=settings,
                 add_pooling_layer=False,
                 attn_implementation="sdpa",
                 dtype=_weight_dtype(bits, dtype),
@@ -304,7 +307,7 @@ def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bo
         raise RequestError(
             f"backbone {name}: its weights lack {len(lacking)} of the encoder's, e.g. {lacking[0]}"
         )
-    tame(encoder)
+    settle_quantised_layers(encoder)
     return _placed(encoder, device, offload, quantised=bool(options))
 
 
@@ -316,8 +319,8 @@ def _tokenizer(source: Path, name: str) -> Any:
         # model derives from.
         for file in registry.tokenizer_files(source):
             (Path(aside) / file).symlink_to((source / file).resolve())
+        settings = _settings(source, name)
         try:
-            settings = AutoConfig.from_pretrained(source)
             found = AutoTokenizer.from_pretrained(aside, config=settings, local_files_only=True)
         except Exception as error:  # tokenizers raises bare Exception on a file it cannot parse
             raise RequestError(
@@ -330,7 +333,29 @@ def _tokenizer(source: Path, name: str) -> Any:
     return found
 
 
-def _quantised(path: Path, name: str, bits: int, dtype: str, device: str) -> dict[str, Any]:
+def _settings(path: Path, name: str) -> Any:
+    """The library's configuration of the encoder in directory `path`, made of the checked keys of
+    its config.json alone: what else stands there, the library never sees.
+    """
+    config = config_file.read_config(path / "config.json", f"backbone {name}")
+    made = CONFIG_MAPPING[config["model_type"]](**config_file.encoder_settings(config))
+    made._attn_implementation = "sdpa"
+    return made
+
+
+@contextlib.contextmanager
+def _weights_alone(path: Path) -> Iterator[Path]:
+    """A directory with links to the weights in `path` and nothing else, for a library that would
+    look for an adapter, code or another config beside them.
+    """
+    checkpoint = checkpoint_in(path, str(path))
+    with tempfile.TemporaryDirectory() as aside:
+        for file in (*checkpoint.weights(), *checkpoint.index()):
+            (Path(aside) / file).symlink_to((path / file).resolve())
+        yield Path(aside)
+
+
+def _quantised(settings: Any, name: str, bits: int, dtype: str, device: str) -> dict[str, Any]:
     """from_pretrained's arguments for 8 or 4 bits.
 
     nf4 shares one scale among 64 neighbours in a row. Where a row is no multiple of 64,
@@ -344,7 +369,7 @@ def _quantised(path: Path, name: str, bits: int, dtype: str, device: str) -> dic
         }
     try:
         with torch.device("meta"), _quiet():
-            shape = AutoModel.from_config(AutoConfig.from_pretrained(path), add_pooling_layer=False)
+            shape = AutoModel.from_config(settings, add_pooling_layer=False)
     except _UNREADABLE as error:
         raise RequestError(
             f"backbone {name}: its config.json cannot be read ({_first_line(error)})"

@@ -1,5 +1,5 @@
-"""What a backbone is: its name resolved, its files listed, its fingerprint taken. No weights are
-loaded here.
+"""What a backbone's name means: a named one, a directory or a hub id; its config and fingerprint.
+No weights are loaded here.
 
 A fingerprint is a digest of the configuration, the weights' sha256 and the tokenizer's sha256. For
 a hub id the weights' sha256 are the hub's own LFS records, so that a run's id needs no download;
@@ -9,17 +9,19 @@ the same files in a local directory give the same fingerprint.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from adapters_xtl.backbones import Backbone
+from adapters_xtl.backbones.checkpoint import Checkpoint, checkpoint_in
+from adapters_xtl.backbones.config import MODEL_TYPES
 from adapters_xtl.base.errors import RequestError, nearest
 from adapters_xtl.base.files import digest, file_digest, local
+from adapters_xtl.base.untrusted import printable
 
 __all__ = [
     "MINI_CONFIG",
@@ -36,18 +38,6 @@ __all__ = [
     "tokenizer_files",
 ]
 
-MODEL_TYPES = ("xlm-roberta", "roberta", "bert")
-TOKENIZERS = (
-    ("tokenizer.json",),
-    ("sentencepiece.bpe.model",),
-    ("vocab.txt",),
-    ("vocab.json", "merges.txt"),
-)
-TOKENIZER_SETTINGS = ("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
-WEIGHTS = (
-    "model.safetensors",
-    "pytorch_model.bin",
-)  # in order of preference; each may be sharded under an index
 # keys of a config.json that say how a file was written or is used, not what the encoder computes
 NOT_IDENTITY = frozenset(
     {
@@ -143,6 +133,7 @@ BARE_IDS: Mapping[str, str] = {
     "xlm-roberta-base": "FacebookAI/xlm-roberta-base",
     "xlm-roberta-large": "FacebookAI/xlm-roberta-large",
 }
+_NAMES = f" (a named backbone is one of {', '.join(NAMED)})"
 _WORD = r"[A-Za-z0-9](?:[\w.-]*\w)?"
 _HUB_ID = re.compile(rf"({_WORD}/{_WORD})(?:@([\w./-]+))?")
 
@@ -156,6 +147,8 @@ def resolve(name: str) -> Backbone:
     """
     if name in NAMED:
         return NAMED[name]
+    if not name.strip():
+        raise RequestError(f"--backbone '': takes {', '.join(NAMED)}, a directory or a hub id")
     path = local(name)
     if (
         path.exists()
@@ -163,26 +156,29 @@ def resolve(name: str) -> Backbone:
         or name.endswith("/")
         or name.partition("@")[0].count("/") > 1
     ):
-        _check(_directory(path, f"--backbone {name}"))
+        checkpoint_in(path, f"--backbone {name}", _NAMES).check()
         return Backbone(name, "directory", str(path.absolute()))
     if name in BARE_IDS:
         return Backbone(name, "hub", BARE_IDS[name])
     if found := _HUB_ID.fullmatch(name):
         return Backbone(name, "hub", found[1], revision=found[2] or "")
     raise RequestError(
-        f"unknown backbone '{name}'{nearest(name, [*NAMED, *BARE_IDS])} (or a directory or hub id)"
+        f"unknown backbone '{printable(name)}'{nearest(name, [*NAMED, *BARE_IDS])} (or a directory"
+        " or hub id)"
     )
 
 
-def config(backbone: Backbone) -> dict[str, Any]:
-    """The backbone's config.json. A hub id costs the download of that one file, nothing
+def config(backbone: Backbone, *, sizes_only: bool = False) -> dict[str, Any]:
+    """The backbone's config.json, checked. A hub id costs the download of that one file, nothing
     else does.
+
+    `sizes_only`: any model type will do, for a plan that loads nothing.
     """
     if backbone.source == "embedded":
         return dict(MINI_CONFIG)
     if backbone.source == "random":
         return dict(TINY_CONFIG)
-    return _config(_listing(backbone))
+    return _checkpoint(backbone).config(sizes_only=sizes_only)
 
 
 def fingerprint(backbone: Backbone) -> Backbone:
@@ -191,7 +187,7 @@ def fingerprint(backbone: Backbone) -> Backbone:
     RequestError when a file is lacking, the hub cannot be reached, or the architecture is not
     supported.
     """
-    revision = _listing(backbone).revision if backbone.source in ("hub", "directory") else ""
+    revision = _checkpoint(backbone).revision if backbone.source in ("hub", "directory") else ""
     return replace(backbone, fingerprint=digest(identity(backbone)), revision=revision)
 
 
@@ -203,43 +199,30 @@ def identity(backbone: Backbone) -> dict[str, Any]:
         return _identity(MINI_CONFIG, [MINI_FILES["model.safetensors"]], _mini_tokenizer())
     if backbone.source == "random":
         return _identity(TINY_CONFIG, [f"seed {TINY_SEED}"], _mini_tokenizer())
-    listing = _listing(backbone)
-    _check(listing)
-    weights = [listing.sha256(name) for name in _weights(listing)]
-    tokenizer = {name: listing.sha256(name) for name in _tokenizer(listing)}
-    return _identity(_config(listing), weights, tokenizer)
+    checkpoint = _checkpoint(backbone)
+    checkpoint.check()
+    weights = [checkpoint.sha256(name) for name in checkpoint.weights()]
+    tokenizer = {name: checkpoint.sha256(name) for name in checkpoint.tokenizer()}
+    return _identity(checkpoint.config(), weights, tokenizer)
 
 
 def files(backbone: Backbone) -> tuple[str, ...]:
     """Names of the files of a directory or hub backbone that are read: configuration, weights,
     tokenizer.
     """
-    listing = _listing(backbone)
-    _check(listing)
-    weights = _weights(listing)
-    index = [f"{kind}.index.json" for kind in WEIGHTS if weights and weights[0] not in WEIGHTS]
+    checkpoint = _checkpoint(backbone)
+    checkpoint.check()
     return (
         "config.json",
-        *weights,
-        *(name for name in index if name in listing.names),
-        *_tokenizer(listing),
+        *checkpoint.weights(),
+        *checkpoint.index(),
+        *checkpoint.tokenizer(),
     )
 
 
 def tokenizer_files(folder: Path) -> tuple[str, ...]:
     """Names of the files in `folder` that make its tokenizer."""
-    return _tokenizer(_directory(folder, str(folder)))
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """The files of one checkpoint, wherever it lies. `where` begins every complaint about it."""
-
-    where: str
-    names: frozenset[str]
-    read: Callable[[str], Path]
-    sha256: Callable[[str], str]
-    revision: str = ""
+    return checkpoint_in(folder, str(folder)).tokenizer()
 
 
 def _identity(
@@ -257,23 +240,10 @@ def _mini_tokenizer() -> dict[str, str]:
     }
 
 
-def _listing(backbone: Backbone) -> _Listing:
+def _checkpoint(backbone: Backbone) -> Checkpoint:
     if backbone.source == "directory":
-        return _directory(Path(backbone.location), f"--backbone {backbone.name}")
+        return checkpoint_in(Path(backbone.location), f"--backbone {backbone.name}", _NAMES)
     return _hub(backbone.location, backbone.revision)
-
-
-def _directory(path: Path, where: str) -> _Listing:
-    if not path.exists():
-        raise RequestError(
-            f"{where}: no such directory (a named backbone is one of {', '.join(NAMED)})"
-        )
-    if not path.is_dir():
-        raise RequestError(f"{where}: a file, not a directory with a checkpoint")
-    names = frozenset(item.name for item in path.iterdir() if item.is_file())
-    return _Listing(
-        where, names, path.joinpath, lambda name: file_digest(path / name, remember=True)
-    )
 
 
 @contextlib.contextmanager
@@ -304,7 +274,7 @@ def _reached(where: str) -> Iterator[None]:
 
 
 @lru_cache(maxsize=16)
-def _hub(repo: str, revision: str) -> _Listing:
+def _hub(repo: str, revision: str) -> Checkpoint:
     from huggingface_hub import HfApi, hf_hub_download, snapshot_download
     from huggingface_hub.constants import HF_HUB_OFFLINE
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -319,9 +289,8 @@ def _hub(repo: str, revision: str) -> _Listing:
                 f"{where}: HF_HUB_OFFLINE is set and the cache lacks it; unset that, or give"
                 " --backbone DIRECTORY"
             ) from error
-        return replace(
-            _directory(folder, f"{where}, as cached (HF_HUB_OFFLINE is set)"), revision=folder.name
-        )
+        cached = checkpoint_in(folder, f"{where}, as cached (HF_HUB_OFFLINE is set)")
+        return replace(cached, revision=folder.name)
     with _reached(where):
         sha = str(HfApi().model_info(repo, revision=revision or None).sha or revision or "main")
         known = {
@@ -338,74 +307,4 @@ def _hub(repo: str, revision: str) -> _Listing:
         lfs = known[name].lfs
         return str(lfs.sha256) if lfs else file_digest(read(name), remember=True)
 
-    return _Listing(where, frozenset(known), read, sha256, sha)
-
-
-def _config(listing: _Listing) -> dict[str, Any]:
-    return _json(listing, "config.json")
-
-
-def _json(listing: _Listing, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads(listing.read(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"{listing.where}: {name} cannot be read ({str(error).splitlines()[0]})"
-        ) from error
-    if not isinstance(found, dict):
-        raise RequestError(f"{listing.where}: {name} holds no JSON object")
-    return found
-
-
-def _weights(listing: _Listing) -> tuple[str, ...]:
-    """Names of the weight files: model.safetensors if there is one, other formats only where there
-    is not.
-    """
-    for kind in WEIGHTS:
-        if kind in listing.names:
-            return (kind,)
-        if f"{kind}.index.json" in listing.names:
-            shards = _json(listing, f"{kind}.index.json").get("weight_map")
-            if not isinstance(shards, dict) or not shards:
-                raise RequestError(f"{listing.where}: {kind}.index.json names no files")
-            return tuple(sorted({str(name) for name in shards.values()}))
-    return ()
-
-
-def _tokenizer(listing: _Listing) -> tuple[str, ...]:
-    """Names of the tokenizer's files: tokenizer.json if there is one, else a vocabulary; and the
-    settings beside it.
-    """
-    for vocabulary in TOKENIZERS:
-        if listing.names.issuperset(vocabulary):
-            return (*vocabulary, *(name for name in TOKENIZER_SETTINGS if name in listing.names))
-    return ()
-
-
-def _check(listing: _Listing) -> None:
-    """RequestError, one line, with everything that keeps the files from being a checkpoint we can
-    read.
-    """
-    problems: list[str] = []
-    if "config.json" not in listing.names:
-        problems.append("no config.json")
-    else:
-        kind = _config(listing).get("model_type")
-        if kind not in MODEL_TYPES:
-            problems.append(
-                f"model_type {kind!r} in config.json is not one of {', '.join(MODEL_TYPES)}"
-            )
-    weights = _weights(listing)
-    if not weights:
-        problems.append(f"no weights ({' or '.join(WEIGHTS)})")
-    problems.extend(
-        f"no {name}, which the weights' index names"
-        for name in weights
-        if name not in listing.names
-    )
-    if not _tokenizer(listing):
-        problems.append(f"no tokenizer ({', '.join(' with '.join(names) for names in TOKENIZERS)})")
-    if "adapter_config.json" in listing.names and "config.json" not in listing.names:
-        problems.append("it holds an adapter, which is a module and not a backbone")
-    if problems:
-        raise RequestError(f"{listing.where}: not a checkpoint: {'; '.join(problems)}")
+    return Checkpoint(where, frozenset(known), read, sha256, sha)

@@ -136,7 +136,7 @@ def attach(
     logging.getLogger("adapters.model_mixin").addFilter(_is_news)
     if not hasattr(bare, "adapters_config"):
         adapters.init(bare)
-        loading.tame(bare)
+        loading.settle_quantised_layers(bare)
     layers = bare.config.num_hidden_layers
     for link in chain[:-1] if fuse else chain:
         source = link.directory or link.start

@@ -9,6 +9,7 @@ from typing import Any
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import registry
+from adapters_xtl.backbones.config import read_config
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import local
 from adapters_xtl.data.sources import samples_dir
@@ -55,21 +56,13 @@ def config(name: str) -> dict[str, Any]:
     path = local(name)
     path = path / "config.json" if path.is_dir() else path
     if path.is_file():
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RequestError(
-                f"--backbone {name}: {path.name} cannot be read ({str(error).splitlines()[0]})"
-            ) from error
-        if not isinstance(found, dict):
-            raise RequestError(f"--backbone {name}: {path.name} holds no JSON object")
-        return found
+        return read_config(path, f"--backbone {name}", sizes_only=True)
     if path.parent.is_dir() and path.name == "config.json" and path.parent != Path("."):
         raise RequestError(f"--backbone {name}: no config.json there")
     backbone = registry.resolve(name)
-    return (
-        dict(FACTS[backbone.location]) if backbone.location in FACTS else registry.config(backbone)
-    )
+    if backbone.location in FACTS:
+        return dict(FACTS[backbone.location])
+    return registry.config(backbone, sizes_only=True)
 
 
 def _unfit(method: str, options: Mapping[str, Any]) -> list[str]:

@@ -23,6 +23,10 @@ CONFIG = {
     "model_type": "xlm-roberta",
     "hidden_size": 8,
     "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "vocab_size": 100,
+    "max_position_embeddings": 66,
     "architectures": ["XLMRobertaModel"],
 }
 REPLY: Any = type("Reply", (), {"headers": {}, "request": None})()
@@ -95,11 +99,11 @@ def test_wrong_names_get_one_line(name: str, message: str) -> None:
         ({"model__safetensors": None}, "no weights (model.safetensors or pytorch_model.bin)"),
         ({"tokenizer__json": None}, "no tokenizer (tokenizer.json, sentencepiece.bpe.model"),
         (
-            {"config__json": '{"model_type": "t5"}'},
-            "model_type 't5' in config.json is not one of xlm-roberta,",
+            {"config__json": json.dumps({**CONFIG, "model_type": "t5"})},
+            "model_type 't5' is not one of xlm-roberta,",
         ),
-        ({"config__json": "{"}, "config.json cannot be read"),
-        ({"config__json": "[]"}, "config.json holds no JSON object"),
+        ({"config__json": "{"}, "config.json: no JSON"),
+        ({"config__json": "[]"}, "config.json: holds no JSON object"),
         (
             {
                 "model__safetensors": None,
@@ -292,7 +296,7 @@ def test_offline_the_cache_is_read_or_named(
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys; from adapters_xtl import fingerprint, mini; print({'torch', 'transformers'} &"
+        "import sys; from adapters_xtl.backbones import checkpoint, embedded, registry; print({'torch', 'transformers'} &"
         " set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
