@@ -158,7 +158,7 @@ def _record(worker: Worker, finished_cells: Sequence[Done], command: str) -> dic
         "failed": [failure for finished in finished_cells for failure in finished.failures],
         "left_out": dict(worker.left_out),
         "no_evidence": _no_evidence(plan),
-        "notes": _notes(comparison, rows, worker.left_out, plan),
+        "notes": _notes(comparison, rows, worker.left_out, plan, worker.equal_settings.reference),
         "published": published.record(tasks),
         "provenance": to_json(machine.describe()),
     }
@@ -179,6 +179,7 @@ def _notes(
     rows: Sequence[Mapping[str, Any]],
     left_out: Mapping[str, str],
     plan: Plan,
+    reference: str,
 ) -> list[str]:
     """What to know before the table is read, one sentence each."""
     seeds = ", ".join(map(str, comparison.seeds))
@@ -197,6 +198,11 @@ def _notes(
         ]
         if settings:
             notes.append(f"not the recipes' settings ({flag}): {', '.join(settings)}")
+    if len({variant.method for variant in comparison.variants}) > 1:
+        notes.append(
+            f"epochs, lengths, batches and selection are those of {reference}'s recipe for every"
+            " method, unless set by hand; the learning rate is each method's own"
+        )
     if comparison.tuning:
         trials = len(next(iter(comparison.tuning.trials.values())))
         notes.append(

@@ -27,6 +27,7 @@ from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import read_run
 from adapters_xtl.studies import subprocess
 from adapters_xtl.studies.cells import Cell, Comparison, Override, Overrides, Tuning, Variant
+from adapters_xtl.studies.equal_settings import EqualSettings
 from adapters_xtl.studies.summary import Scored
 
 __all__ = ["Done", "Worker", "best"]
@@ -52,6 +53,7 @@ class Worker:
         self.comparison, self.notify = comparison, notify
         self.store = Store(Path(comparison.base.runs))
         self.declared = {name: methods.load(name) for name in methods.names()}
+        self.equal_settings = EqualSettings(comparison, self.plan)
         self.left_out: dict[str, str] = {}
         self.broken: dict[
             str, str
@@ -146,8 +148,10 @@ class Worker:
 
     def _request(self, cell: Cell, seed: int, extra: Sequence[Override] = ()) -> Request:
         base, method = self.comparison.base, cell.variant.method
-        given = (*base.overrides, *self.comparison.own.get(method, ()))
-        overrides = tuple(each for each in given if cell.trains or each[0].startswith("eval."))
+        equal = self.equal_settings.of(cell.task, method) if cell.trains else ()
+        parents = tuple(cell.task if name == SELF else name for name in cell.chain)
+        parents_equal = self.equal_settings.of_parents(parents, method)
+        overrides, parent_overrides = self._overrides(cell)
         return replace(
             base,
             task=cell.task,
@@ -156,8 +160,17 @@ class Worker:
             on=cell.chain,
             seed=seed,
             compose=base.compose if len(self.declared[method].COMPOSES) > 1 else None,
-            overrides=(*overrides, *extra),
-            parent_overrides=(*base.parent_overrides, *self.comparison.own_parents.get(method, ())),
+            overrides=(*equal, *overrides, *extra),
+            parent_overrides=(*parents_equal, *parent_overrides),
+        )
+
+    def _overrides(self, cell: Cell) -> tuple[Overrides, Overrides]:
+        """What the request sets for a cell's own training, and for that of its parents."""
+        base, method = self.comparison.base, cell.variant.method
+        own = (*base.overrides, *self.comparison.own.get(method, ()))
+        return (
+            tuple(pair for pair in own if cell.trains or pair[0].startswith("eval.")),
+            (*base.parent_overrides, *self.comparison.own_parents.get(method, ())),
         )
 
     def steps(self, cell: Cell, seed: int, extra: Sequence[Override] = ()) -> list[Request]:
@@ -212,14 +225,8 @@ class Worker:
         """ "given" where settings of its training, or of its parents', were set by hand, else
         "default".
         """
-        asked = self._request(cell, seed=0)
-        given = (
-            asked.overrides
-            if cell.trains and not parent
-            else asked.parent_overrides
-            if cell.chain
-            else ()
-        )
+        overrides, parent_overrides = self._overrides(cell)
+        given = overrides if cell.trains and not parent else parent_overrides if cell.chain else ()
         there = cell.there and not cell.bare  # trained by somebody, somehow
         return (
             "given" if there or any(not key.startswith("eval.") for key, _ in given) else "default"
