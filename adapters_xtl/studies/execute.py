@@ -25,7 +25,7 @@ from adapters_xtl.runs.lookup import Outcome, from_store, has
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import read_run
-from adapters_xtl.studies import subprocess
+from adapters_xtl.studies import separate_process
 from adapters_xtl.studies.cells import Cell, Comparison, Override, Overrides, Tuning, Variant
 from adapters_xtl.studies.equal_settings import EqualSettings
 from adapters_xtl.studies.summary import Scored
@@ -292,7 +292,7 @@ class Worker:
             if module.id in self.broken:
                 raise RunError(self.broken[module.id])
         try:
-            subprocess.execute(asked, preload=gpu() is None)
+            separate_process.execute(asked, preload=gpu() is None)
         except RunError as error:
             culprit = next(
                 (module for module in planned.modules if has(module, self.store) is None), None
