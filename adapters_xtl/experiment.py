@@ -18,13 +18,21 @@ from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import DataError, RunError, XtlError, out_of_memory
 from adapters_xtl.base.files import atomic_write, folder_bytes, link_or_copy
+from adapters_xtl.base.launchers import notify_ignored_launcher
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.evaluation import predict, scoring
 from adapters_xtl.evaluation.languages import report
 from adapters_xtl.evaluation.rows import RunRows, data_record, notify_left_out, read_rows
 from adapters_xtl.models.assembly import fresh_model, links, trained_model
 from adapters_xtl.models.context import Context
-from adapters_xtl.models.network import Host, Model, cap_memory, frozen_digest, save_heads
+from adapters_xtl.models.network import (
+    Host,
+    Model,
+    cap_memory,
+    frozen_digest,
+    reset_peak_memory,
+    save_heads,
+)
 from adapters_xtl.runs import run_card
 from adapters_xtl.runs.lineage import stored_module
 from adapters_xtl.runs.lookup import Outcome, from_store, has, outcome
@@ -73,6 +81,7 @@ def execute(
     if answered is not None:
         return answered
     context = Context(plan, store, host or Host(), notify, force)
+    notify_ignored_launcher(notify)
     cap_memory(plan.device, plan.request.memory)
     pending = [
         module
@@ -340,6 +349,7 @@ def _score(
     They are kept in work/ too, from where an interrupted evaluation goes on.
     """
     work = partial / WORK
+    reset_peak_memory(context.plan.device)
     scores, costs = report(context, model, module, evaluation, rows, work, saved=saved)
     shutil.copytree(work / "predictions", partial / "predictions", copy_function=link_or_copy)
     metrics = Metrics(

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from adapters_xtl import formats, methods
 from adapters_xtl.backbones import Backbone, loading
 from adapters_xtl.base.errors import MismatchError, RunError
 from adapters_xtl.base.files import read_json, write_json
+from adapters_xtl.base.process_memory import peak_resident_bytes, reset_peak_resident
 from adapters_xtl.formats._items import Lengths, Tokenizer
 from adapters_xtl.methods import Link
 
@@ -35,6 +35,7 @@ __all__ = [
     "head_specs",
     "load_heads",
     "peak_memory",
+    "reset_peak_memory",
     "save_heads",
 ]
 
@@ -309,8 +310,17 @@ def cap_memory(device: str, gib: float | None) -> None:
         )
 
 
+def reset_peak_memory(device: str) -> None:
+    """From here on `peak_memory` counts anew: each run has a peak of its own."""
+    reset_peak_resident()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory(device: str) -> int:
-    """Bytes: the CUDA allocator's peak, or the process's peak resident size."""
+    """Bytes, since `reset_peak_memory`: the CUDA allocator's peak, or the largest resident size of
+    the process.
+    """
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident_bytes()

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, set_seed
 
 from adapters_xtl import formats
 from adapters_xtl.base.errors import RunError, out_of_memory
-from adapters_xtl.models.network import Model, autocast, peak_memory
+from adapters_xtl.models.network import Model, autocast, peak_memory, reset_peak_memory
 from adapters_xtl.training.batches import (
     Batch,
     batch_order,
@@ -142,8 +142,7 @@ class _Loop:
             self.loss_sum += self.state.unlogged_loss
             training.notify(f"resuming from step {self.state.step} of {self.total_steps}")
         self.cost = Cost(training.device, self.state.seconds, self.state.joules)
-        if training.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        reset_peak_memory(training.device)
         for number in range(max(0, len(self.state.stages) - 1), len(training.stages)):
             self._train_stage(number, checkpoint)
             checkpoint = None
