@@ -18,88 +18,71 @@ from adapters_xtl.data.sources import Source, open_source
 from adapters_xtl.pages import tables
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import list_runs
-from adapters_xtl.tasks import Task
+from adapters_xtl.tasks import Rows, Task
 
 __all__ = ["backbones_table", "runs_table", "tasks_table"]
 
 
 def tasks_table(data: str | None) -> tuple[dict[str, Any], list[Table]]:
-    """Every task, and what the source has of it (the embedded rows by default)."""
+    """Every task, and which of its rows the source holds (the embedded samples by default)."""
     source = open_source(data or "embedded")
-    found: dict[str, Any] = {}
-    rows = []
-    for name in tasks.names():
-        task = tasks.load(name)
-        has = _holdings(task, source)
-        found[name] = {
-            "kind": task.kind,
-            "format": task.format,
-            "title": task.title,
-            "metric": task.metric,
-            "group": task.group,
-            "labels": list(task.labels),
-            "languages": {key: list(codes) for key, codes in task.languages.items()},
-            "data": sorted(
-                {
-                    str(part)
-                    for part in (*task.train, *(r for rs in task.report.values() for r in rs))
-                }
-            ),
-            "train_from": task.train_from or None,
-            "members": list(task.members),
-            "licence": task.licence,
-            "source": has,
-        }
-        languages = (
-            "English"
-            if task.kind == "intermediate"
-            else str(len(next(iter(task.languages.values()))))
-        )
-        data_name = next(
-            (part.repo for part in (*task.train, *(r for rs in task.report.values() for r in rs))),
-            "",
-        )
-        rows.append(
-            (
-                name,
-                task.kind,
-                task.format,
-                data_name or ", ".join(task.members),
-                languages,
-                task.metric,
-                has["train"],
-                ", ".join(has["languages"]) or "-",
-            )
-        )
-    columns = (
-        "task",
-        "kind",
-        "format",
-        "data",
-        "languages",
-        "metric",
-        "train",
-        f"{source}: languages there",
+    entries = {name: _task_entry(tasks.load(name), source) for name in tasks.names()}
+    columns = ("task", "kind", "format", "data", "languages", "metric", "train")
+    table = tables.listed(
+        "tasks",
+        (*columns, f"{source}: languages it holds"),
+        [_task_row(tasks.load(name), entry["source"]) for name, entry in entries.items()],
     )
-    return {"source": str(source), "tasks": found}, [tables.listed("tasks", columns, rows)]
+    return {"source": str(source), "tasks": entries}, [table]
+
+
+def _all_rows(task: Task) -> list[Rows]:
+    """Where the task's train rows and reported rows lie, in that order."""
+    return [*task.train, *(rows for parts in task.report.values() for rows in parts)]
+
+
+def _task_entry(task: Task, source: Source) -> dict[str, Any]:
+    return {
+        "kind": task.kind,
+        "format": task.format,
+        "title": task.title,
+        "metric": task.metric,
+        "group": task.group,
+        "labels": list(task.labels),
+        "languages": {name: list(codes) for name, codes in task.languages.items()},
+        "data": sorted({str(rows) for rows in _all_rows(task)}),
+        "train_from": task.train_from or None,
+        "members": list(task.members),
+        "licence": task.licence,
+        "source": _holdings(task, source),
+    }
+
+
+def _task_row(task: Task, holdings: dict[str, Any]) -> tuple[str, ...]:
+    repositories = [rows.repo for rows in _all_rows(task)]
+    languages = len(next(iter(task.languages.values())))
+    return (
+        task.name,
+        task.kind,
+        task.format,
+        repositories[0] if repositories else ", ".join(task.members),
+        "English" if task.kind == "intermediate" else str(languages),
+        task.metric,
+        holdings["train"],
+        ", ".join(holdings["languages"]) or "-",
+    )
 
 
 def _holdings(task: Task, source: Source) -> dict[str, Any]:
-    """English train rows (a number, or words for why there is none) and report languages that a
-    source has.
+    """What a source holds of a task: `train`, the number of English train rows or words for why
+    there is none, and `languages`, those with rows to report.
     """
-    if task.format == "multi":
+    if task.members:
         return {"train": "members'", "languages": ["en"]}
     train = f"from {task.train_from}" if task.train_from else "none"
     if task.train:
         try:
-            files = locate_training(source, task, "clean", tasks.load)
-            # on the hub a count would cost a download
-            train = (
-                "there"
-                if source.kind == "hub"
-                else str(count_language_rows(files.train, task.code("en")))
-            )
+            train = _train_rows(task, source)
         except MissingRows:
             train = "lacking"
         except DataError:
@@ -107,40 +90,48 @@ def _holdings(task: Task, source: Source) -> dict[str, Any]:
     languages: dict[str, None] = {}
     for split in list(task.report)[: 1 if source.kind == "embedded" else None]:
         try:
-            found, _ = locate_report(source, task, split, task.all_languages)
-            languages |= {
-                code: None
-                for code, files in found.items()
-                if source.kind == "hub" or _has(files, task.code(code))
-            }
+            files_by_language, _ = locate_report(source, task, split, task.all_languages)
+            for code, files in files_by_language.items():
+                if source.kind == "hub" or _holds_language(files, task.code(code)):
+                    languages[code] = None
         except DataError:
             train += " (damaged)"
     return {"train": train, "languages": list(languages)}
 
 
-def _has(located: Sequence[RowFiles], code: str) -> bool:
-    """Whether rows of a language are there, which for files of several languages only their rows
-    tell.
-    """
-    return not any(each.rows.language for each in located) or count_language_rows(located, code) > 0
+def _train_rows(task: Task, source: Source) -> str:
+    files = locate_training(source, task, "clean", tasks.load).train
+    if source.kind == "hub":
+        return "listed"  # to count them, they would have to be downloaded
+    return str(count_language_rows(files, task.code("en")))
+
+
+def _holds_language(files: Sequence[RowFiles], code: str) -> bool:
+    """Whether there are rows of a language; in files of several languages only the rows tell."""
+    one_language_each = not any(file.rows.language for file in files)
+    return one_language_each or count_language_rows(files, code) > 0
 
 
 def backbones_table() -> tuple[dict[str, Any], list[Table]]:
-    found = {
+    """The backbones that have names; hub ids and directories are taken besides."""
+    entries = {
         name: {
-            "source": each.source,
-            "location": each.location,
-            "note": each.note,
-            "lr": dict(each.lr),
+            "source": backbone.source,
+            "location": backbone.location,
+            "note": backbone.note,
+            "lr": dict(backbone.lr),
         }
-        for name, each in registry.NAMED.items()
+        for name, backbone in registry.NAMED.items()
     }
-    rows = [
-        (name, entry["source"], entry["location"], entry["note"]) for name, entry in found.items()
-    ]
-    return {"backbones": found}, [
-        tables.listed("backbones", ("name", "source", "what", "note"), rows)
-    ]
+    table = tables.listed(
+        "backbones",
+        ("name", "source", "what", "note"),
+        [
+            (name, entry["source"], entry["location"], entry["note"])
+            for name, entry in entries.items()
+        ],
+    )
+    return {"backbones": entries}, [table]
 
 
 def runs_table(runs: str) -> tuple[dict[str, Any], list[Table]]:
