@@ -37,6 +37,7 @@ from adapters_xtl.runs import run_card
 from adapters_xtl.runs.lineage import stored_module
 from adapters_xtl.runs.lookup import Outcome, from_store, has, outcome
 from adapters_xtl.runs.records import (
+    MEASURED,
     METRICS,
     PROVENANCE,
     SPEC,
@@ -251,6 +252,7 @@ def _provenance(context: Context, module: Module | None, rows: RunRows) -> Prove
         lineage=_lineage(plan, module, context.store),
         notes=plan.notes,
         composition=composition,
+        memory_measured=MEASURED[plan.device],
         memory_plan=fit.record() if fit else None,
     )
 
@@ -315,6 +317,7 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
         if run.finished is not None:
             return run.finished, False
         with _failures_explained(context, plan.task, evaluation.id, f"evaluating {plan.task}"):
+            reset_peak_memory(plan.device)
             notify_left_out(rows, notify)
             scored = module or "the bare backbone"
             notify(f"evaluating {scored} on {plan.task}, run {evaluation.id}")
@@ -432,7 +435,7 @@ def _train_and_score(
         examples=trained.examples,
         tokens=trained.tokens,
         steps=trained.steps,
-        peak_memory_bytes=trained.peak_memory_bytes,
+        measured_peak_bytes=trained.measured_peak_bytes,
         micro_batch=trained.micro_batch,
         trainable_parameters=trainable,
         head_parameters=heads,

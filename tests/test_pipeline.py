@@ -305,7 +305,7 @@ def _comparable(metrics: dict[str, Any]) -> dict[str, Any]:
     kept = {
         name: value
         for name, value in metrics["train"].items()
-        if name not in ("seconds", "peak_memory_bytes")
+        if name not in ("seconds", "measured_peak_bytes")
     }
     return {**metrics, "train": kept}
 

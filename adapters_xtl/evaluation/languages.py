@@ -98,7 +98,7 @@ def report(
                     "inputs": count,
                     "seconds": round(seconds, 3),
                     "inputs_per_second": round(count / seconds, 1),
-                    "peak_memory_bytes": peak_memory(plan.device),
+                    "measured_peak_bytes": peak_memory(plan.device),
                     "from_cache": known,
                 }
                 write_json(note, {"cost": spent, "layers": each})

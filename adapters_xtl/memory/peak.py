@@ -224,7 +224,7 @@ class Fit:
             "embeddings_on_cpu": self.way.offload,
             "moment": found.moment,
             "lines": dict(found.lines),
-            "peak_bytes": found.peak,
+            "planned_peak_bytes": found.peak,
             "reserve_bytes": self.needs - found.peak,
             "needs_bytes": self.needs,
             "host_bytes": found.host,

@@ -144,7 +144,7 @@ def cost(run: Path) -> list[str]:
         inputs = sum(spent.inputs for spent in by_language.values())
         seconds = sum(spent.seconds for spent in by_language.values())
         cached = sum(spent.from_cache for spent in by_language.values())
-        peak = max(spent.peak_memory_bytes for spent in by_language.values())
+        peak = max(spent.measured_peak_bytes for spent in by_language.values())
         rate = inputs / max(seconds, 1e-9)
         lines.append(
             f"{name}: {inputs:,} inputs in {seconds:.1f} s ({rate:,.0f} inputs/s), peak memory"

@@ -26,6 +26,7 @@ from adapters_xtl.runs.run import Run, RunId, Sha256, TaskName
 __all__ = [
     "FORMAT",
     "MANIFEST",
+    "MEASURED",
     "METRICS",
     "PROVENANCE",
     "SPEC",
@@ -52,6 +53,11 @@ __all__ = [
 FORMAT = 2  # of spec.json, provenance.json and metrics.json together
 SPEC, PROVENANCE = "spec.json", "provenance.json"
 METRICS, MANIFEST = "metrics.json", "manifest.json"
+# device → of what a run's measured_peak_bytes is the peak
+MEASURED = {
+    "cpu": "resident size of the whole process, libraries and the backbone included",
+    "cuda": "bytes that torch had allocated on the device",
+}
 RECORD_BYTES = 64 << 20  # no record of ours comes near it
 T = TypeVar("T")
 
@@ -196,12 +202,15 @@ class RowsRecord:
 
 @dataclass(frozen=True)
 class InferenceCost:
-    """What predicting one language cost. `from_cache`: its embeddings were computed earlier."""
+    """What predicting one language cost. `from_cache`: its embeddings were computed earlier.
+
+    measured_peak_bytes: since the run's training or, without one, the evaluation began; `Provenance.memory_measured` says of what.
+    """
 
     inputs: int
     seconds: float
     inputs_per_second: float
-    peak_memory_bytes: int
+    measured_peak_bytes: int
     from_cache: bool = False
 
 
@@ -213,7 +222,8 @@ class Provenance:
     device       "cpu" or "cuda"; "" where it is not known
     threads      threads that torch computed with: other counts give other weights
     composition  how the method joins a module with its parents, in a word
-    memory_plan  the planned way to run the training, with planned bytes
+    memory_measured  of what the records' measured_peak_bytes is the peak: see MEASURED
+    memory_plan  the planned way to run the training: its bytes are predicted, not measured
     inference    task → language → what predicting cost
     """
 
@@ -226,6 +236,7 @@ class Provenance:
     threads: int | None = None
     notes: tuple[str, ...] = ()
     composition: str = ""
+    memory_measured: str = ""
     memory_plan: Mapping[str, Any] | None = None
     inference: Mapping[str, Mapping[str, InferenceCost]] = field(default_factory=dict)
 
@@ -266,6 +277,7 @@ class TrainingCost:
     select          of the last stage
     stages          one after the other; most trainings have one
     tokens          that the encoder read, padding not counted
+    measured_peak_bytes  since the training began; `Provenance.memory_measured` says of what
     micro_batch     examples that passed at once
     stored_bytes    of the files in module/ and head/
     energy_joules   that the GPU reports; None where it reports none
@@ -275,7 +287,7 @@ class TrainingCost:
     examples: int
     tokens: int
     steps: int
-    peak_memory_bytes: int
+    measured_peak_bytes: int
     micro_batch: int
     trainable_parameters: int
     head_parameters: int

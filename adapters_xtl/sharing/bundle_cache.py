@@ -8,7 +8,6 @@ network partial/                          what is being fetched; an interrupted 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from adapters_xtl.base.errors import MismatchError, XtlError
 from adapters_xtl.base.files import cache_dir, digest, explained_os_errors, read_json, write_json
+from adapters_xtl.base.locks import locked
 from adapters_xtl.sharing import bundle
 from adapters_xtl.sharing.bundle import Bundle
 
@@ -106,13 +106,10 @@ def partial(name: str) -> Iterator[Path]:
     folder = _root() / "partial" / name
     with explained_os_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder.with_name(f"{name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(folder.with_name(f"{name}.lock")):
         folder.mkdir(exist_ok=True)
-        yield folder
-    except MismatchError:
-        shutil.rmtree(folder, ignore_errors=True)  # it will not get better
-        raise
-    finally:
-        os.close(handle)
+        try:
+            yield folder
+        except MismatchError:
+            shutil.rmtree(folder, ignore_errors=True)  # it will not get better
+            raise

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from typing import Any
 
 from adapters_xtl.base.errors import MismatchError, RequestError, nearest
 from adapters_xtl.base.files import explained_os_errors, file_digest, local, write_json
+from adapters_xtl.base.locks import locked
 from adapters_xtl.base.untrusted import Refusal, load_json, open_regular, safe_name
 
 __all__ = [
@@ -197,7 +197,7 @@ def add(
     final = folder_of(root, name, found)
     with writable(f"{PREFIX}{root}"):
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / LOCK):
+        with locked(root / LOCK):
             known = entries(root)
             final.parent.mkdir(parents=True, exist_ok=True)
             revisions = known.setdefault(name, [])
@@ -262,13 +262,3 @@ def writable(where: str) -> Iterator[None]:
         if error.errno not in _UNFIT:
             raise
         raise RequestError(f"{where}: cannot be written ({error.strerror})") from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

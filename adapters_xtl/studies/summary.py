@@ -163,7 +163,7 @@ def row(
             if targets
             else 0
         ),
-        "peak_memory_bytes": max((each["peak_memory_bytes"] for each in costs), default=None),
+        "peak_memory_bytes": max((each["measured_peak_bytes"] for each in costs), default=None),
         "seconds": _mean([each["seconds"] for each in costs]) if costs else None,
         "examples_per_second": _rate(costs),
         "energy_joules": _energy(costs),

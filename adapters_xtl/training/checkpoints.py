@@ -19,7 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from adapters_xtl.base.errors import RunError
-from adapters_xtl.base.files import explained_os_errors, file_digest, read_json, write_json
+from adapters_xtl.base.files import (
+    apply_umask,
+    explained_os_errors,
+    file_digest,
+    read_json,
+    write_json,
+)
 
 __all__ = [
     "COMPLETE",
@@ -138,6 +144,7 @@ def save_checkpoint(
             if shutil.disk_usage(work).free < 2**20 or "No space left" in str(error):
                 raise OSError(28, "No space left on device") from error
             raise
+        apply_umask(folder)  # safetensors writes for the owner alone
         files = sorted(folder.iterdir())
         write_json(folder / COMPLETE, {file.name: file_digest(file) for file in files})
     _remove_old(work)

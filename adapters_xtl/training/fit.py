@@ -331,7 +331,7 @@ class _Loop:
             stages=stages,
             seconds=seconds,
             joules=joules,
-            peak_memory_bytes=peak_memory(self.training.device),
+            measured_peak_bytes=peak_memory(self.training.device),
             micro_batch=self.micro_batches.size(self.state.step + 1),
             log=self.state.log,
         )

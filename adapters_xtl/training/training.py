@@ -82,7 +82,7 @@ class TrainingResult:
     stages: Sequence[StageResult]
     seconds: float
     joules: float | None
-    peak_memory_bytes: int
+    measured_peak_bytes: int
     micro_batch: int
     log: Sequence[Mapping[str, Any]] = field(repr=False)
 
