@@ -105,8 +105,8 @@ class StoredRun:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a directory is, or was, that of a run. Nothing is verified."""
-    return (path / SPEC).is_file()
+    """Whether a directory is a run's: finished, partial or damaged. Nothing is verified."""
+    return any((path / record).is_file() for record in (SPEC, PROVENANCE, METRICS))
 
 
 def read_run(path: Path) -> StoredRun:
