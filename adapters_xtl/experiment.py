@@ -317,7 +317,6 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
         if run.finished is not None:
             return run.finished, False
         with _failures_explained(context, plan.task, evaluation.id, f"evaluating {plan.task}"):
-            reset_peak_memory(plan.device)
             notify_left_out(rows, notify)
             scored = module or "the bare backbone"
             notify(f"evaluating {scored} on {plan.task}, run {evaluation.id}")

@@ -204,7 +204,7 @@ class RowsRecord:
 class InferenceCost:
     """What predicting one language cost. `from_cache`: its embeddings were computed earlier.
 
-    measured_peak_bytes: since the run's training or, without one, the evaluation began; `Provenance.memory_measured` says of what.
+    measured_peak_bytes: since the scoring began; `Provenance.memory_measured` says of what.
     """
 
     inputs: int
