@@ -277,6 +277,59 @@ def test_offline_reads_the_cache_and_says_so(
         source.repository("tau/commonsense_qa")
 
 
+def cached(home: Path, revision: str, count: int, when: float) -> None:
+    """A snapshot of MNLI in a client's cache, with rows that no hub has sent."""
+    folder = home / "hub/datasets--nyu-mll--multi_nli/snapshots" / revision
+    for split in ("train", "validation_matched"):
+        nli(folder / f"data/{split}-00000-of-00001.parquet", count)
+    os.utime(folder, (when, when))
+
+
+@pytest.mark.parametrize("named", ["main", "refs/convert/parquet", ""])
+def test_offline_the_revision_is_read_that_the_cache_names_main(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """A newer snapshot lies beside it, of a pull request, say."""
+    home, main, newer = tmp_path / "home", "a" * 40, "b" * 40
+    cached(home, main, 30, 1_000_000)
+    cached(home, newer, 20, 2_000_000)
+    references = home / "hub/datasets--nyu-mll--multi_nli/refs"
+    for reference, commit_named in ((named, main), ("refs/pr/3", newer)):
+        if reference:
+            path = references / reference
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(commit_named)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    source, task = Hub(), tasks.load("mnli")
+    files = locate_training(source, task, "clean", tasks.load)
+    rows = read_training(Reader(), task, files, tasks.load)
+    assert len(rows.train.examples) == (30 if named else 20)
+    assert source.revisions()["nyu-mll/multi_nli"] == (main if named else newer)
+    assert ("not main" in files.train[0].files["train"][0].name) is (not named)
+
+
+def test_offline_reads_what_was_main_when_it_was_fetched_last(
+    hub: HubServer, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = tasks.load("mnli")
+    revisions = []
+    for count in (40, 50):
+        if revisions:
+            nli(root / "nyu-mll/multi_nli/data/train-00000-of-00002.parquet", count)
+        online = Hub()
+        files = locate_training(online, task, "clean", tasks.load)
+        rows = read_training(Reader(), task, files, tasks.load)
+        revisions.append(online.revisions()["nyu-mll/multi_nli"])
+    older = Path(constants.HF_HUB_CACHE) / "datasets--nyu-mll--multi_nli/snapshots" / revisions[0]
+    os.utime(older)  # touched since: the newest folder tells nothing
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    offline = Hub()
+    files = locate_training(offline, task, "clean", tasks.load)
+    assert offline.revisions()["nyu-mll/multi_nli"] == revisions[1] != revisions[0]
+    assert read_training(Reader(), task, files, tasks.load).train.examples == rows.train.examples
+
+
 def test_an_incomplete_cache_is_not_taken_for_the_whole(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

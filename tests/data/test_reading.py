@@ -4,7 +4,6 @@ silence.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import random
@@ -31,8 +30,9 @@ from adapters_xtl.data.reading import (
 )
 from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Mirror
-from adapters_xtl.data.splits import CheckedSplit, count_overlap, cut_select
+from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.tasks import Task
+from tests.data.mirrors import MNLI, PANX, SQUAD, mirror_of, nli, squad, tagged
 
 NLI = ["entailment", "neutral", "contradiction"]
 NAMES = [name for name in tasks.names() if tasks.load(name).format != "multi"]
@@ -202,67 +202,6 @@ def _content(example: Mapping[str, Any]) -> str:
 
 # -- small mirrors of our own
 # ----------------------------------------------------------------------------------------
-
-
-def mirror_of(
-    root: Path,
-    files: Mapping[str, Mapping[str, Any]],
-    labels: Mapping[str, list[str]] | None = None,
-) -> Mirror:
-    """A mirror of parquet files, path → columns; `labels`: class names that go into every file's
-    metadata.
-    """
-    for name, columns in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
-        features = {
-            column: (
-                {"feature": {"names": names, "_type": "ClassLabel"}, "_type": "List"}
-                if pa.types.is_list(table.schema.field(column).type)
-                else {"names": names, "_type": "ClassLabel"}
-            )
-            for column, names in (labels or {}).items()
-            if column in table.column_names
-        }
-        if features:
-            table = table.replace_schema_metadata(
-                {"huggingface": json.dumps({"info": {"features": features}})}
-            )
-        pq.write_table(table, path)
-    return Mirror(root)
-
-
-MNLI = "nyu-mll/multi_nli/data/{}-00000-of-00001.parquet"
-SQUAD = "rajpurkar/squad/plain_text/{}-00000-of-00001.parquet"
-PANX = "google/xtreme/PAN-X.{}/{}-00000-of-00001.parquet"
-
-
-def nli(count: int = 30, start: int = 0) -> dict[str, list[Any]]:
-    numbers = range(start, start + count)
-    return {
-        "pairID": [f"pair{n}" for n in numbers],
-        "premise": [f"premise {n}" for n in numbers],
-        "hypothesis": [f"hypothesis {n}" for n in numbers],
-        "label": [n % 3 for n in numbers],
-    }
-
-
-def squad(count: int = 30, start: int = 0, prefix: str = "q") -> dict[str, list[Any]]:
-    numbers = range(start, start + count)
-    return {
-        "id": [f"{prefix}{n}" for n in numbers],
-        "context": [f"The number is {n}, they say." for n in numbers],
-        "question": [f"Which number is it, {n}?" for n in numbers],
-        "answers": [{"text": [str(n)], "answer_start": [14]} for n in numbers],
-    }
-
-
-def tagged(count: int = 30, code: str = "en") -> dict[str, Any]:
-    return {
-        "tokens": [[f"{code}{n}", "in", "Ulm"] for n in range(count)],
-        "ner_tags": [[0, 0, 5]] * count,
-    }
 
 
 def one(
@@ -961,145 +900,6 @@ def test_tydiqas_languages_are_told_by_their_ids(tmp_path: Path) -> None:
         example["id"].startswith("english-") for example in (*train.examples, *select.examples)
     )
     assert train.faults == {"no language": 1}
-
-
-# -- what selects and what is reported
-# ---------------------------------------------------------------------------------
-
-
-def test_tydiqa_may_select_on_what_it_reports_under_xtreme_only(tmp_path: Path) -> None:
-    path = "google/xtreme/tydiqa/{}-00000-of-00001.parquet"
-    source = mirror_of(
-        tmp_path,
-        {
-            path.format("train"): squad(60, prefix="english-"),
-            path.format("validation"): squad(30, 100, prefix="english-"),
-        },
-    )
-    task = tasks.load("tydiqa")
-    report, _ = read_report(Reader(), task, locate_report(source, task, "validation", ("en",))[0])
-    clean = read_training(
-        Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
-    ).select
-    assert clean.forms == ["slice of train"] and count_overlap(clean, report.values()) == 0
-    xtreme = read_training(
-        Reader(), task, locate_training(source, task, "xtreme", tasks.load), tasks.load
-    ).select
-    assert count_overlap(xtreme, report.values()) == 30
-
-
-def test_when_every_train_question_is_reported_too_clean_refuses(tmp_path: Path) -> None:
-    path = "google/xtreme/tydiqa/{}-00000-of-00001.parquet"
-    rows = squad(60, prefix="english-")
-    source = mirror_of(tmp_path, {path.format("train"): rows, path.format("validation"): rows})
-    task = tasks.load("tydiqa")
-    with pytest.raises(DataError, match="--protocol xtreme allows"):
-        read_training(
-            Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
-        )
-
-
-def test_squads_dev_loses_the_questions_that_xquad_reports(tmp_path: Path) -> None:
-    files = {
-        SQUAD.format("train"): squad(60, 500),
-        SQUAD.format("validation"): squad(40),
-        "google/xtreme/XQuAD.en/validation-00000-of-00001.parquet": squad(25, 10),
-    }
-    source, task = mirror_of(tmp_path, files), tasks.load("squad1")
-    rows = read_training(
-        Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
-    )
-    assert rows.dropped == {"xquad": 25} and not rows.unchecked
-    assert [e["id"] for e in rows.select.examples] == [
-        f"q{n}" for n in (*range(10), *range(35, 40))
-    ]
-    assert len(rows.train.examples) == 60
-    digests = locate_training(source, task, "clean", tasks.load).digests()
-    assert len(digests["select"]) == 3, "what is dropped is part of the run's identity"
-    rows = read_training(
-        Reader(), task, locate_training(source, task, "xtreme", tasks.load), tasks.load
-    )
-    assert not rows.dropped and len(rows.select.examples) == 40
-    source = mirror_of(
-        tmp_path, {"google/xtreme/XQuAD.en/validation-00000-of-00001.parquet": squad(40)}
-    )
-    with pytest.raises(DataError, match="every select row is also reported"):
-        read_training(
-            Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
-        )
-
-
-def _part(task: str, count: int, group: int = 1) -> CheckedSplit:
-    spec = tasks.load(task)
-    if spec.format == "span":
-        examples = [
-            {"id": str(n), "context": f"passage {n // group}", "question": f"q{n}"}
-            for n in range(count)
-        ]
-    elif spec.format == "choice":
-        examples = [
-            {
-                "id": str(n),
-                "context": f"c{n // group}",
-                "choices": ["a", "b"],
-                "label": 0,
-                "stage": n % 2,
-            }
-            for n in range(count)
-        ]
-    else:
-        examples = [
-            {"id": str(n), "words": [f"w{n // group}"], "tags": ["O"]} for n in range(count)
-        ]
-    return CheckedSplit(examples, rows=count)
-
-
-@settings(max_examples=40, deadline=None)
-@given(count=st.integers(1, 400), group=st.integers(1, 9), seed=st.integers(0, 99))
-@pytest.mark.parametrize("name", ["tydiqa", "panx", "xcopa"])
-def test_a_select_slice_is_whole_groups_of_the_right_size(
-    name: str, count: int, group: int, seed: int
-) -> None:
-    task, part = tasks.load(name), _part(name, count, group)
-    stage = 1 if name == "xcopa" and count > 1 else None
-    pool = [example for example in part.examples if stage is None or example["stage"] == stage]
-    if group > len(pool) // 2:
-        with contextlib.suppress(DataError):
-            train, select = cut_select(task, part, stage)
-            assert 1 <= len(select.examples) <= len(pool) // 2
-        return
-    train, select = cut_select(task, part, stage)
-    wanted = max(1, min(500, len(pool) // 10))
-    assert min(wanted, 1) <= len(select.examples) < wanted + group
-    assert len(select.examples) <= len(pool) // 2
-    assert len(train.examples) + len(select.examples) == count
-    key = "words" if name == "panx" else "context"
-    if name != "xcopa":
-        assert not {str(e[key]) for e in train.examples} & {str(e[key]) for e in select.examples}
-    else:
-        assert count < 2 or {example["stage"] for example in select.examples} == {1}, (
-            "the last stage selects"
-        )
-    shuffled = list(part.examples)
-    random.Random(seed).shuffle(shuffled)
-    _, again = cut_select(task, CheckedSplit(shuffled, rows=count), stage)
-    assert sorted(e["id"] for e in again.examples) == sorted(e["id"] for e in select.examples), (
-        "content alone decides"
-    )
-
-
-def test_xcopa_selects_on_copa(mirror: Path) -> None:
-    task = tasks.load("xcopa")
-    rows = read_training(
-        Reader(), task, locate_training(Mirror(mirror), task, "clean", tasks.load), tasks.load
-    )
-    train, select = rows.train, rows.select
-    assert {e["stage"] for e in select.examples} == {1} and {
-        e["stage"] for e in train.examples
-    } == {0, 1}
-    assert {len(e["choices"]) for e in select.examples} == {2}
-    copa = sum(e["stage"] == 1 for e in (*train.examples, *select.examples))
-    assert len(select.examples) == copa // 10
 
 
 def test_ccgs_labels_come_from_train() -> None:
