@@ -21,8 +21,8 @@ from adapters_xtl.base.files import atomic_write, folder_bytes, link_or_copy
 from adapters_xtl.base.launchers import notify_ignored_launcher
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.evaluation import predict, scoring
-from adapters_xtl.evaluation.languages import report
 from adapters_xtl.evaluation.rows import RunRows, data_record, notify_left_out, read_rows
+from adapters_xtl.evaluation.score_languages import score_languages
 from adapters_xtl.models.assembly import fresh_model, links, trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import (
@@ -352,7 +352,7 @@ def _score(
     """
     work = partial / WORK
     reset_peak_memory(context.plan.device)
-    scores, costs = report(context, model, module, evaluation, rows, work, saved=saved)
+    scores, costs = score_languages(context, model, module, evaluation, rows, work, saved=saved)
     shutil.copytree(work / "predictions", partial / "predictions", copy_function=link_or_copy)
     metrics = Metrics(
         tasks={task: from_json(TaskScores, entry) for task, entry in scores["tasks"].items()},

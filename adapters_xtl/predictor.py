@@ -18,22 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from adapters_xtl import tasks
-from adapters_xtl.base.errors import DataError, RequestError
-from adapters_xtl.evaluation import predict
-from adapters_xtl.evaluation.inputs import example
-from adapters_xtl.evaluation.languages import RETRIEVAL_LENGTH
-from adapters_xtl.formats._items import Lengths
+from adapters_xtl import formats, tasks
+from adapters_xtl.base.errors import RequestError
+from adapters_xtl.evaluation import predict, retrieval
+from adapters_xtl.evaluation.inputs import examples_of
 from adapters_xtl.models.assembly import trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
 from adapters_xtl.planning import plan
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
-from adapters_xtl.tasks import Task
 
 __all__ = ["Predictor", "load"]
 
+EMBEDS = "tatoeba"  # the task by whose rules `embed` reads a text
 _HOST = Host()  # all predictors of a process share one backbone where they can
 
 
@@ -70,50 +68,32 @@ class Predictor:
         if not self.head:
             raise RequestError(f"'{self.task}' is answered by embeddings: use embed()")
         _several(inputs, "predict")
-        task = tasks.load(self.task)
-        examples = _examples(task, inputs, pairs=self.pairs)
-        found = predict.predict(
-            self._ready(), self.head, examples, device=self._plan.device, dtype=self._plan.dtype
+        examples = examples_of(tasks.load(self.task), inputs)
+        model = self._ready()
+        predictions = predict.predict(
+            model, self.head, examples, device=self._plan.device, dtype=self._plan.dtype
         )
-        for row in found:
-            row.pop("gold")
-            if row["id"] is None:
-                row.pop("id")
-            if "start" in row:
-                row["end"] = None if row["start"] is None else row["start"] + len(row["prediction"])
-        return found
-
-    @property
-    def pairs(self) -> bool:
-        """Whether the task is about two texts."""
-        task = tasks.load(self.task)
-        return task.format == "classify" and any(
-            {"hypothesis", "sentence2", "question2"} & set(rows.columns)
-            for rows in (*task.train, *_reports(task))
-        )
+        form = formats.load(model.specs[self.head].format)
+        return [form.answer(prediction) for prediction in predictions]
 
     def embed(self, texts: Iterable[str], *, layer: int | None = None) -> np.ndarray:
         """Mean over tokens of hidden state `layer` (default: 14 of 24, scaled): (texts, hidden)
         float32.
 
-        DataError names the text that is wrong.
+        DataError names the text that is wrong, RequestError a layer that is not there.
         """
         _several(texts, "embed")
-        known = _examples(tasks.load("tatoeba"), texts, pairs=False)
-        model = self._ready()
-        encoder: Any = model.encoder
-        layers = int(encoder.config.num_hidden_layers)
-        chosen = predict.retrieval_layer(layers) if layer is None else layer
-        if not 0 <= chosen <= layers:
-            raise RequestError(f"layer {chosen}: this backbone has hidden states 0 to {layers}")
-        if not known:
-            return np.empty((0, int(encoder.config.hidden_size)), dtype=np.float32)
-        rows = [{"part": "source", "id": None, "sentence": each["text"]} for each in known]
-        items = predict.sentences(model, rows, Lengths(RETRIEVAL_LENGTH))
-        found: np.ndarray = predict.embed(
-            model, items, layers=[chosen], device=self._plan.device, dtype=self._plan.dtype
-        )[:, 0]
-        return found
+        task = tasks.load(EMBEDS)
+        sentences = retrieval.vectors_of(
+            self._ready(),
+            task.format,
+            examples_of(task, texts),
+            layer="" if layer is None else str(layer),
+            device=self._plan.device,
+            dtype=self._plan.dtype,
+        )
+        vectors: np.ndarray = sentences.vectors[:, 0]
+        return vectors
 
     def _ready(self) -> Model:
         if self._model is None or not _HOST.holds(self._model):
@@ -131,20 +111,6 @@ def _several(inputs: Any, name: str) -> None:
         raise RequestError(
             f"{name}() takes a list of inputs, not one {type(inputs).__name__}: {name}([…])"
         )
-
-
-def _examples(task: Task, inputs: Iterable[Any], *, pairs: bool) -> list[dict[str, Any]]:
-    found = []
-    for number, given in enumerate(inputs):
-        try:
-            found.append(example(task, given, pairs=pairs))
-        except DataError as error:
-            raise DataError(f"input {number}: {error}") from error
-    return found
-
-
-def _reports(task: Any) -> list[Any]:
-    return [rows for group in task.report.values() for rows in group]
 
 
 def _silent(text: str) -> None:

@@ -25,8 +25,8 @@ from adapters_xtl.data.locate import locate_report
 from adapters_xtl.data.reading import Reader, read_report
 from adapters_xtl.data.sources import open_source
 from adapters_xtl.evaluation import predict, scoring, xtreme_export
-from adapters_xtl.evaluation.inputs import example
-from adapters_xtl.metrics import files
+from adapters_xtl.evaluation.inputs import example_of
+from adapters_xtl.metrics.xtreme import official_files
 from adapters_xtl.runs.request import Request
 from tests.command_line import complaints, xtl_json
 from tests.command_line import xtl as command
@@ -298,14 +298,14 @@ def test_one_input_is_not_taken_for_many(trained: dict[str, str]) -> None:
 
 def test_rows_of_every_published_form_are_asked_without_gold() -> None:
     row = {"language": "de", "sentence1": "a", "sentence2": "b"}
-    assert example(tasks.load("xnli"), row) == {"id": None, "text": "a", "pair": "b"}
+    assert example_of(tasks.load("xnli"), row) == {"id": None, "text": "a", "pair": "b"}
     row = {"premise": "It broke.", "choice1": "a", "choice2": "b", "question": "cause"}
-    assert example(tasks.load("xcopa"), row)["choices"] == [
+    assert example_of(tasks.load("xcopa"), row)["choices"] == [
         "What was the cause? a",
         "What was the cause? b",
     ]
     with pytest.raises(DataError, match="no pair"):
-        example(tasks.load("mnli"), {"premise": "a"})
+        example_of(tasks.load("mnli"), {"premise": "a"})
 
 
 def test_a_module_of_several_tasks_says_which_can_be_asked(runs: Path) -> None:
@@ -462,7 +462,7 @@ def test_exports_are_what_the_official_evaluator_reads(
             file = labels / task / f"{word}-{code}.{suffix}"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(_labels(task, rows[code].examples), encoding="utf-8")
-            official = files.score_file(task, code, out / task / file.name, file)[metric]
+            official = official_files.score_file(task, code, out / task / file.name, file)[metric]
             assert official == pytest.approx(found["languages"][code][metric], abs=1e-6), (
                 task,
                 code,
@@ -502,7 +502,7 @@ def test_mined_pairs_are_exported_at_the_threshold_that_was_scored(
     labels.write_text(
         "".join(f"{row['source_id']}\t{row['target_id']}\n" for row in rows if row["gold"])
     )
-    official = files.score_file(
+    official = official_files.score_file(
         "bucc2018", "zh", tmp_path / "out" / "bucc2018" / "test-zh.tsv", labels
     )
     assert official["f1"] == pytest.approx(

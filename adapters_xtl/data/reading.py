@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adapters_xtl import formats
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.base.files import canonical
 from adapters_xtl.data.columns import UNUSABLE, checked
@@ -23,12 +24,9 @@ from adapters_xtl.data.locate import RowFiles, TrainingFiles
 from adapters_xtl.data.repository import DataFile, MissingRows
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, cut_select, drop_reported
 from adapters_xtl.data.table_files import count_rows, read_file
-from adapters_xtl.formats._examples import Fault, fault
 from adapters_xtl.tasks import Rows, Task
 
-__all__ = ["Reader", "count_language_rows", "labels_of", "read_report", "read_training"]
-
-ZEROS = 50  # as many rows that all have the first choice for gold: XTREME's way of hiding it
+__all__ = ["Reader", "count_language_rows", "read_report", "read_training"]
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,9 @@ class Reader:
                 else "not one usable row"
             )
             raise DataError(f"{where}: {head}: {reasons}{first}")
-        zeros = task.format == "choice" and not any(
-            example["label"] for example in checked_split.examples
-        )
-        if scoring and zeros and len(checked_split.examples) >= ZEROS:
-            raise DataError(f"{where}: every gold label is the first choice: {UNUSABLE}")
+        hidden = formats.load(task.format).hidden_gold(checked_split.examples) if scoring else ""
+        if hidden:
+            raise DataError(f"{where}: {hidden}: {UNUSABLE}")
         return checked_split
 
     def read_to_compare(self, task: Task, files: RowFiles, *, language: str) -> CheckedSplit:
@@ -125,18 +121,18 @@ class Reader:
             if rows.language:
                 table = self._of_language(checked_split, table, rows, wanted, file)
             numbered = _rows(table, part if rows.parts else "")
-        seen = {_identity(example): example for example in checked_split.examples}
+        form = formats.load(task.format)
+        seen = {form.identity(example): example for example in checked_split.examples}
         count = 0
         for number, row in numbered:
             count += 1
             example, trouble = _example(task, row, number)
             keep = trouble is None or (wanted.scoring and trouble.scorable)
-            twin = seen.setdefault(_identity(example), example) if keep else example
-            if twin is not example and _identity(example):
-                keep = (
-                    task.format == "span" and twin != example
-                )  # another question: only its name is taken
-                trouble = trouble or Fault("duplicated id", keep)
+            identity = form.identity(example) if keep else ()
+            first = seen.setdefault(identity, example)
+            if identity and first is not example:
+                keep = form.keeps_duplicate(example, first)
+                trouble = trouble or formats.Fault("duplicated id", keep)
                 example["id"] += f"#{number}"
             if trouble is not None:
                 (checked_split.kept if keep else checked_split.faults)[trouble.reason] += 1
@@ -224,23 +220,17 @@ def count_language_rows(located: Iterable[RowFiles], code: str) -> int:
     return total
 
 
-def _identity(example: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What must be unique in a split: the ids that scores are kept by; () where they are not."""
-    side = example.get("part", "")
-    return (side, example["id"]) if "answers" in example or side in ("source", "target") else ()
-
-
 def _example(
     task: Task, row: Mapping[str, Any], number: int
-) -> tuple[dict[str, Any], Fault | None]:
+) -> tuple[dict[str, Any], formats.Fault | None]:
     """A row's example, with an id, and what is wrong with it."""
     try:
         example = task.example(row)
         identity = example.get("id")
         example["id"] = f"#{number}" if identity is None else str(identity)
-        unfit = fault(task.format, example, task.labels)
+        unfit = formats.load(task.format).fault(example, task.labels)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        return {}, Fault(f"malformed row ({type(error).__name__}: {error})", False)
+        return {}, formats.Fault(f"malformed row ({type(error).__name__}: {error})", False)
     return example, unfit
 
 
@@ -345,12 +335,3 @@ def read_report(
             problems.catch(error)
     problems.raise_if_any(DataError)
     return parts, lacking
-
-
-def labels_of(task: Task, train: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The head's class names: the task's, or for tagging without a fixed inventory the train rows'
-    tags, sorted.
-    """
-    if task.labels or task.format != "tag":
-        return task.labels
-    return tuple(sorted({tag for example in train for tag in example["tags"]}))

@@ -22,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl import formats
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.tasks import Rows, Task
 
@@ -234,14 +235,6 @@ def _stage_title(train: CheckedSplit, stage: int) -> str:
     return f"{train.forms[0] if train.forms else 'train'}, stage {stage + 1}"
 
 
-def _group_of(task: Task, example: Mapping[str, Any]) -> str:
-    """What a slice keeps on one side: the passage of a question, else the text itself."""
-    if task.format == "span":
-        return str(example["context"])
-    keys = ("text", "pair", "context", "choices", "words", "source", "sentence")
-    return json.dumps([example.get(key) for key in keys], ensure_ascii=False)
-
-
 def cut_select(
     task: Task, train: CheckedSplit, stage: int | None = None
 ) -> tuple[CheckedSplit, CheckedSplit]:
@@ -259,7 +252,7 @@ def cut_select(
     ]
     groups: dict[str, list[int]] = {}
     for number in numbers:
-        text = _group_of(task, train.examples[number])
+        text = formats.load(task.format).group(train.examples[number])
         groups.setdefault(hashlib.sha256(text.encode()).hexdigest(), []).append(number)
     wanted = max(1, min(SLICE, len(numbers) // SHARE))
     chosen: set[int] = set()

@@ -1,6 +1,10 @@
 """Predictions and scores of a trained network, language by language, and XTREME's submission files.
 
-`predict` batches examples into predictions, `scoring` makes metrics of predictions without a
-model, `languages` does both for every language of a task, `xtreme_export` writes the benchmark's
-file layout.
+rows             reads the rows that a run trains on and reports
+score_languages  predicts, keeps and scores what a run reports
+predict          examples → predictions through a trained head
+retrieval        sentences → vectors, which hidden state is taken, the cache of vectors
+scoring          predictions → metrics, without a model
+inputs           what a person gives → examples
+xtreme_export    a run's predictions as XTREME's files
 """

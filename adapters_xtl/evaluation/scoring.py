@@ -3,95 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl import metrics
 from adapters_xtl.base.errors import DataError
-from adapters_xtl.metrics import bitext, labels, qa, tags
 from adapters_xtl.tasks import Task
 
-__all__ = ["SCORERS", "entry", "predictions", "score", "together"]
-
-
-def _accuracy(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(
-        labels.score(
-            [row["prediction"] for row in predictions], [row["gold"] for row in predictions]
-        )
-    )
-
-
-def _tagging(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(
-        tags.score(
-            [row["prediction"] for row in predictions],
-            [row["gold"] for row in predictions],
-            tokens=True,
-        )
-    )
-
-
-def _tokens(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    pairs = [
-        (p, g) for row in predictions for p, g in zip(row["prediction"], row["gold"], strict=True)
-    ]
-    return {"accuracy": 100 * sum(p == g for p, g in pairs) / len(pairs)}
-
-
-def _answers(
-    predictions: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, str], dict[str, list[str]]]:
-    return {row["id"]: row["prediction"] for row in predictions}, {
-        row["id"]: row["gold"] for row in predictions
-    }
-
-
-def _squad(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(qa.score(*_answers(predictions)))
-
-
-def _squad2(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(qa.squad_v2_score(*_answers(predictions)))
-
-
-def _mlqa(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(qa.mlqa_score(*_answers(predictions), language))
-
-
-def _tatoeba(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    return dict(
-        labels.score(
-            [row["prediction"] for row in predictions], [row["gold"] for row in predictions]
-        )
-    )
-
-
-def _bucc(predictions: Sequence[Mapping[str, Any]], language: str) -> dict[str, float]:
-    found = {
-        f"{row['source_id']}\t{row['target_id']}": row["score"]
-        for row in predictions
-        if "score" in row
-    }
-    gold = {f"{row['source_id']}\t{row['target_id']}" for row in predictions if row["gold"]}
-    # XTREME's own number is tuned on the gold it is scored on; its keys lose the suffix, the task's
-    # notes say what it is
-    return {
-        name.removesuffix("_upper_bound"): float(value)
-        for name, value in bitext.report(found, gold).items()
-    }
-
-
-SCORERS: Mapping[str, Callable[[Sequence[Mapping[str, Any]], str], dict[str, float]]] = {
-    "accuracy": _accuracy,
-    "tagging": _tagging,
-    "token_accuracy": _tokens,
-    "squad": _squad,
-    "squad2": _squad2,
-    "mlqa": _mlqa,
-    "tatoeba": _tatoeba,
-    "bucc": _bucc,
-}
+__all__ = ["entry", "predictions", "score", "together"]
 
 
 def predictions(run: Path, task: str, language: str) -> list[dict[str, Any]]:
@@ -113,9 +33,9 @@ def score(task: Task, predictions: Sequence[Mapping[str, Any]], language: str) -
     """
     if not predictions:
         raise DataError(f"{task.name}: nothing to score in {language}")
-    found = SCORERS[task.scorer](predictions, language)
+    scores = metrics.get(task.scorer).score(predictions, language)
     return {
-        **{name: value for name, value in found.items() if name not in ("total", "n")},
+        **{name: float(value) for name, value in scores.items() if name not in ("total", "n")},
         "n": len(predictions),
     }
 
@@ -126,9 +46,7 @@ def entry(task: Task, split: str, languages: Mapping[str, Any]) -> dict[str, Any
     return {"split": split, "metric": task.metric, "score": mean, "languages": dict(languages)}
 
 
-def together(found: Mapping[str, Any]) -> dict[str, Any]:
+def together(entries: Mapping[str, Any]) -> dict[str, Any]:
     """Entries by task → metrics.json's "tasks" and "score", the unweighted mean over tasks."""
-    return {
-        "tasks": dict(found),
-        "score": sum(each["score"] for each in found.values()) / len(found),
-    }
+    mean = sum(entry["score"] for entry in entries.values()) / len(entries)
+    return {"tasks": dict(entries), "score": mean}

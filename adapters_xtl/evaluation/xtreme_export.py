@@ -2,27 +2,25 @@
 language.
 
 A task that has a test split is exported from it; of another split the files are named `dev-…`, as
-XTREME names its dev files. XQuAD, TyDiQA, Tatoeba and BUCC have no test split of their own: what
-they report is XTREME's test.
+XTREME names its dev files. XQuAD, TyDiQA and Tatoeba have no test split of their own: what they
+report is XTREME's test. What BUCC reports is XTREME's dev.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.evaluation.scoring import predictions
-from adapters_xtl.metrics import bitext
 from adapters_xtl.runs.stored import read_run
+from adapters_xtl.tasks import Task
 
-__all__ = ["EXPORTED", "ROWS", "check", "export"]
+__all__ = ["ROWS", "check", "export"]
 
 _TEN = "ar he vi id eu nl en de el fa fr it pt es bg ru ja ka ko th zh tr et fi hu"
 _ONE = "ms tl ml ta te af bn hi mr ur sw kk"
@@ -167,6 +165,7 @@ ROWS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
             "kk": 575,
         }
     },
+    "bucc": {},  # as many lines as pairs are mined
 }
 HUB_DIFFERS = {
     "udpos": (
@@ -176,44 +175,16 @@ HUB_DIFFERS = {
 }
 
 
-def _lines(predictions: Sequence[Mapping[str, Any]]) -> str:
-    return "".join(f"{row['prediction']}\n" for row in predictions)
+# task → XTREME's folder, where it has another name
+FOLDERS = {"bucc": "bucc2018"}
+# Tasks of which XTREME calls "dev" all that is reported here: BUCC's shared task has gold for its
+# sample set alone, which is XTREME's dev.
+DEV_ONLY = ("bucc",)
 
 
-def _tags(predictions: Sequence[Mapping[str, Any]]) -> str:
-    return "".join("".join(f"{tag}\n" for tag in row["prediction"]) + "\n" for row in predictions)
-
-
-def _answers(predictions: Sequence[Mapping[str, Any]]) -> str:
-    found = {row["id"]: row["prediction"] for row in predictions}
-    return json.dumps(found, ensure_ascii=False, indent=1) + "\n"
-
-
-def _pairs(predictions: Sequence[Mapping[str, Any]]) -> str:
-    """The mined pairs at and above the threshold that the score was tuned to."""
-    scored = {
-        f"{row['source_id']}\t{row['target_id']}": row["score"]
-        for row in predictions
-        if "score" in row
-    }
-    gold = {f"{row['source_id']}\t{row['target_id']}" for row in predictions if row["gold"]}
-    return "".join(
-        f"{pair}\n" for pair in bitext.extract(scored, bitext.tune_threshold(scored, gold))
-    )
-
-
-# task → (folder, suffix, how a file is written)
-EXPORTED: Mapping[str, tuple[str, str, Callable[[Sequence[Mapping[str, Any]]], str]]] = {
-    "xnli": ("xnli", "tsv", _lines),
-    "pawsx": ("pawsx", "tsv", _lines),
-    "panx": ("panx", "tsv", _tags),
-    "udpos": ("udpos", "tsv", _tags),
-    "xquad": ("xquad", "json", _answers),
-    "mlqa": ("mlqa", "json", _answers),
-    "tydiqa": ("tydiqa", "json", _answers),
-    "bucc": ("bucc2018", "tsv", _pairs),
-    "tatoeba": ("tatoeba", "tsv", _lines),
-}
+def _split_word(task: Task, split: str) -> str:
+    """XTREME's word for a split in the names of its files."""
+    return "test" if split == list(task.report)[-1] and task.name not in DEV_ONLY else "dev"
 
 
 def check(form: str, names: Sequence[str], source: str, directory: Path | None = None) -> None:
@@ -232,9 +203,9 @@ def check(form: str, names: Sequence[str], source: str, directory: Path | None =
             f" {'cannot be written' if place.is_dir() else 'is no directory'}"
         )
     for name in names:
-        if name not in EXPORTED:
+        if name not in ROWS:
             problems.add(
-                f"--export xtreme: '{name}' is not one of XTREME's tasks ({', '.join(EXPORTED)})"
+                f"--export xtreme: '{name}' is not one of XTREME's tasks ({', '.join(ROWS)})"
             )
         elif source == "embedded":
             problems.add("--export xtreme: the embedded sample rows are not XTREME's; give --data")
@@ -254,8 +225,9 @@ def export(run: Path, directory: Path) -> list[Path]:
     problems = Problems()
     texts: dict[Path, str] = {}
     for name, entry in exported.metrics.tasks.items():
-        folder, suffix, write = EXPORTED[name]
-        word = "test" if entry.split == list(tasks.load(name).report)[-1] else "dev"
+        task = tasks.load(name)
+        form = formats.load(task.format)
+        folder, word = FOLDERS.get(name, name), _split_word(task, entry.split)
         for language in entry.languages:
             part = data.report[name][language]
             known = ROWS.get(name, {}).get(entry.split)
@@ -272,9 +244,8 @@ def export(run: Path, directory: Path) -> list[Path]:
                 problems.add(f"{where}: XTREME has no such file")
             elif wanted is not None and part.rows != wanted:
                 problems.add(f"{where}: the source has {part.rows} rows, XTREME's file {wanted}")
-            texts[Path(folder) / f"{word}-{language}.{suffix}"] = write(
-                predictions(run, name, language)
-            )
+            path = Path(folder) / f"{word}-{language}.{form.xtreme_suffix}"
+            texts[path] = form.xtreme_text(predictions(run, name, language))
     problems.raise_if_any(RequestError)
     directory.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=directory, prefix=".export-"))

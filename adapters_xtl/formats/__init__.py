@@ -1,77 +1,69 @@
 """Formats: how examples become tensors, the head on top, and how outputs become predictions.
 
-Each format is a module with the functions of `Format`; `FORMATS` names them all. Torch is imported
-by the modules, not here.
+A format is one file of this folder: `formats.load("classify")` gives its object, a `Format`.
+Nothing outside asks for a format by its name; what differs between formats is a method or a
+constant of `Format`. Importing this package, and a format's file, imports no torch.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from functools import cache
+from pathlib import Path
 
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import nn
+from adapters_xtl.base.errors import RequestError, nearest
+from adapters_xtl.formats._checks import text_fault
+from adapters_xtl.formats._format import Batch, Example, Fault, Format, HeadSizes
+from adapters_xtl.formats._head_config import head_shapes
+from adapters_xtl.formats._items import (
+    IGNORED,
+    Item,
+    Lengths,
+    Tokenizer,
+    encode_batch,
+    has_lone_surrogate,
+    pad,
+    text_items,
+)
 
-    from adapters_xtl.formats._items import Item, Lengths, Tokenizer
-
-__all__ = ["FORMATS", "Format", "load"]
-
-FORMATS = {
-    "classify": "adapters_xtl.formats.classify",
-    "choice": "adapters_xtl.formats.choice",
-    "span": "adapters_xtl.formats.span",
-    "tag": "adapters_xtl.formats.tag",
-    "retrieve": "adapters_xtl.formats.retrieve",
-}
-
-
-class Format(Protocol):
-    """What a format's module provides. `labels` are the head's class names, empty where the format
-    has none.
-    """
-
-    def encode(
-        self,
-        examples: Sequence[Mapping[str, Any]],
-        labels: Sequence[str],
-        tokenizer: Tokenizer,
-        lengths: Lengths,
-        *,
-        train: bool,
-    ) -> list[Item]:
-        """Items in the order of the examples; an example may give several (windows). `train` keeps
-        only what teaches.
-        """
-
-    def collate(
-        self, items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1
-    ) -> dict[str, torch.Tensor]:
-        """A padded batch: input_ids, attention_mask (B, T), token_type_ids where the tokenizer has
-        them, gold.
-        """
-
-    def head(self, hidden: int, labels: Sequence[str], dropout: float) -> nn.Module:
-        """A fresh head. `head(states, batch)` maps (B, T, hidden) to outputs; `head.loss(outputs,
-        batch)` to a scalar.
-        """
-
-    def outputs(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
-        """One float32 array an item, padding cut off."""
-
-    def decode(
-        self,
-        examples: Sequence[Mapping[str, Any]],
-        items: Sequence[Item],
-        outputs: Sequence[np.ndarray],
-        labels: Sequence[str],
-    ) -> list[dict[str, Any]]:
-        """One prediction an example, in their order, as JSON-ready values; what is needed to score
-        it is in it.
-        """
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "Example",
+    "Fault",
+    "Format",
+    "HeadSizes",
+    "Item",
+    "Lengths",
+    "Tokenizer",
+    "encode_batch",
+    "fault",
+    "has_lone_surrogate",
+    "head_shapes",
+    "load",
+    "names",
+    "pad",
+    "text_fault",
+    "text_items",
+]
 
 
+def names() -> tuple[str, ...]:
+    """Names of all formats, sorted: the files of this folder that do not begin with `_`."""
+    stems = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
+    return tuple(sorted(stem for stem in stems if not stem.startswith("_")))
+
+
+@cache
 def load(name: str) -> Format:
-    return cast(Format, importlib.import_module(FORMATS[name]))
+    """The format `name`. RequestError, with the nearest name, when there is none."""
+    if name not in names():
+        raise RequestError(f"unknown format '{name}'{nearest(name, names())}")
+    found: Format = importlib.import_module(f"{__name__}.{name}").FORMAT
+    found.name = name
+    return found
+
+
+def fault(name: str, example: Example, labels: tuple[str, ...] | list[str] = ()) -> Fault | None:
+    """The first thing wrong with an example of the format `name`, or None."""
+    return load(name).fault(example, labels)

@@ -1,5 +1,5 @@
 """What all formats share: an item (what one forward pass sees of an example), lengths, tokens,
-padding, losses, heads.
+padding. Nothing here needs torch.
 
 Texts are turned into tokens without special ones, in chunks; windows and truncation are cut here,
 and what the tokenizer would put around them is put around them (`Frame`). So a length that the
@@ -9,17 +9,18 @@ tokenizer's own truncation refuses (a question longer than the window) is an ord
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional as F
-from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from adapters_xtl.base.errors import RequestError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+else:
+    Tokenizer = Any  # importing transformers takes seconds, and annotations are all it is for
 
 __all__ = [
     "CHUNK",
@@ -27,21 +28,20 @@ __all__ = [
     "Frame",
     "Item",
     "Lengths",
-    "Projection",
     "Tokenizer",
     "chunks",
-    "cross_entropy",
     "encode_batch",
+    "has_lone_surrogate",
     "pad",
     "pieces",
     "readable",
     "softmax",
+    "text_items",
 ]
 
-IGNORED = -100  # torch's cross_entropy skips this target
-CHUNK = (
-    1024  # examples tokenized together: enough for every core, few enough to stay small in memory
-)
+IGNORED = -100  # a target that the loss skips, as torch's cross_entropy does
+# examples tokenized together: enough for every core, few enough to stay small in memory
+CHUNK = 1024
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -79,6 +79,11 @@ class Item:
     def tokens(self) -> int:
         """Tokens of all sequences."""
         return sum(len(ids) for ids in self.ids)
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether a text holds half a character, which JSON can spell but no file can hold."""
+    return _SURROGATE.search(text) is not None
 
 
 def readable(text: str) -> str:
@@ -216,7 +221,24 @@ def encode_batch(
     return result
 
 
-def pad(items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> dict[str, torch.Tensor]:
+def text_items(
+    tokenizer: Tokenizer,
+    lengths: Lengths,
+    texts: Sequence[str],
+    pairs: Sequence[str | None] | None,
+    golds: Sequence[dict[str, Any]],
+) -> list[Item]:
+    """One item for each text or text pair, with its gold; what is too long loses tokens from its
+    longer side, counted in `cut`.
+    """
+    encoded = encode_batch(tokenizer, texts, pairs, lengths.max_length)
+    return [
+        Item(owner, (ids,), None if types is None else (types,), gold, cut=cut)
+        for owner, ((ids, types, cut), gold) in enumerate(zip(encoded, golds, strict=True))
+    ]
+
+
+def pad(items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> dict[str, np.ndarray]:
     """All sequences of all items in order, padded to the longest (to a multiple of `multiple`)."""
     sequences = [ids for item in items for ids in item.ids]
     width = -(-max(len(ids) for ids in sequences) // multiple) * multiple
@@ -225,21 +247,13 @@ def pad(items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> dict[
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = sequence
         mask[row, : len(sequence)] = 1
-    batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    batch = {"input_ids": ids, "attention_mask": mask}
     if items[0].types is not None:
         types = np.zeros((len(sequences), width), dtype=np.int64)
         for row, kind in enumerate(kind for item in items for kind in item.types or ()):
             types[row, : len(kind)] = kind
-        batch["token_type_ids"] = torch.from_numpy(types)
+        batch["token_type_ids"] = types
     return batch
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in float32 over the labels that are not IGNORED; 0 (not nan) where all of
-    them are.
-    """
-    total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
-    return total / (labels != IGNORED).sum().clamp(min=1)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -247,23 +261,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     shifted = np.exp(logits.astype(np.float64) - logits.max())
     shares: np.ndarray = shifted / shifted.sum()
     return shares
-
-
-class Projection(nn.Module):
-    """A sequence head as XLM-R's own: `<s>` → dropout → dense → tanh → dropout → out. (B, T,
-    hidden) → (B, size).
-    """
-
-    def __init__(self, hidden: int, size: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(hidden, hidden)
-        self.out = nn.Linear(hidden, size)
-        for layer in (self.dense, self.out):
-            nn.init.normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        first = self.dropout(states[:, 0])
-        out: torch.Tensor = self.out(self.dropout(torch.tanh(self.dense(first))))
-        return out

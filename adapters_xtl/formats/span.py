@@ -1,27 +1,34 @@
 """Extractive question answering: the answer is a span of the context, found by its first and last
 piece.
 
+An example: {"id", "question", "context", "answers": {"text": [text, …], "answer_start": [code
+point, …]}}. No answers mean that there is no gold, unless the task's labels hold UNANSWERABLE: then
+an empty list of answers is the gold.
+
 A long context is read in windows that overlap. Answers are cut out of the original context by
 character offsets, never put together from pieces. Often no piece begins or ends where the answer
 does ("2014" where "2014," is one piece; Chinese words; particles): the span of pieces is then the
 shortest that covers the answer, and beside it the head learns how many characters to leave out of
 the first piece and of the last. That part reads the encoder's states without sending a gradient
 back, so a module learns exactly what it would learn under the usual two outputs.
+
+Combining marks belong to the character before them: a span never begins or ends between the two,
+wherever the tokenizer's pieces do.
 """
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from torch import nn
 
-from adapters_xtl.formats._examples import UNANSWERABLE
+from adapters_xtl.formats import _characters
+from adapters_xtl.formats._checks import UNANSWERABLE, text_fault
+from adapters_xtl.formats._format import Batch, Example, Fault, Format, HeadSizes
 from adapters_xtl.formats._items import (
     IGNORED,
     Frame,
@@ -29,23 +36,17 @@ from adapters_xtl.formats._items import (
     Lengths,
     Tokenizer,
     chunks,
-    cross_entropy,
+    has_lone_surrogate,
     pad,
     pieces,
     readable,
 )
 
-__all__ = [
-    "LONGEST",
-    "N_BEST",
-    "TRIMS",
-    "characters",
-    "collate",
-    "decode",
-    "encode",
-    "head",
-    "outputs",
-]
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["FORMAT", "LONGEST", "N_BEST", "TRIMS", "UNANSWERABLE", "Span", "characters"]
 
 LONGEST = 30  # pieces of the longest answer that is considered
 N_BEST = 20  # spans kept of each window
@@ -54,8 +55,8 @@ TRIMS = 16  # 0…15 characters may be left out of a piece; XLM-R's longest has 
 
 
 class _Context(NamedTuple):
-    """A context's pieces: ids, and the characters [start, end) of each (see `_trimmed`; start ==
-    end: no text).
+    """A context's pieces: ids, and the characters [start, end) of each (see
+    `_characters.trimmed`; start == end: no text).
     """
 
     ids: np.ndarray
@@ -73,55 +74,6 @@ class _Gold(NamedTuple):
     skip: int
     drop: int
     exact: bool
-
-
-@cache
-def _kinds() -> np.ndarray:
-    """For every code point: 1 white space, 2 a control or format character (zero-width and the
-    like), 0 ink.
-    """
-    kinds = np.zeros(0x110000, dtype=np.uint8)
-    for code in (
-        *range(0x20000),
-        *range(0xE0000, 0xE0100),
-    ):  # the planes between hold ideographs or nothing
-        char = chr(code)
-        kinds[code] = 1 if char.isspace() else 2 * (unicodedata.category(char) in ("Cc", "Cf"))
-    return kinds
-
-
-def _trimmed(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets (n, 2) → starts and ends without blanks at either edge; start == end where nothing is
-    left.
-
-    Zero-width characters that close a word belong to its last piece, as they do where words are
-    split at white space.
-    """
-    kinds = _kinds()[np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)]
-    count = len(text)
-    places = np.arange(count + 1)
-    ink = kinds == 0
-    after = _next(ink)
-    before = np.append(
-        0, np.maximum.accumulate(np.where(ink, places[1:], 0))
-    )  # the last ink's end up to here
-    start = np.minimum(after[offsets[:, 0]], offsets[:, 1])
-    end = np.maximum(before[offsets[:, 1]], start)
-    if (kinds == 2).any():
-        beyond = _next(kinds != 2)  # where a run of zero-width characters stops
-        closing = np.where(np.append(kinds, 1)[beyond] == 1, beyond, places)
-        end = np.where(end > start, closing[end], end)
-    return start.astype(np.int32), end.astype(np.int32)
-
-
-def _next(wanted: np.ndarray) -> np.ndarray:
-    """For every place, and the end: the first place from there on where `wanted` holds, else the
-    end.
-    """
-    count = len(wanted)
-    found = np.append(np.where(wanted, np.arange(count), count), count)
-    nearest: np.ndarray = np.minimum.accumulate(found[::-1])[::-1]
-    return nearest
 
 
 def _contexts(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, _Context]:
@@ -145,7 +97,7 @@ def _contexts(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, _Context]
         unique, clean, encoded["input_ids"], encoded["offset_mapping"], strict=True
     ):
         ids = np.asarray(numbers, dtype=np.int32)
-        start, end = _trimmed(plain, np.asarray(spans, dtype=np.int64).reshape(-1, 2))
+        start, end = _characters.trimmed(plain, np.asarray(spans, dtype=np.int64).reshape(-1, 2))
         found[text] = _Context(ids, start, np.where(ids == marker, start, end))
     return found
 
@@ -153,7 +105,7 @@ def _contexts(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, _Context]
 def _gold(context: str, parts: _Context, answers: Mapping[str, Any] | None) -> _Gold | None:
     """Where the first gold answer lies; None without one, and for one of blanks only."""
     text = answers["text"][0] if answers and answers["text"] else ""
-    inked = next((place for place, char in enumerate(text) if not _kinds()[ord(char)]), None)
+    inked = _characters.ink_at(text)
     if answers is None or inked is None:
         return None
     begin, end = answers["answer_start"][0] + inked, answers["answer_start"][0] + len(text.rstrip())
@@ -166,146 +118,44 @@ def _gold(context: str, parts: _Context, answers: Mapping[str, Any] | None) -> _
     last = max(int(closing[-1]) if len(closing) else len(usable) - 1, first)
     skip = min(max(begin - int(starts[first]), 0), TRIMS - 1)
     drop = min(max(int(ends[last]) - end, 0), TRIMS - 1)
-    exact = (starts[first] + skip, ends[last] - drop) == (begin, end)
+    edges = _whole_characters(
+        _characters.after_marks(context), starts[first] + skip, ends[last] - drop
+    )
+    exact = (int(edges[0]), int(edges[1])) == (begin, end)
     return _Gold(int(usable[first]), int(usable[last]), skip, drop, exact)
 
 
-def encode(
-    examples: Sequence[Mapping[str, Any]],
-    labels: Sequence[str],
-    tokenizer: Tokenizer,
-    lengths: Lengths,
-    *,
-    train: bool,
-) -> list[Item]:
-    """Question and a window of the context, one item a window; neighbours share `stride` tokens (at
-    most half a window).
-
-    A question keeps at most half of `max_length`; what it loses is counted in `cut`. Gold `span`
-    holds positions in the sequence, `trim` the characters left out of the first and the last piece;
-    a window without the whole answer points at `<s>`, position 0. `extra`: `first`, the position of
-    the window's first context piece; `start` and `end`, the characters of its pieces; `exact`, only
-    where the answer lies in it: whether gold decodes to the very text (blanks at the answer's edges
-    aside).
+def _whole_characters(
+    beyond: np.ndarray | None, begin: np.ndarray, stop: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The edges moved behind the marks that they would part from their character. `beyond`: see
+    `_characters.after_marks`.
     """
-    frame = Frame(tokenizer)
-    whole = lengths.max_length - frame.around(True)
-    items = []
-    for chunk in chunks(len(examples)):
-        contexts = _contexts(tokenizer, [examples[owner]["context"] for owner in chunk])
-        questions = pieces(tokenizer, [examples[owner]["question"] for owner in chunk])
-        for owner, question in zip(chunk, questions, strict=True):
-            example = examples[owner]
-            parts = contexts[example["context"]]
-            gold = _gold(example["context"], parts, example.get("answers"))
-            asked = question[: whole // 2]
-            room = whole - len(asked)
-            step = room - min(lengths.stride, room // 2)
-            before = frame.before(pair=True, first=len(asked))
-            for low in range(0, max(len(parts.ids) - room + step, 1), step):
-                high = min(low + room, len(parts.ids))
-                ids, types = frame.join(asked, parts.ids[low:high])
-                extra = {
-                    "first": before,
-                    "start": parts.start[low:high],
-                    "end": parts.end[low:high],
-                }
-                target = {"span": (0, 0), "trim": (IGNORED, IGNORED)}
-                if gold is not None and low <= gold.first and gold.last < high:
-                    target = {
-                        "span": (before + gold.first - low, before + gold.last - low),
-                        "trim": (gold.skip, gold.drop),
-                    }
-                    extra["exact"] = gold.exact
-                cut = len(question) - len(asked)
-                items.append(
-                    Item(owner, (ids,), None if types is None else (types,), target, extra, cut)
-                )
-    return items
-
-
-def collate(
-    items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1
-) -> dict[str, torch.Tensor]:
-    """`spans` (B, 2): positions of the first and the last gold piece; `trims` (B, 2): characters
-    left out of them.
-    """
-    batch = pad(items, tokenizer, multiple)
-    batch["spans"] = torch.tensor([item.gold["span"] for item in items])
-    batch["trims"] = torch.tensor([item.gold["trim"] for item in items])
-    return batch
-
-
-class _Head(nn.Module):
-    def __init__(self, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(hidden, 2)
-        self.trim = nn.Linear(hidden, 2 * TRIMS)
-        nn.init.normal_(self.out.weight, std=0.02)
-        nn.init.zeros_(self.out.bias)
-        nn.init.zeros_(self.trim.weight)  # whole pieces, until it has learnt otherwise
-        nn.init.constant_(self.trim.bias, -4.0)
-        with torch.no_grad():
-            self.trim.bias[::TRIMS] = 0.0
-
-    def forward(self, states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        states = self.dropout(states)
-        return torch.cat([self.out(states), self.trim(states.detach())], -1)
-
-    def loss(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        outputs, spans, trims = outputs.float(), batch["spans"], batch["trims"]
-        logits = outputs[..., :2].masked_fill(
-            batch["attention_mask"].unsqueeze(-1) == 0, -torch.inf
-        )
-        found = cross_entropy(logits[..., 0], spans[:, 0]) + cross_entropy(
-            logits[..., 1], spans[:, 1]
-        )
-        rows = torch.arange(len(outputs), device=outputs.device)
-        skip, drop = (
-            outputs[rows, spans[:, 0], 2 : 2 + TRIMS],
-            outputs[rows, spans[:, 1], 2 + TRIMS :],
-        )
-        trimmed = cross_entropy(skip, trims[:, 0]) + cross_entropy(drop, trims[:, 1])
-        return (found + trimmed) / 2
-
-
-def head(hidden: int, labels: Sequence[str], dropout: float) -> nn.Module:
-    """(B, T, hidden) → (B, T, 2 + 2 · TRIMS): logits of the first and the last piece, then of what
-    to leave out of each.
-    """
-    return _Head(hidden, dropout)
-
-
-def outputs(outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
-    """(tokens, 4) an item: logits as first and as last piece, characters to leave out as first and
-    as last piece.
-    """
-    trims = outputs[..., 2:].reshape(*outputs.shape[:2], 2, TRIMS).argmax(-1)
-    rows = torch.cat([outputs[..., :2].float(), trims.float()], -1).cpu().numpy()
-    lengths = batch["attention_mask"].sum(1).tolist()
-    return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+    return (begin, stop) if beyond is None else (beyond[begin], beyond[stop])
 
 
 def characters(
-    item: Item, rows: np.ndarray, first: np.ndarray, last: np.ndarray
+    item: Item,
+    rows: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+    beyond: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pieces first…last of the window → characters [start, end); what would leave nothing is not
-    left out.
+    left out. `beyond`: `_characters.after_marks` of the context.
     """
     low = item.extra["first"]
     start, end = item.extra["start"][first], item.extra["end"][last]
-    begin, stop = (
-        start + rows[low + first, 2].astype(np.int32),
-        end - rows[low + last, 3].astype(np.int32),
-    )
-    begin = np.where(begin < item.extra["end"][first], begin, start)
-    stop = np.where(stop > item.extra["start"][last], stop, end)
+    skip, drop = rows[low + first, 2].astype(np.int32), rows[low + last, 3].astype(np.int32)
+    # what leaves out the whole piece leaves out nothing
+    begin = np.where(start + skip < item.extra["end"][first], start + skip, start)
+    stop = np.where(end - drop > item.extra["start"][last], end - drop, end)
+    begin, stop = _whole_characters(beyond, begin, stop)
     kept = begin < stop
     return np.where(kept, begin, start), np.where(kept, stop, end)
 
 
-def _best(item: Item, rows: np.ndarray) -> list[tuple[float, int, int]]:
+def _best(item: Item, rows: np.ndarray, beyond: np.ndarray | None) -> list[tuple[float, int, int]]:
     """(score, start, end) in characters of the N_BEST spans of one window, best first."""
     low, count = item.extra["first"], len(item.extra["start"])
     if not count:
@@ -325,7 +175,7 @@ def _best(item: Item, rows: np.ndarray) -> list[tuple[float, int, int]]:
     )
     kept = kept[np.isfinite(scores[kept])]
     opening, extent = np.divmod(kept, span)
-    starts, ends = characters(item, rows, opening, opening + extent)
+    starts, ends = characters(item, rows, opening, opening + extent, beyond)
     return [
         (float(score), int(start), int(end))
         for score, start, end in zip(scores[kept], starts, ends, strict=True)
@@ -333,46 +183,255 @@ def _best(item: Item, rows: np.ndarray) -> list[tuple[float, int, int]]:
     ]
 
 
-def decode(
-    examples: Sequence[Mapping[str, Any]],
-    items: Sequence[Item],
-    outputs: Sequence[np.ndarray],
-    labels: Sequence[str],
-) -> list[dict[str, Any]]:
-    """{"id", "prediction": text, "start": character or None, "gold": [text, …], "score",
-    "null_score", "n_best"}.
+class Span(Format):
+    """An answer that stands in the context, or none."""
 
-    A span found in two windows counts once, with its better score. `null_score` is the least, over
-    the windows, of `<s>` as first and last piece; "" is predicted where it beats the best span and
-    the labels hold UNANSWERABLE, or where the context has no text at all (then `score` is None).
-    """
-    spans: list[dict[tuple[int, int], float]] = [{} for _ in examples]
-    nulls: list[float | None] = [None] * len(examples)
-    for item, rows in zip(items, outputs, strict=True):
-        owner = spans[item.owner]
-        for score, start, end in _best(item, rows):
-            owner[start, end] = max(score, owner.get((start, end), score))
-        null, known = float(rows[0, 0] + rows[0, 1]), nulls[item.owner]
-        nulls[item.owner] = null if known is None else min(known, null)
-    predictions = []
-    for example, found, null_score in zip(examples, spans, nulls, strict=True):
-        ranked = sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))[:SHOWN]
-        best = [
-            {"text": example["context"][start:end], "start": start, "score": round(score, 4)}
-            for (start, end), score in ranked
-        ]
-        silent = not best or (
-            UNANSWERABLE in labels and null_score is not None and null_score > ranked[0][1]
-        )
-        predictions.append(
-            {
-                "id": example.get("id"),
-                "prediction": "" if silent else best[0]["text"],
-                "start": None if silent else best[0]["start"],
-                "gold": list((example.get("answers") or {}).get("text") or ()),
-                "score": best[0]["score"] if best else None,
-                "null_score": None if null_score is None else round(null_score, 4),
-                "n_best": best,
-            }
-        )
-    return predictions
+    fields = ("question", "context")
+    gold_fields = ("answers",)
+    input_help = '{"question": …, "context": …}'
+    reads_every_token = True
+    xtreme_suffix = "json"
+
+    def fault(self, example: Example, labels: Sequence[str]) -> Fault | None:
+        problem = text_fault(example, "context", "question")
+        if problem and not problem.scorable:
+            return problem
+        return _answers_fault(example, labels) or problem or _offsets_fault(example)
+
+    def identity(self, example: Example) -> tuple[Any, ...]:
+        """Scores are kept by question id."""
+        return ("", example["id"])
+
+    def keeps_duplicate(self, example: Example, first: Example) -> bool:
+        """Another question whose name is taken is kept."""
+        return example != first
+
+    def group(self, example: Example) -> str:
+        """Questions on one passage never part."""
+        return str(example["context"])
+
+    def gold_names(self, example: Example) -> list[str]:
+        return ["answered" if example["answers"]["text"] else UNANSWERABLE]
+
+    def answer(self, prediction: Mapping[str, Any]) -> dict[str, Any]:
+        """With `end`, the code point behind the answer."""
+        start = prediction["start"]
+        end = None if start is None else start + len(prediction["prediction"])
+        return {**super().answer(prediction), "end": end}
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: Tokenizer,
+        lengths: Lengths,
+        *,
+        train: bool,
+    ) -> list[Item]:
+        """Question and a window of the context, one item a window; neighbours share `stride` tokens
+        (at most half a window).
+
+        A question keeps at most half of `max_length`; what it loses is counted in `cut`. Gold
+        `span` holds positions in the sequence, `trim` the characters left out of the first and the
+        last piece; a window without the whole answer points at `<s>`, position 0. `extra`: `first`,
+        the position of the window's first context piece; `start` and `end`, the characters of its
+        pieces; `exact`, only where the answer lies in it: whether gold decodes to the very text
+        (blanks at the answer's edges aside).
+        """
+        frame = Frame(tokenizer)
+        whole = lengths.max_length - frame.around(True)
+        items = []
+        for chunk in chunks(len(examples)):
+            contexts = _contexts(tokenizer, [examples[owner]["context"] for owner in chunk])
+            questions = pieces(tokenizer, [examples[owner]["question"] for owner in chunk])
+            for owner, question in zip(chunk, questions, strict=True):
+                example = examples[owner]
+                parts = contexts[example["context"]]
+                gold = _gold(example["context"], parts, example.get("answers"))
+                asked = question[: whole // 2]
+                room = whole - len(asked)
+                step = room - min(lengths.stride, room // 2)
+                before = frame.before(pair=True, first=len(asked))
+                for low in range(0, max(len(parts.ids) - room + step, 1), step):
+                    high = min(low + room, len(parts.ids))
+                    ids, types = frame.join(asked, parts.ids[low:high])
+                    extra = {
+                        "first": before,
+                        "start": parts.start[low:high],
+                        "end": parts.end[low:high],
+                    }
+                    target = {"span": (0, 0), "trim": (IGNORED, IGNORED)}
+                    if gold is not None and low <= gold.first and gold.last < high:
+                        target = {
+                            "span": (before + gold.first - low, before + gold.last - low),
+                            "trim": (gold.skip, gold.drop),
+                        }
+                        extra["exact"] = gold.exact
+                    cut = len(question) - len(asked)
+                    items.append(
+                        Item(owner, (ids,), None if types is None else (types,), target, extra, cut)
+                    )
+        return items
+
+    def collate(self, items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> Batch:
+        """`spans` (B, 2): positions of the first and the last gold piece; `trims` (B, 2):
+        characters left out of them, or IGNORED.
+        """
+        return {
+            **pad(items, tokenizer, multiple),
+            "spans": np.array([item.gold["span"] for item in items], dtype=np.int64),
+            "trims": np.array([item.gold["trim"] for item in items], dtype=np.int64),
+        }
+
+    def output_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Of each token: its logits as an answer's first and last piece, then the logits of leaving
+        out 0…15 characters at its start, and at its end.
+        """
+        trims = [f"leave_out_{n}_at_{edge}" for edge in ("start", "end") for n in range(TRIMS)]
+        return ("first_piece", "last_piece", *trims)
+
+    def head(self, hidden: int, labels: Sequence[str], dropout: float) -> nn.Module:
+        from adapters_xtl.formats._heads import SpanHead
+
+        return SpanHead(hidden, TRIMS, dropout)
+
+    def head_shapes(self, hidden: int, outputs: int) -> dict[str, tuple[int, ...]]:
+        return {
+            "out.weight": (2, hidden),
+            "out.bias": (2,),
+            "trim.weight": (outputs - 2, hidden),
+            "trim.bias": (outputs - 2,),
+        }
+
+    def kept_by_head(self, sizes: HeadSizes) -> float:
+        """The trims read a copy of the states of their own."""
+        return super().kept_by_head(sizes) + sizes.compute * sizes.hidden
+
+    def loss(
+        self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Half the cross-entropies of the outputs (B, T, 2 + 2 · TRIMS): `span`, of the first and
+        the last piece among the tokens; `trim`, of the characters left out of the gold ones.
+        """
+        import torch
+
+        from adapters_xtl.formats._heads import cross_entropy
+
+        outputs, spans, trims = outputs.float(), batch["spans"], batch["trims"]
+        padding = batch["attention_mask"].unsqueeze(-1) == 0
+        logits = outputs[..., :2].masked_fill(padding, float("-inf"))
+        first = cross_entropy(logits[..., 0], spans[:, 0])
+        span = first + cross_entropy(logits[..., 1], spans[:, 1])
+        rows = torch.arange(len(outputs), device=outputs.device)
+        skip = outputs[rows, spans[:, 0], 2 : 2 + TRIMS]
+        drop = outputs[rows, spans[:, 1], 2 + TRIMS :]
+        trim = cross_entropy(skip, trims[:, 0]) + cross_entropy(drop, trims[:, 1])
+        return {"span": span / 2, "trim": trim / 2}
+
+    def targets(self, item: Item) -> dict[str, int]:
+        return {"span": 1, "trim": int(IGNORED not in item.gold["trim"])}
+
+    def outputs(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
+        """(tokens, 4) an item: logits as first and as last piece, characters to leave out as first
+        and as last piece.
+        """
+        import torch
+
+        trims = outputs[..., 2:].reshape(*outputs.shape[:2], 2, TRIMS).argmax(-1)
+        rows = torch.cat([outputs[..., :2].float(), trims.float()], -1).cpu().numpy()
+        lengths = batch["attention_mask"].sum(1).tolist()
+        return [row[:length] for row, length in zip(rows, lengths, strict=True)]
+
+    def decode(
+        self,
+        examples: Sequence[Example],
+        items: Sequence[Item],
+        outputs: Sequence[np.ndarray],
+        labels: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        """{"id", "prediction": text, "start": character or None, "gold": [text, …], "score",
+        "null_score", "n_best"}.
+
+        A span found in two windows counts once, with its better score. `null_score` is the least,
+        over the windows, of `<s>` as first and last piece; "" is predicted where it beats the best
+        span and the labels hold UNANSWERABLE, or where the context has no text at all (then `score`
+        is None).
+        """
+        spans: list[dict[tuple[int, int], float]] = [{} for _ in examples]
+        nulls: list[float | None] = [None] * len(examples)
+        beyond: dict[int, np.ndarray | None] = {}
+        for item, rows in zip(items, outputs, strict=True):
+            owner = spans[item.owner]
+            if item.owner not in beyond:  # the windows of an example follow one another
+                beyond = {item.owner: _characters.after_marks(examples[item.owner]["context"])}
+            for score, start, end in _best(item, rows, beyond[item.owner]):
+                owner[start, end] = max(score, owner.get((start, end), score))
+            null, known = float(rows[0, 0] + rows[0, 1]), nulls[item.owner]
+            nulls[item.owner] = null if known is None else min(known, null)
+        predictions = []
+        for example, found, null_score in zip(examples, spans, nulls, strict=True):
+            ranked = sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))[:SHOWN]
+            best = [
+                {"text": example["context"][start:end], "start": start, "score": round(score, 4)}
+                for (start, end), score in ranked
+            ]
+            silent = not best or (
+                UNANSWERABLE in labels and null_score is not None and null_score > ranked[0][1]
+            )
+            predictions.append(
+                {
+                    "id": example.get("id"),
+                    "prediction": "" if silent else best[0]["text"],
+                    "start": None if silent else best[0]["start"],
+                    "gold": list((example.get("answers") or {}).get("text") or ()),
+                    "score": best[0]["score"] if best else None,
+                    "null_score": None if null_score is None else round(null_score, 4),
+                    "n_best": best,
+                }
+            )
+        return predictions
+
+    def xtreme_text(self, predictions: Sequence[Mapping[str, Any]]) -> str:
+        """A JSON object, question id → answer."""
+        answers = {row["id"]: row["prediction"] for row in predictions}
+        return json.dumps(answers, ensure_ascii=False, indent=1) + "\n"
+
+
+def _answers_fault(example: Example, labels: Sequence[str]) -> Fault | None:
+    """What is wrong with the shape of the gold answers, so that nothing can be scored by them."""
+    answers = example.get("answers")
+    table: Mapping[str, Any] = answers if isinstance(answers, Mapping) else {}
+    texts, starts = table.get("text"), table.get("answer_start")
+    if not isinstance(texts, list | tuple) or not isinstance(starts, list | tuple):
+        return Fault("no answers", False)
+    if not texts and UNANSWERABLE not in labels:
+        return Fault("no gold answer", False)
+    if len(texts) != len(starts):
+        return Fault(f"{len(texts)} answer texts for {len(starts)} offsets", False)
+    if None in texts or None in starts:
+        return Fault("an answer is null", False)
+    if not all(isinstance(text, str) for text in texts) or not all(
+        isinstance(start, int) for start in starts
+    ):
+        return Fault("an answer is no text with an offset", False)
+    if any(has_lone_surrogate(text) for text in texts):
+        return Fault("an answer holds half a character (a lone surrogate)", False)
+    return None
+
+
+def _offsets_fault(example: Example) -> Fault | None:
+    """Gold answers that do not stand in the context where their offsets say."""
+    context, answers = example["context"], example["answers"]
+    for text, start in zip(answers["text"], answers["answer_start"], strict=True):
+        if not text:
+            return Fault("empty answer text", True)
+        if start < 0 or context[start : start + len(text)] != text:
+            if text in context:
+                return Fault("answer does not occur at its offset, but elsewhere", True)
+            composed = unicodedata.normalize("NFC", text) in unicodedata.normalize("NFC", context)
+            hint = " (it does after NFC)" if composed else ""
+            return Fault(f"answer does not occur in the context{hint}", True)
+    return None
+
+
+FORMAT = Span()

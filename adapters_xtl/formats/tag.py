@@ -1,5 +1,8 @@
 """Tagging of words: a word is tagged by its first piece.
 
+An example: {"id"?, "words": [text, …], "tags"?: [name, …]}. Tags of None mean that there is no
+gold.
+
 A sentence longer than the limit is read in windows cut between words, never shortened. Neighbouring
 windows overlap, and each word is labelled and predicted once: in the window where it has most
 context.
@@ -7,13 +10,13 @@ context.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
+from adapters_xtl.formats._checks import published_group
+from adapters_xtl.formats._format import Batch, Example, Fault, Format
 from adapters_xtl.formats._items import (
     IGNORED,
     Frame,
@@ -21,12 +24,56 @@ from adapters_xtl.formats._items import (
     Lengths,
     Tokenizer,
     chunks,
-    cross_entropy,
+    has_lone_surrogate,
     pad,
     readable,
 )
 
-__all__ = ["collate", "decode", "encode", "head", "outputs"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["FORMAT", "Tag"]
+
+
+_PLAIN: dict[str, Any] = {
+    "add_special_tokens": False,
+    "return_attention_mask": False,
+    "return_token_type_ids": False,
+    "verbose": False,
+}
+
+
+def _together(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(piece ids, the word that each piece belongs to) of each sentence."""
+    encoded = tokenizer(
+        [[readable(word) for word in words] for words in sentences],
+        is_split_into_words=True,
+        **_PLAIN,
+    )
+    return [
+        (np.asarray(ids, dtype=np.int32), np.asarray(encoding.word_ids, dtype=np.int64))
+        for ids, encoding in zip(encoded["input_ids"], encoded.encodings, strict=True)
+    ]
+
+
+def _apart(
+    tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The same for a byte-level tokenizer that puts no space before its text (RoBERTa's): it takes
+    no words, and a word that does not follow a space has other pieces. So each word is read as a
+    text of its own, behind a space.
+    """
+    texts = [f" {readable(word)}" for words in sentences for word in words]
+    pieces = iter(tokenizer(texts, **_PLAIN)["input_ids"] if texts else ())
+    found = []
+    for words in sentences:
+        by_word = [next(pieces) for _ in words]
+        ids = [number for numbers in by_word for number in numbers]
+        owners = np.repeat(np.arange(len(words)), [len(numbers) for numbers in by_word])
+        found.append((np.asarray(ids, dtype=np.int32), owners.astype(np.int64)))
+    return found
 
 
 def _words(
@@ -37,18 +84,9 @@ def _words(
 
     A word without a piece (zero-width characters, nothing at all) gets one unknown piece.
     """
-    encoded = tokenizer(
-        [[readable(word) for word in words] for words in sentences],
-        is_split_into_words=True,
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
+    encode = _apart if getattr(tokenizer, "add_prefix_space", None) is False else _together
     found = []
-    for number, words in enumerate(sentences):
-        ids = np.asarray(encoded["input_ids"][number], dtype=np.int32)
-        owners = np.asarray(encoded.encodings[number].word_ids, dtype=np.int64)
+    for words, (ids, owners) in zip(sentences, encode(tokenizer, sentences), strict=True):
         counts = np.bincount(owners, minlength=len(words))
         empty = np.flatnonzero(counts == 0)
         if len(empty):
@@ -93,122 +131,168 @@ def _homes(starts: np.ndarray, windows: Sequence[tuple[int, int]]) -> np.ndarray
     return homes
 
 
-def encode(
-    examples: Sequence[Mapping[str, Any]],
-    labels: Sequence[str],
-    tokenizer: Tokenizer,
-    lengths: Lengths,
-    *,
-    train: bool,
-) -> list[Item]:
-    """One item a window; neighbours share at most `stride` pieces, and at most a quarter of
-    `max_length`.
+class Tag(Format):
+    """One tag for each word."""
 
-    `extra["words"]`: numbers of the words that are predicted in this item. `cut`: pieces of single
-    words that are longer than a window (their first piece, which is tagged, stays). `train` drops
-    windows without a known gold tag.
-    """
-    frame = Frame(tokenizer)
-    room = lengths.max_length - frame.around(False)
-    shared = min(lengths.stride, lengths.max_length // 4)
-    before = frame.before(pair=False)
-    index = {label: number for number, label in enumerate(labels)}
-    items = []
-    for chunk in chunks(len(examples)):
-        encoded = _words(tokenizer, [examples[owner]["words"] for owner in chunk])
-        for owner, (ids, starts) in zip(chunk, encoded, strict=True):
-            count = len(starts) - 1
-            tags = examples[owner].get("tags") or [None] * count
-            gold = np.fromiter(
-                (index.get(tag, IGNORED) for tag in tags), dtype=np.int64, count=count
-            )
-            windows = _windows(starts, room, shared) if starts[-1] > room else [(0, count)]
-            homes = _homes(starts, windows) if len(windows) > 1 else np.zeros(count, dtype=np.int64)
-            for number, (low, high) in enumerate(windows):
-                words = low + np.flatnonzero(homes[low:high] == number)
-                if train and not (gold[words] != IGNORED).any():
-                    continue
-                inside = ids[starts[low] : starts[high]]
-                joined, types = frame.join(inside[:room])
-                extra = {"words": words, "first": before + starts[words] - starts[low]}
-                items.append(
-                    Item(
-                        owner,
-                        (joined,),
-                        None if types is None else (types,),
-                        {"tags": gold[words]},
-                        extra,
-                        cut=max(len(inside) - room, 0),
-                    )
+    fields = ("words",)
+    list_fields = ("words",)
+    gold_fields = ("tags",)
+    input_help = '{"words": [word, …]}'
+    reads_every_token = True
+    length_unit = "words"
+    usual_labels = 1300  # CCGbank's training sections hold 1,286 categories
+    xtreme_suffix = "tsv"
+
+    def fault(self, example: Example, labels: Sequence[str]) -> Fault | None:
+        words, tags = example["words"], example.get("tags")
+        if not words or not isinstance(words, list | tuple):
+            return Fault("no words", False)
+        if any(not isinstance(word, str) for word in words):
+            return Fault("a word is null" if None in words else "a word is no text", False)
+        if any(has_lone_surrogate(word) for word in words):
+            return Fault("a word holds half a character (a lone surrogate)", False)
+        if not isinstance(tags, list | tuple) or None in tags:
+            return Fault("no gold tags", False)
+        if len(words) != len(tags):
+            return Fault(f"{len(words)} words but {len(tags)} tags", False)
+        unknown = next((tag for tag in tags if labels and tag not in labels), None)
+        return Fault(f"unknown tag {unknown!r}", False) if unknown is not None else None
+
+    def group(self, example: Example) -> str:
+        return published_group(example)
+
+    def head_labels(self, labels: Sequence[str], train: Iterable[Example]) -> tuple[str, ...]:
+        """The task's tags or, without a fixed inventory, those of the train rows, sorted."""
+        return tuple(labels) or tuple(sorted({tag for example in train for tag in example["tags"]}))
+
+    def labels_known(self, labels: Sequence[str]) -> bool:
+        return bool(labels)
+
+    def gold_names(self, example: Example) -> list[str]:
+        return list(example["tags"])
+
+    def length(self, example: Example) -> int:
+        return len(example["words"])
+
+    def from_list(self, values: Sequence[Any]) -> dict[str, Any] | None:
+        return {"words": list(values)}
+
+    def may_be_blank(self, field: str) -> bool:
+        """Words may be: each has a tag, whatever it holds."""
+        return True
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        tokenizer: Tokenizer,
+        lengths: Lengths,
+        *,
+        train: bool,
+    ) -> list[Item]:
+        """One item a window; neighbours share at most `stride` pieces, and at most a quarter of
+        `max_length`.
+
+        `extra["words"]`: numbers of the words that are predicted in this item. `cut`: pieces of
+        single words that are longer than a window (their first piece, which is tagged, stays).
+        `train` drops windows without a known gold tag.
+        """
+        frame = Frame(tokenizer)
+        room = lengths.max_length - frame.around(False)
+        shared = min(lengths.stride, lengths.max_length // 4)
+        before = frame.before(pair=False)
+        index = {label: number for number, label in enumerate(labels)}
+        items = []
+        for chunk in chunks(len(examples)):
+            encoded = _words(tokenizer, [examples[owner]["words"] for owner in chunk])
+            for owner, (ids, starts) in zip(chunk, encoded, strict=True):
+                count = len(starts) - 1
+                tags = examples[owner].get("tags") or [None] * count
+                gold = np.fromiter(
+                    (index.get(tag, IGNORED) for tag in tags), dtype=np.int64, count=count
                 )
-    return items
+                windows = _windows(starts, room, shared) if starts[-1] > room else [(0, count)]
+                homes = (
+                    _homes(starts, windows) if len(windows) > 1 else np.zeros(count, dtype=np.int64)
+                )
+                for number, (low, high) in enumerate(windows):
+                    words = low + np.flatnonzero(homes[low:high] == number)
+                    if train and not (gold[words] != IGNORED).any():
+                        continue
+                    inside = ids[starts[low] : starts[high]]
+                    joined, types = frame.join(inside[:room])
+                    extra = {"words": words, "first": before + starts[words] - starts[low]}
+                    items.append(
+                        Item(
+                            owner,
+                            (joined,),
+                            None if types is None else (types,),
+                            {"tags": gold[words]},
+                            extra,
+                            cut=max(len(inside) - room, 0),
+                        )
+                    )
+        return items
+
+    def collate(self, items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1) -> Batch:
+        """`first` (B, T): True at the first pieces of the words that count here; `labels` (B, T):
+        their tags, else IGNORED.
+        """
+        batch = pad(items, tokenizer, multiple)
+        first = np.zeros(batch["input_ids"].shape, dtype=bool)
+        tags = np.full(first.shape, IGNORED, dtype=np.int64)
+        for row, item in enumerate(items):
+            first[row, item.extra["first"]] = True
+            tags[row, item.extra["first"]] = item.gold["tags"]
+        return {**batch, "first": first, "labels": tags}
+
+    def loss(
+        self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Cross-entropy of the logits (B, T, number of labels) at the words with a known tag."""
+        from adapters_xtl.formats._heads import cross_entropy
+
+        return {"loss": cross_entropy(outputs[batch["first"]], batch["labels"][batch["first"]])}
+
+    def targets(self, item: Item) -> dict[str, int]:
+        return {"loss": int(np.count_nonzero(item.gold["tags"] != IGNORED))}
+
+    def outputs(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
+        """Logits, (words predicted in the item, number of labels) an item."""
+        rows = outputs[batch["first"]].float().cpu().numpy()
+        counts = batch["first"].sum(1).cpu().numpy()
+        return list(np.split(rows, np.cumsum(counts)[:-1]))
+
+    def decode(
+        self,
+        examples: Sequence[Example],
+        items: Sequence[Item],
+        outputs: Sequence[np.ndarray],
+        labels: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        """{"id", "words": [text, …], "prediction": [tag, …], "gold": [tag, …] or None}, exactly one
+        tag a word.
+        """
+        predicted: list[list[str]] = [[""] * len(example["words"]) for example in examples]
+        for item, logits in zip(items, outputs, strict=True):
+            for word, label in zip(
+                item.extra["words"].tolist(), logits.argmax(-1).tolist(), strict=True
+            ):
+                predicted[item.owner][word] = labels[label]
+        return [
+            {
+                "id": example.get("id"),
+                "words": list(example["words"]),
+                "prediction": tags,
+                "gold": None if example.get("tags") is None else list(example["tags"]),
+            }
+            for example, tags in zip(examples, predicted, strict=True)
+        ]
+
+    def xtreme_text(self, predictions: Sequence[Mapping[str, Any]]) -> str:
+        """One tag a line and a blank line after each sentence, in the rows' order."""
+        sentences = ("".join(f"{tag}\n" for tag in row["prediction"]) for row in predictions)
+        return "".join(f"{lines}\n" for lines in sentences)
 
 
-def collate(
-    items: Sequence[Item], tokenizer: Tokenizer, multiple: int = 1
-) -> dict[str, torch.Tensor]:
-    """`first` (B, T): True at the first pieces of the words that count here; `labels` (B, T): their
-    tags, else IGNORED.
-    """
-    batch = pad(items, tokenizer, multiple)
-    first = np.zeros(batch["input_ids"].shape, dtype=bool)
-    tags = np.full(first.shape, IGNORED, dtype=np.int64)
-    for row, item in enumerate(items):
-        first[row, item.extra["first"]] = True
-        tags[row, item.extra["first"]] = item.gold["tags"]
-    batch["first"], batch["labels"] = torch.from_numpy(first), torch.from_numpy(tags)
-    return batch
-
-
-class _Head(nn.Module):
-    def __init__(self, hidden: int, size: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(hidden, size)
-        nn.init.normal_(self.out.weight, std=0.02)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        out: torch.Tensor = self.out(self.dropout(states))
-        return out
-
-    def loss(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return cross_entropy(outputs[batch["first"]], batch["labels"][batch["first"]])
-
-
-def head(hidden: int, labels: Sequence[str], dropout: float) -> nn.Module:
-    """(B, T, hidden) → (B, T, number of labels)."""
-    return _Head(hidden, len(labels), dropout)
-
-
-def outputs(outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
-    """Logits, (words predicted in the item, number of labels) an item."""
-    rows = outputs[batch["first"]].float().cpu().numpy()
-    counts = batch["first"].sum(1).cpu().numpy()
-    return list(np.split(rows, np.cumsum(counts)[:-1]))
-
-
-def decode(
-    examples: Sequence[Mapping[str, Any]],
-    items: Sequence[Item],
-    outputs: Sequence[np.ndarray],
-    labels: Sequence[str],
-) -> list[dict[str, Any]]:
-    """{"id", "words": [text, …], "prediction": [tag, …], "gold": [tag, …] or None}, exactly one tag
-    a word.
-    """
-    predicted: list[list[str]] = [[""] * len(example["words"]) for example in examples]
-    for item, logits in zip(items, outputs, strict=True):
-        for word, label in zip(
-            item.extra["words"].tolist(), logits.argmax(-1).tolist(), strict=True
-        ):
-            predicted[item.owner][word] = labels[label]
-    return [
-        {
-            "id": example.get("id"),
-            "words": list(example["words"]),
-            "prediction": tags,
-            "gold": None if example.get("tags") is None else list(example["tags"]),
-        }
-        for example, tags in zip(examples, predicted, strict=True)
-    ]
+FORMAT = Tag()

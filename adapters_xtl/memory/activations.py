@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters_xtl import formats
 from adapters_xtl.base.errors import RequestError
 
 __all__ = [
@@ -48,7 +49,6 @@ LINEARS = (
     "output.dense",
 )
 _LAYER = re.compile(r"^(?:.*\.)?layer\.\d+\.")
-TRIMS = 16  # of `formats.span`: outputs that trim an answer, at each end
 
 
 @dataclass(frozen=True)
@@ -238,9 +238,8 @@ def module_parameters(form: Shape, job: Job, *, parent: bool = False) -> int:
 
 
 def head_parameters(form: Shape, job: Job) -> int:
-    outputs = {"tag": job.labels, "span": 2 + 2 * TRIMS, "choice": 1}.get(job.format, job.labels)
-    dense = 0 if job.format in ("tag", "span") else form.hidden**2 + form.hidden
-    return dense + outputs * (form.hidden + 1)
+    """Parameters of the head of the job's format."""
+    return formats.load(job.format).head_parameters(form.hidden, job.labels)
 
 
 @dataclass
@@ -393,19 +392,18 @@ def layers(form: Shape, job: Job) -> list[tuple[float, float]]:
 
 def head(form: Shape, job: Job) -> tuple[float, float]:
     """(bytes a token, fixed bytes) that the head and its loss keep."""
-    size, cuda = Sizes.of(job), job.device == "cuda"
+    size = Sizes.of(job)
     copies = head_parameters(form, job) * size.compute if size.compute != 4 else 0
-    if job.format not in ("tag", "span"):  # it reads <s> alone
-        return 16 * form.hidden / job.length, copies
-    outputs = job.labels if job.format == "tag" else 2 + 2 * TRIMS
-    token = (
-        size.compute if size.compute != size.states or job.head_dropout else size.states
-    ) * form.hidden
-    token += (form.hidden * (1 if cuda else size.states)) if job.head_dropout else 0
-    token += (
-        size.compute * form.hidden if job.format == "span" else 0
-    )  # the trims read the states on their own
-    return token + outputs * (4 + size.compute) + 32, copies
+    sizes = formats.HeadSizes(
+        hidden=form.hidden,
+        labels=job.labels,
+        length=job.length,
+        compute=size.compute,
+        states=size.states,
+        dropout=bool(job.head_dropout),
+        cuda=job.device == "cuda",
+    )
+    return formats.load(job.format).kept_by_head(sizes), copies
 
 
 def passing(form: Shape, job: Job) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from adapters_xtl.base.untrusted import Refusal, Tensor, printable, safe_name
 
-__all__ = ["Sizes", "check_shapes", "head_shapes", "module_files", "module_shapes", "sizes"]
+__all__ = ["Sizes", "check_shapes", "module_files", "module_shapes", "sizes"]
 
 Shapes = dict[str, tuple[int, ...]]
 _PLACES = {"mh_adapter": "attention.output", "output_adapter": "output"}
@@ -117,7 +117,6 @@ _SIZES = (
     "max_position_embeddings",
     "type_vocab_size",
 )
-TRIMS = 16  # as `adapters_xtl.formats.span`
 
 
 @dataclass(frozen=True)
@@ -217,59 +216,6 @@ def check_shapes(held: Mapping[str, Tensor], wanted: Shapes) -> None:
             raise Refusal(
                 f"tensor {name} has shape {given}; its backbone and description give {list(shape)}"
             )
-
-
-def head_shapes(config: Any, size: Sizes) -> Shapes:
-    """Name → shape of a head's tensors by its config.json."""
-    if not isinstance(config, dict) or set(config) != {
-        "format",
-        "labels",
-        "hidden",
-        "dropout",
-        "lengths",
-    }:
-        raise Refusal("a head's config.json has the keys format, labels, hidden, dropout, lengths")
-    labels, lengths, hidden = config["labels"], config["lengths"], config["hidden"]
-    if (
-        not isinstance(labels, list)
-        or len(labels) > 20_000
-        or len(set(map(str, labels))) < len(labels)
-    ):
-        raise Refusal("its labels are no list of different names")
-    if not all(isinstance(label, str) and 0 < len(label) < 200 for label in labels):
-        raise Refusal("its labels are no list of different names")
-    if not isinstance(lengths, dict) or set(lengths) != {"max_length", "stride"}:
-        raise Refusal("its lengths are malformed")
-    if not _natural(lengths["max_length"], 8, size.longest) or not _natural(
-        lengths["stride"], 0, 8192
-    ):
-        raise Refusal(
-            f"its lengths are out of range (its backbone reads at most {size.longest} tokens)"
-        )
-    if hidden != size.hidden:
-        raise Refusal(
-            f"made for hidden size {printable(hidden, 20)}; its backbone has {size.hidden}"
-        )
-    if not _number(config["dropout"], 0, 0.9):
-        raise Refusal("its dropout is out of range")
-    kind, out = config["format"], (1 if config["format"] == "choice" else len(labels))
-    if kind in ("classify", "choice"):
-        return {
-            "dense.weight": (hidden, hidden),
-            "dense.bias": (hidden,),
-            "out.weight": (out, hidden),
-            "out.bias": (out,),
-        }
-    if kind == "tag":
-        return {"out.weight": (out, hidden), "out.bias": (out,)}
-    if kind == "span":
-        return {
-            "out.weight": (2, hidden),
-            "out.bias": (2,),
-            "trim.weight": (2 * TRIMS, hidden),
-            "trim.bias": (2 * TRIMS,),
-        }
-    raise Refusal(f"format {printable(kind, 20)!r} has no head")
 
 
 def _natural(value: Any, low: int, high: int) -> bool:

@@ -1,45 +1,42 @@
-"""XTREME's metrics as plain numpy functions, also wrapped as `evaluate.Metric`.
+"""XTREME's metrics: from predictions to scores, on a scale of 0 to 100.
 
-The functions live in modules that import neither `evaluate` nor torch: `labels`, `tags`, `qa`,
-`bitext`, `mining` (imports faiss), `ranking`, and `files`, `aggregate`, `bootstrap` on top. Each
-metric module named in METRICS wraps one of them for `evaluate` (whose import takes seconds);
-importing this package imports none.
-
-Every score is on a 0-100 scale. Wrong input raises `adapters_xtl.base.errors.DataError`.
+A metric is one file of this folder: `metrics.get("squad")` gives its object, a `Metric`, and
+`metrics.load("squad")` the same as an `evaluate.Metric`, made locally: nothing is looked up on a
+hub. The files need numpy only; `xtreme/` holds the benchmark's averages and file layout. Wrong
+input raises `adapters_xtl.base.errors.DataError`.
 """
 
 from __future__ import annotations
 
 import importlib
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from adapters_xtl.base.errors import DataError, nearest
+from adapters_xtl.metrics._metric import Metric, Predictions
 
-__all__ = ["METRICS", "load"]
+__all__ = ["Metric", "Predictions", "get", "load", "names"]
 
-METRICS = {
-    "accuracy": "accuracy:Accuracy",
-    "tagging": "tagging:Tagging",
-    "squad": "squad:Squad",
-    "squad_v2": "squad_v2:SquadV2",
-    "mlqa": "mlqa:Mlqa",
-    "bucc": "bucc:Bucc",
-    "tatoeba": "accuracy:Accuracy",
-    "mewslix": "mewslix:Mewslix",
-    "lareqa": "lareqa:Lareqa",
-}
+
+def names() -> tuple[str, ...]:
+    """Names of all metrics, sorted: the files of this folder that do not begin with `_`."""
+    stems = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
+    return tuple(sorted(stem for stem in stems if not stem.startswith("_")))
+
+
+@cache
+def get(name: str) -> Metric:
+    """The metric `name`. DataError, with the nearest name, when there is none."""
+    if name not in names():
+        raise DataError(f"unknown metric '{name}'{nearest(name, names())}")
+    metric: Metric = importlib.import_module(f"{__name__}.{name}").METRIC
+    metric.name = name
+    return metric
 
 
 def load(name: str, **options: Any) -> Any:
-    """The `evaluate.Metric` called `name` (a key of METRICS), made locally: nothing is looked up on
-    a hub.
+    """The metric `name` as an `evaluate.Metric`. `options` go to its class (`experiment_id`, …)."""
+    from adapters_xtl.metrics._evaluate import as_evaluate_metric
 
-    `options` go to `evaluate.Metric` (`experiment_id`, `num_process`, …). Rows are kept in memory
-    unless `keep_in_memory=False` or `num_process` says otherwise, so that processes share no cache
-    file. Raises DataError for an unknown name.
-    """
-    if name not in METRICS:
-        raise DataError(f"unknown metric {name!r}{nearest(name, METRICS)}")
-    module, _, class_name = METRICS[name].partition(":")
-    options.setdefault("keep_in_memory", options.get("num_process", 1) == 1)
-    return getattr(importlib.import_module(f"{__name__}.{module}"), class_name)(**options)
+    return as_evaluate_metric(get(name), **options)

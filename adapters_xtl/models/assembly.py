@@ -7,14 +7,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.backbones import registry
-from adapters_xtl.data.reading import labels_of
 from adapters_xtl.data.splits import CheckedSplit
-from adapters_xtl.formats._items import Lengths
+from adapters_xtl.formats import Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.models.context import Context
-from adapters_xtl.models.network import HeadSpec, Model, build, head_specs, load_heads
+from adapters_xtl.models.network import (
+    HeadSpec,
+    Model,
+    build,
+    head_spec,
+    head_specs,
+    load_heads,
+)
 from adapters_xtl.runs.lineage import check_lineage, stored_module
 from adapters_xtl.runs.request import Module
 from adapters_xtl.runs.store import Store
@@ -52,9 +58,11 @@ def fresh_model(context: Context, module: Module, train_rows: Mapping[str, Check
     hidden = int(registry.config(context.plan.backbone)["hidden_size"])
     lengths = Lengths(hyper.max_length, min(hyper.stride, hyper.max_length // 2))
     heads = {
-        name: HeadSpec(
+        name: head_spec(
             tasks.load(name).format,
-            labels_of(tasks.load(name), part.examples),
+            formats.load(tasks.load(name).format).head_labels(
+                tasks.load(name).labels, part.examples
+            ),
             hidden,
             hyper.dropout,
             lengths,

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -21,7 +22,8 @@ from adapters_xtl.backbones import Backbone, loading
 from adapters_xtl.base.errors import MismatchError, RunError
 from adapters_xtl.base.files import read_json, write_json
 from adapters_xtl.base.process_memory import peak_resident_bytes, reset_peak_resident
-from adapters_xtl.formats._items import Lengths, Tokenizer
+from adapters_xtl.formats import Lengths, Tokenizer
+from adapters_xtl.memory import activations
 from adapters_xtl.methods import Link
 
 __all__ = [
@@ -32,8 +34,10 @@ __all__ = [
     "build",
     "cap_memory",
     "frozen_digest",
+    "head_spec",
     "head_specs",
     "load_heads",
+    "on_device",
     "peak_memory",
     "reset_peak_memory",
     "save_heads",
@@ -42,20 +46,44 @@ __all__ = [
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What a head is and how its inputs were cut: saved beside its weights as config.json."""
+    """What a head is and how its inputs were cut: saved beside its weights as config.json.
+
+    `outputs` names what each of its outputs stands for, in order: see `Format.output_names`.
+    """
 
     format: str
     labels: tuple[str, ...]
+    outputs: tuple[str, ...]
     hidden: int
     dropout: float
     lengths: Lengths
 
 
-class Model(nn.Module):
-    """Encoder and heads. `model(task, batch)` → {"outputs", "loss" (where the batch has gold)}.
+def head_spec(
+    format: str, labels: Sequence[str], hidden: int, dropout: float, lengths: Lengths
+) -> HeadSpec:
+    """The spec of a head of a format, with the names of its outputs."""
+    outputs = formats.load(format).output_names(labels)
+    return HeadSpec(format, tuple(labels), outputs, hidden, dropout, lengths)
 
-    The batch is what the format's `collate` made. The encoder runs under the caller's autocast;
-    heads too.
+
+def on_device(
+    batch: Mapping[str, np.ndarray], device: str | torch.device, *, non_blocking: bool = False
+) -> dict[str, torch.Tensor]:
+    """A format's batch as tensors on a device."""
+    return {
+        name: torch.from_numpy(array).to(device, non_blocking=non_blocking)
+        for name, array in batch.items()
+    }
+
+
+class Model(nn.Module):
+    """Encoder and heads. `model(task, batch)` → {"outputs", "terms": name → loss term, "loss":
+    their sum}.
+
+    The batch is what the format's `collate` made, as tensors. The encoder runs under the caller's
+    autocast; heads too. "terms" are the format's (see `Format.loss`) and, in training with a
+    fusion, "penalty".
     """
 
     def __init__(
@@ -81,12 +109,34 @@ class Model(nn.Module):
             }
         )
 
+    @property
+    def layers(self) -> int:
+        """Number of the encoder's layers: hidden states are numbered 0 (embeddings) to this."""
+        return int(self._config.num_hidden_layers)
+
+    @property
+    def hidden(self) -> int:
+        """Width of the encoder's states."""
+        return int(self._config.hidden_size)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest input that the encoder reads."""
+        return activations.shape(self._config.to_dict()).longest
+
+    @property
+    def _config(self) -> Any:
+        encoder: Any = self.encoder
+        return encoder.config
+
     def states(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Hidden states of the last layer, (B, T, hidden)."""
         states: torch.Tensor = self._encode(batch, False).last_hidden_state
         return states
 
-    def layers(self, batch: Mapping[str, torch.Tensor], top: int) -> tuple[torch.Tensor, ...]:
+    def hidden_states(
+        self, batch: Mapping[str, torch.Tensor], top: int
+    ) -> tuple[torch.Tensor, ...]:
         """Hidden states 0 (embeddings) to `top`, each (B, T, hidden); the layers above are not
         computed.
         """
@@ -112,15 +162,14 @@ class Model(nn.Module):
 
     def forward(
         self, task: str, batch: Mapping[str, torch.Tensor], with_loss: bool = True
-    ) -> dict[str, torch.Tensor]:
-        head: Any = self.heads[task]
-        outputs = head(self.states(batch), batch)
+    ) -> dict[str, Any]:
+        outputs = self.heads[task](self.states(batch), batch)
         if not with_loss:
             return {"outputs": outputs}
-        loss = head.loss(outputs, batch)
+        terms = formats.load(self.specs[task].format).loss(outputs, batch)
         if self.penalty is not None and self.training:
-            loss = loss + self.penalty(self.encoder)
-        return {"loss": loss, "outputs": outputs}
+            terms["penalty"] = self.penalty(self.encoder)
+        return {"outputs": outputs, "terms": terms, "loss": sum(terms.values())}
 
     def trainable(self) -> dict[str, torch.Tensor]:
         """Name → parameter, for everything that trains."""
@@ -274,7 +323,12 @@ def head_specs(directory: Path) -> dict[str, HeadSpec]:
         config = read_json(path)
         lengths = Lengths(**config.pop("lengths"))
         specs[path.parent.name] = HeadSpec(
-            **{**config, "labels": tuple(config["labels"]), "lengths": lengths}
+            **{
+                **config,
+                "labels": tuple(config["labels"]),
+                "outputs": tuple(config["outputs"]),
+                "lengths": lengths,
+            }
         )
     return specs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import Problems, nearest
 from adapters_xtl.base.files import digest
 from adapters_xtl.data.locate import RowFiles, locate_report
@@ -59,14 +59,15 @@ def plan_evaluation(
     added to `problems` where it was asked for by name or nothing is left. `members` are the tasks
     that a module of several tasks was trained on.
     """
-    scored = [tasks.load(name) for name in members] if task.format == "multi" else [task]
+    scored = [tasks.load(name) for name in members] if task.members else [task]
     files: dict[str, dict[str, tuple[RowFiles, ...]]] = {}
     lacking: dict[str, dict[str, str]] = {}
     splits: dict[str, str] = {}
     explicit = False
-    if limit and task.scorer == "bucc":
+    if limit and not task.members and formats.load(task.format).needs_every_row(task):
         problems.add(
-            "--set eval.max_examples: bucc is mined whole; a part of its sentences measures nothing"
+            f"--set eval.max_examples: '{task.name}' is scored whole; a part of its rows measures"
+            " nothing"
         )
     for each in scored:
         codes, named = _languages(each, languages, source, problems)
@@ -116,7 +117,7 @@ def own_evaluation(module: Module, source: Source, store: Store, problems: Probl
     What the source lacks is a problem only where the module is still to be trained.
     """
     task = tasks.load(module.task)
-    english = task.format == "multi" or "en" in task.all_languages
+    english = bool(task.members) or "en" in task.all_languages
     complaints = Problems()
     evaluation = plan_evaluation(
         task,

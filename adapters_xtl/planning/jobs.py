@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.backbones import registry
 from adapters_xtl.backbones.config import read_config
 from adapters_xtl.base.errors import RequestError
@@ -41,9 +41,6 @@ FACTS: Mapping[str, Mapping[str, Any]] = {
         "google-bert/bert-base-multilingual-cased": ("bert", 12, 768, 12, 3072, 119547, 512, 2, 0),
     }.items()
 }
-CHOICES = 5  # sequences of an example of the format `choice` without sample rows to tell
-# labels of a task that takes them from its rows: CCGbank's training sections hold 1,286 categories
-TAGS = 1300
 
 
 def config(name: str) -> dict[str, Any]:
@@ -108,15 +105,15 @@ def _unfit(method: str, options: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _choices(task: Task) -> int:
-    """Sequences of an example of the format `choice`, as the task's sample rows have them."""
+def _sequences(task: Task) -> int:
+    """Most sequences of an example of the task, as its sample rows have them."""
+    form = formats.load(task.format)
+    if form.usual_sequences == 1:
+        return 1
     path = samples_dir() / f"{task.samples or task.name}.jsonl"
-    rows = (
-        map(json.loads, filter(None, path.read_text(encoding="utf-8").split("\n")))
-        if path.is_file()
-        else ()
-    )
-    return max((len(task.example(row)["choices"]) for row in rows), default=CHOICES)
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    examples = [task.example(json.loads(line)) for line in lines if line]
+    return max(map(form.sequences, examples), default=form.usual_sequences)
 
 
 def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> Job:
@@ -130,8 +127,8 @@ def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> J
     members = [tasks.load(name) for name, _ in run.tasks]
     demands = [
         (
-            _choices(task) if task.format == "choice" else 1,
-            len(task.labels) or (TAGS if task.format == "tag" else 1),
+            _sequences(task),
+            len(task.labels) or formats.load(task.format).usual_labels,
             task.format,
         )
         for task in members

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.backbones import BITS, registry
 from adapters_xtl.base.errors import MismatchError, Problems, RequestError, XtlError, nearest
 from adapters_xtl.base.machine import gpu, native_dtype
@@ -208,7 +208,7 @@ def _assemble(planner: Stacks, task: Task, device: str, compose: str, notes: lis
     chain = planner.chain(request.on, compose)
     target: Module | None = None
     if chain is not None:
-        trains = bool(task.train) or task.format == "multi"
+        trains = task.trainable
         borrowed = chain and chain[-1].task == task.train_from and SELF not in request.on
         if trains or (task.train_from and not borrowed):
             target = planner.module(
@@ -376,15 +376,15 @@ def evaluate(
     assert served is not None
     found, heads = served
     task = tasks.load(found.task)
-    if task.format != "multi" and head_for(task, heads) is None:
+    if not task.members and head_for(task, heads) is None:
         problems.add(
             f"{text}: has no head for '{task.name}'; `xtl recipe {task.name} --on {text}` trains"
             " one on it"
         )
-    if layer and task.format != "retrieve":
+    if layer and (task.members or formats.load(task.format).has_head):
         problems.add(
-            f"--layer: '{task.name}' is read off the last layer by its head; layers are for bucc"
-            " and tatoeba"
+            f"--layer: '{task.name}' is read off the last layer by its head; layers are for"
+            " retrieval"
         )
     layers = int(registry.config(found.backbone)["num_hidden_layers"])
     if layer and layer != "all" and not (layer.isdigit() and int(layer) <= layers):
@@ -410,7 +410,7 @@ def chosen_head(name: str, heads: tuple[str, ...], text: str) -> str:
     found = head_for(tasks.load(name), heads)
     if found is not None:
         return found
-    if tasks.load(name).format == "multi":
+    if tasks.load(name).members:
         raise RequestError(
             f"{text}: has several heads: --task says which one is asked ({', '.join(heads)})"
         )
@@ -424,7 +424,8 @@ def head_for(task: Task, heads: Iterable[str]) -> str | None:
     "" for retrieval, which needs none; None where no head fits.
     """
     known = list(heads)
-    if task.format == "retrieve":
+    form = formats.load(task.format) if task.format else None
+    if form is not None and not form.has_head:
         return ""
     for name in (task.name, task.train_from):
         if name in known:
@@ -434,6 +435,5 @@ def head_for(task: Task, heads: Iterable[str]) -> str | None:
         for name in known
         if (tasks.load(name).format, tasks.load(name).labels) == (task.format, task.labels)
     ]
-    return (
-        alike[0] if len(alike) == 1 and (task.labels or task.format in ("span", "choice")) else None
-    )
+    known_head = form is not None and form.labels_known(task.labels)
+    return alike[0] if len(alike) == 1 and known_head else None

@@ -171,7 +171,7 @@ class Stacks:
         return self.dtype if settings.hyper.dtype == "auto" else settings.hyper.dtype
 
     def _members(self, task: Task, settings: Settings, flag: str) -> tuple[str, ...]:
-        if task.format != "multi":
+        if not task.members:
             if settings.hyper.tasks:
                 self.problems.add(
                     f"{flag}: train.tasks is for the task 'multi', not for '{task.name}'"
@@ -201,7 +201,7 @@ class Stacks:
             elif name == SELF or name in tasks.names():
                 task = tasks.load(self.request.task if name == SELF else name)
                 trained = task.train_from or task.name
-                if not tasks.load(trained).train and tasks.load(trained).format != "multi":
+                if not tasks.load(trained).trainable:
                     self.problems.add(
                         f"--on {name}: '{task.name}' trains nothing, so nothing can stand on it"
                     )

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl import formats
 from adapters_xtl.base import untrusted
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import digest, file_digest, write_json
@@ -41,7 +42,6 @@ from adapters_xtl.base.untrusted import (
 from adapters_xtl.methods._tensor_shapes import (
     Sizes,
     check_shapes,
-    head_shapes,
     module_files,
     module_shapes,
     sizes,
@@ -289,7 +289,7 @@ def _weights(
 
 def _head(folder: Path, labels: list[str], size: Sizes) -> None:
     config = load_json(folder / "config.json")
-    wanted = head_shapes(config, size)
+    wanted = formats.head_shapes(config, size.hidden, size.longest)
     if config["labels"] != labels:
         raise Refusal(f"its labels are not those of {RECORD}")
     weights = folder / "model.safetensors"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import MismatchError, RequestError, nearest
@@ -33,7 +33,6 @@ from adapters_xtl.base.untrusted import (
 from adapters_xtl.methods._tensor_shapes import (
     Sizes,
     check_shapes,
-    head_shapes,
     module_files,
     module_shapes,
     sizes,
@@ -365,7 +364,8 @@ def _head(
     if not names:
         notes.append(f"it has no head: {_ALONE}")
         return None
-    if task.format != "classify" or sorted(names.values()) != sorted(_CLASSIFIER.values()):
+    ours = formats.load(task.format).head_shapes(size.hidden, len(task.labels))
+    if not task.labels or not set(names.values()) == set(_CLASSIFIER.values()) == set(ours):
         notes.append(f"its head is not the one that '{task.name}' has here: {_ALONE}")
         return None
     count = held[next(old for old, new in names.items() if new == "out.bias")].shape[0]
@@ -387,7 +387,7 @@ def _head(
         )
         notes.append(f"{said}; {how}. Until then {_ALONE}")
         return None
-    wanted = head_shapes(_head_config(order, size), size)
+    wanted = formats.head_shapes(_head_config(task, order, size), size.hidden, size.longest)
     check_shapes({new: held[old] for old, new in names.items()}, wanted)
     if fault := unfit_values(file, held):
         raise Refusal(fault)
@@ -438,15 +438,18 @@ def _write(
     write_json(partial / "module" / description, dict(config))
     write_tensors(weights.resolve(), partial / "module" / file, names)
     if head is not None:
-        write_json(partial / "head" / task.name / "config.json", _head_config(head.labels, size))
+        write_json(
+            partial / "head" / task.name / "config.json", _head_config(task, head.labels, size)
+        )
         write_tensors(head.source, partial / "head" / task.name / "model.safetensors", head.names)
 
 
-def _head_config(labels: Sequence[str], size: Sizes) -> dict[str, Any]:
+def _head_config(task: Task, labels: Sequence[str], size: Sizes) -> dict[str, Any]:
     lengths = {"max_length": Hyper().max_length, "stride": Hyper().max_length // 2}
     return {
-        "format": "classify",
+        "format": task.format,
         "labels": list(labels),
+        "outputs": list(formats.load(task.format).output_names(labels)),
         "hidden": size.hidden,
         "dropout": 0.1,
         "lengths": lengths,

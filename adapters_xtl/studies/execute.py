@@ -134,7 +134,7 @@ class Worker:
         planned = self.plan(first)
         given = not more and (planned.target is None or planned.target.stored is not None)
         plain = replace(plain, bare=planned.target is None, there=given)
-        trained = known.train_from or (task if known.train or known.format == "multi" else "")
+        trained = known.train_from or (task if known.trainable else "")
         if not trained:
             return plain
         if more:  # the last step's parents may not be there yet
@@ -215,7 +215,7 @@ class Worker:
                 f" copy ({cell.variant.method}) only tasks can follow the first parent"
             )
         task = tasks.load(cell.task if name == SELF else name)
-        if not (task.train or task.train_from or task.format == "multi"):
+        if not (task.trainable or task.train_from):
             raise RequestError(
                 f"--on {name}: '{task.name}' trains nothing, so nothing can stand on it"
             )
@@ -240,7 +240,7 @@ class Worker:
         asked = replace(
             self.steps(cell, seed, values)[-1], task=task.name, split=None, languages=None
         )
-        if asked.on != ("",) and task.format != "multi":
+        if asked.on != ("",) and not task.members:
             there = self.plan(asked).evaluation.files.get(task.name, {})
             asked = replace(asked, languages="en" if "en" in there else next(iter(there), None))
         return asked

@@ -12,7 +12,7 @@ from adapters_xtl import methods
 from adapters_xtl.base.files import folder_bytes, read_json
 from adapters_xtl.base.statistics import interval, paired
 from adapters_xtl.base.typed_json import to_json
-from adapters_xtl.metrics.aggregate import means
+from adapters_xtl.metrics.xtreme.averages import means
 from adapters_xtl.runs.lookup import Outcome, has
 from adapters_xtl.runs.request import Plan
 from adapters_xtl.runs.store import Store

@@ -61,8 +61,8 @@ class Task:
     """One task: data, format, metric. `name` is the stem of its file in `adapters_xtl/tasks/`.
 
     kind       "intermediate" or "target"
-    format     one of FORMATS; says what `example(row)` returns (see
-               `adapters_xtl.formats._examples`)
+    format     a file of `adapters_xtl/formats/`; says what `example(row)` returns (see
+               the file of that name in `adapters_xtl/formats/`); empty for a task with `members`
     metric     the headline number, a key of the metrics that the format's scorer returns
     version    part of every run's identity: bump it whenever `example()` changes
     labels     class names in head order; empty: taken from the train rows (CCG's supertags)
@@ -77,10 +77,10 @@ class Task:
     codes      ISO code → the source's name of the language, where it differs
     train_from the task whose run is evaluated, for a task that trains nothing of its own
     samples    the task whose embedded train and select rows serve this one too
-    members    for the format "multi": the tasks trained together
+    members    the tasks that are trained together: then this one has no rows of its own
     drop       select rows whose ids also occur in this task's report rows are dropped (protocol
                "clean")
-    scorer     name in `adapters_xtl.metrics.METRICS`
+    scorer     a file of `adapters_xtl/metrics/`: the rule by which predictions are scored
     group      XTREME's group: classification, structured, qa, retrieval (targets only)
     published  hyper-parameters of the literature, each with its source: provenance, not defaults
     """
@@ -110,7 +110,13 @@ class Task:
     name: str = ""
     example: Callable[[Row], dict[str, Any]] = dict
 
+    @property
+    def trainable(self) -> bool:
+        """Whether it has a training of its own: train rows, or members that have some."""
+        return bool(self.train or self.members)
+
     def code(self, language: str) -> str:
+        """The source's name of a language."""
         return self.codes.get(language, language)
 
     @property

@@ -7,7 +7,7 @@ from adapters_xtl.tasks import Task
 
 TASK = Task(
     kind="intermediate",
-    format="multi",
+    format="",
     metric="mean",
     scorer="",
     title="several intermediate tasks at once",

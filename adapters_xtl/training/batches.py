@@ -5,16 +5,16 @@ into micro-batches without changing what it learns.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 
 from adapters_xtl.base.errors import DataError, RequestError
-from adapters_xtl.formats._items import IGNORED, Item
+from adapters_xtl.formats import Format, Item
 from adapters_xtl.runs.settings import Hyper
 
 __all__ = [
@@ -31,9 +31,7 @@ __all__ = [
 
 # batches that are sorted by length together: enough for little padding, few enough to stay shuffled
 WINDOW = 50
-# Gold that an item may lack while it has other gold → the batch's tensor of it: a loss term with a
-# count of its own.
-APART = {"trim": "trims"}
+PENALTY = "penalty"  # the loss term that a fusion adds: see `adapters_xtl.models.network.Model`
 
 
 @dataclass(frozen=True)
@@ -161,40 +159,26 @@ def split(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[low:high] for low, high in pairwise(edges)]
 
 
-def _counts(items: Sequence[Item]) -> dict[str, int]:
-    """Targets that count in the loss, for each kind of gold."""
-    return {
-        name: sum(int(np.count_nonzero(np.asarray(item.gold[name]) != IGNORED)) for item in items)
-        for name in items[0].gold
-    }
+def shares(form: Format, parts: Sequence[Sequence[Item]]) -> list[dict[str, float]]:
+    """For each part of a batch and each term of the format's loss, its share of the batch's targets
+    of that kind (words with a known tag, not sequences).
 
-
-def shares(parts: Sequence[Sequence[Item]]) -> list[dict[str, float]]:
-    """For each part of a batch and each kind of gold, its share of the batch's targets that count.
-
-    A format's loss is a sum of means over such targets (words with a known tag, not sequences), so
-    a batch's loss is the sum of its parts' losses by these shares.
+    A term is a mean over such targets, so a batch's loss is the sum of its parts' terms by these
+    shares. The term without targets, PENALTY, has the same share in every part.
     """
-    counts = [_counts(part) for part in parts]
-    whole = {name: max(1, sum(count[name] for count in counts)) for name in counts[0]}
-    return [{name: count[name] / whole[name] for name in whole} for count in counts]
+    counts: list[Counter[str]] = []
+    for part in parts:
+        counts.append(Counter())
+        for item in part:
+            counts[-1].update(form.targets(item))
+    names = sorted({name for count in counts for name in count})
+    whole = {name: max(1, sum(count[name] for count in counts)) for name in names}
+    return [
+        {**{name: count[name] / whole[name] for name in names}, PENALTY: 1 / len(parts)}
+        for count in counts
+    ]
 
 
-def weighted(
-    head: Any,
-    found: Mapping[str, torch.Tensor],
-    batch: Mapping[str, torch.Tensor],
-    share: Mapping[str, float],
-) -> torch.Tensor:
-    """A part's contribution to its batch's loss. `found`: what the model gave for it, {"loss",
-    "outputs"}.
-    """
-    main = next(value for name, value in share.items() if name not in APART)
-    total = main * found["loss"]
-    for name, tensor in APART.items():
-        if share.get(name, main) != main:
-            rest = head.loss(
-                found["outputs"], {**batch, tensor: torch.full_like(batch[tensor], IGNORED)}
-            )
-            total = total + (share[name] - main) * (head.loss(found["outputs"], batch) - rest)
-    return total
+def weighted(terms: Mapping[str, torch.Tensor], share: Mapping[str, float]) -> torch.Tensor:
+    """A part's contribution to its batch's loss. `terms`: the terms of the part's own loss."""
+    return torch.stack([share[name] * term for name, term in terms.items()]).sum()

@@ -23,7 +23,13 @@ from transformers import PreTrainedModel, set_seed
 
 from adapters_xtl import formats
 from adapters_xtl.base.errors import RunError, out_of_memory
-from adapters_xtl.models.network import Model, autocast, peak_memory, reset_peak_memory
+from adapters_xtl.models.network import (
+    Model,
+    autocast,
+    on_device,
+    peak_memory,
+    reset_peak_memory,
+)
 from adapters_xtl.training.batches import (
     Batch,
     batch_order,
@@ -247,19 +253,17 @@ class _Loop:
         """Gradients of the batch's loss, part by part, each padded to its own longest sequence."""
         training, model = self.training, self.model
         parts = split(batch.items, micro_batch)
-        format = formats.load(model.specs[batch.task].format)
+        form = formats.load(model.specs[batch.task].format)
         multiple = 8 if training.device == "cuda" else 1
         total = torch.zeros((), device=training.device)
-        for part, share in zip(parts, shares(parts), strict=True):
-            tensors = {
-                name: value.to(training.device, non_blocking=True)
-                for name, value in format.collate(part, model.tokenizer, multiple).items()
-            }
+        for part, share in zip(parts, shares(form, parts), strict=True):
+            arrays = form.collate(part, model.tokenizer, multiple)
+            tensors = on_device(arrays, training.device, non_blocking=True)
             with autocast(training.device, training.dtype):
                 computed = model(batch.task, tensors)
-            in_float32 = {name: value.float() for name, value in computed.items()}
-            loss = weighted(model.heads[batch.task], in_float32, tensors, share)
-            del computed, in_float32
+            terms = {name: term.float() for name, term in computed["terms"].items()}
+            loss = weighted(terms, share)
+            del computed, terms
             scaled: Any = scaler.scale(loss)
             scaled.backward()
             total += loss.detach()

@@ -18,13 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.data.locate import RowFiles, locate, locate_report, locate_training
 from adapters_xtl.data.reading import (
     Reader,
     count_language_rows,
-    labels_of,
     read_report,
     read_training,
 )
@@ -35,7 +34,7 @@ from adapters_xtl.tasks import Task
 from tests.data.mirrors import MNLI, PANX, SQUAD, mirror_of, nli, squad, tagged
 
 NLI = ["entailment", "neutral", "contradiction"]
-NAMES = [name for name in tasks.names() if tasks.load(name).format != "multi"]
+NAMES = [name for name in tasks.names() if not tasks.load(name).members]
 
 
 # -- the mirror of real rows
@@ -904,8 +903,12 @@ def test_tydiqas_languages_are_told_by_their_ids(tmp_path: Path) -> None:
 
 def test_ccgs_labels_come_from_train() -> None:
     examples = [{"words": ["a", "b"], "tags": ["N", "(S\\NP)/NP"]}, {"words": ["c"], "tags": ["N"]}]
-    assert labels_of(tasks.load("ccg"), examples) == ("(S\\NP)/NP", "N")
-    assert labels_of(tasks.load("mnli"), []) == tuple(NLI)
+    assert formats.load(tasks.load("ccg").format).head_labels(
+        tasks.load("ccg").labels, examples
+    ) == ("(S\\NP)/NP", "N")
+    assert formats.load(tasks.load("mnli").format).head_labels(
+        tasks.load("mnli").labels, []
+    ) == tuple(NLI)
 
 
 # -- anything at all

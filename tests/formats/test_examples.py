@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters_xtl.formats._examples import FAULTS, UNANSWERABLE, fault
+from adapters_xtl import formats
+from adapters_xtl.formats import fault
+from adapters_xtl.formats.span import UNANSWERABLE
 
 GOOD: dict[str, dict[str, Any]] = {
     "classify": {"text": "a", "pair": "b", "label": "yes"},
@@ -30,7 +32,7 @@ def answers(text: Any, start: Any) -> dict[str, Any]:
     return {"answers": {"text": text, "answer_start": start}}
 
 
-@pytest.mark.parametrize("format", FAULTS)
+@pytest.mark.parametrize("format", formats.names())
 def test_good_examples_have_no_fault(format: str) -> None:
     assert fault(format, GOOD[format], LABELS.get(format, ())) is None
 
@@ -106,7 +108,7 @@ junk = st.recursive(
 )
 
 
-@pytest.mark.parametrize("format", FAULTS)
+@pytest.mark.parametrize("format", formats.names())
 @given(data=st.data())
 def test_any_json_value_in_any_field_is_a_fault_or_fine_but_never_a_crash(
     format: str, data: st.DataObject

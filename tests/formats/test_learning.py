@@ -16,8 +16,9 @@ from torch import nn
 from adapters_xtl import formats
 from adapters_xtl.backbones import loading, registry
 from adapters_xtl.base.errors import RequestError, RunError
-from adapters_xtl.formats import choice, classify, retrieve, span, tag
-from adapters_xtl.formats._items import Frame, Item, Lengths, Tokenizer
+from adapters_xtl.formats import Item, Lengths, Tokenizer, choice, classify, retrieve, span, tag
+from adapters_xtl.formats._items import Frame
+from adapters_xtl.models.network import on_device
 
 HIDDEN = 32
 TEXT = "the old river runs past a mill where nobody grinds corn any longer said Anna Lee of Bern"
@@ -66,19 +67,20 @@ def learn(
     torch.manual_seed(1)
     module = formats.load(format)
     items = module.encode(examples, labels, tokenizer, sizes, train=True)
-    batch = module.collate(items, tokenizer)
+    batch = on_device(module.collate(items, tokenizer), "cpu")
     body, head = Bag(), module.head(HIDDEN, labels, 0.1)
     optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=0.03)
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
-        loss: torch.Tensor = head.loss(head(body(batch), batch), batch)  # type: ignore[operator]
+        terms = module.loss(head(body(batch), batch), batch)
+        loss = torch.stack(list(terms.values())).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(float(loss.detach()))
     head.eval()
     seen = module.encode(examples, labels, tokenizer, sizes, train=False)
-    batch = module.collate(seen, tokenizer)
+    batch = on_device(module.collate(seen, tokenizer), "cpu")
     with torch.no_grad():
         found = module.outputs(head(body(batch), batch), batch)
     return module.decode(examples, seen, found, labels), losses[0], losses[-1]
@@ -136,7 +138,7 @@ def test_span_learns_answers_that_no_piece_ends_with(tokenizer: Tokenizer) -> No
         }
         for n, (question, context, answer) in enumerate(rows)
     ]
-    items = span.encode(examples, (), tokenizer, Lengths(64), train=True)
+    items = span.FORMAT.encode(examples, (), tokenizer, Lengths(64), train=True)
     assert all(item.extra["exact"] for item in items[:4]) and "exact" not in items[4].extra
     assert any(any(item.gold["trim"]) for item in items[:4])
     found, first, last = learn("span", examples, ("unanswerable",), tokenizer, Lengths(64), 300)
@@ -149,7 +151,7 @@ def test_span_learns_answers_that_no_piece_ends_with(tokenizer: Tokenizer) -> No
 def test_what_is_left_out_of_pieces_teaches_the_encoder_nothing() -> None:
     """The encoder's gradient is the one of the usual head with two outputs."""
     torch.manual_seed(0)
-    head: Any = span.head(HIDDEN, (), 0.0)
+    head: Any = span.FORMAT.head(HIDDEN, (), 0.0)
     gradients: list[Any] = []
     for trims in ([[3, 2], [-100, -100]], [[-100, -100]] * 2):
         states = torch.randn(
@@ -160,7 +162,7 @@ def test_what_is_left_out_of_pieces_teaches_the_encoder_nothing() -> None:
             "spans": torch.tensor([[4, 6], [0, 0]]),
             "trims": torch.tensor(trims),
         }
-        head.loss(head(states, batch), batch).backward()
+        sum(span.FORMAT.loss(head(states, batch), batch).values()).backward()  # type: ignore[union-attr]
         gradients.append(states.grad)
     torch.testing.assert_close(gradients[0], gradients[1])
     assert float(gradients[0].abs().sum()) > 0
@@ -182,15 +184,14 @@ def test_tag_over_windows(tokenizer: Tokenizer) -> None:
 
 def test_a_batch_without_gold_has_loss_zero_not_nan(tokenizer: Tokenizer) -> None:
     examples = [{"id": "1", "words": ["a", "b"], "tags": ["new", "newer"]}]
-    items = tag.encode(examples, ("A",), tokenizer, Lengths(16), train=False)
-    batch = tag.collate(items, tokenizer)
-    head: Any = tag.head(8, ("A",), 0.0)
-    loss = head.loss(
-        head(torch.randn(*batch["input_ids"].shape, 8, requires_grad=True), batch), batch
-    )
+    items = tag.FORMAT.encode(examples, ("A",), tokenizer, Lengths(16), train=False)
+    batch = on_device(tag.FORMAT.collate(items, tokenizer), "cpu")
+    head: Any = tag.FORMAT.head(8, ("A",), 0.0)
+    states = torch.randn(*batch["input_ids"].shape, 8, requires_grad=True)
+    loss = tag.FORMAT.loss(head(states, batch), batch)["loss"]
     loss.backward()
     assert float(loss.detach()) == 0
-    assert tag.encode(examples, ("A",), tokenizer, Lengths(16), train=True) == []
+    assert tag.FORMAT.encode(examples, ("A",), tokenizer, Lengths(16), train=True) == []
 
 
 def test_a_span_found_in_two_windows_counts_once(tokenizer: Tokenizer) -> None:
@@ -201,7 +202,7 @@ def test_a_span_found_in_two_windows_counts_once(tokenizer: Tokenizer) -> None:
         "context": context,
         "answers": {"text": [], "answer_start": []},
     }
-    items = span.encode([example], (), tokenizer, Lengths(40, 16), train=False)
+    items = span.FORMAT.encode([example], (), tokenizer, Lengths(40, 16), train=False)
     place = context.index("n9 ")
     outputs = []
     for number, item in enumerate(items):
@@ -215,7 +216,7 @@ def test_a_span_found_in_two_windows_counts_once(tokenizer: Tokenizer) -> None:
             )
         outputs.append(rows)
     assert sum(bool(rows[:, 0].max() >= 5) for rows in outputs) == 2
-    (found,) = span.decode([example], items, outputs, ())
+    (found,) = span.FORMAT.decode([example], items, outputs, ())
     assert (found["prediction"], found["start"], found["score"]) == ("n9", place, 12)
     assert sum(best["start"] == place and best["text"] == "n9" for best in found["n_best"]) == 1
     assert found["null_score"] == 2 * (3 - (len(items) - 1))
@@ -230,14 +231,14 @@ def test_the_empty_answer_needs_the_label(tokenizer: Tokenizer) -> None:
         "context": "Anna.",
         "answers": {"text": ["Anna"], "answer_start": [0]},
     }
-    items = span.encode([example], (), tokenizer, Lengths(32), train=False)
+    items = span.FORMAT.encode([example], (), tokenizer, Lengths(32), train=False)
     rows = np.zeros((items[0].length, 4), dtype=np.float32)
     rows[0, :2] = 5
-    assert span.decode([example], items, [rows], ())[0]["prediction"]
-    assert span.decode([example], items, [rows], ("unanswerable",))[0]["prediction"] == ""
+    assert span.FORMAT.decode([example], items, [rows], ())[0]["prediction"]
+    assert span.FORMAT.decode([example], items, [rows], ("unanswerable",))[0]["prediction"] == ""
     blank = {"id": "2", "question": "who?", "context": " \u200b"}
-    items = span.encode([blank], (), tokenizer, Lengths(32), train=False)
-    (found,) = span.decode([blank], items, [rows], ())
+    items = span.FORMAT.encode([blank], (), tokenizer, Lengths(32), train=False)
+    (found,) = span.FORMAT.decode([blank], items, [rows], ())
     assert (
         found["prediction"],
         found["start"],
@@ -249,7 +250,7 @@ def test_the_empty_answer_needs_the_label(tokenizer: Tokenizer) -> None:
 
 def test_words_are_tagged_where_they_have_most_context(tokenizer: Tokenizer) -> None:
     words = [f"n{number}" for number in range(100)]
-    items = tag.encode(
+    items = tag.FORMAT.encode(
         [{"words": words, "tags": None}], ("A",), tokenizer, Lengths(34, 128), train=False
     )
     for before, after in pairwise(items):
@@ -265,20 +266,16 @@ def test_pooling_is_the_mean_over_all_tokens_special_ones_included(tokenizer: To
         {"part": "target", "id": "t1", "sentence": "a longer one"},
         {"part": "gold", "id": "#2", "source_id": "s1", "target_id": "t1"},
     ]
-    items = retrieve.encode(examples, (), tokenizer, Lengths(512), train=False)
-    batch = retrieve.collate(items, tokenizer)
+    items = retrieve.FORMAT.encode(examples, (), tokenizer, Lengths(512), train=False)
+    batch = on_device(retrieve.FORMAT.collate(items, tokenizer), "cpu")
     states = torch.randn(*batch["input_ids"].shape, 8)
-    vectors = retrieve.outputs(states, batch)
+    vectors = retrieve.FORMAT.outputs(states, batch)
     for row, (item, vector) in enumerate(zip(items, vectors, strict=True)):
         np.testing.assert_allclose(vector, states[row, : item.length].mean(0).numpy(), atol=1e-6)
-    found = retrieve.sides(examples, items, vectors)
-    assert found["source"]["ids"] == ["s1"] and found["target"]["texts"] == ["a longer one"]
-    assert (
-        found["source"]["vectors"].shape == (1, 8)
-        and found["source"]["vectors"].dtype == np.float32
-    )
+    (pair,) = retrieve.FORMAT.decode(examples, items, vectors, ())
+    assert (pair["source_id"], pair["target_id"], pair["gold"]) == ("s1", "t1", True)
     with pytest.raises(RunError, match="trains nothing"):
-        retrieve.head(8, (), 0.1).loss(states, batch)  # type: ignore[operator]
+        retrieve.FORMAT.loss(states, batch)
 
 
 def test_truncation_is_the_tokenizers_own(tokenizer: Tokenizer) -> None:
@@ -286,7 +283,7 @@ def test_truncation_is_the_tokenizers_own(tokenizer: Tokenizer) -> None:
     for limit in (8, 9, 11, 16):
         for text in texts:
             for pair in texts:
-                (item,) = classify.encode(
+                (item,) = classify.FORMAT.encode(
                     [{"text": text, "pair": pair}], (), tokenizer, Lengths(limit), train=False
                 )
                 (wanted,) = tokenizer([text], [pair], truncation=True, max_length=limit)[
@@ -320,7 +317,7 @@ def test_token_types_where_the_tokenizer_has_them(tokenizer: Tokenizer) -> None:
         and types[-2:].tolist() == [1, 1]
     )
     item = Item(0, (ids, ids), (types, types))
-    assert choice.collate([Item(0, item.ids, item.types, {"label": 0})], tokenizer)[
+    assert choice.FORMAT.collate([Item(0, item.ids, item.types, {"label": 0})], tokenizer)[
         "token_type_ids"
     ].shape == (2, len(ids))
 

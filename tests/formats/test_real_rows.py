@@ -20,8 +20,9 @@ from adapters_xtl.data.locate import locate_report, locate_training
 from adapters_xtl.data.reading import Reader, read_report, read_training
 from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Mirror
-from adapters_xtl.formats import span, tag
-from adapters_xtl.formats._items import Item, Lengths, Tokenizer
+from adapters_xtl.formats import Item, Lengths, Tokenizer, span, tag
+from adapters_xtl.formats._characters import after_marks
+from adapters_xtl.models.network import on_device
 
 Rows = list[dict[str, Any]]
 
@@ -89,7 +90,7 @@ def check_answers(examples: Rows, items: list[Item], where: str) -> Counter[str]
     """
     found: Counter[str] = Counter()
     outputs = [gold_outputs(item) for item in items]
-    decoded = span.decode(examples, items, outputs, ())
+    decoded = span.FORMAT.decode(examples, items, outputs, ())
     held: set[int] = set()
     for item, rows in zip(items, outputs, strict=True):
         if "exact" not in item.extra or item.owner in held:
@@ -99,7 +100,9 @@ def check_answers(examples: Rows, items: list[Item], where: str) -> Counter[str]
         gold = without_blank_edges(example["answers"]["text"][0])
         low = item.extra["first"]
         first, last = np.array(item.gold["span"]) - low
-        (start,), (end,) = span.characters(item, rows, np.array([first]), np.array([last]))
+        (start,), (end,) = span.characters(
+            item, rows, np.array([first]), np.array([last]), after_marks(example["context"])
+        )
         found["held"] += 1
         found["trimmed"] += any(item.gold["trim"])
         found["blank edge"] += gold != example["answers"]["text"][0]
@@ -117,7 +120,7 @@ def check_answers(examples: Rows, items: list[Item], where: str) -> Counter[str]
 def test_gold_positions_give_exactly_the_gold_answer(mirror: Path, tokenizer: Tokenizer) -> None:
     for task, language, examples, labels in (*reported(mirror, "span"), *trained(mirror, "span")):
         where = f"{task} {language}"
-        items = span.encode(examples, labels, tokenizer, Lengths(384, 128), train=False)
+        items = span.FORMAT.encode(examples, labels, tokenizer, Lengths(384, 128), train=False)
         assert max(item.length for item in items) <= 384
         found = check_answers(examples, items, where)
         answered = sum(bool(example["answers"]["text"]) for example in examples)
@@ -132,7 +135,7 @@ def test_gold_positions_give_exactly_the_gold_answer(mirror: Path, tokenizer: To
 def test_short_windows_hold_what_fits(mirror: Path, tokenizer: Tokenizer) -> None:
     for task, language, examples, labels in reported(mirror, "span"):
         examples = examples[:60]
-        items = span.encode(examples, labels, tokenizer, Lengths(64, 16), train=False)
+        items = span.FORMAT.encode(examples, labels, tokenizer, Lengths(64, 16), train=False)
         assert max(item.length for item in items) <= 64
         found = check_answers(examples, items, f"{task} {language}")
         assert found["held"] > 0.5 * sum(bool(example["answers"]["text"]) for example in examples)
@@ -145,15 +148,15 @@ def test_every_word_gets_its_own_tag(
     for task, language, examples, labels in reported(mirror, "tag"):
         examples = examples[:most]
         known = labels or tuple(sorted({name for example in examples for name in example["tags"]}))
-        items = tag.encode(examples, known, tokenizer, Lengths(length, 128), train=False)
+        items = tag.FORMAT.encode(examples, known, tokenizer, Lengths(length, 128), train=False)
         assert max(item.length for item in items) <= length
         outputs: list[np.ndarray] = []
         for start in range(0, len(items), 256):
-            batch = tag.collate(items[start : start + 256], tokenizer)
+            batch = on_device(tag.FORMAT.collate(items[start : start + 256], tokenizer), "cpu")
             perfect = torch.nn.functional.one_hot(batch["labels"].clamp(min=0), len(known))
-            outputs += tag.outputs(perfect, batch)
+            outputs += tag.FORMAT.outputs(perfect, batch)
         for example, prediction in zip(
-            examples, tag.decode(examples, items, outputs, known), strict=True
+            examples, tag.FORMAT.decode(examples, items, outputs, known), strict=True
         ):
             assert prediction["prediction"] == prediction["gold"] == list(example["tags"]), (
                 task,

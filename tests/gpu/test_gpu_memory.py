@@ -24,12 +24,12 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from adapters_xtl import formats, methods
 from adapters_xtl.backbones import Backbone, loading, registry
-from adapters_xtl.formats._items import Item, Lengths
+from adapters_xtl.formats import Item, Lengths
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job, shape
 from adapters_xtl.memory.peak import Way
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import HeadSpec, Host, Model, build, cap_memory
+from adapters_xtl.models.network import Host, Model, build, cap_memory, head_spec
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet, shares, split, weighted
 from adapters_xtl.training.fit import fit as train
@@ -83,7 +83,7 @@ class _Loaded(Host):
 
 
 def made(job: Job, folder: Path, offload: bool = False) -> Model:
-    head = HeadSpec(
+    head = head_spec(
         "classify", ("a", "b", "c"), SIZES["hidden_size"], job.head_dropout, Lengths(job.length, 16)
     )
     return build(
@@ -162,7 +162,7 @@ def test_predicted_within_a_tenth_of_the_allocator(
         for _ in range(3):
             torch.cuda.reset_peak_memory_stats()
             parts = split(rows, way.micro_batch)
-            for part, share in zip(parts, shares(parts), strict=True):
+            for part, share in zip(parts, shares(module, parts), strict=True):
                 batch = {
                     name: value.cuda() for name, value in collate(part, built.tokenizer, 8).items()
                 }

@@ -29,12 +29,12 @@ from adapters_xtl.base.machine import native_dtype
 from adapters_xtl.cli.commands import hub as hub_command
 from adapters_xtl.cli.commands import memory as memory_command
 from adapters_xtl.cli.commands import recipe as commands
-from adapters_xtl.formats._items import Lengths
+from adapters_xtl.formats import Lengths
 from adapters_xtl.memory import activations, peak
 from adapters_xtl.memory.activations import Job, shape
 from adapters_xtl.memory.peak import GIB, KERNELS, Way, predict, settle
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import HeadSpec, Model, build
+from adapters_xtl.models.network import Model, build, head_spec
 from adapters_xtl.planning import jobs
 from adapters_xtl.training.fit import gradient_checkpointing
 from tests.command_line import complaints, xtl, xtl_json
@@ -93,7 +93,7 @@ def model(backbone: Backbone, job: Job, tmp_path: Path) -> Model:
         how.save(attached, f"parent{number}", tmp_path / f"parent{number}")
         chain.append(Link(f"parent{number}", tmp_path / f"parent{number}"))
     hidden = int(registry.config(backbone)["hidden_size"])
-    head = HeadSpec(
+    head = head_spec(
         job.format,
         tuple("abcdefghijkl"[: job.labels]),
         hidden,

@@ -13,7 +13,7 @@ import pytest
 
 import adapters_xtl.metrics
 from adapters_xtl.base.errors import DataError
-from adapters_xtl.metrics import METRICS, load
+from adapters_xtl.metrics import load, names
 
 PACKAGE = Path(adapters_xtl.metrics.__file__).parent
 
@@ -21,6 +21,10 @@ ANSWER = {"id": "q", "answers": {"text": ["los perros"], "answer_start": [0]}}
 CALLS: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
     "accuracy": ({"predictions": [0, 1], "references": [0, 0]}, {"accuracy": 50.0}),
     "tatoeba": ({"predictions": ["5", "05"], "references": ["5", "5"]}, {"accuracy": 50.0}),
+    "token_accuracy": (
+        {"predictions": [["B-A", "O"]], "references": [["B-A", "B-B"]]},
+        {"accuracy": 50.0},
+    ),
     "tagging": (
         {"predictions": [["B-A", "O"]], "references": [["B-A", "B-B"]], "tokens": True},
         {"f1": 200 / 3, "precision": 100.0, "recall": 50.0, "token_accuracy": 50.0},
@@ -67,14 +71,12 @@ import json, socket, sys
 def refuse(*arguments, **options):
     raise AssertionError("network")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-import evaluate
-calls, folder, names = json.load(sys.stdin)
+calls = json.load(sys.stdin)
 from adapters_xtl.metrics import load
-result = {}
-for name, options in calls.items():
-    own = load(name, experiment_id="one").compute(**options, resamples=20, seed=1)
-    module = evaluate.load(f"{folder}/{names[name]}.py", experiment_id="two")
-    result[name] = [own, module.compute(**options, resamples=20, seed=1)]
+result = {
+    name: load(name, experiment_id="one").compute(**options, resamples=20, seed=1)
+    for name, options in calls.items()
+}
 print("RESULT" + json.dumps(result))
 """
 
@@ -85,12 +87,11 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    files = {name: target.partition(":")[0] for name, target in METRICS.items()}
+def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     calls = {name: arguments for name, (arguments, _) in CALLS.items()}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
-        input=json.dumps([calls, str(PACKAGE), files]),
+        input=json.dumps(calls),
         env=environment(tmp_path_factory.mktemp("home")),
         capture_output=True,
         text=True,
@@ -101,15 +102,13 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     return json.loads(line.removeprefix("RESULT"))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
-def test_loads_offline_by_name_and_by_path(
-    name: str, computed: dict[str, list[dict[str, Any]]]
+@pytest.mark.parametrize("name", names())
+def test_every_metric_is_an_evaluate_metric_without_a_network(
+    name: str, computed: dict[str, dict[str, Any]]
 ) -> None:
-    own, loaded = computed[name]
     expected = CALLS[name][1]
-    assert own == loaded
-    assert {key: own[key] for key in expected} == pytest.approx(expected)
-    intervals = {key for key in own if key.endswith("_interval")}
+    assert {key: computed[name][key] for key in expected} == pytest.approx(expected)
+    intervals = {key for key in computed[name] if key.endswith("_interval")}
     assert intervals == {f"{key}_interval" for key in expected if not key.endswith("total")}
 
 
@@ -121,10 +120,10 @@ def test_unknown_metric_names_the_nearest() -> None:
 def test_imports_stay_cheap(tmp_path: Path) -> None:
     code = (
         "import sys, adapters_xtl.metrics\nassert 'numpy' not in sys.modules\nimport"
-        " adapters_xtl.metrics.files, adapters_xtl.metrics.aggregate,"
-        " adapters_xtl.metrics.bootstrap\nheavy = {'evaluate', 'datasets', 'torch', 'faiss',"
+        " adapters_xtl.metrics.xtreme.official_files, adapters_xtl.metrics.xtreme.averages,"
+        " adapters_xtl.metrics._bootstrap\nheavy = {'evaluate', 'datasets', 'torch', 'faiss',"
         " 'transformers', 'pandas'} & set(sys.modules)\nassert not heavy, heavy\nimport"
-        " adapters_xtl.metrics.mining\nassert 'torch' not in sys.modules and 'evaluate' not in"
+        " adapters_xtl.formats._mining\nassert 'torch' not in sys.modules and 'evaluate' not in"
         " sys.modules\n"
     )
     done = subprocess.run(

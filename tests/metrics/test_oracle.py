@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from adapters_xtl.base.errors import DataError
-from adapters_xtl.metrics import aggregate, bitext, files, labels, mining, qa, ranking, tags
+from adapters_xtl.formats import _mining as mining
+from adapters_xtl.metrics import accuracy, bucc, lareqa, mewslix, mlqa, squad, tagging
+from adapters_xtl.metrics.xtreme import averages, official_files
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("XTL_SHARED") or ROOT.parent / "shared") / "oracle"
@@ -61,85 +63,85 @@ def check(run: Callable[[], Any], expected: Any) -> None:
         close(run(), expected)
 
 
-def accuracy(case: Case) -> None:
+def check_accuracy(case: Case) -> None:
     strict = case["task"] != "function"
     check(
-        lambda: labels.score(case["predictions"], case["labels"], strict=strict), case["expected"]
+        lambda: accuracy.score(case["predictions"], case["labels"], strict=strict), case["expected"]
     )
 
 
-def tagging(case: Case) -> None:
+def check_tagging(case: Case) -> None:
     for rules, name in (("0.0.12", "expected"), ("1.2.2", "expected_seqeval_1_2_2")):
-        check(lambda: tags.score(case["predictions"], case["labels"], rules=rules), case[name])
-    correct, predicted, gold = tags.items(case["predictions"], case["labels"]).stats.sum(axis=0)
+        check(lambda: tagging.score(case["predictions"], case["labels"], rules=rules), case[name])
+    correct, predicted, gold = tagging.items(case["predictions"], case["labels"]).stats.sum(axis=0)
     assert {"gold": gold, "predicted": predicted, "correct": correct} == case["chunks"]
-    assert len(tags.chunks(case["labels"])) == gold
+    assert len(tagging.chunks(case["labels"])) == gold
 
 
 def answers(
     case: Case, normalise: Callable[[str], str], score: Callable[..., dict[str, float]]
 ) -> None:
     check(lambda: score(case["predictions"], case["labels"]), case["expected"])
-    found = qa.per_question(case["predictions"], case["labels"], normalise)
+    found = squad.per_question(case["predictions"], case["labels"], normalise)
     close(found, case["per_question"])
 
 
-def squad(case: Case) -> None:
-    answers(case, qa.normalise_squad, qa.score)
+def check_squad(case: Case) -> None:
+    answers(case, squad.normalise_squad, squad.score)
 
 
-def mlqa(case: Case) -> None:
+def check_mlqa(case: Case) -> None:
     language = case["language"]
     answers(
         case,
-        lambda text: qa.normalise_mlqa(text, language),
-        partial(qa.mlqa_score, language=language),
+        lambda text: mlqa.normalise_mlqa(text, language),
+        partial(mlqa.score, language=language),
     )
 
 
-def qa_normalisation(case: Case) -> None:
-    assert qa.normalise_squad(case["text"]) == case["expected"]["squad"]
+def check_qa_normalisation(case: Case) -> None:
+    assert squad.normalise_squad(case["text"]) == case["expected"]["squad"]
     if "mlqa" in case["expected"]:
-        assert qa.normalise_mlqa(case["text"], case["language"]) == case["expected"]["mlqa"]
+        assert mlqa.normalise_mlqa(case["text"], case["language"]) == case["expected"]["mlqa"]
 
 
-def qa_edge(case: Case) -> None:
-    questions = list(files.read_questions(case["dataset"]))
+def check_qa_edge(case: Case) -> None:
+    questions = list(official_files.read_questions(case["dataset"]))
     if case["metric"] == "mlqa":
         check(
-            lambda: qa.mlqa_score(case["predictions"], questions, case["language"]),
+            lambda: mlqa.score(case["predictions"], questions, case["language"]),
             case["expected"],
         )
     else:
-        check(lambda: qa.score(case["predictions"], questions), case["expected"])
+        check(lambda: squad.score(case["predictions"], questions), case["expected"])
 
 
-def bucc_f1(case: Case) -> None:
-    check(lambda: bitext.score(case["predictions"], case["labels"]), case["expected"])
+def check_bucc_f1(case: Case) -> None:
+    check(lambda: bucc.score(case["predictions"], case["labels"]), case["expected"])
 
 
-def mewslix(case: Case) -> None:
-    check(lambda: ranking.mewslix_score(case["predictions"], case["labels"]), case["expected"])
+def check_mewslix(case: Case) -> None:
+    check(lambda: mewslix.score(case["predictions"], case["labels"]), case["expected"])
 
 
-def tatoeba(case: Case) -> None:
-    check(lambda: labels.score(case["predictions"], case["labels"]), case["expected"])
+def check_tatoeba(case: Case) -> None:
+    check(lambda: accuracy.score(case["predictions"], case["labels"]), case["expected"])
 
 
-def tatoeba_mining(case: Case) -> None:
+def check_tatoeba_mining(case: Case) -> None:
     dist = "cosine" if case["normalize"] else "l2"
     x, y = np.float32(case["x"]), np.float32(case["y"])
     rows = mining.nearest_rows(y, x, dist=dist)
     assert rows == case["predictions"]
     gold = [str(row) for row in mining.sorted_rows(case["english_in_source_order"])]
     assert gold == case["labels"]
-    result = labels.score([str(row) for row in rows], gold)
+    result = accuracy.score([str(row) for row in rows], gold)
     close(result, case["expected"])
     if "expected_jiant" in case:
         assert result["accuracy"] / 100 == pytest.approx(case["expected_jiant"]["acc"], rel=REL)
 
 
-def bucc_mining(case: Case) -> None:
+def check_bucc_mining(case: Case) -> None:
     options, expected = dict(case["options"]), case["expected"]
     mode = options.pop("mode")
     options["shift"] = options.pop("use_shift_embeds")
@@ -152,18 +154,16 @@ def bucc_mining(case: Case) -> None:
     close(mined, expected["mined"], MINED)
     if mode == "score":
         return
-    found = bitext.candidates(mined, *sides, case["src_ids"], case["trg_ids"])
+    found = bucc.candidates(mined, *sides, case["src_ids"], case["trg_ids"])
     assert len(found) == expected["candidates"]
     bucc_search(found, case["gold"], expected["bucc_eval"], percent=1.0)
     if "extracted" in expected:
-        threshold = bitext.tune_threshold(found, case["gold"])
-        assert bitext.extract(found, threshold) == expected["extracted"]
-        given = bitext.extract(found, expected["given_threshold"])
+        threshold = bucc.tune_threshold(found, case["gold"])
+        assert bucc.extract(found, threshold) == expected["extracted"]
+        given = bucc.extract(found, expected["given_threshold"])
         assert given == expected["extracted_at_given_threshold"]
     if "expected_jiant" in case:
-        found = bitext.candidates(
-            mined, *sides, case["src_ids"], case["trg_ids"], repeated="combine"
-        )
+        found = bucc.candidates(mined, *sides, case["src_ids"], case["trg_ids"], repeated="combine")
         bucc_search(found, case["gold"], case["expected_jiant"], percent=100.0, count_repeats=True)
 
 
@@ -172,24 +172,24 @@ def bucc_search(
 ) -> None:
     if "error" in expected:
         with pytest.raises(DataError):
-            bitext.bucc_eval(found, gold, strict=True, **options)
-        assert bitext.bucc_eval(found, gold, **options)["threshold"] == min(found.values())
+            bucc.bucc_eval(found, gold, strict=True, **options)
+        assert bucc.bucc_eval(found, gold, **options)["threshold"] == min(found.values())
         return
-    result = bitext.bucc_eval(found, gold, strict=True, **options)
+    result = bucc.bucc_eval(found, gold, strict=True, **options)
     assert result["upper_bound"] == 1.0
     assert result["threshold"] == pytest.approx(expected["best-threshold"], rel=MINED)
     for ours, theirs in (("f1", "F1"), ("precision", "precision"), ("recall", "recall")):
         assert result[ours] == pytest.approx(percent * expected[theirs], rel=REL)
 
 
-def lareqa(case: Case) -> None:
+def check_lareqa(case: Case) -> None:
     if "function" in case:
         check(
-            lambda: ranking.average_precision(case["targets"], case["ranked"], case["k"]),
+            lambda: lareqa.average_precision(case["targets"], case["ranked"], case["k"]),
             case["expected"],
         )
         return
-    data = ranking.lareqa_data(case["squad_per_lang"])
+    data = lareqa.lareqa_data(case["squad_per_lang"])
     assert list(data.questions) == case["questions"]
     assert list(data.candidates) == case["candidates"]
     assert {key: sorted(ids) for key, ids in data.relevant.items()} == {
@@ -198,17 +198,17 @@ def lareqa(case: Case) -> None:
     vectors = (np.float32(case["question_embeddings"]), np.float32(case["candidate_embeddings"]))
     for name, value in case["expected"].items():
         k = int(name.partition("@")[2] or 0)
-        found = ranking.lareqa_items(
+        found = lareqa.lareqa_items(
             *vectors, case["questions"], case["candidates"], data.relevant, k=k
         ).score()
         close(found, {name.replace("mAP", "map"): 100 * value})
 
 
-def file_text(case: Case) -> None:
+def check_file_text(case: Case) -> None:
     for rules, name in (("0.0.12", "expected"), ("1.2.2", "expected_seqeval_1_2_2")):
         if name in case:
             check(
-                lambda: files.score_text(
+                lambda: official_files.score_text(
                     case["task"],
                     case["language"],
                     case["prediction_file"],
@@ -224,19 +224,19 @@ def one_language(
 ) -> dict[str, float]:
     """The scores of one task and language from data that is already read."""
     if task in ("panx", "udpos"):
-        return tags.score(predictions, references, rules=rules)
+        return tagging.score(predictions, references, rules=rules)
     if task in ("xquad", "tydiqa"):
-        return qa.score(predictions, references)
+        return squad.score(predictions, references)
     if task == "mlqa":
-        return qa.mlqa_score(predictions, references, language)
+        return mlqa.score(predictions, references, language)
     if task == "bucc2018":
-        return bitext.score(predictions, references)
+        return bucc.score(predictions, references)
     if task == "mewslix":
-        return ranking.mewslix_score(predictions, references)
-    return labels.score(predictions, references)
+        return mewslix.score(predictions, references)
+    return accuracy.score(predictions, references)
 
 
-def averages(case: Case) -> None:
+def check_averages(case: Case) -> None:
     data = cases("aggregate")[case["data_of"]] if "data_of" in case else case
     for rules, name in (("0.0.12", "expected"), ("1.2.2", "expected_seqeval_1_2_2")):
         scores = {
@@ -248,25 +248,25 @@ def averages(case: Case) -> None:
             }
             for task in case["tasks"]
         }
-        check(lambda: aggregate.aggregate(scores, case["version"]), case[name])
+        check(lambda: averages.aggregate(scores, case["version"]), case[name])
 
 
 CHECKS: dict[str, Callable[[Case], None]] = {
-    "accuracy": accuracy,
-    "aggregate": averages,
-    "bucc_f1": bucc_f1,
-    "bucc_mining": bucc_mining,
-    "files": file_text,
-    "lareqa": lareqa,
-    "mewslix": mewslix,
-    "mlqa": mlqa,
-    "panx": tagging,
-    "qa_edge": qa_edge,
-    "qa_normalisation": qa_normalisation,
-    "squad": squad,
-    "tatoeba": tatoeba,
-    "tatoeba_mining": tatoeba_mining,
-    "udpos": tagging,
+    "accuracy": check_accuracy,
+    "aggregate": check_averages,
+    "bucc_f1": check_bucc_f1,
+    "bucc_mining": check_bucc_mining,
+    "files": check_file_text,
+    "lareqa": check_lareqa,
+    "mewslix": check_mewslix,
+    "mlqa": check_mlqa,
+    "panx": check_tagging,
+    "qa_edge": check_qa_edge,
+    "qa_normalisation": check_qa_normalisation,
+    "squad": check_squad,
+    "tatoeba": check_tatoeba,
+    "tatoeba_mining": check_tatoeba_mining,
+    "udpos": check_tagging,
 }
 
 

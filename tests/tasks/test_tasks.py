@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, metrics, tasks
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.data.columns import INSIDE
-from adapters_xtl.evaluation.scoring import SCORERS
-from adapters_xtl.formats import FORMATS
-from adapters_xtl.metrics import aggregate
+from adapters_xtl.metrics.xtreme import averages
 from adapters_xtl.runs.settings import HYPER_FIELDS
 from adapters_xtl.tasks import COLUMN_TYPES, Rows, Task
 from tests.conftest import shared_dir
 
-NAMES = [name for name in tasks.names() if tasks.load(name).format != "multi"]
+NAMES = [name for name in tasks.names() if not tasks.load(name).members]
 INTERMEDIATE = {"anli", "mnli", "qqp", "squad2", "squad1", "hellaswag", "ccg", "cosmosqa", "csqa"}
 TARGETS = {"xnli", "pawsx", "udpos", "panx", "xquad", "mlqa", "tydiqa", "bucc", "tatoeba", "xcopa"}
 # XTREME-R's added languages are not in the hub's google/xtreme
@@ -129,7 +127,7 @@ def test_the_nine_and_the_nine_and_xcopa() -> None:
 @pytest.mark.parametrize("version", ["xtreme", "xtreme-r"])
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_language_sets_are_the_evaluators(name: str, version: str) -> None:
-    official = aggregate.languages_of(version)
+    official = averages.languages_of(version)
     found = tasks.load(name).languages.get(version)
     wanted = official.get("bucc2018" if name == "bucc" else name)
     assert (sorted(found) if found else None) == (sorted(wanted) if wanted else None)
@@ -138,23 +136,23 @@ def test_language_sets_are_the_evaluators(name: str, version: str) -> None:
 
 def test_every_target_of_a_benchmark_is_a_task() -> None:
     known = {"bucc2018" if name == "bucc" else name for name in tasks.names()}
-    assert set(aggregate.languages_of("xtreme")) <= known
-    assert set(aggregate.languages_of("xtreme-r")) - known == {"mewslix", "lareqa"}
+    assert set(averages.languages_of("xtreme")) <= known
+    assert set(averages.languages_of("xtreme-r")) - known == {"mewslix", "lareqa"}
 
 
 @pytest.mark.parametrize("name", tasks.names())
 def test_a_declaration_is_whole(name: str) -> None:
     task = tasks.load(name)
     assert (
-        task.format in FORMATS
+        (task.format in formats.names() or task.members)
         and task.kind in ("intermediate", "target")
         and task.title
         and task.name == name
     )
-    if task.format == "multi":
+    if task.members:
         assert task.members and all(tasks.load(member).train for member in task.members)
         return
-    assert task.scorer in set(SCORERS) and task.metric and task.licence and task.report
+    assert task.scorer in metrics.names() and task.metric and task.licence and task.report
     assert set(task.codes) <= set(task.all_languages) and len(set(task.codes.values())) == len(
         task.codes
     )
@@ -169,7 +167,7 @@ def test_a_declaration_is_whole(name: str) -> None:
         assert not other or other in tasks.names()
     if task.train_from:
         assert tasks.load(task.train_from).train and not task.train
-    assert task.train or task.train_from or task.format == "retrieve"
+    assert task.train or task.train_from or not formats.load(task.format).has_head
     for rows, _ in wanted(task):
         declared = [rows.columns, *rows.parts.values()]
         assert all(kind in COLUMN_TYPES for columns in declared for kind in columns.values())

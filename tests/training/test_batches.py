@@ -12,7 +12,7 @@ import pytest
 
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.base.files import file_digest
-from adapters_xtl.formats._items import Item
+from adapters_xtl.formats import Item
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import Batch, TrainSet, batch_order, epoch_steps, stage_steps
 from adapters_xtl.training.checkpoints import COMPLETE, STATE, newest_checkpoint

@@ -16,7 +16,7 @@ import torch
 from adapters_xtl import formats
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RequestError, RunError
-from adapters_xtl.models.network import Model
+from adapters_xtl.models.network import Model, on_device
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet
 from adapters_xtl.training.checkpoints import newest_checkpoint, read_state
@@ -394,7 +394,8 @@ def test_checkpointing_keeps_less(tmp_path: Path) -> None:
         for on in (False, True):
             built = model(bits=bits, dropout=True)
             built.train()
-            batch = formats.load("classify").collate(rows, built.tokenizer)
+            arrays = formats.load("classify").collate(rows, built.tokenizer)
+            batch = on_device(arrays, "cpu")
             with gradient_checkpointing(built, on), Meter(built) as meter:
                 computed = built("task", batch)
                 kept.append(meter.live)

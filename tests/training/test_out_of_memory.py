@@ -17,8 +17,8 @@ from adapters_xtl.backbones import embedded, loading
 from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.base.errors import RunError
 from adapters_xtl.evaluation import predict
-from adapters_xtl.formats._items import Item
-from adapters_xtl.models.network import Model
+from adapters_xtl.formats import Item
+from adapters_xtl.models.network import Model, on_device
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import shares, split, weighted
 from tests.training.toys import FullDevice, apart, drift, items, model, train, weights
@@ -54,12 +54,12 @@ def test_the_parts_of_a_batch_give_its_loss_and_gradients(format: str, size: int
         parts = split(rows, part_size)
         assert max(map(len, parts)) <= part_size and sum(map(len, parts)) == 11
         total = 0.0
-        for part, share in zip(parts, shares(parts), strict=True):
-            batch = module.collate(part, built.tokenizer)
+        for part, share in zip(parts, shares(module, parts), strict=True):
+            batch = on_device(module.collate(part, built.tokenizer), "cpu")
             assert batch["input_ids"].shape[1] == max(item.length for item in part), (
                 "padded to its own longest"
             )
-            loss = weighted(built.heads["task"], built("task", batch), batch, share)
+            loss = weighted(built("task", batch)["terms"], share)
             loss.backward()
             total += float(loss.detach())
         return total, {
@@ -78,7 +78,7 @@ def test_the_parts_of_a_batch_give_its_loss_and_gradients(format: str, size: int
     if format == "tag":
         built = model(format)
         means = [
-            float(built("task", module.collate(part, built.tokenizer))["loss"].detach())
+            float(built("task", on_device(module.collate(part, built.tokenizer), "cpu"))["loss"])
             for part in split(rows, size)
         ]
         assert abs(sum(means) / len(means) - whole) > 1e-4

@@ -12,9 +12,9 @@ import torch
 
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.backbones.registry import NAMED
-from adapters_xtl.formats._items import IGNORED, Item, Lengths
+from adapters_xtl.formats import IGNORED, Item, Lengths
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import HeadSpec, Model, build
+from adapters_xtl.models.network import Model, build, head_spec
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet
 from adapters_xtl.training.fit import fit
@@ -71,7 +71,7 @@ def model(
     backbone: Backbone = NAMED["tiny"],
 ) -> Model:
     hidden = int(registry.config(backbone)["hidden_size"])
-    spec = HeadSpec(format, LABELS, hidden, 0.1 if dropout else 0.0, Lengths(64, 16))
+    spec = head_spec(format, LABELS, hidden, 0.1 if dropout else 0.0, Lengths(64, 16))
     built = build(
         backbone,
         bits=bits,

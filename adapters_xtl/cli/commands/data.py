@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import DataError, RequestError, nearest
 from adapters_xtl.data.locate import RowFiles, locate, locate_report, locate_training
 from adapters_xtl.data.reading import Reader
@@ -42,7 +42,7 @@ def check_data(name: str | None, data: str, limit: int) -> tuple[dict[str, Any],
     started = time.monotonic()
     for each in [name] if name else tasks.names():
         task = tasks.load(each)
-        if task.format == "multi":
+        if task.members:
             continue
         without = lacking.setdefault(each, {})
         for split, language, part in _splits(
@@ -195,14 +195,10 @@ def _splits(
 
 def _labels(task: Task, part: CheckedSplit) -> dict[str, int]:
     """How often each label (tag, number of answers) occurs."""
+    form = formats.load(task.format)
     counts: Counter[str] = Counter()
     for example in part.examples:
-        if task.format == "tag":
-            counts.update(example["tags"])
-        elif task.format == "span":
-            counts["answered" if example["answers"]["text"] else "unanswerable"] += 1
-        elif "label" in example:
-            counts[str(example["label"])] += 1
+        counts.update(form.gold_names(example))
     return dict(counts.most_common())
 
 
@@ -216,15 +212,11 @@ def _shares(task: Task, part: CheckedSplit) -> str:
 
 
 def _lengths(task: Task, part: CheckedSplit) -> str:
-    keys = ("text", "pair", "context", "question", "source", "target", "sentence")
-    if task.format == "tag":
-        lengths = [len(example["words"]) for example in part.examples]
-    else:
-        lengths = [
-            sum(len(str(example.get(key) or "")) for key in keys) for example in part.examples
-        ]
-    unit = "words" if task.format == "tag" else "characters"
-    return f"{statistics.median(lengths):.0f}/{max(lengths)} {unit}" if lengths else "-"
+    form = formats.load(task.format)
+    lengths = [form.length(example) for example in part.examples]
+    if not lengths:
+        return "-"
+    return f"{statistics.median(lengths):.0f}/{max(lengths)} {form.length_unit}"
 
 
 def import_data(kind: str, source: Path, out: Path) -> tuple[dict[str, Any], Shown]:

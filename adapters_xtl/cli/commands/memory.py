@@ -109,8 +109,8 @@ def plan(asked: Request, budget_gib: float | None) -> tuple[dict[str, Any], list
     target = next(reversed(fits))
     fit = fits[target]
     smallest = peak.least(form, jobs[target], bits)
-    if jobs[target].format == "choice":
-        notes.append(f"{jobs[target].sequences} choices an example")
+    if jobs[target].sequences > 1:
+        notes.append(f"{jobs[target].sequences} sequences an example")
     notes.append(f"{jobs[target].length} tokens an input: shorter inputs take less")
     if more := sorted(set(jobs[target].options) - set(COUNTED[asked.method])):
         notes.append(
@@ -167,7 +167,7 @@ def _jobs(
             continue
         each = asked.task if each == "self" else each
         task = tasks.load(tasks.load(each).train_from or each)
-        if not task.train and task.format != "multi":
+        if not task.trainable:
             problems.add(
                 f"'{each}' trains nothing: there is nothing to plan"
                 if last and not borrowed
@@ -204,8 +204,8 @@ def _jobs(
                 f"train.max_length={settings.hyper.max_length} for '{task.name}': {name} reads at"
                 f" most {longest} tokens"
             )
-        members = settings.hyper.tasks or (task.members if task.format == "multi" else (task.name,))
-        if settings.hyper.tasks and task.format != "multi":
+        members = settings.hyper.tasks or (task.members or (task.name,))
+        if settings.hyper.tasks and not task.members:
             problems.add(f"{flag}: train.tasks is for the task 'multi', not for '{task.name}'")
         trained = [member for member in tasks.names() if tasks.load(member).train]
         if unfit := [member for member in members if member not in trained]:

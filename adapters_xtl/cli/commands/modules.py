@@ -19,7 +19,7 @@ from adapters_xtl.base.errors import DataError, Problems, RequestError, XtlError
 from adapters_xtl.base.files import explained_os_errors
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.evaluation import scoring, xtreme_export
-from adapters_xtl.evaluation.inputs import example
+from adapters_xtl.evaluation.inputs import example_of
 from adapters_xtl.evaluation.scoring import predictions
 from adapters_xtl.pages import tables
 from adapters_xtl.planning import plan
@@ -186,9 +186,7 @@ def predict(
     if served[0].backbone.source in ("embedded", "random"):
         embedded.prepare(notify)
     model = predictor.Predictor(served[0], store, head)
-    reading = _Lines(
-        source, "tatoeba" if embed else model.task, not embed and model.pairs, skip_bad, notify
-    )
+    reading = _Lines(source, "tatoeba" if embed else model.task, skip_bad, notify)
     final = out.resolve() if out is not None and _regular(out) else None  # behind links: they stay
     aside = final.with_name(f".{final.name}.{os.getpid()}") if final else None
     count = 0
@@ -287,14 +285,9 @@ def _blocks(file: IO[bytes]) -> Iterator[list[bytes]]:
 class _Lines:
     """Examples of a JSONL stream, in chunks, each with the number of its line (from 1)."""
 
-    def __init__(self, name: str, task: str, pairs: bool, skip_bad: bool, notify: Notify) -> None:
-        self.name, self.task, self.pairs, self.skip_bad, self.notify = (
-            name,
-            tasks.load(task),
-            pairs,
-            skip_bad,
-            notify,
-        )
+    def __init__(self, name: str, task: str, skip_bad: bool, notify: Notify) -> None:
+        self.name, self.task = name, tasks.load(task)
+        self.skip_bad, self.notify = skip_bad, notify
         self.bad = 0
 
     def chunks(self, file: IO[bytes]) -> Iterator[list[tuple[int, dict[str, Any]]]]:
@@ -306,9 +299,7 @@ class _Lines:
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                     if text:
-                        found.append(
-                            (number, example(self.task, json.loads(text), pairs=self.pairs))
-                        )
+                        found.append((number, example_of(self.task, json.loads(text))))
                 except (DataError, ValueError, RecursionError) as error:
                     reason = (
                         "not in UTF-8"

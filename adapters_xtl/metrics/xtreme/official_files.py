@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl.base.errors import DataError, nearest
-from adapters_xtl.metrics import bitext, labels, qa, ranking, tags
-from adapters_xtl.metrics.aggregate import aggregate, languages_of
+from adapters_xtl.metrics import accuracy, bucc, mewslix, mlqa, squad, tagging
+from adapters_xtl.metrics.xtreme.averages import aggregate, languages_of
 
 Scores = dict[str, float]
 
@@ -84,31 +84,31 @@ def _xcopa(text: str) -> list[Any]:
 
 
 def _accuracy(predictions: str, references: str, language: str, rules: str) -> Scores:
-    return labels.score(read_lines(predictions), read_lines(references))
+    return accuracy.score(read_lines(predictions), read_lines(references))
 
 
 def _tagging(predictions: str, references: str, language: str, rules: str) -> Scores:
-    return tags.score(read_tags(predictions), read_tags(references), rules=rules)
+    return tagging.score(read_tags(predictions), read_tags(references), rules=rules)
 
 
 def _squad(predictions: str, references: str, language: str, rules: str) -> Scores:
-    return qa.score(_predicted(predictions), read_questions(_unwrapped(references)))
+    return squad.score(_predicted(predictions), read_questions(_unwrapped(references)))
 
 
 TASKS: dict[str, Callable[[str, str, str, str], Scores]] = {
     "xnli": _accuracy,
     "pawsx": _accuracy,
     "tatoeba": _accuracy,
-    "xcopa": lambda p, r, language, rules: labels.score(_xcopa(p), _xcopa(r)),
+    "xcopa": lambda p, r, language, rules: accuracy.score(_xcopa(p), _xcopa(r)),
     "panx": _tagging,
     "udpos": _tagging,
-    "bucc2018": lambda p, r, language, rules: bitext.score(read_lines(p), read_lines(r)),
+    "bucc2018": lambda p, r, language, rules: bucc.score(read_lines(p), read_lines(r)),
     "xquad": _squad,
     "tydiqa": _squad,
-    "mlqa": lambda p, r, language, rules: qa.mlqa_score(
+    "mlqa": lambda p, r, language, rules: mlqa.score(
         _predicted(p), read_questions(_unwrapped(r)), language
     ),
-    "mewslix": lambda p, r, language, rules: ranking.mewslix_score(_json(p), _json(r)),
+    "mewslix": lambda p, r, language, rules: mewslix.score(_json(p), _json(r)),
 }
 # by the names of their official folders; (prediction text, label text, language, tagging rules) ->
 # scores

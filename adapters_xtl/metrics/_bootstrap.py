@@ -18,6 +18,7 @@ from adapters_xtl.base.errors import DataError
 
 Floats = NDArray[np.float64]
 Measure = Callable[[Floats], dict[str, Floats]]
+Row = Mapping[str, Any]
 
 _CELLS = 1_000_000  # draws held at once: 8 MB of indices
 
@@ -110,26 +111,48 @@ def interval(
     for batch, stream in zip(batches, streams, strict=True):
         for name, value in _resampled(batch, clusters or {}, resamples, stream).items():
             values.setdefault(name, []).append(value)
-    tails = [50.0 * (1.0 - level), 50.0 * (1.0 + level)]
     result = {}
     for name, parts in values.items():
         table = np.concatenate(parts, axis=1)
         known = ~np.isnan(table)
         table, known = table[known.any(axis=1)], known[known.any(axis=1)]
         means = np.where(known, table, 0.0).sum(axis=1) / known.sum(axis=1)
-        result[name] = [float(bound) for bound in np.percentile(means, tails)]
+        # percentages: what rounding puts outside of them is put back
+        result[name] = _tails(np.clip(means, 0.0, 100.0), level)
     return result
 
 
-def with_interval(items: Items, resamples: int, seed: int = 0) -> dict[str, Any]:
-    """The score and, with resamples > 0, "<metric>_interval": [low, high] beside each metric (95
-    %).
+def rows_interval(
+    rows: Sequence[Row],
+    score: Callable[[Sequence[Row]], Mapping[str, float]],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """The same of any score: every resample of the rows is scored anew. Resamples that cannot be
+    scored are left out; DataError where none can be.
     """
-    result: dict[str, Any] = dict(items.score())
-    if resamples:
-        bounds = interval(items, resamples=resamples, seed=seed)
-        result |= {f"{name}_interval": bound for name, bound in bounds.items()}
-    return result
+    if not rows or resamples < 1:
+        raise DataError("an interval needs rows and resamples >= 1")
+    stream = np.random.default_rng(seed)
+    values: dict[str, list[float]] = {}
+    for _ in range(resamples):
+        drawn = [rows[number] for number in stream.integers(0, len(rows), size=len(rows))]
+        try:
+            scores = score(drawn)
+        except DataError:
+            continue
+        for name, value in scores.items():
+            values.setdefault(name, []).append(value)
+    if not values:
+        raise DataError("no resample of the rows can be scored")
+    return {name: _tails(np.array(found), level) for name, found in values.items()}
+
+
+def _tails(values: Floats, level: float) -> list[float]:
+    bounds = np.percentile(values, [50.0 * (1.0 - level), 50.0 * (1.0 + level)])
+    return [float(bound) for bound in bounds]
 
 
 def _resampled(

@@ -1,0 +1,147 @@
+"""Sentence vectors for retrieval: which hidden state is taken, how long a sentence may be, and the
+cache that keeps vectors from one evaluation to the next.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from adapters_xtl import formats
+from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.files import atomic_write, cache_dir, digest
+from adapters_xtl.evaluation.predict import Progress, forward
+from adapters_xtl.formats import Item, Lengths
+from adapters_xtl.formats._heads import mean_pool
+from adapters_xtl.models.network import Model
+
+__all__ = [
+    "MOST_TOKENS",
+    "SentenceVectors",
+    "embed",
+    "layer_of",
+    "retrieval_layer",
+    "sentence_length",
+    "vectors_of",
+]
+
+MOST_TOKENS = 512  # of a sentence, as Phang et al. 2020 (first author's code)
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class SentenceVectors:
+    """Vectors of sentences, one for each of some hidden states.
+
+    items    the sentences, as the format encodes them
+    layers   numbers of the hidden states (0: embeddings)
+    vectors  (sentences, layers, hidden) float32, in that order
+    cached   whether they were found in the cache
+    """
+
+    items: Sequence[Item]
+    layers: Sequence[int]
+    vectors: np.ndarray
+    cached: bool
+
+    def of(self, layer: int) -> np.ndarray:
+        """(sentences, hidden) of one hidden state."""
+        return self.vectors[:, self.layers.index(layer)]
+
+
+def retrieval_layer(layers: int) -> int:
+    """The hidden state that is pooled: 14 of 24 as Phang et al. 2020 (0: embeddings), scaled to
+    `layers`.
+    """
+    return round(14 / 24 * layers)
+
+
+def layer_of(model: Model, asked: str) -> int:
+    """The hidden state whose vectors are scored: the one that was asked for, else
+    `retrieval_layer`.
+    """
+    return int(asked) if asked.isdecimal() else retrieval_layer(model.layers)
+
+
+def sentence_length(model: Model) -> int:
+    """Tokens that are read of a sentence: MOST_TOKENS, or what the backbone reads at most."""
+    return min(MOST_TOKENS, model.longest)
+
+
+def vectors_of(
+    model: Model,
+    format: str,
+    examples: Sequence[Mapping[str, Any]],
+    *,
+    layer: str,
+    device: str,
+    dtype: str,
+    cache_key: str = "",
+    progress: Progress | None = None,
+) -> SentenceVectors:
+    """Vectors of the examples' sentences. `layer`: a number, "all", or "" for `retrieval_layer`.
+
+    With a `cache_key`, which says by what weights they are made, they are kept in the cache.
+    RequestError for a layer that the backbone does not have.
+    """
+    wanted = list(range(model.layers + 1)) if layer == ALL else [layer_of(model, layer)]
+    if not 0 <= max(wanted) <= model.layers:
+        raise RequestError(f"layer {layer}: this backbone has hidden states 0 to {model.layers}")
+    lengths = Lengths(sentence_length(model))
+    items = formats.load(format).encode(examples, (), model.tokenizer, lengths, train=False)
+
+    def made() -> np.ndarray:
+        return embed(
+            model, format, items, layers=wanted, device=device, dtype=dtype, progress=progress
+        )
+
+    tokens = [item.ids[0].tolist() for item in items]
+    key = digest([cache_key, wanted, tokens]) if cache_key else ""
+    vectors, cached = _cached(key, made)
+    return SentenceVectors(items, wanted, vectors, cached)
+
+
+def embed(
+    model: Model,
+    format: str,
+    items: Sequence[Item],
+    *,
+    layers: Sequence[int],
+    device: str,
+    dtype: str,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Means over each sentence's tokens of the hidden states `layers`: (sentences, layers, hidden)
+    float32.
+    """
+
+    def pooled(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
+        states = model.hidden_states(batch, max(layers))
+        means = [mean_pool(states[layer], batch["attention_mask"]) for layer in layers]
+        return list(torch.stack(means, 1).cpu().numpy())
+
+    if not items:
+        return np.empty((0, len(layers), model.hidden), dtype=np.float32)
+    arrays = forward(model, format, items, pooled, device=device, dtype=dtype, progress=progress)
+    return np.stack(arrays)
+
+
+def _cached(key: str, make: Callable[[], np.ndarray]) -> tuple[np.ndarray, bool]:
+    """(an array by its key, whether it was there): made and kept where it is not there yet; ""
+    is not kept.
+    """
+    if not key:
+        return make(), False
+    path = cache_dir() / "embeddings" / key[:2] / f"{key}.npy"
+    if path.is_file():
+        return np.load(path, mmap_mode="r", allow_pickle=False), True
+    made = make()
+    buffer = io.BytesIO()
+    np.save(buffer, made, allow_pickle=False)
+    atomic_write(path, buffer.getvalue())
+    return made, False

@@ -1,0 +1,1 @@
+"""XTREME's benchmark: its averages over languages, tasks and groups, and its files."""
