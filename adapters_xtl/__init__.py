@@ -1,22 +1,64 @@
 """adapters_xtl: intermediate tasks as stackable adapters on a frozen multilingual encoder.
 
-`import adapters_xtl as xtl; model = xtl.load("runs/xnli/…"); model.predict([…])`: see
-`adapters_xtl.predictor`.
+>>> import adapters_xtl as xtl
+>>> run = xtl.recipe("mnli")                        # trains, or finds the finished run
+>>> model = xtl.load(run.path)
+>>> model.predict([("The train was cancelled.", "No train went.")])
+>>> xtl.push(run.path, "file:hub")
+
+The names below are the public interface; everything else is private and may change. What they need
+costs seconds and is imported when they are first used.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__", "load"]
+if TYPE_CHECKING:
+    from adapters_xtl.api import PulledBundle, PushedBundle, RunResult, evaluate, pull, push, recipe
+    from adapters_xtl.base.errors import (
+        DataError,
+        MismatchError,
+        RequestError,
+        RunError,
+        XtlError,
+    )
+    from adapters_xtl.predictor import Predictor, load
 
-try:
-    __version__ = version("adapters-xtl")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0.0.0"
+    __version__: str
 
+__all__ = [
+    "DataError",
+    "MismatchError",
+    "Predictor",
+    "PulledBundle",
+    "PushedBundle",
+    "RequestError",
+    "RunError",
+    "RunResult",
+    "XtlError",
+    "__version__",
+    "evaluate",
+    "load",
+    "pull",
+    "push",
+    "recipe",
+]
+
+# name → the file that holds it
+_HOMES = {
+    **dict.fromkeys(("load", "Predictor"), "adapters_xtl.predictor"),
+    **dict.fromkeys(
+        ("recipe", "evaluate", "push", "pull", "RunResult", "PushedBundle", "PulledBundle"),
+        "adapters_xtl.api",
+    ),
+    **dict.fromkeys(
+        ("XtlError", "RunError", "RequestError", "DataError", "MismatchError"),
+        "adapters_xtl.base.errors",
+    ),
+}
 
 # said when bitsandbytes is imported, which peft and adapters do at any number of bits: a kernel
 # that nobody asked for
@@ -26,8 +68,17 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":  # what it needs costs seconds: imported when it is asked for
-        from adapters_xtl.predictor import load
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
 
-        return load
+        try:
+            return version("adapters-xtl")
+        except PackageNotFoundError:  # a source tree that was never installed
+            return "0.0.0"
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'adapters_xtl' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

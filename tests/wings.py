@@ -27,7 +27,7 @@ FLOORS = (
     ("studies",),
     ("pages",),
     ("cli",),
-    ("__main__",),
+    ("api", "__main__"),
 )
 FLOOR_OF = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 

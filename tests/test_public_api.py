@@ -1,0 +1,111 @@
+"""The declared interface: its names, that they are described, cheap to import, and do what the
+commands do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adapters_xtl as xtl
+from adapters_xtl.backbones import embedded
+from tests.command_line import xtl_json
+
+NAMES = {
+    *("load", "recipe", "evaluate", "push", "pull", "Predictor"),
+    *("RunResult", "PushedBundle", "PulledBundle"),
+    *("XtlError", "RunError", "RequestError", "DataError", "MismatchError"),
+    "__version__",
+}
+
+
+def test_the_names_are_these_and_each_is_described() -> None:
+    assert set(xtl.__all__) == NAMES <= set(dir(xtl))
+    for name in NAMES - {"__version__"}:
+        text = inspect.getdoc(getattr(xtl, name))
+        assert text and not text.startswith(f"{name}("), f"{name} has no docstring"
+    for name in ("predict", "embed", "labels", "task"):
+        assert inspect.getdoc(getattr(xtl.Predictor, name)), f"Predictor.{name} has no docstring"
+    assert xtl.__version__[0].isdigit()
+    with pytest.raises(AttributeError, match="study"):
+        _ = xtl.study
+
+
+def test_the_errors_are_one_tree() -> None:
+    assert issubclass(xtl.RunError, xtl.XtlError) and issubclass(xtl.RequestError, xtl.XtlError)
+    assert issubclass(xtl.DataError, xtl.RequestError)
+    assert issubclass(xtl.MismatchError, xtl.RequestError)
+    assert (xtl.RunError.exit_code, xtl.RequestError.exit_code) == (1, 2)
+
+
+def test_importing_the_package_imports_no_library() -> None:
+    code = (
+        "import sys, time; before = set(sys.modules); start = time.process_time();"
+        "import adapters_xtl; took = time.process_time() - start;"
+        "heavy = {'torch', 'transformers', 'numpy', 'pyarrow', 'typer'} & (set(sys.modules) - before);"
+        "assert not heavy, heavy; print(took)"
+    )
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(times) < 0.1
+
+
+@pytest.mark.parametrize("function", ["recipe", "evaluate"])
+def test_keyword_arguments_are_named_as_the_flags(function: str) -> None:
+    from adapters_xtl.cli import modules, recipe
+
+    flags = set(
+        inspect.signature(
+            getattr({"recipe": recipe, "evaluate": modules}[function], function)
+        ).parameters
+    )
+    flags = {name.rstrip("_") for name in flags}
+    keywords = set(inspect.signature(getattr(xtl, function)).parameters)
+    assert keywords - flags == {"notify"}
+    assert flags - keywords <= {"as_json", "baseline", "seeds", "dry_run"}, "of the terminal alone"
+
+
+def test_what_python_and_the_command_line_do_is_the_same(tmp_path: Path) -> None:
+    embedded.prepare(lambda text: None)
+    lines: list[str] = []
+    options = {"backbone": "tiny", "runs": tmp_path / "runs", "notify": lines.append}
+    settings = {"train.max_steps": 2, "eval.max_examples": 20}
+    run = xtl.recipe("mnli", set=settings, **options)
+    assert not run.reused and run.path.is_dir() and run.metrics["train"]["steps"] == 2
+    assert any("training" in line for line in lines)
+    again = xtl_json(
+        *("recipe", "mnli", "--backbone", "tiny", "--set", "train.max_steps=2"),
+        *("--set", "eval.max_examples=20", "--runs", tmp_path / "runs", "--json"),
+    )
+    assert again["reused"] and (again["id"], Path(again["path"])) == (run.id, run.path)
+    assert again["metrics"] == run.metrics and again["metrics"]["score"] == run.score
+
+    scored = xtl.evaluate(
+        run.path, task="xnli", languages="de,fr", set=["eval.max_examples=10"], **options
+    )
+    assert set(scored.metrics["tasks"]["xnli"]["languages"]) == {"de", "fr"}
+
+    model = xtl.load(run.path)
+    assert isinstance(model, xtl.Predictor) and model.task == "mnli"
+    (answer,) = model.predict([("A dog sleeps.", "An animal rests.")])
+    assert answer["prediction"] in model.labels
+
+    pushed = xtl.push(run.path, f"file:{tmp_path / 'hub'}/mnli", runs=tmp_path / "runs")
+    assert pushed.new and pushed.task == "mnli"
+    pulled = xtl.pull(pushed.place, out=tmp_path / "copy", notify=lines.append)
+    assert pulled.digest == pushed.digest and (tmp_path / "copy").is_dir()
+
+
+def test_a_wrong_request_is_an_exception() -> None:
+    with pytest.raises(xtl.RequestError, match="did you mean 'mnli'"):
+        xtl.recipe("mnil", backbone="tiny")
+    with pytest.raises(xtl.RequestError, match=r"train\.max_steps"):
+        xtl.recipe("mnli", backbone="tiny", set={"train.max_steps": -1})
+    with pytest.raises(xtl.RequestError, match="no-such-run"):
+        xtl.evaluate("no-such-run")
