@@ -130,7 +130,7 @@ def _cost(predicted: _Predicted, seconds: float, device: str) -> dict[str, Any]:
         "inputs": predicted.inputs,
         "seconds": round(seconds, 3),
         "inputs_per_second": round(predicted.inputs / max(seconds, 1e-9), 1),
-        "peak_memory_bytes": peak_memory(device),
+        "measured_peak_bytes": peak_memory(device),
         "from_cache": predicted.cached,
     }
 

@@ -306,6 +306,7 @@ class TaskScores:
     languages    language → metric → value; "n" is the number of examples
     selected_on  scored rows that also chose the checkpoint
     layer        hidden state that retrieval pooled
+    max_length   tokens that retrieval read of a sentence at most
     layers       layer → language → score, where every layer was scored
     """
 
@@ -315,6 +316,7 @@ class TaskScores:
     languages: Mapping[str, Mapping[str, Any]]
     selected_on: int = field(default=0, metadata={"omit": True})
     layer: int | None = field(default=None, metadata={"omit": True})
+    max_length: int | None = field(default=None, metadata={"omit": True})
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict, metadata={"omit": True})
 
 
