@@ -24,6 +24,7 @@ __all__ = [
     "canonical",
     "current_umask",
     "digest",
+    "explain_denied",
     "explained_os_errors",
     "file_digest",
     "folder_bytes",
@@ -132,12 +133,12 @@ def explained_os_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(f"the disk is full: could not write {place}") from error
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise RequestError(_denied(Path(os.fsdecode(place)))) from error
+            raise RequestError(explain_denied(Path(os.fsdecode(place)))) from error
         raise
 
 
-def _denied(place: Path) -> str:
-    """Whose the nearest existing directory or file is, and what lets others use it."""
+def explain_denied(place: Path) -> str:
+    """One line on a place that may not be used: whose it is, and what lets others use it."""
     existing = place
     with contextlib.suppress(OSError):
         while not os.path.lexists(existing) and existing != existing.parent:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from adapters_xtl.base.errors import MismatchError
-from adapters_xtl.base.files import write_json
+from adapters_xtl.base.errors import MismatchError, RequestError
+from adapters_xtl.base.files import explain_denied, write_json
 from adapters_xtl.base.machine import Git, Hardware
 from adapters_xtl.base.typed_json import Rule, from_json, to_json
 from adapters_xtl.base.untrusted import Refusal, parse_json, unfit_name
@@ -341,8 +341,8 @@ class Manifest:
 def read_record(kind: type[T], path: Path) -> T:
     """The record of type `kind` in the file `path`.
 
-    MismatchError, in one line, where the file is missing, cannot be opened, is no JSON, or is not
-    such a record: damaged, or written by another version.
+    MismatchError, in one line, where the file is missing, is no JSON, or is not such a record:
+    damaged, or written by another version. RequestError where it may not be read.
     """
     try:
         value = parse_json(path.read_bytes(), RECORD_BYTES)
@@ -357,6 +357,8 @@ def read_record(kind: type[T], path: Path) -> T:
         raise MismatchError(f"{path}: {refusal}") from refusal
     except FileNotFoundError as error:
         raise MismatchError(f"{path}: missing") from error
+    except PermissionError as error:
+        raise RequestError(explain_denied(path)) from error
     except OSError as error:
         raise MismatchError(f"{path}: cannot be read ({error.strerror})") from error
 

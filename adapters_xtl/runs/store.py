@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters_xtl.base.errors import MismatchError, RequestError
-from adapters_xtl.base.files import apply_umask, explained_os_errors, file_digest, sync
+from adapters_xtl.base.files import (
+    apply_umask,
+    explain_denied,
+    explained_os_errors,
+    file_digest,
+    sync,
+)
 from adapters_xtl.base.locks import locked
 from adapters_xtl.runs.records import MANIFEST, Manifest, read_record, write_record
 
@@ -40,7 +46,7 @@ class RunInProgress:
 
 def is_finished(path: Path) -> bool:
     """Whether a directory is a finished run's, by its name and its manifest."""
-    return path.suffix != PARTIAL and (path / MANIFEST).is_file()
+    return path.suffix != PARTIAL and os.path.isfile(path / MANIFEST)
 
 
 class Store:
@@ -87,6 +93,8 @@ class Store:
         try:
             probe.touch()
             probe.unlink()
+        except PermissionError as error:
+            raise RequestError(f"--runs {self.root}: {explain_denied(existing)}") from error
         except OSError as error:
             raise RequestError(
                 f"--runs {self.root}: cannot be written ({error.strerror})"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from adapters_xtl.base.errors import MismatchError, RequestError
-from adapters_xtl.base.files import folder_digest, read_json
+from adapters_xtl.base.files import explain_denied, folder_digest, read_json
 from adapters_xtl.runs.records import (
     MANIFEST,
     METRICS,
@@ -137,15 +138,18 @@ def _read(path: Path) -> StoredRun:
 
 
 def list_runs(store: Store) -> tuple[list[StoredRun], dict[Path, str]]:
-    """Every run of a store that can be read, newest first, and the damaged ones with the reason."""
+    """Every run of a store that can be read, newest first, and those that are damaged or may not be
+    read, with the reason."""
     readable: list[StoredRun] = []
     damaged: dict[Path, str] = {}
     for path in store.all():
         try:
             readable.append(_read(path))
-        except MismatchError as error:
+        except RequestError as error:
             damaged[path] = str(error)
-    damaged |= {path: f"no {MANIFEST}" for path in store.without_manifest()}
+    for path in store.without_manifest():
+        readable_folder = os.access(path, os.R_OK | os.X_OK)
+        damaged[path] = f"no {MANIFEST}" if readable_folder else explain_denied(path)
     return readable, damaged
 
 

@@ -72,11 +72,12 @@ def test_a_signal_ends_the_waiting_for_another_process(runs: Path) -> None:
     run_id = next(word for word in planned.stdout.split('"') if len(word) == 12 and word.isalnum())
     with store.work("qqp", run_id, lambda text: None):
         said = runs / "said"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "adapters_xtl", *TRAIN, "--runs", str(runs)],
-            stdout=subprocess.DEVNULL,
-            stderr=said.open("w"),
-        )
+        with said.open("w") as stream:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "adapters_xtl", *TRAIN, "--runs", str(runs)],
+                stdout=subprocess.DEVNULL,
+                stderr=stream,
+            )
         while process.poll() is None and "waiting" not in said.read_text():
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
