@@ -25,7 +25,7 @@ from adapters_xtl.evaluation.inputs import examples_of
 from adapters_xtl.models.assembly import trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
-from adapters_xtl.planning import plan
+from adapters_xtl.planning.finished import chosen_head, serve
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
 
@@ -136,5 +136,6 @@ def load(
     asked = Request(
         task=task, backbone=backbone, device=device, runs=runs, allow_mismatch=allow_mismatch
     )
-    planned, heads = plan.serve(asked, str(module), store)
-    return Predictor(planned, store, plan.chosen_head(planned.task, heads, str(module)))
+    served = serve(asked, str(module), store)
+    head = chosen_head(served.plan.task, served.heads, str(module))
+    return Predictor(served.plan, store, head)

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from adapters_xtl import methods, tasks
-from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.base.errors import Problems
-from adapters_xtl.runs import settings
+from adapters_xtl.runs import recipes, settings
 from tests import wings
 from tests.wings import FLOOR_OF, PACKAGE, ROOT
 
@@ -155,29 +154,20 @@ def test_exported_names_exist(path: Path) -> None:
 @pytest.mark.parametrize("name", tasks.names())
 def test_every_task_has_a_recipe_that_parses(name: str) -> None:
     task = tasks.load(name)
-    recipe, path = settings.read_recipe(name)
-    assert bool(path) == bool(task.train or task.members), "a recipe for what trains"
+    recipe = recipes.read_recipe(name)
+    assert bool(recipe.path) == bool(task.train or task.members), "a recipe for what trains"
     for method in methods.names():
-        for source in ("embedded", "hub"):
+        for embedded in (True, False):
             problems = Problems()
+            defaults = settings.Defaults(method, 1e-4, {})
             settings.resolve_settings(
-                recipe=recipe,
-                path=path,
-                method=method,
-                methods=methods.names(),
-                method_defaults=methods.load(method).DEFAULTS,
-                method_lr=methods.load(method).LR,
-                backbone=NAMED["mini"],
-                source=source,
-                overrides=(),
-                flag="--set",
-                problems=problems,
+                recipe, defaults, settings.Overrides("--set"), embedded=embedded, problems=problems
             )
             assert not problems.messages
 
 
 def test_recipes_belong_to_tasks() -> None:
-    assert {path.stem for path in settings.recipes_dir().glob("*.toml")} <= set(tasks.names())
+    assert {path.stem for path in recipes.recipes_dir().glob("*.toml")} <= set(tasks.names())
 
 
 def test_import_and_help_are_light() -> None:

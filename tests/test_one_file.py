@@ -9,7 +9,7 @@ import pytest
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.cli.commands import recipe as commands
-from adapters_xtl.runs import settings
+from adapters_xtl.runs.recipes import read_recipe
 
 TASK = '''
 """Are two numbers written alike?"""
@@ -97,4 +97,4 @@ def test_a_new_task_and_a_new_method_need_nothing_else(
         == 9 * 2 * 32 + payload["metrics"]["train"]["head_parameters"]
     )
     assert payload["metrics"]["tasks"]["numbers"]["languages"]["en"]["n"] == 40
-    assert settings.read_recipe("numbers") == ({}, None)
+    assert not read_recipe("numbers").tables

@@ -27,7 +27,7 @@ from adapters_xtl.evaluation import predict
 from adapters_xtl.models.assembly import trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host
-from adapters_xtl.planning import plan
+from adapters_xtl.planning.finished import plan_scoring
 from adapters_xtl.runs.store import Store, verify
 from tests.command_line import complaints, xtl, xtl_json
 
@@ -139,7 +139,7 @@ def test_stacks_train_their_child_alone(method: str, parents: str, bits: str, ru
         device="cpu",
         languages="de",
     )
-    planned = plan.evaluate(asked, payload["path"], store)
+    planned = plan_scoring(asked, payload["path"], store)
     model = trained_model(Context(planned, store, Host(), lambda text: None), planned.target)
     rows, _ = read_report(Reader(), tasks.load("pawsx"), planned.evaluation.files["pawsx"])
     found = predict.predict(model, "pawsx", rows["de"].examples, device="cpu", dtype=planned.dtype)

@@ -6,9 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import methods
 from adapters_xtl.base.files import canonical, read_json
-from adapters_xtl.planning import plan
+from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store
 
@@ -18,9 +17,8 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 def test_zero_shot_xnli_on_the_sample_rows(tmp_path: Path) -> None:
     """25 points over chance in each language, by the default recipe on the rows that ship."""
     found = read_json(RESULTS / "xnli-embedded.json")
-    declared = {name: methods.load(name) for name in methods.names()}
     asked = Request(task="xnli", backbone="mini", data="embedded", device="cpu")
-    planned = plan.make(asked, declared, store=Store(tmp_path))
+    planned = Planner(Store(tmp_path)).plan(asked)
     assert planned.target is not None
     now, then = asdict(planned.target.run), found["run"]
     for key in ("tasks", "data", "backbone", "method", "options", "hyper", "seed"):

@@ -1,16 +1,17 @@
 """What can go wrong, as one tree, and the words to say it with.
 
-XtlError                 exit code 1: it failed while running ├── RunError             a run could
-not be finished (disk full, killed worker, diverged loss) └── RequestError         exit code 2: the
-request was wrong; nothing was started, nothing is half-written
+XtlError                 exit code 1: it failed while running
+├── RunError             a run could not be finished (disk full, killed worker, diverged loss)
+└── RequestError         exit code 2: the request was wrong; nothing was started or half-written
     ├── DataError        a source, a file or a row is not what the task declares
     └── MismatchError    weights or files are not the ones a lineage or a manifest names
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "DataError",
@@ -19,6 +20,7 @@ __all__ = [
     "RequestError",
     "RunError",
     "XtlError",
+    "clipped",
     "nearest",
     "out_of_memory",
 ]
@@ -48,13 +50,23 @@ class MismatchError(RequestError):
     """Weights or files are not the ones that a lineage or a manifest names."""
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """`"; did you mean 'xnli'?"` for the closest choice, or a list of the choices when none is
-    close.
+def clipped(value: object, limit: int = 60) -> str:
+    """A value that a user gave, as a message shows it: one line, its middle left out where it is
+    longer than `limit` characters.
     """
-    options: Sequence[str] = sorted(choices)
+    text = " ".join(str(value).split())
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit * 2 // 3]}…{text[-limit // 4 :]} ({len(text):,} characters)"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """`"; did you mean 'xnli'?"` for the choice closest to `name`, `"; known: a, b"` where none is
+    close, and "" where there is nothing to suggest but `name` itself.
+    """
+    options: Sequence[str] = sorted(set(choices) - {name})
     lowered = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower()[:200], lowered, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{lowered[close[0]]}'?"
     if len(options) <= 48:
@@ -63,22 +75,46 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 class Problems:
-    """Collects every problem of one request, so that all are reported at once."""
+    """Collects every problem of one stage of a request, so that all are reported at once."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
+        self._kinds: set[type[XtlError]] = set()
 
-    def add(self, message: str) -> None:
+    def add(self, message: str, kind: type[XtlError] = RequestError) -> None:
+        self._kinds.add(kind)
         if message not in self.messages:
             self.messages.append(message)
 
     def catch(self, error: XtlError) -> None:
         for line in str(error).split("\n"):
-            self.add(line)
+            self.add(line, type(error))
 
-    def raise_if_any(self, kind: type[XtlError] = RequestError) -> None:
-        if self.messages:
-            raise kind("\n".join(self.messages))
+    @contextlib.contextmanager
+    def catching(self) -> Iterator[None]:
+        """Adds the error that the block raises; what the block would have set stays unset."""
+        try:
+            yield
+        except XtlError as error:
+            self.catch(error)
+
+    def raise_if_any(self, kind: type[XtlError] | None = None) -> None:
+        """Raises one error with every problem, one a line.
+
+        It is of `kind` or, where every problem came from errors of one kind, of that kind.
+        """
+        if not self.messages:
+            return
+        if kind is None:
+            named = {_named(each) for each in self._kinds}
+            kind = named.pop() if len(named) == 1 else RequestError
+        raise kind("\n".join(self.messages))
+
+
+def _named(kind: type[XtlError]) -> type[XtlError]:
+    """The kind of the tree above that an error is of."""
+    tree = (DataError, MismatchError, RequestError, RunError)
+    return next((each for each in tree if issubclass(kind, each)), XtlError)
 
 
 def out_of_memory(error: BaseException) -> bool:

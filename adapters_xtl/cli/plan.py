@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from adapters_xtl.base.errors import Problems
 from adapters_xtl.cli.flags import (
     Backbone,
     Bits,
@@ -50,7 +51,9 @@ def plan(
     from adapters_xtl.cli.commands import memory as command
     from adapters_xtl.cli.commands.recipe import request
 
+    problems = Problems()
     asked = request(
+        problems=problems,
         task=task,
         on=on,
         compose=compose,
@@ -64,4 +67,4 @@ def plan(
         set_parents=set_parents,
         runs=runs,
     )
-    answer(as_json, lambda: command.plan(asked, memory))
+    answer(as_json, lambda: command.plan(asked, memory, problems))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from adapters_xtl.base.errors import Problems
 from adapters_xtl.cli.flags import (
     AllowMismatch,
     Backbone,
@@ -69,7 +70,9 @@ def recipe(
     """Train a module for TASK (and its parents, if the store lacks them) and evaluate it."""
     from adapters_xtl.cli.commands import recipe as command
 
+    problems = Problems()
     request = command.request(
+        problems=problems,
         task=task,
         on=on,
         compose=compose,
@@ -93,6 +96,12 @@ def recipe(
     answer(
         as_json,
         lambda: command.recipe(
-            request, baseline=baseline, force=force, dry_run=dry_run, seeds=seeds, notify=say
+            request,
+            baseline=baseline,
+            force=force,
+            dry_run=dry_run,
+            seeds=seeds,
+            problems=problems,
+            notify=say,
         ),
     )

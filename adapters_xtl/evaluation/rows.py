@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from adapters_xtl import methods, tasks
+from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.data.reading import Reader, read_report, read_training
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, count_overlap
@@ -38,17 +38,12 @@ def read_rows(plan: Plan, pending: Sequence[Module]) -> dict[str, RunRows]:
     """Run id → its rows, for every training in `pending` and, where the plan ends with an
     evaluation, for that one.
 
-    RequestError with every problem of the rows and of the method options, one a line.
+    RequestError with every problem of the rows, one a line.
     """
     problems = Problems()
     reader = Reader(strict=plan.request.strict)
-    method = methods.load(plan.request.method)
     rows_by_run: dict[str, RunRows] = {}
     for module in pending:
-        for problem in method.check(
-            module.run.options, **({"fuse": True} if module.run.compose == "fuse" else {})
-        ):
-            problems.add(problem)
         rows = rows_by_run[module.id] = RunRows()
         for name, files in module.members.items():
             try:

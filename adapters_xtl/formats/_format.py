@@ -83,6 +83,8 @@ class Format:
     """Whether a head is trained. False: the encoder's own states are the answer (retrieval)."""
     reads_every_token: bool = False
     """Whether the head gives an output for every token instead of one for each sequence."""
+    reads_windows: bool = False
+    """Whether an input that is too long is read in windows, which share `train.stride` tokens."""
     length_unit: str = "characters"
     """What `length` counts."""
     item_noun: str = "inputs"

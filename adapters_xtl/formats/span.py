@@ -190,6 +190,7 @@ class Span(Format):
     gold_fields = ("answers",)
     input_help = '{"question": …, "context": …}'
     reads_every_token = True
+    reads_windows = True
     xtreme_suffix = "json"
 
     def fault(self, example: Example, labels: Sequence[str]) -> Fault | None:

@@ -139,6 +139,7 @@ class Tag(Format):
     gold_fields = ("tags",)
     input_help = '{"words": [word, …]}'
     reads_every_token = True
+    reads_windows = True
     length_unit = "words"
     usual_labels = 1300  # CCGbank's training sections hold 1,286 categories
     xtreme_suffix = "tsv"

@@ -3,105 +3,161 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from adapters_xtl import formats, tasks
-from adapters_xtl.base.errors import Problems, nearest
+from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.base.files import digest
-from adapters_xtl.data.locate import RowFiles, locate_report
+from adapters_xtl.base.numbers import whole
 from adapters_xtl.data.sources import Source
+from adapters_xtl.planning.lookups import Lookups, ReportFiles
 from adapters_xtl.runs.lookup import has
 from adapters_xtl.runs.request import Evaluation, Module
 from adapters_xtl.runs.store import Store
 from adapters_xtl.tasks import Task
 
-__all__ = ["own_evaluation", "plan_evaluation"]
+__all__ = ["Scope", "own_evaluation", "plan_evaluation", "report_limit", "scope_of", "scopes_of"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What of a task's report rows is scored.
+
+    named  whether the languages were named one by one: then each of them must be there
+    """
+
+    split: str
+    languages: tuple[str, ...]
+    named: bool
+
+
+def scope_of(
+    task: Task, source: Source, languages: str | None, split: str | None, problems: Problems
+) -> Scope | None:
+    """The scope that `--languages` and `--split` mean for a task; None where there is none."""
+    codes, named = _languages(task, source, languages, problems)
+    # the embedded rows are of one split, whatever a task calls it
+    splits = list(task.report)[:1] if source.kind == "embedded" else list(task.report)
+    if split is not None and split not in splits:
+        hint = " (the embedded rows have one)" if source.kind == "embedded" else ""
+        problems.add(
+            f"--split {clipped(split)}: task '{task.name}' reports {', '.join(splits)}{hint}"
+        )
+        return None
+    return Scope(split or splits[0], codes, named)
 
 
 def _languages(
-    task: Task, asked: str | None, source: Source, problems: Problems
+    task: Task, source: Source, given: str | None, problems: Problems
 ) -> tuple[tuple[str, ...], bool]:
-    """(codes, whether they were named one by one)."""
+    """(codes of the languages that are scored, whether they were named one by one)."""
     sets = {**task.languages, "all": task.all_languages}
-    if asked is None:
+    if given is None:
         name = "all" if source.kind == "embedded" else next(iter(task.languages))
         return sets[name], False
-    if asked in sets:
-        return sets[asked], False
-    codes = tuple(dict.fromkeys(code.strip() for code in asked.split(",") if code.strip()))
+    if given in sets:
+        return sets[given], False
+    codes = tuple(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
     for code in codes:
-        if code not in task.all_languages:
+        if code in sets:
             problems.add(
-                f"--languages: task '{task.name}' has no language or set '{code}'"
+                f"--languages {clipped(given)}: the set '{code}' stands alone, without other"
+                " languages"
+            )
+        elif code not in task.all_languages:
+            problems.add(
+                f"--languages: task '{task.name}' has no language or set '{clipped(code)}'"
                 f"{nearest(code, (*task.all_languages, *sets))}"
             )
     if not codes:
         problems.add("--languages: expected codes separated by commas, e.g. de,zh")
-    return codes, True
+    return tuple(code for code in codes if code in task.all_languages), True
 
 
-def plan_evaluation(
-    task: Task,
+def scopes_of(
+    names: Iterable[str],
     source: Source,
-    module: Module | None,
-    bare: Mapping[str, Any],
-    *,
     languages: str | None,
     split: str | None,
-    limit: int,
-    members: Iterable[str],
     problems: Problems,
-    layer: str = "",
-) -> Evaluation:
-    """What of `task` is scored by `module` (None: the backbone alone, `bare` being its identity).
+) -> dict[str, Scope]:
+    """Task → its scope, of those that have one."""
+    scopes = {
+        name: scope_of(tasks.load(name), source, languages, split, problems) for name in names
+    }
+    return {name: scope for name, scope in scopes.items() if scope is not None}
 
-    Nothing is read: files are located, and what the source lacks is noted in the evaluation, or
-    added to `problems` where it was asked for by name or nothing is left. `members` are the tasks
-    that a module of several tasks was trained on.
-    """
-    scored = [tasks.load(name) for name in members] if task.members else [task]
-    files: dict[str, dict[str, tuple[RowFiles, ...]]] = {}
-    lacking: dict[str, dict[str, str]] = {}
-    splits: dict[str, str] = {}
-    explicit = False
+
+def report_limit(
+    overrides: Iterable[tuple[str, Any]], task: Task, problems: Problems, flag: str = "--set"
+) -> int:
+    """The number of rows of a language that are scored at most, `eval.max_examples`; 0: all."""
+    limit = 0
+    for key, value in overrides:
+        if key != "eval.max_examples":
+            continue
+        found = whole(value)
+        if found is None or found < 0:
+            problems.add(
+                f"{flag}: eval.max_examples takes a whole number from 0 on, not"
+                f" {clipped(repr(value))}"
+            )
+        else:
+            limit = found
     if limit and not task.members and formats.load(task.format).needs_every_row(task):
         problems.add(
             f"--set eval.max_examples: '{task.name}' is scored whole; a part of its rows measures"
             " nothing"
         )
-    for each in scored:
-        codes, named = _languages(each, languages, source, problems)
-        explicit = explicit or named
-        known = list(each.report) if source.kind != "embedded" else list(each.report)[:1]
-        if split is not None and split not in known:
-            hint = " (the embedded rows have one)" if source.kind == "embedded" else ""
-            problems.add(f"--split {split}: task '{each.name}' reports {', '.join(known)}{hint}")
-            continue
-        splits[each.name] = split or known[0]
-        found, without = locate_report(
-            source, each, splits[each.name], [c for c in codes if c in each.all_languages]
-        )
-        if without and (named or not found):
-            for complaint in dict.fromkeys(without.values()):
+    return limit
+
+
+def plan_evaluation(
+    scopes: Mapping[str, Scope],
+    source: Source,
+    module: Module | None,
+    bare: Mapping[str, Any],
+    lookups: Lookups,
+    problems: Problems,
+    *,
+    limit: int = 0,
+    layer: str = "",
+) -> Evaluation:
+    """What is scored of the tasks of `scopes` by `module`, or by the backbone alone, whose
+    identity `bare` then is.
+
+    Nothing is read: files are located. What the source lacks is noted in the evaluation; where it
+    was asked for by name, or nothing is left of a task, it is added to `problems`.
+    """
+    located: dict[str, ReportFiles] = {}
+    for name, scope in scopes.items():
+        found = ReportFiles({}, {}, {})
+        with problems.catching():
+            found = lookups.report(source, tasks.load(name), scope.split, scope.languages)
+        if found.lacking and (scope.named or not found.files):
+            for complaint in dict.fromkeys(found.lacking.values()):
                 problems.add(complaint)
-        files[each.name], lacking[each.name] = found, without
-    shas = {
-        name: {
-            code: [sha for located in group for sha in located.digests]
-            for code, group in by.items()
-        }
-        for name, by in files.items()
-    }
+        located[name] = found
+    splits = {name: scope.split for name, scope in scopes.items()}
     key = {
         "module": _weights(module) if module else None,
         "bare": None if module else dict(bare),
-        "tasks": [[each.name, each.version] for each in scored],
+        "tasks": [[name, tasks.load(name).version] for name in scopes],
         "splits": splits,
-        "files": shas,
+        "files": {name: dict(found.digests) for name, found in located.items()},
         "limit": limit,
         **({"layer": layer} if layer else {}),
     }
-    return Evaluation(digest(key)[:12], splits, files, lacking, explicit, limit, layer)
+    return Evaluation(
+        digest(key)[:12],
+        splits,
+        {name: found.files for name, found in located.items()},
+        {name: found.lacking for name, found in located.items()},
+        any(scope.named for scope in scopes.values()),
+        limit,
+        layer,
+    )
 
 
 def _weights(module: Module) -> str:
@@ -111,26 +167,20 @@ def _weights(module: Module) -> str:
     return module.run.digest if module.id == module.run.id else module.id
 
 
-def own_evaluation(module: Module, source: Source, store: Store, problems: Problems) -> Evaluation:
+def own_evaluation(
+    module: Module, source: Source, store: Store, lookups: Lookups, problems: Problems
+) -> Evaluation:
     """What a training scores on its own: its task's default split, in English where it has English.
 
     What the source lacks is a problem only where the module is still to be trained.
     """
-    task = tasks.load(module.task)
-    english = bool(task.members) or "en" in task.all_languages
     complaints = Problems()
-    evaluation = plan_evaluation(
-        task,
-        source,
-        module,
-        {},
-        languages="en" if english else None,
-        split=None,
-        limit=0,
-        members=[name for name, _ in module.run.tasks],
-        problems=complaints,
+    english = all("en" in tasks.load(name).all_languages for name, _ in module.run.tasks)
+    scopes = scopes_of(
+        [name for name, _ in module.run.tasks], source, "en" if english else None, None, complaints
     )
-    if has(module, store) is None:
+    evaluation = plan_evaluation(scopes, source, module, {}, lookups, complaints)
+    if complaints.messages and has(module, store) is None:
         for message in complaints.messages:
             problems.add(message)
     return evaluation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from adapters_xtl.backbones import Backbone
 from adapters_xtl.data.locate import RowFiles, TrainingFiles
@@ -15,15 +15,7 @@ from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import Hyper, Settings
 from adapters_xtl.runs.stored import StoredModule
 
-__all__ = ["Declared", "Evaluation", "Module", "Plan", "Request"]
-
-
-class Declared(Protocol):
-    """What planning needs to know of a method (`adapters_xtl.methods` provides it)."""
-
-    LR: float
-    DEFAULTS: Mapping[str, Any]
-    COMPOSES: Mapping[str, str]
+__all__ = ["Evaluation", "Module", "Plan", "Request"]
 
 
 @dataclass(frozen=True)
@@ -103,12 +95,14 @@ class Module:
 
     @property
     def below(self) -> tuple[Module, ...]:
-        """The modules that stay frozen below this one: its parents or, for `init`, those of its
-        parent.
+        """The modules that are active and frozen below this one, the lowest first.
+
+        A parent that a module only started from (`init`) is not among them.
         """
-        return (
-            self.parents[-1].below if self.run.compose == "init" and self.parents else self.parents
-        )
+        if not self.parents or self.run.compose == "fuse":
+            return self.parents
+        last = self.parents[-1]
+        return last.below if self.run.compose == "init" else (*last.below, last)
 
     def __str__(self) -> str:
         between = "+" if self.run.compose == "fuse" else ">"
@@ -121,8 +115,13 @@ class Module:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a request comes to. `modules` are in training order; `target` is None for a bare
-    backbone.
+    """Everything a request comes to; execution decides nothing that is not here.
+
+    modules     parents and own module, in the order in which they are trained
+    target      the module whose scores are asked for; None for the bare backbone
+    evaluation  what is scored of it; the target's own run scores it where they are of one task
+    notes       lines about the choices made, for whoever asked and for the record
+    idle        lines about flags and settings that change nothing here
     """
 
     request: Request
@@ -138,6 +137,7 @@ class Plan:
     notes: tuple[str, ...]
     # module id → how it is run; none: the plainest way
     fits: Mapping[str, Fit] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
 
     @property
     def inline(self) -> bool:

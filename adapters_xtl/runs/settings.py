@@ -1,28 +1,32 @@
-"""Settings of a training: hyper-parameters, recipes and overrides, parsed and checked."""
+"""Settings of a training: its hyper-parameters, and how defaults, recipe and overrides make them.
+
+Weakest to strongest: the method's and the backbone's defaults, the recipe's tables, `--set`.
+"""
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from adapters_xtl.backbones import DTYPES, Backbone
-from adapters_xtl.base.errors import Problems, RequestError, nearest
+from adapters_xtl.backbones import DTYPES
+from adapters_xtl.base.errors import Problems, RequestError, clipped, nearest
+from adapters_xtl.base.numbers import number, whole
+from adapters_xtl.runs.recipes import Recipe
 
 __all__ = [
     "HYPER_FIELDS",
+    "Defaults",
     "Hyper",
+    "Overrides",
     "Settings",
     "parse_override",
-    "read_recipe",
-    "recipes_dir",
     "resolve_settings",
 ]
 
-PACKAGE = Path(__file__).parent.parent
+DEEPEST = 8  # lists and tables inside each other that an option's value may have
 
 
 def _bounded(low: float, high: float, default: Any, help: str) -> Any:
@@ -75,17 +79,35 @@ HYPER_FIELDS = {item.name: item for item in fields(Hyper)}
 
 @dataclass(frozen=True)
 class Settings:
-    """What a recipe and its overrides set: hyper-parameters, method options, evaluation limits."""
+    """What a recipe and its overrides set: hyper-parameters, method options, evaluation limits.
+
+    eval_max_examples  at most so many rows of a language are scored; 0: all
+    """
 
     hyper: Hyper
     method: Mapping[str, Any]
     eval_max_examples: int = 0
 
 
-def recipes_dir() -> Path:
-    """`recipes/`: beside the package in a checkout, inside it in an installed wheel."""
-    inside = PACKAGE / "recipes"
-    return inside if inside.is_dir() else PACKAGE.parent / "recipes"
+@dataclass(frozen=True)
+class Defaults:
+    """What holds before any recipe: the method's name, its learning rate and its options."""
+
+    method: str
+    lr: float
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Settings given by hand: the flag they came by, and (key, value) in the order given."""
+
+    flag: str
+    values: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        return frozenset(key for key, _ in self.values)
 
 
 def parse_override(text: str, flag: str = "--set") -> tuple[str, Any]:
@@ -93,153 +115,126 @@ def parse_override(text: str, flag: str = "--set") -> tuple[str, Any]:
     key, equals, raw = text.partition("=")
     key, raw = key.strip(), raw.strip()
     if not equals or not key or not raw:
-        raise RequestError(f"{flag} {text!r}: expected key=value, e.g. {flag} train.max_steps=20")
+        raise RequestError(
+            f"{flag} {clipped(text)!r}: expected key=value, e.g. {flag} train.max_steps=20"
+        )
     if key == "train.tasks" and not raw.startswith("["):
         return key, [name.strip() for name in raw.split(",") if name.strip()]
     try:
-        return key, tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+        document = tomllib.loads(f"value = {raw}")
+    except (ValueError, RecursionError):  # no TOML, an integer of 5,000 digits, [[[[[…
         return key, raw
+    return key, document["value"] if len(document) == 1 else raw
 
 
 def _checked(name: str, value: Any, origin: str, problems: Problems) -> Any:
-    """`value` as the type of hyper-parameter `name`, or a problem."""
+    """`value` as the type of hyper-parameter `name`; its default where that is not possible."""
     item = HYPER_FIELDS[name]
-    kind: Any = type(item.default)
-    if kind is tuple:
-        if (
-            isinstance(value, (list, tuple))
-            and value
-            and all(isinstance(part, str) for part in value)
-        ):
-            return tuple(value)
-        problems.add(f"{origin}: train.{name} takes a list of task names, not {value!r}")
+    shown = clipped(repr(value) if isinstance(value, int | float | str) else value)
+    if isinstance(item.default, tuple):
+        names = value if isinstance(value, list | tuple) else ()
+        if names and all(isinstance(part, str) for part in names):
+            return tuple(names)
+        problems.add(f"{origin}: train.{name} takes a list of task names, not {shown}")
         return item.default
-    if kind is str:
-        if value in item.metadata["choices"]:
+    if isinstance(item.default, str):
+        choices = item.metadata["choices"]
+        if isinstance(value, str) and value in choices:
             return value
-        problems.add(
-            f"{origin}: train.{name} is one of {', '.join(item.metadata['choices'])}, not {value!r}"
-        )
+        problems.add(f"{origin}: train.{name} is one of {', '.join(choices)}, not {shown}")
         return item.default
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or (kind is int and float(value) != int(value)) or not math.isfinite(value):
-        problems.add(
-            f"{origin}: train.{name} takes {'a whole number' if kind is int else 'a number'},"
-            f" not {value!r}"
-        )
+    is_whole = isinstance(item.default, int)
+    found = whole(value) if is_whole else number(value)
+    if found is None:
+        kind = "a whole number" if is_whole else "a number"
+        problems.add(f"{origin}: train.{name} takes {kind}, not {shown}")
         return item.default
     low, high = item.metadata["low"], item.metadata["high"]
-    exclusive = name in ("lr", "epochs")
-    if value > high or value < low or (exclusive and value <= low):
-        problems.add(
-            f"{origin}: train.{name}={value:g} is outside {low:g}..{high:g}"
-            f"{' (above 0)' if exclusive else ''}"
-        )
+    above_low = name in ("lr", "epochs")
+    if found > high or found < low or (above_low and found <= low):
+        bounds = f"{low:g}..{high:g}{' (above 0)' if above_low else ''}"
+        problems.add(f"{origin}: train.{name}={found:g} is outside {bounds}")
         return item.default
-    return kind(value)
+    return found
 
 
-def read_recipe(task: str, directory: Path | None = None) -> tuple[dict[str, Any], Path | None]:
-    """The recipe's table (empty when the task has none) and its path.
-
-    RequestError on bad TOML, with the line.
-    """
-    path = (directory or recipes_dir()) / f"{task}.toml"
-    if not path.is_file():
-        return {}, None
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), path
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: {error}") from error
-
-
-def _layers(
-    recipe: Mapping[str, Any],
-    path: Path | None,
-    method: str,
-    source: str,
-    methods: Iterable[str],
-    problems: Problems,
-) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """The tables of a recipe that apply, weakest first, as (origin, train keys, method options)."""
-    known = {"train", "method"}
-    for key in recipe:
-        if key not in known:
-            problems.add(f"{path}: unknown table [{key}]{nearest(key, known)}")
-    by_method = cast(Mapping[str, Any], recipe.get("method", {}))
-    for key in by_method:
-        if key not in methods:
-            problems.add(f"{path}: unknown method [method.{key}]{nearest(key, methods)}")
-    train = cast(Mapping[str, Any], recipe.get("train", {}))
-    conditions = {"embedded", *methods}
-    plain = {key: value for key, value in train.items() if not isinstance(value, dict)}
-    layers: list[tuple[str, dict[str, Any], dict[str, Any]]] = [(str(path), plain, {})]
-    for key, value in train.items():
-        if isinstance(value, dict) and key not in conditions:
-            problems.add(f"{path}: unknown table [train.{key}]{nearest(key, conditions)}")
-    for condition in (method, "embedded" if source == "embedded" else ""):
-        if condition and isinstance(train.get(condition), dict):
-            table = {
-                key: value for key, value in train[condition].items() if not isinstance(value, dict)
-            }
-            layers.append((f"{path} [train.{condition}]", table, {}))
-    for key, value in cast(Mapping[str, Any], train.get("embedded", {})).items():
-        if isinstance(value, dict) and key not in methods:
-            problems.add(f"{path}: unknown table [train.embedded.{key}]{nearest(key, methods)}")
-        elif isinstance(value, dict) and key == method and source == "embedded":
-            layers.append((f"{path} [train.embedded.{key}]", dict(value), {}))
-    if isinstance(by_method.get(method), dict):
-        layers.append((f"{path} [method.{method}]", {}, dict(by_method[method])))
-    return layers
+def _unusable(value: Any, depth: int = 0) -> str:
+    """Why a TOML value cannot be an option of a method; "" where it can."""
+    if depth > DEEPEST:
+        return "is nested too deeply"
+    if isinstance(value, dict):
+        return next(filter(None, (_unusable(each, depth + 1) for each in value.values())), "")
+    if isinstance(value, list):
+        return next(filter(None, (_unusable(each, depth + 1) for each in value)), "")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "takes no infinity and no nan"
+    if isinstance(value, int) and number(value) is None and not isinstance(value, bool):
+        return "is too large a number"
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "holds bytes that are no text"
+    return "" if isinstance(value, int | float | str) else "takes no date and no time"
 
 
 def resolve_settings(
+    recipe: Recipe,
+    defaults: Defaults,
+    overrides: Overrides,
     *,
-    recipe: Mapping[str, Any],
-    path: Path | None,
-    method: str,
-    methods: Iterable[str],
-    method_defaults: Mapping[str, Any],
-    method_lr: float,
-    backbone: Backbone,
-    source: str,
-    overrides: Iterable[tuple[str, Any]],
-    flag: str,
+    embedded: bool,
     problems: Problems,
 ) -> Settings:
-    """Defaults, the recipe, its [train.<method>], [train.embedded] and [train.embedded.<method>]
-    tables, and overrides; each outweighs those before it.
+    """The settings that defaults, a recipe and overrides come to, the later the stronger.
+
+    `embedded`: the rows are the embedded ones, to which [train.embedded] applies. Every unknown key
+    and every value that its setting cannot take is added to `problems`, those of recipe tables
+    that do not apply here too; the setting then keeps the weaker value.
     """
-    methods = tuple(methods)
-    train: dict[str, Any] = {"lr": backbone.lr.get(method, method_lr)}
-    options: dict[str, Any] = dict(method_defaults)
+    train: dict[str, Any] = {"lr": defaults.lr}
+    options: dict[str, Any] = dict(defaults.options)
     limit = 0
-    layers = _layers(recipe, path, method, source, methods, problems)
-    for key, value in overrides:
+
+    def set_train(name: str, value: Any, origin: str, *, applies: bool = True) -> None:
+        if name not in HYPER_FIELDS:
+            problems.add(
+                f"{origin}: unknown key 'train.{clipped(name)}'{nearest(name, HYPER_FIELDS)}"
+            )
+            return
+        checked = _checked(name, value, origin, problems)
+        if applies:
+            train[name] = checked
+
+    def set_option(name: str, value: Any, origin: str, *, applies: bool = True) -> None:
+        if reason := _unusable(value):
+            problems.add(f"{origin}: method.{clipped(name)} {reason}: {clipped(value)}")
+        elif applies:
+            options[name] = value
+
+    for table in recipe.tables:
+        applies = table.applies(defaults.method, embedded=embedded)
+        for name, value in table.train.items():
+            set_train(name, value, table.origin, applies=applies)
+        for name, value in table.options.items():
+            set_option(name, value, table.origin, applies=applies)
+    for key, value in overrides.values:
         section, _, name = key.partition(".")
-        if section == "eval" and name == "max_examples":
-            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-                limit = value
+        if key == "eval.max_examples":
+            found = whole(value)
+            if found is not None and found >= 0:
+                limit = found
             else:
                 problems.add(
-                    f"{flag}: eval.max_examples takes a whole number from 0 on, not {value!r}"
+                    f"{overrides.flag}: eval.max_examples takes a whole number from 0 on, not"
+                    f" {clipped(repr(value))}"
                 )
         elif section == "train" and name:
-            layers.append((flag, {name: value}, {}))
+            set_train(name, value, overrides.flag)
         elif section == "method" and name:
-            layers.append((flag, {}, {name: value}))
+            set_option(name, value, overrides.flag)
         else:
-            known = [f"train.{item}" for item in HYPER_FIELDS] + [
-                "eval.max_examples",
-                "method.<option>",
-            ]
-            problems.add(f"{flag}: unknown key '{key}'{nearest(key, known)}")
-    for origin, keys, method_keys in layers:
-        for name, value in keys.items():
-            if name in HYPER_FIELDS:
-                train[name] = _checked(name, value, origin, problems)
-            else:
-                problems.add(f"{origin}: unknown key 'train.{name}'{nearest(name, HYPER_FIELDS)}")
-        options.update(method_keys)
+            known = [f"train.{item}" for item in HYPER_FIELDS]
+            known += ["eval.max_examples", "method.<option>"]
+            problems.add(f"{overrides.flag}: unknown key '{clipped(key)}'{nearest(key, known)}")
     return Settings(Hyper(**train), options, limit)

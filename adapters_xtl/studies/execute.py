@@ -19,8 +19,9 @@ from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import Problems, RequestError, RunError, XtlError
 from adapters_xtl.base.machine import gpu
-from adapters_xtl.planning import plan
-from adapters_xtl.planning.stack import SELF
+from adapters_xtl.planning.effects import without_effect
+from adapters_xtl.planning.modules import RANDOM, SELF
+from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.lookup import Outcome, from_store, has
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
@@ -52,15 +53,15 @@ class Worker:
     def __init__(self, comparison: Comparison, notify: Notify) -> None:
         self.comparison, self.notify = comparison, notify
         self.store = Store(Path(comparison.base.runs))
-        self.declared = {name: methods.load(name) for name in methods.names()}
+        self.planner = Planner(self.store)
         self.equal_settings = EqualSettings(comparison, self.plan)
         self.left_out: dict[str, str] = {}
-        self.broken: dict[
-            str, str
-        ] = {}  # a parent that failed once is not tried again for each of its children
+        # id → error of a parent that failed once: it is not tried again for each of its children
+        self.broken: dict[str, str] = {}
 
     def plan(self, asked: Request) -> Plan:
-        return plan.make(asked, self.declared, store=self.store)
+        """The plan of a request; the same request is planned once."""
+        return self.planner.plan(asked)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -84,6 +85,7 @@ class Worker:
             for message in own.messages:
                 problems.add(message)
             found += cells
+        self._check_overrides(found, problems)
         problems.raise_if_any()
         if not found:
             raise RequestError(
@@ -107,18 +109,30 @@ class Worker:
         for extra in ((), *(tuning.trials[cell.variant.method] if tuning and cell.trains else ())):
             *before, own = self.steps(cell, self.comparison.seeds[0], extra)
             for asked in (replace(own, on=()), before[0]) if before else (own,):
-                problems, planned = Problems(), self.plan(asked)
-                if any(
-                    key.startswith("method.")
-                    for key, _ in (*asked.overrides, *asked.parent_overrides)
-                ):
-                    for module in planned.modules:  # only now: it costs the libraries
-                        fuse = {"fuse": True} if module.run.compose == "fuse" else {}
-                        for problem in self.declared[asked.method].check(
-                            module.run.options, **fuse
-                        ):
-                            problems.add(f"--methods {asked.method}: {problem}")
-                problems.raise_if_any()
+                self.plan(asked)
+
+    def _check_overrides(self, cells: Sequence[Cell], problems: Problems) -> None:
+        """Adds what is set without an effect on any cell."""
+        comparison = self.comparison
+        with_parents = [cell for cell in cells if cell.chain]
+        for flag, base, own, reached in (
+            ("--set", comparison.base.overrides, comparison.own, cells),
+            (
+                "--set-parents",
+                comparison.base.parent_overrides,
+                comparison.own_parents,
+                with_parents,
+            ),
+        ):
+            every = [("", key) for key, _ in base]
+            every += [(method, key) for method, found in own.items() for key, _ in found]
+            for method, key in dict.fromkeys(every):
+                concerned = [each for each in reached if method in ("", each.variant.method)]
+                given = f"{flag} {method}:{key}" if method else f"{flag} {key}"
+                names = _own_members if flag == "--set" else _parents_members
+                reasons = [without_effect(key, names(cell)) for cell in concerned]
+                if reasons and all(reasons):
+                    problems.add(f"{given}: means nothing for any task: {reasons[0]}")
 
     def _lacks(self, task: str) -> bool:
         """Whether the source has not the rows of a task at all, whatever the method."""
@@ -159,9 +173,11 @@ class Worker:
             bits=cell.variant.bits,
             on=cell.chain,
             seed=seed,
-            compose=base.compose if len(self.declared[method].COMPOSES) > 1 else None,
-            overrides=(*equal, *overrides, *extra),
-            parent_overrides=(*parents_equal, *parent_overrides),
+            compose=base.compose if len(methods.load(method).COMPOSES) > 1 else None,
+            overrides=(*_effective((*equal, *overrides), _own_members(cell)), *extra),
+            parent_overrides=_effective(
+                (*parents_equal, *parent_overrides), _parents_members(cell)
+            ),
         )
 
     def _overrides(self, cell: Cell) -> tuple[Overrides, Overrides]:
@@ -181,9 +197,8 @@ class Worker:
         is not known).
         """
         own = self._request(cell, seed, extra)
-        compose = own.compose or (
-            "stack" if "stack" in self.declared[own.method].COMPOSES else "init"
-        )
+        possible = methods.load(own.method).COMPOSES
+        compose = own.compose or ("stack" if "stack" in possible else "init")
         if compose != "init" or len(cell.chain) < 2:
             return [own]
         found: list[Request] = []
@@ -382,6 +397,33 @@ class Worker:
         for step in self.steps(cell, seed)[:-1]:
             if step.on != ("",):
                 yield cell, "parent", seed, (), self.plan(step)
+
+
+def _effective(overrides: Overrides, members: Sequence[str]) -> Overrides:
+    """The overrides that change something in a training of the tasks `members`; () without any."""
+    if not members:
+        return ()
+    return tuple((key, value) for key, value in overrides if not without_effect(key, members))
+
+
+def _own_members(cell: Cell) -> tuple[str, ...]:
+    """The tasks that a cell's own module is trained on."""
+    task = tasks.load(cell.task)
+    return task.members or (task.train_from or task.name,)
+
+
+def _parents_members(cell: Cell) -> tuple[str, ...]:
+    """The tasks that a cell's parents are trained on, "random" for an untrained one; () where none
+    is made for the cell.
+    """
+    names: list[str] = []
+    for name in cell.chain:
+        if name == RANDOM:
+            names.append(name)
+        elif name == SELF or name in tasks.names():
+            task = tasks.load(cell.task if name == SELF else name)
+            names += task.members or (task.train_from or task.name,)
+    return tuple(names)
 
 
 def best(tuning: Tuning, method: str, scores: Mapping[int, Sequence[float]]) -> Overrides | None:

@@ -66,16 +66,15 @@ def _execute_and_report(request: Request, sender: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     interrupt_on_signals()
     try:
-        from adapters_xtl import experiment, methods
-        from adapters_xtl.planning import plan
+        from adapters_xtl import experiment
+        from adapters_xtl.planning.plan import Planner
         from adapters_xtl.runs.store import Store
 
         store = Store(Path(request.runs))
-        planned = plan.make(
-            request, {name: methods.load(name) for name in methods.names()}, store=store
-        )
         experiment.execute(
-            planned, store, notify=lambda text: print(text, file=sys.stderr, flush=True)
+            Planner(store).plan(request),
+            store,
+            notify=lambda text: print(text, file=sys.stderr, flush=True),
         )
     except KeyboardInterrupt:
         os._exit(interrupt_exit_code())

@@ -22,7 +22,7 @@ from adapters_xtl.evaluation import predict
 from adapters_xtl.models import assembly
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
-from adapters_xtl.planning import plan
+from adapters_xtl.planning.finished import serve
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import MANIFEST, Store
 
@@ -64,9 +64,9 @@ def _quiet(text: str) -> None:
 
 def served(module: str | Path, runs: Path, host: Host, **options: Any) -> Any:
     store = Store(runs)
-    found, _ = plan.serve(
+    found = serve(
         Request(task="", device="cpu", runs=str(runs), **options), str(module), store
-    )
+    ).plan
     return assembly.trained_model(Context(found, store, host, _quiet), found.target)
 
 
@@ -176,7 +176,7 @@ def test_a_child_refuses_other_parents_and_another_backbone(runs: Path) -> None:
     )
     served(child["path"], runs, Host(), allow_mismatch=True)
     with pytest.raises(MismatchError, match="fingerprint"):  # and nothing was begun
-        plan.serve(
+        serve(
             Request(task="", device="cpu", runs=str(runs), backbone="mini"),
             run("csqa", runs)["path"],
             Store(runs),

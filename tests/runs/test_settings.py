@@ -8,39 +8,42 @@ from typing import Any
 
 import pytest
 
-from adapters_xtl.backbones import Backbone
 from adapters_xtl.base.errors import Problems, RequestError, nearest
 from adapters_xtl.base.files import canonical
+from adapters_xtl.base.numbers import whole
+from adapters_xtl.runs.recipes import Recipe, read_recipe
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import (
+    HYPER_FIELDS,
+    Defaults,
     Hyper,
+    Overrides,
     Settings,
     parse_override,
-    read_recipe,
     resolve_settings,
 )
 
-BACKBONE = Backbone("x", "hub", "a/b", lr={"lora": 1e-3})
+DEFAULTS = Defaults("lora", 1e-3, {"r": 16})
 
 
 def _settings(
-    overrides: list[str], recipe: dict[str, Any] | None = None, source: str = "hub"
+    overrides: list[str], recipe: Recipe | None = None, *, embedded: bool = False
 ) -> tuple[Settings, list[str]]:
     problems = Problems()
-    found = resolve_settings(
-        recipe=recipe or {},
-        path=Path("r.toml"),
-        method="lora",
-        methods=("lora", "bottleneck"),
-        method_defaults={"r": 16},
-        method_lr=5e-4,
-        backbone=BACKBONE,
-        source=source,
-        overrides=[parse_override(text) for text in overrides],
-        flag="--set",
+    values = tuple(parse_override(text) for text in overrides)
+    settings = resolve_settings(
+        recipe or Recipe(),
+        DEFAULTS,
+        Overrides("--set", values),
+        embedded=embedded,
         problems=problems,
     )
-    return found, problems.messages
+    return settings, problems.messages
+
+
+def _recipe(directory: Path, text: str) -> Recipe:
+    (directory / "some.toml").write_text(text, encoding="utf-8")
+    return read_recipe("some", directory)
 
 
 def test_values_are_toml_and_lists_of_tasks_are_short() -> None:
@@ -55,15 +58,27 @@ def test_values_are_toml_and_lists_of_tasks_are_short() -> None:
         parse_override("train.lr")
 
 
-def test_weaker_to_stronger() -> None:
-    recipe = {
-        "train": {"lr": 2e-4, "epochs": 3, "embedded": {"epochs": 9}, "lora": {"lr": 3e-4}},
-        "method": {"lora": {"r": 8}},
-    }
-    assert _settings([])[0].hyper.lr == 1e-3  # the backbone's own
+def test_weaker_to_stronger(tmp_path: Path) -> None:
+    recipe = _recipe(
+        tmp_path,
+        """
+        [train]
+        lr = 2e-4
+        epochs = 3
+        lora.lr = 3e-4
+        [train.embedded]
+        epochs = 9
+        lora.warmup = 0.5
+        bottleneck.warmup = 0.7
+        [method.lora]
+        r = 8
+        """,
+    )
+    assert _settings([])[0].hyper.lr == 1e-3
     assert _settings([], recipe)[0].hyper.lr == 3e-4
     assert _settings([], recipe)[0].hyper.epochs == 3
-    assert _settings([], recipe, "embedded")[0].hyper.epochs == 9
+    embedded = _settings([], recipe, embedded=True)[0].hyper
+    assert (embedded.epochs, embedded.warmup) == (9, 0.5)
     found, problems = _settings(["train.lr=0.5", "method.r=4", "eval.max_examples=7"], recipe)
     assert (found.hyper.lr, found.method, found.eval_max_examples, problems) == (
         0.5,
@@ -87,11 +102,31 @@ def test_weaker_to_stronger() -> None:
         ("trian.lr=1", "unknown key"),
         ("eval.max_examples=-1", "from 0 on"),
         ("train.batch_size=true", "whole number"),
+        ("train.max_steps=inf", "whole number"),
+        ("train.max_steps=nan", "whole number"),
+        ("train.max_steps=1e400", "whole number"),
+        ("train.max_steps=08", "whole number"),
+        ("train.max_steps=٨", "whole number"),
+        ("train.max_steps=²", "whole number"),
+        ("train.max_steps=" + "9" * 400, "whole number"),
+        ("train.max_steps=" + "9" * 5000, "whole number"),
+        ("train.lr=" + "9" * 400, "takes a number"),
+        ("train.lr=nan", "takes a number"),
+        ("train.lr=2026-11-28", "takes a number"),
+        ("train.warmup=" + "[" * 900 + "]" * 900, "takes a number"),
+        ("train.dtype=" + "x" * 5000, "5,002 characters"),
+        ("eval.max_examples=inf", "whole number"),
+        ("eval.max_examples=1e400", "whole number"),
+        ("method.r=inf", "no infinity"),
+        ("method.r=" + "9" * 400, "too large"),
+        ("method.r=2026-11-28", "no date"),
+        ("method.r={a=[nan]}", "no infinity"),
+        ("method.r=\udcff", "no text"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, message: str) -> None:
     _, problems = _settings([text])
-    assert len(problems) == 1 and message in problems[0]
+    assert len(problems) == 1 and message in problems[0] and len(problems[0]) < 300
 
 
 def test_all_problems_come_at_once() -> None:
@@ -99,14 +134,61 @@ def test_all_problems_come_at_once() -> None:
     assert len(problems) == 3
 
 
-def test_a_recipe_names_its_unknown_tables(tmp_path: Path) -> None:
-    _, problems = _settings(
-        [], {"trian": {}, "method": {"loar": {}}, "train": {"embeded": {"epochs": 1}}}
-    )
-    assert [("did you mean" in problem) for problem in problems] == [True, True, True]
-    (tmp_path / "bad.toml").write_text("[train]\nlr = = 3\n")
-    with pytest.raises(RequestError, match="line 2"):
-        read_recipe("bad", tmp_path)
+@pytest.mark.parametrize(
+    "name", [name for name, item in HYPER_FIELDS.items() if whole(item.default) is not None]
+)
+@pytest.mark.parametrize(
+    "value", ["inf", "-inf", "nan", "1e400", "²", "٣", "03", "9" * 400, "true", "''"]
+)
+def test_every_number_refuses_what_is_none(name: str, value: str) -> None:
+    _, problems = _settings([f"train.{name}={value}"])
+    assert len(problems) == 1 and f"train.{name} takes" in problems[0]
+
+
+def test_a_value_of_several_lines_is_one_text() -> None:
+    assert parse_override("train.lr=1\ntrain.epochs=3") == ("train.lr", "1\ntrain.epochs=3")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train = 3", ["train is a table", "not 3"]),
+        ("[[train]]\nlr = 1", ["train is a table", "a list of tables"]),
+        ("[train]\nlora = 3", ["train.lora is a table", "not 3"]),
+        ("[train.embedded]\nlora = [1]", ["train.embedded.lora is a table", "a list"]),
+        ("[method]\nlora = 3", ["method.lora is a table", "not 3"]),
+        ("method = [1]", ["method is a table"]),
+        ("[trian]\nlr = 1", ["[trian]", "did you mean 'train'"]),
+        ("[method.loar]\nr = 1", ["[method.loar]", "did you mean 'method.lora'"]),
+        ("[train.embeded]\nlr = 1", ["[train.embeded]", "did you mean 'train.embedded'"]),
+        ("[train.full.embedded]\nlr = 1", ["[train.full.embedded]", "holds no tables"]),
+        ("[train.embedded.loar]\nlr = 1", ["[train.embedded.loar]", "train.embedded.lora"]),
+        ("[train]\nlr = = 3", ["line 2"]),
+        ("train = " + "[" * 2000 + "]" * 2000, ["nested too deeply"]),
+        ("[train]\nlr = " + "9" * 5000, ["some.toml"]),
+    ],
+)
+def test_the_form_of_a_recipe_is_checked(text: str, words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as caught:
+        _recipe(tmp_path, text)
+    message = str(caught.value)
+    assert "\n" not in message and "some.toml" in message and len(message) < 500
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[train]\nlr = 2026-11-28", ["some.toml", "train.lr takes a number", "2026-11-28"]),
+        ("[train]\nepoch = 3", ["some.toml", "did you mean 'epochs'"]),
+        ("[train.full]\nepoch = 3", ["[train.full]", "did you mean 'epochs'"]),
+        ("[train.embedded]\nmax_steps = inf", ["[train.embedded]", "takes a whole number"]),
+        ("[method.full]\nx = 2026-11-28", ["[method.full]", "method.x", "no date"]),
+    ],
+)
+def test_every_table_of_a_recipe_is_checked(text: str, words: list[str], tmp_path: Path) -> None:
+    _, problems = _settings([], _recipe(tmp_path, text))
+    assert len(problems) == 1 and all(word in problems[0] for word in words), problems
 
 
 RUN = Run(
@@ -166,3 +248,5 @@ def test_canonical_json() -> None:
 def test_nearest() -> None:
     assert nearest("mnIl", ["mnli", "xnli"]) == "; did you mean 'mnli'?"
     assert nearest("zzz", ["b", "a"]) == "; known: a, b"
+    assert "'xtreme'?" not in nearest("xtreme", ["xtreme", "xtreme-r"]), "never what was typed"
+    assert nearest("only", ["only"]) == ""

@@ -28,7 +28,7 @@ from adapters_xtl.evaluation.predict import predict
 from adapters_xtl.models.assembly import trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
-from adapters_xtl.planning import plan
+from adapters_xtl.planning.finished import plan_scoring
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_import
 from tests.bundles import QUICK, cache, pack_run, stack, train
@@ -70,7 +70,7 @@ def ours(module: Path, task: str = "tatoeba", backbone: str | None = None) -> Mo
         backbone=backbone,
     )
     store = Store(module.parent.parent)
-    planned = plan.evaluate(asked, str(module), store)
+    planned = plan_scoring(asked, str(module), store)
     return trained_model(Context(planned, store, Host(), lambda text: None), planned.target).float()
 
 

@@ -30,6 +30,7 @@ from adapters_xtl.base.statistics import t_quantile
 from adapters_xtl.cli.commands import compare as commands
 from adapters_xtl.cli.commands import hub as hub_command
 from adapters_xtl.runs import settings
+from adapters_xtl.runs.recipes import read_recipe
 from adapters_xtl.studies import summary
 from adapters_xtl.studies.cells import Tuning
 from adapters_xtl.studies.execute import best
@@ -699,25 +700,19 @@ PAPER = {  # learning rate, batch, epochs, longest input: Phang et al. 2020, the
 }
 
 
-@pytest.mark.parametrize("name", [name for name in tasks.names() if settings.read_recipe(name)[1]])
+@pytest.mark.parametrize("name", [name for name in tasks.names() if read_recipe(name).path])
 @pytest.mark.parametrize("backbone", ["xlmr-large", "xlmr-base"])
 def test_full_fine_tuning_has_the_papers_settings(name: str, backbone: str) -> None:
-    recipe, path = settings.read_recipe(name)
+    recipe = read_recipe(name)
     problems = Problems()
     full = methods.load("full")
 
     def hyper(source: str) -> settings.Hyper:
         return settings.resolve_settings(
-            recipe=recipe,
-            path=path,
-            method="full",
-            methods=methods.names(),
-            method_defaults=full.DEFAULTS,
-            method_lr=full.LR,
-            backbone=NAMED[backbone],
-            source=source,
-            overrides=(),
-            flag="--set",
+            recipe,
+            settings.Defaults("full", NAMED[backbone].lr.get("full", full.LR), {}),
+            settings.Overrides("--set"),
+            embedded=source == "embedded",
             problems=problems,
         ).hyper
 

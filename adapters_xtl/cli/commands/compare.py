@@ -13,9 +13,9 @@ from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import BITS
 from adapters_xtl.base.errors import Problems, RequestError, nearest
 from adapters_xtl.base.files import write_json
+from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.cli.commands.recipe import request
 from adapters_xtl.pages import comparison_tables, plots
-from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.settings import HYPER_FIELDS, parse_override
 from adapters_xtl.studies import comparison_record
 from adapters_xtl.studies.cells import Comparison, Overrides, Tuning, Variant
@@ -57,17 +57,21 @@ def comparison(
             for text in on or (ALL_CHAINS if all_targets else ("none",))
         )
     )
-    reported_seeds = _seeds(seeds, "--seeds", problems)
+    reported_seeds = parse_seeds(seeds, "--seeds", problems)
     method_names = tuple(dict.fromkeys(variant.method for variant in variants))
     shared, own = _by_method(set_, "--set", method_names, problems)
     shared_parents, own_parents = _by_method(set_parents, "--set-parents", method_names, problems)
     if own_parents and not any(chains):
         problems.add("--set-parents: nothing compared here has parents (--on)")
-    try:
-        base = request(task="", on="", seed=0, set_=shared, set_parents=shared_parents, **options)
-    except RequestError as error:
-        problems.catch(error)
-        base = Request("")
+    base = request(
+        task="",
+        on="",
+        seed=0,
+        set_=shared,
+        set_parents=shared_parents,
+        problems=problems,
+        **options,
+    )
     tuning = _tuning(tune, tune_seeds, reported_seeds, method_names, problems)
     problems.raise_if_any()
     return Comparison(
@@ -169,18 +173,6 @@ def _variants(text: str, bits: tuple[str, ...], problems: Problems) -> tuple[Var
     return tuple(dict.fromkeys(variants))
 
 
-def _seeds(text: str, flag: str, problems: Problems) -> tuple[int, ...]:
-    seeds: dict[int, None] = {}
-    for name in _names(text):
-        if name.isascii() and name.isdigit() and len(name) <= 10 and int(name) < 2**32:
-            seeds[int(name)] = None
-        else:
-            problems.add(f"{flag} {name}: takes whole numbers from 0 to 4294967295, e.g. 1,2,3")
-    if not _names(text):
-        problems.add(f"{flag}: expected whole numbers separated by commas, e.g. 1,2,3")
-    return tuple(seeds)
-
-
 def _by_method(
     texts: Sequence[str], flag: str, method_names: Sequence[str], problems: Problems
 ) -> tuple[list[str], dict[str, Overrides]]:
@@ -217,7 +209,7 @@ def _tuning(
             problems.add("--tune-seeds: there is nothing to tune; give --tune key=value,value")
         return None
     lowest_free = next(seed for seed in itertools.count() if seed not in reported_seeds)
-    seeds = _seeds(tune_seeds, "--tune-seeds", problems) if tune_seeds else (lowest_free,)
+    seeds = parse_seeds(tune_seeds, "--tune-seeds", problems) if tune_seeds else (lowest_free,)
     for seed in sorted(set(seeds) & set(reported_seeds)):
         problems.add(f"--tune-seeds {seed}: also reported (--seeds); a trial's seed must not be")
     return Tuning(_trials(tune, method_names, problems), seeds)

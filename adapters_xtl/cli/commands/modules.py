@@ -15,15 +15,14 @@ from rich.table import Table
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import registry
-from adapters_xtl.base.errors import DataError, Problems, RequestError, XtlError
+from adapters_xtl.base.errors import DataError, Problems, RequestError
 from adapters_xtl.base.files import explained_os_errors
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.evaluation import scoring, xtreme_export
 from adapters_xtl.evaluation.inputs import example_of
 from adapters_xtl.evaluation.scoring import predictions
 from adapters_xtl.pages import tables
-from adapters_xtl.planning import plan
-from adapters_xtl.planning.stack import attempt
+from adapters_xtl.planning.finished import chosen_head, plan_scoring, serve
 from adapters_xtl.runs.lookup import from_store
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store, verify
@@ -51,25 +50,21 @@ def evaluate(
     """Scores a module on a task's rows; the payload is the contract's, and the files of
     an export.
     """
-    store, problems, kinds = Store(Path(asked.runs)), Problems(), list[type[XtlError]]()
-    found = attempt(
-        problems, lambda: plan.evaluate(asked, module, store, layer=layer, notify=notify), kinds
-    )
+    store, problems, planned = Store(Path(asked.runs)), Problems(), None
+    with problems.catching():
+        planned = plan_scoring(asked, module, store, layer=layer, notify=notify)
     if form:
         names = (
-            list(found.evaluation.files)
-            if found
+            list(planned.evaluation.files)
+            if planned
             else [asked.task]
             if asked.task in tasks.names()
             else []
         )
-        attempt(
-            problems,
-            lambda: xtreme_export.check(form, names, found.source.kind if found else "", out),
-        )
-    problems.raise_if_any(*kinds)
-    assert found is not None
-    planned = found
+        with problems.catching():
+            xtreme_export.check(form, names, planned.source.kind if planned else "", out)
+    problems.raise_if_any()
+    assert planned is not None
     for note in planned.notes:
         notify(note)
     outcome = None if force else from_store(planned, store)
@@ -165,27 +160,27 @@ def predict(
         allow_mismatch=allow_mismatch,
     )
     store = Store(Path(runs))
-    kinds: list[type[XtlError]] = []
-    served = attempt(problems, lambda: plan.serve(asked, module, store, notify), kinds)
-    head = (
-        attempt(problems, lambda: plan.chosen_head(served[0].task, served[1], module))
-        if served and not embed
-        else ""
-    )
-    if served and not embed and head == "":
-        problems.add(f"{module}: no head for '{served[0].task}'; -o FILE.npy writes embeddings")
+    served, head = None, ""
+    with problems.catching():
+        served = serve(asked, module, store, notify=notify)
+        if not embed:
+            head = chosen_head(served.plan.task, served.heads, module)
+            if not head:
+                problems.add(
+                    f"{module}: no head for '{served.plan.task}'; -o FILE.npy writes embeddings"
+                )
     if served and layer is not None:
-        layers = int(registry.config(served[0].backbone)["num_hidden_layers"])
+        layers = int(registry.config(served.plan.backbone)["num_hidden_layers"])
         if not 0 <= layer <= layers:
             problems.add(f"--layer {layer}: takes 0 (embeddings) to {layers}")
-    problems.raise_if_any(*kinds)
-    assert served is not None and head is not None
+    problems.raise_if_any()
+    assert served is not None
     from adapters_xtl import predictor
     from adapters_xtl.backbones import embedded
 
-    if served[0].backbone.source in ("embedded", "random"):
+    if served.plan.backbone.source in ("embedded", "random"):
         embedded.prepare(notify)
-    model = predictor.Predictor(served[0], store, head)
+    model = predictor.Predictor(served.plan, store, head)
     reading = _Lines(source, "tatoeba" if embed else model.task, skip_bad, notify)
     final = out.resolve() if out is not None and _regular(out) else None  # behind links: they stay
     aside = final.with_name(f".{final.name}.{os.getpid()}") if final else None

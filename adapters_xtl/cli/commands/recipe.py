@@ -10,17 +10,12 @@ from typing import Any
 
 from rich.table import Table
 
-from adapters_xtl import methods, tasks
 from adapters_xtl.base import statistics
-from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.base.errors import Problems, clipped
+from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.base.typed_json import to_json
-from adapters_xtl.data import PROTOCOLS
-from adapters_xtl.data.locate import locate_training
-from adapters_xtl.data.reading import Reader, read_training
-from adapters_xtl.data.sources import open_source
 from adapters_xtl.pages import tables
-from adapters_xtl.planning import plan
-from adapters_xtl.planning.stack import attempt
+from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.settings import parse_override
 from adapters_xtl.runs.store import Store
@@ -31,53 +26,75 @@ Notify = Callable[[str], None]
 Shown = list[Table | str]
 
 
-def request(*, on: str, set_: Sequence[str], set_parents: Sequence[str], **options: Any) -> Request:
-    """Flags → a request; every malformed override is reported at once."""
-    problems = Problems()
+def request(
+    *,
+    on: str,
+    set_: Sequence[str],
+    set_parents: Sequence[str],
+    problems: Problems | None = None,
+    **options: Any,
+) -> Request:
+    """Flags → a request. What is malformed is added to `problems`, to be reported with what the
+    plan finds wrong; without `problems` it is a RequestError.
+    """
+    collected = Problems() if problems is None else problems
 
     def overrides(texts: Sequence[str], flag: str) -> tuple[tuple[str, Any], ...]:
-        found = []
+        values = []
         for text in texts:
-            try:
-                found.append(parse_override(text, flag))
-            except RequestError as error:
-                problems.catch(error)
-        return tuple(found)
+            with collected.catching():
+                values.append(parse_override(text, flag))
+        return tuple(values)
 
     own, parents = overrides(set_, "--set"), overrides(set_parents, "--set-parents")
     names = tuple(name.strip() for name in on.split(","))
     if on and not all(names):
-        problems.add(f"--on {on}: expected names separated by commas, e.g. mnli,squad1")
-    asked = Request(
+        collected.add(f"--on {clipped(on)}: expected names separated by commas, e.g. mnli,squad1")
+    if problems is None:
+        collected.raise_if_any()
+    return Request(
         on=tuple(filter(None, names)), overrides=own, parent_overrides=parents, **options
     )
-    if problems.messages and asked.task:  # what else is wrong is said with it
-        attempt(problems, lambda: plan.make(asked, _declared(), store=Store(Path(asked.runs))))
-    problems.raise_if_any()
-    return asked
 
 
 def recipe(
-    asked: Request, *, baseline: bool, force: bool, dry_run: bool, notify: Notify, seeds: str = ""
+    asked: Request,
+    *,
+    baseline: bool,
+    force: bool,
+    dry_run: bool,
+    notify: Notify,
+    seeds: str = "",
+    problems: Problems | None = None,
 ) -> tuple[dict[str, Any], Shown]:
     """Runs a recipe. The payload is the contract's: id, path, reused, seconds, metrics (and
     `baseline`).
 
     With `seeds` ("1,2,3") it runs once a seed, and the payload holds `runs`, one such object a
-    seed, and `summary`.
+    seed, and `summary`. RequestError with every problem, those that `problems` holds included.
     """
-    numbers = _seeds(seeds) if seeds else (asked.seed,)
+    problems = Problems() if problems is None else problems
+    numbers: tuple[int, ...] = (asked.seed,)
+    if seeds:
+        numbers = parse_seeds(seeds, "--seeds", problems) or numbers
+        if asked.seed != Request.seed:
+            problems.add(f"--seed {asked.seed}: --seeds names the seeds; leave one of them out")
     store = Store(Path(asked.runs))
-    plans = [_plans(replace(asked, seed=number), store, baseline, notify) for number in numbers]
-    for note in plans[0][0].notes:
+    planner = Planner(store, notify)
+    plans = []
+    for number in numbers:
+        planned, bare = planner.plan(replace(asked, seed=number), problems), None
+        if baseline and asked.on:
+            alone = replace(asked, seed=number, on=(), compose=None, parent_overrides=())
+            bare = planner.plan(alone)
+        plans.append((planned, bare))
+    first, first_bare = plans[0]
+    for note in (*first.notes, *first.idle):
         notify(note)
-    for flag, given in (
-        ("--compose", asked.compose),
-        ("--set-parents", asked.parent_overrides),
-        ("--baseline", baseline),
-    ):
-        if given and not asked.on:
-            notify(f"{flag} means nothing here: this request has no parents (--on)")
+    if baseline and first_bare is None:
+        notify("--baseline means nothing here: this request has no parents (--on)")
+    elif first_bare is not None and first_bare.evaluation.id == first.evaluation.id:
+        notify("--baseline means nothing here: without parents it is the same run")
     if dry_run:
         answers = [_dry(planned, store) for planned, _ in plans]
         for (payload, lines), (_, bare) in zip(answers, plans, strict=True):
@@ -113,33 +130,6 @@ def recipe(
     shown: Shown = [*tables.spread(summary)]
     shown += [f"run: {each['path']} (seed {number})" for number, each in runs.items()]
     return payload, shown
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    numbers = [int(part) for part in parts if part.isdecimal() and len(part) < 20]
-    if len(set(numbers)) < len(parts):
-        raise RequestError(
-            f"--seeds {text}: expected different whole numbers separated by commas, e.g. 1,2,3"
-        )
-    return tuple(numbers)
-
-
-def _declared() -> dict[str, Any]:
-    return {name: methods.load(name) for name in methods.names()}
-
-
-def _plans(
-    asked: Request, store: Store, baseline: bool, notify: Notify
-) -> tuple[Plan, Plan | None]:
-    """The plan of a request and, with `baseline`, that of the same task without parents."""
-    try:
-        planned = plan.make(asked, _declared(), store=store, notify=notify)
-    except RequestError as error:
-        raise RequestError("\n".join([str(error), *_data_problems(asked, str(error))])) from error
-    if not (baseline and asked.on):
-        return planned, None
-    return planned, plan.make(replace(asked, on=(), compose=None), _declared(), store=store)
 
 
 def _answered(
@@ -213,19 +203,6 @@ def _at(metrics: Mapping[str, Any], keys: Sequence[str]) -> Any:
     for key in keys:
         found = found[key]
     return found
-
-
-def _data_problems(asked: Request, said: str) -> list[str]:
-    """What is wrong with the rows of a request that is wrong already: all of it is said at once."""
-    problems = Problems()
-    try:
-        task, source = tasks.load(asked.task), open_source(asked.data or "embedded")
-        if task.train and asked.protocol in PROTOCOLS:
-            files = locate_training(source, task, asked.protocol, tasks.load)
-            read_training(Reader(strict=asked.strict), task, files, tasks.load)
-    except RequestError as error:
-        problems.catch(error)
-    return [message for message in problems.messages if message not in said]
 
 
 class _Later:

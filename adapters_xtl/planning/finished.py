@@ -1,0 +1,194 @@
+"""Plans for modules that are finished: what they can answer, and what they are scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from adapters_xtl import formats, tasks
+from adapters_xtl.base.errors import MismatchError, Problems, RequestError, clipped, nearest
+from adapters_xtl.base.numbers import parse_whole
+from adapters_xtl.planning.evaluations import plan_evaluation, report_limit, scopes_of
+from adapters_xtl.planning.hardware import Machine, choose_machine
+from adapters_xtl.planning.lookups import Lookups
+from adapters_xtl.runs.request import Evaluation, Module, Plan, Request
+from adapters_xtl.runs.store import Store
+from adapters_xtl.sharing import lineage
+from adapters_xtl.tasks import Task
+
+__all__ = ["Served", "chosen_head", "head_for", "plan_scoring", "serve"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A finished module ready to be used.
+
+    plan   its plan, which scores nothing yet
+    heads  the tasks that it has heads for
+    """
+
+    plan: Plan
+    heads: tuple[str, ...]
+
+
+def _module(name: str, store: Store, notify: lineage.Notify) -> Module:
+    path = lineage.find(name, store, notify)
+    if path is None:
+        known = [each.name for each in store.all()]
+        raise RequestError(
+            f"{clipped(name)}: no run or bundle directory, no run id and no hub"
+            f" id{nearest(name, known)}"
+        )
+    return lineage.read(path, notify)
+
+
+def serve(
+    request: Request,
+    name: str,
+    store: Store,
+    lookups: Lookups | None = None,
+    notify: lineage.Notify = lineage.silent,
+    problems: Problems | None = None,
+) -> Served:
+    """The finished module `name` (a run, a bundle, a hub id), ready to be used.
+
+    `request.task` "" stands for the module's own task, `request.backbone` None for the recorded
+    one. RequestError with every problem, those that `problems` holds already included.
+    """
+    lookups, problems = lookups or Lookups(), problems or Problems()
+    module = backbone = task = source = None
+    with problems.catching():
+        module = _module(name, store, notify)
+    with problems.catching():
+        recorded = module.task if module and module.task in tasks.names() else "tatoeba"
+        task = tasks.load(request.task or recorded)
+    if module is not None:
+        with problems.catching():
+            backbone = lookups.fingerprinted(lineage.backbone(module, request.backbone))
+    machine: Machine = choose_machine(request, problems)
+    with problems.catching():
+        source = lookups.source(machine.data)
+    if module is None or task is None or backbone is None or source is None:
+        problems.raise_if_any()
+    problems.raise_if_any()
+    assert module is not None and task is not None and backbone is not None and source is not None
+    if module.run.backbone != backbone.fingerprint and not request.allow_mismatch:
+        raise MismatchError(
+            f"{name}: trained on a backbone with fingerprint {module.run.backbone[:12]}, but"
+            f" {backbone.name} has {backbone.fingerprint[:12]}\n--allow-mismatch loads it all the"
+            " same"
+        )
+    note = f"backbone {backbone.name} · data {machine.data} · device {machine.device}"
+    planned = Plan(
+        request=replace(request, method=module.run.method, data=machine.data),
+        task=task.name,
+        backbone=backbone,
+        source=source,
+        bits=module.run.bits,
+        dtype=module.run.dtype,
+        device=machine.device,
+        modules=(),
+        target=module,
+        evaluation=Evaluation("", {}, {}, {}, False),
+        notes=(note, *([backbone.note] if backbone.note else [])),
+    )
+    return Served(planned, tuple(trained for trained, _ in module.run.tasks))
+
+
+def plan_scoring(
+    request: Request,
+    name: str,
+    store: Store,
+    *,
+    layer: str = "",
+    lookups: Lookups | None = None,
+    notify: lineage.Notify = lineage.silent,
+    problems: Problems | None = None,
+) -> Plan:
+    """The plan that scores the finished module `name` on a task; nothing is trained. See `serve`.
+
+    `layer`: the hidden state that retrieval pools, "all" for each of them; "" for the usual one.
+    """
+    lookups, problems = lookups or Lookups(), problems or Problems()
+    for key, _ in request.overrides:
+        if key.partition(".")[0] in ("train", "method"):
+            problems.add(
+                f"--set {clipped(key)}: a finished module is scored here, and evaluating takes"
+                " eval.max_examples alone"
+            )
+        elif key != "eval.max_examples":
+            known = nearest(key, ["eval.max_examples"])
+            problems.add(f"--set: unknown key '{clipped(key)}'{known}")
+    with problems.catching():
+        store.check_writable()
+    served = serve(request, name, store, lookups, notify, problems)
+    planned, heads = served.plan, served.heads
+    task = tasks.load(planned.task)
+    limit = report_limit(request.overrides, task, problems)
+    if task.members and len(heads) < 2:
+        problems.add(
+            f"--task {task.name}: {name} has one head, for '{heads[0]}', and '{task.name}' scores"
+            " modules of several tasks"
+            if heads
+            else f"--task {task.name}: {name} was never trained and has no head"
+        )
+    elif not task.members and head_for(task, heads) is None:
+        problems.add(
+            f"{name}: has no head for '{task.name}'; `xtl recipe {task.name} --on {name}` trains"
+            " one on it"
+        )
+    _check_layer(layer, task, lookups.shape(planned.backbone).layers, problems)
+    names = heads if task.members else (task.name,)
+    scopes = scopes_of(names, planned.source, request.languages, request.split, problems)
+    evaluation = plan_evaluation(
+        scopes, planned.source, planned.target, {}, lookups, problems, limit=limit, layer=layer
+    )
+    problems.raise_if_any()
+    return replace(planned, evaluation=evaluation)
+
+
+def _check_layer(layer: str, task: Task, layers: int, problems: Problems) -> None:
+    if not layer:
+        return
+    if task.members or formats.load(task.format).has_head:
+        problems.add(
+            f"--layer: '{task.name}' is read off the last layer by its head; layers are for"
+            " retrieval"
+        )
+    number = parse_whole(layer)
+    if layer != "all" and (number is None or not 0 <= number <= layers):
+        problems.add(f"--layer {clipped(layer)}: takes 0 (embeddings) to {layers}, or all")
+
+
+def chosen_head(name: str, heads: tuple[str, ...], text: str) -> str:
+    """The head of the module `text` that answers the task `name`; RequestError where none does."""
+    found = head_for(tasks.load(name), heads)
+    if found is not None:
+        return found
+    if tasks.load(name).members:
+        raise RequestError(
+            f"{text}: has several heads: --task says which one is asked ({', '.join(heads)})"
+        )
+    raise RequestError(f"{text}: has no head for '{name}'{nearest(name, heads)}")
+
+
+def head_for(task: Task, heads: Iterable[str]) -> str | None:
+    """Which of a module's heads answers a task: its own, the one it borrows, or one of the same
+    format and labels.
+
+    "" for retrieval, which needs none; None where no head fits.
+    """
+    known = list(heads)
+    form = formats.load(task.format) if task.format else None
+    if form is not None and not form.has_head:
+        return ""
+    for name in (task.name, task.train_from):
+        if name in known:
+            return name
+    alike = [
+        name
+        for name in known
+        if (tasks.load(name).format, tasks.load(name).labels) == (task.format, task.labels)
+    ]
+    known_head = form is not None and form.labels_known(task.labels)
+    return alike[0] if len(alike) == 1 and known_head else None

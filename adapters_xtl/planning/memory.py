@@ -1,0 +1,157 @@
+"""What a request's trainings take of the memory, and the way to run them that fits a budget.
+
+The modules are planned as for `xtl recipe`, from the backbone's config alone: no rows are looked
+for, no bundle is fetched, nothing is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adapters_xtl import tasks
+from adapters_xtl.backbones import Backbone, registry
+from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.base.machine import gpu
+from adapters_xtl.base.typed_json import from_json
+from adapters_xtl.memory import peak
+from adapters_xtl.memory.activations import Job, shape
+from adapters_xtl.memory.peak import Fit
+from adapters_xtl.planning.effects import check_effects
+from adapters_xtl.planning.evaluations import report_limit
+from adapters_xtl.planning.hardware import allowed_precisions, choose_machine, memory_budget
+from adapters_xtl.planning.jobs import config, job_of
+from adapters_xtl.planning.lookups import Lookups
+from adapters_xtl.planning.modules import ModulePlanner, composition
+from adapters_xtl.planning.plan import check_from_layer, check_request
+from adapters_xtl.runs.request import Module, Request
+from adapters_xtl.runs.run import Run
+from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.stored import is_run
+from adapters_xtl.sharing import hub, lineage
+
+__all__ = ["MemoryPlan", "plan_memory"]
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The trainings of a request and how each is run.
+
+    jobs      name → the training, the requested one last
+    fits      name → how it is run, with what it then takes
+    smallest  how the requested one is run in the least memory
+    budget    bytes; None for no limit
+    """
+
+    backbone: str
+    device: str
+    jobs: dict[str, Job]
+    fits: dict[str, Fit]
+    smallest: Fit
+    budget: int | None
+    notes: tuple[str, ...]
+
+    @property
+    def target(self) -> str:
+        """The name of the requested training."""
+        return next(reversed(self.jobs))
+
+
+def plan_memory(request: Request, problems: Problems | None = None) -> MemoryPlan:
+    """The memory plan of a request. RequestError with every problem, those that `problems` holds
+    already included, and naming the smallest budget where the given one is too small.
+    """
+    problems = problems or Problems()
+    machine = choose_machine(request, problems, absent_ok=True)
+    check_request(request, problems)
+    precisions = allowed_precisions(request, machine.device, problems)
+    with problems.catching():
+        tasks.load(request.task)
+    problems.raise_if_any()
+    lookups, name = Lookups(), machine.backbone
+    settings = config(name)
+    sizes = shape(settings, f"--backbone {name}")
+    check_from_layer(request, name, sizes, problems)
+    source = lookups.source("embedded")
+    with problems.catching():
+        source = lookups.source(machine.data)
+    notes = [
+        f"{name} · {request.method} · {machine.device}: {sizes.layers} layers, hidden size"
+        f" {sizes.hidden}, {sizes.vocab:,} tokens, {sizes.parameters / 1e6:.0f} M parameters"
+    ]
+    if settings.get("model_type") not in registry.MODEL_TYPES:
+        notes.append(
+            f"model_type {settings.get('model_type')!r} cannot be trained here: this is the plan of"
+            " its sizes"
+        )
+    named = registry.NAMED.get(name)
+    bits, dtype = next(iter(precisions.items()))
+    store = Store(Path(request.runs))
+    planner = ModulePlanner(
+        request,
+        composition(request, problems),
+        problems,
+        Backbone(name, "directory", name, lr=named.lr if named else {}),
+        sizes,
+        source,
+        bits,
+        dtype,
+        store,
+        lookups,
+        described=lambda parent: _described(parent, store),
+    )
+    jobs = _jobs(planner, machine.device)
+    problems.raise_if_any()
+    budget, flag = memory_budget(request, machine.device)
+    device = gpu()
+    if budget is not None and not flag and device:
+        notes.append(
+            f"budget: {device.name}'s memory less {peak.gib(peak.CONTEXT)} GiB for CUDA itself"
+        )
+    fits = peak.settle(sizes, jobs, budget, precisions, flag)
+    target = next(reversed(jobs))
+    smallest = peak.least(sizes, jobs[target], precisions)
+    return MemoryPlan(name, machine.device, jobs, fits, smallest, budget, tuple(notes))
+
+
+def _jobs(planner: ModulePlanner, device: str) -> dict[str, Job]:
+    """Name → job of every module that the request trains, in order."""
+    request, problems = planner.request, planner.problems
+    task = tasks.load(request.task)
+    report_limit(request.overrides, task, problems)
+    if any(key == "eval.max_examples" for key, _ in request.overrides):
+        problems.add("--set eval.max_examples: means nothing for the memory of a training")
+    found = planner.requested()
+    if found is None:
+        return {}
+    parents, target = found
+    trained_parents, own = planner.trained_by(parents, target)
+    check_effects(request, trained_parents, own, problems)
+    jobs: dict[str, Job] = {}
+    for module in (*trained_parents, *([own] if own else [])):
+        overrides = request.overrides if module is own else request.parent_overrides
+        keep = ("optimizer",) if any(key == "train.optimizer" for key, _ in overrides) else ()
+        name = module.task if module.task not in jobs else f"{module.task} (again)"
+        with problems.catching():
+            jobs[name] = job_of(module.run, device, len(module.below), keep)
+    if not jobs and not problems.messages:
+        problems.add(f"'{request.task}' trains nothing: there is nothing to plan")
+    return jobs
+
+
+def _described(name: str, store: Store) -> Module | None:
+    """A parent as its description has it, without its weights; None where there is none."""
+    path = Path(name)
+    runs = [path] if is_run(path) else store.by_id(name)
+    if runs:
+        return lineage.read(runs[0])
+    try:
+        run = from_json(Run, hub.describe(name, lineage.silent)[1]["run"])
+    except RequestError as error:
+        if "no bundle directory" in str(error):
+            return None
+        raise
+    below: tuple[Module, ...] = ()
+    for number, parent in enumerate(run.parents):  # of which only the ids are known
+        below = (*below, Module(parent, replace(run, compose="stack" if number else ""), below))
+    return Module(name, run, below)

@@ -1,0 +1,313 @@
+"""The modules of a request: its parents and its own, as runs with ids, before any is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from adapters_xtl import methods, tasks
+from adapters_xtl.backbones import Backbone
+from adapters_xtl.base.errors import Problems, clipped, nearest
+from adapters_xtl.data.locate import TrainingFiles
+from adapters_xtl.data.sources import Source
+from adapters_xtl.memory.activations import Shape
+from adapters_xtl.methods import COMPOSES, Method
+from adapters_xtl.planning.evaluations import own_evaluation
+from adapters_xtl.planning.lookups import Lookups
+from adapters_xtl.runs.recipes import Recipe
+from adapters_xtl.runs.request import Module, Request
+from adapters_xtl.runs.run import Run
+from adapters_xtl.runs.settings import Defaults, Overrides, Settings, resolve_settings
+from adapters_xtl.runs.store import Store
+from adapters_xtl.sharing import lineage
+from adapters_xtl.tasks import Task
+
+__all__ = ["RANDOM", "SELF", "ModulePlanner", "composition"]
+
+# parents that are no tasks: an untrained module; the requested task itself
+RANDOM, SELF = "random", "self"
+
+
+def composition(request: Request, problems: Problems) -> str:
+    """How a child meets its parents: `--compose`, or the first that the method can."""
+    if request.compose is not None and request.compose not in COMPOSES:
+        problems.add(
+            f"--compose: unknown '{clipped(request.compose)}'{nearest(request.compose, COMPOSES)}"
+        )
+        return COMPOSES[0]
+    if request.method not in methods.names():
+        return request.compose or COMPOSES[0]
+    possible = methods.load(request.method).COMPOSES
+    usual = next(each for each in COMPOSES if each in possible)
+    compose = request.compose or usual
+    if compose not in possible:
+        problems.add(
+            f"--compose {compose}: not possible for method {request.method}; it takes"
+            f" {', '.join(possible)}"
+        )
+        return usual
+    if compose == "init" and len(request.on) > 1:
+        problems.add(f"--compose init starts from exactly one parent, not {len(request.on)}")
+    return compose
+
+
+def borrows_parent(task: Task, request: Request, chain: tuple[Module, ...]) -> bool:
+    """Whether the last parent is the very module that the task is scored with."""
+    return bool(chain) and chain[-1].task == task.train_from and SELF not in request.on
+
+
+@dataclass
+class ModulePlanner:
+    """Plans the modules of one request; what is wrong is added to `problems`.
+
+    lean        tasks whose training takes the 8-bit optimizer, because the budget wants it
+    described   None, or what finds a parent's description where a plan of sizes is all that is
+                wanted: then no rows are looked for and no bundle is fetched
+    """
+
+    request: Request
+    compose: str
+    problems: Problems
+    backbone: Backbone
+    shape: Shape
+    source: Source
+    bits: int
+    dtype: str
+    store: Store
+    lookups: Lookups
+    notify: Callable[[str], None] = lineage.silent
+    lean: frozenset[str] = frozenset()
+    described: Callable[[str], Module | None] | None = None
+
+    @property
+    def method(self) -> Method:
+        return methods.load(self.request.method)
+
+    def requested(self) -> tuple[tuple[Module, ...], Module | None] | None:
+        """(parents in order, the module that the requested task is scored with).
+
+        That module is the task's own, or the last parent where the task trains nothing on top of
+        it; None for the bare backbone. The whole is None where a parent could not be planned.
+        """
+        task = tasks.load(self.request.task)
+        parents = self.parents()
+        if parents is None:
+            return None
+        own = Overrides("--set", self.request.overrides)
+        if task.trainable or (task.train_from and not borrows_parent(task, self.request, parents)):
+            module = self.trained(task.train_from or task.name, parents, own)
+            return None if module is None else (parents, module)
+        for key in own.keys - {"eval.max_examples"}:
+            if key.partition(".")[0] in ("train", "method"):
+                self.problems.add(
+                    f"--set {key}: '{task.name}' trains nothing here; --set-parents reaches what it"
+                    " evaluates"
+                )
+            else:
+                self.problems.add(
+                    f"--set: unknown key '{clipped(key)}'{nearest(key, ['eval.max_examples'])}"
+                )
+        return parents, parents[-1] if parents else None
+
+    def trained_by(
+        self, parents: tuple[Module, ...], target: Module | None
+    ) -> tuple[list[Module], Module | None]:
+        """(the parents that are trained for the request, its own module if one is trained)."""
+        trained = [each for each in parents if each.stored is None and each.run.tasks]
+        own = target if all(target is not parent for parent in parents) else None
+        return trained, own
+
+    def parents(self) -> tuple[Module, ...] | None:
+        """The parents named by --on: each trained on those before it or, for `fuse`, each on the
+        bare backbone.
+        """
+        chain: tuple[Module, ...] = ()
+        for name in self.request.on:
+            below = () if self.compose == "fuse" else chain
+            if name == RANDOM:
+                parent: Module | None = self.untrained(below)
+            elif name == SELF or name in tasks.names():
+                parent = self._parent_task(name, below)
+            else:
+                parent = self._existing(name, below)
+                if parent is not None and self.compose != "fuse":
+                    chain = parent.parents
+            if parent is None:
+                return None
+            chain = (*chain, parent)
+        if self.compose == "fuse" and "fuse" in self.method.COMPOSES:
+            different = {module.id for module in chain}
+            if len(different) < max(2, len(self.request.on)):
+                self.problems.add("--compose fuse joins two or more different parents: --on A,B")
+        return chain
+
+    def _parent_task(self, name: str, below: tuple[Module, ...]) -> Module | None:
+        task = tasks.load(self.request.task if name == SELF else name)
+        trained = tasks.load(task.train_from or task.name)
+        if not trained.trainable:
+            self.problems.add(
+                f"--on {name}: '{task.name}' trains nothing, so nothing can stand on it"
+            )
+            return None
+        return self.trained(
+            trained.name, below, Overrides("--set-parents", self.request.parent_overrides)
+        )
+
+    def trained(
+        self, name: str, parents: tuple[Module, ...], overrides: Overrides
+    ) -> Module | None:
+        """The module that training task `name` on `parents` gives; None where rows are lacking."""
+        task = tasks.load(name)
+        recipe = Recipe()
+        with self.problems.catching():
+            recipe = self.lookups.recipe(name)
+        compose = self.compose if parents else ""
+        settings = self._settings(recipe, compose, overrides)
+        if settings.hyper.max_length > self.shape.longest:
+            self.problems.add(
+                f"train.max_length={settings.hyper.max_length} for '{name}': {self.backbone.name}"
+                f" reads at most {self.shape.longest} tokens"
+            )
+        members = self._members(task, settings, overrides.flag)
+        if name in self.lean:
+            settings = replace(settings, hyper=replace(settings.hyper, optimizer="adamw8bit"))
+        files: dict[str, TrainingFiles] = {}
+        for member in members:
+            with self.problems.catching():
+                files[member] = self._training_files(member)
+        if len(files) < len(members):
+            return None
+        digests = [files[member].digests() for member in members]
+        run = self._run(settings, compose, parents)
+        run = replace(
+            run,
+            tasks=tuple((member, tasks.load(member).version) for member in members),
+            data={
+                part: tuple(sha for each in digests for sha in each[part])
+                for part in ("train", "select")
+            },
+        )
+        module = Module(name, run, parents, files, settings)
+        if self.described is not None:
+            return module
+        evaluation = own_evaluation(module, self.source, self.store, self.lookups, self.problems)
+        return replace(module, evaluation=evaluation)
+
+    def untrained(self, parents: tuple[Module, ...]) -> Module:
+        """A frozen module that was never trained: the control for what a parent's training is
+        worth. Of the parents' settings only the method's options reach it.
+        """
+        values = self.request.parent_overrides
+        chosen = tuple((key, value) for key, value in values if key.startswith("method."))
+        settings = self._settings(Recipe(), "", Overrides("--set-parents", chosen))
+        run = self._run(settings, "stack" if parents else "", parents)
+        return Module(RANDOM, run, parents, {}, settings)
+
+    def _settings(self, recipe: Recipe, compose: str, overrides: Overrides) -> Settings:
+        method = self.method
+        defaults = Defaults(
+            self.request.method,
+            self.backbone.lr.get(self.request.method, method.LR),
+            {} if compose == "fuse" else method.DEFAULTS,
+        )
+        settings = resolve_settings(
+            recipe,
+            defaults,
+            overrides,
+            embedded=self.source.kind == "embedded",
+            problems=self.problems,
+        )
+        if compose == "fuse" or settings.method != method.DEFAULTS:  # a check costs the libraries
+            fuse = {"fuse": True} if compose == "fuse" else {}
+            for problem in method.check(settings.method, **fuse):
+                self.problems.add(problem)
+        return settings
+
+    def _run(self, settings: Settings, compose: str, parents: tuple[Module, ...]) -> Run:
+        """A run of no task yet, on no rows."""
+        return Run(
+            tasks=(),
+            data={"train": (), "select": ()},
+            backbone=self.backbone.fingerprint,
+            method=self.request.method,
+            options=settings.method,
+            compose=compose,
+            bits=self.bits,
+            dtype=self.dtype if settings.hyper.dtype == "auto" else settings.hyper.dtype,
+            from_layer=self.request.from_layer,
+            hyper=settings.hyper,
+            seed=self.request.seed,
+            protocol=self.request.protocol,
+            parents=tuple(parent.id for parent in parents),
+        )
+
+    def _training_files(self, task: str) -> TrainingFiles:
+        if self.described is not None:
+            return TrainingFiles((), (), ())
+        return self.lookups.training(self.source, tasks.load(task), self.request.protocol)
+
+    def _members(self, task: Task, settings: Settings, flag: str) -> tuple[str, ...]:
+        """The tasks that a module is trained on: one, or those of a task of several."""
+        chosen = settings.hyper.tasks
+        if not task.members:
+            if chosen:
+                self.problems.add(
+                    f"{flag}: train.tasks is for the task 'multi', not for '{task.name}'"
+                )
+            return (task.name,)
+        if not chosen:
+            return task.members
+        known = [name for name in tasks.names() if tasks.load(name).train]
+        for name in chosen:
+            if name not in known:
+                self.problems.add(
+                    f"{flag}: train.tasks: '{clipped(name)}' cannot be"
+                    f" trained{nearest(name, known)}"
+                )
+        if len(set(chosen)) < len(chosen):
+            self.problems.add(f"{flag}: train.tasks names a task twice")
+        return tuple(name for name in dict.fromkeys(chosen) if name in known)
+
+    def _existing(self, name: str, below: tuple[Module, ...]) -> Module | None:
+        """A parent that is named by its run, bundle or hub id, held against what is asked."""
+        parent: Module | None = None
+        reported = len(self.problems.messages)
+        with self.problems.catching():
+            if self.described is not None:
+                parent = self.described(name)
+            else:
+                path = lineage.find(name, self.store, self.notify)
+                parent = lineage.read(path, self.notify) if path is not None else None
+        if parent is None:
+            if len(self.problems.messages) == reported:
+                self.problems.add(
+                    f"--on {clipped(name)}: no task, no run or bundle directory, no run id and no"
+                    f" hub id{nearest(name, (*tasks.names(), RANDOM, SELF))}"
+                )
+            return None
+        if below and [each.id for each in parent.parents] != [each.id for each in below]:
+            self.problems.add(
+                f"--on {name}: it was not trained on {below[-1]}, the one named before it"
+            )
+        if self.compose == "fuse" and parent.parents:
+            self.problems.add(
+                f"--on {name}: fusion takes parents that were trained on the bare backbone, and"
+                f" this one was trained on {parent.parents[-1]}"
+            )
+        if parent.run.compose == "fuse":
+            self.problems.add(
+                f"--on {name}: a fused module cannot be a parent; stack on one of its own parents"
+                " instead"
+            )
+        if parent.run.method != self.request.method:
+            self.problems.add(
+                f"--on {name}: a {parent.run.method} module, but this request is"
+                f" {self.request.method}"
+            )
+        fingerprint = self.backbone.fingerprint
+        if fingerprint and parent.run.backbone != fingerprint and not self.request.allow_mismatch:
+            self.problems.add(
+                f"--on {name}: trained on a backbone with fingerprint {parent.run.backbone[:12]},"
+                f" but {self.backbone.name} has {fingerprint[:12]} (--allow-mismatch to insist)"
+            )
+        return parent
