@@ -138,11 +138,13 @@ class Repository:
         packed = [
             path
             for path in self.paths
-            if path.endswith(PACKED) and re.split(r"[-/.]", path.rsplit("/", 1)[-1])[0] == split
+            if path.endswith(PACKED)
+            and path.rpartition("/")[0] in (config, "data", "")
+            and re.split(r"[-/.]", path.rsplit("/", 1)[-1])[0] == split
         ]
         if packed:
             names = ", ".join(printable(path) for path in packed[:3])
-            return f"; {names} lies there and is not read: unpack it to {' or '.join(SUFFIXES)}"
+            return f"; {names} lies there and is not read: unpack it"
         configs = set(declared) | {path.split("/")[0] for path in data if "/" in path}
         if config not in configs and not (config == "default" and "data" in configs):
             return nearest(config, configs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -415,3 +416,35 @@ def test_every_problem_of_every_file_is_named_at_once(tmp_path: Path) -> None:
     ):
         assert any(line.startswith(f"{root}/{wanted}") for line in found), wanted
     assert not any("line 6" in line or "line 7" in line for line in found)
+
+
+def test_a_space_between_token_and_tag_is_told_from_hidden_gold(tmp_path: Path) -> None:
+    lines = fails(
+        tmp_path, {"panx/dev-de.tsv": "\nMara B-PER\nwohnt O\n\nhier O\n"}, "dev-de.tsv, line 2"
+    )
+    assert len(lines) == 1 and "space" in lines[0] and "hidden" not in lines[0]
+
+
+def test_tokens_with_wikianns_prefix_are_counted(tmp_path: Path) -> None:
+    text = "en:Mara\tB-PER\nen:reads\tO\n\nen:\tO\nplain\tO\nde:x\tO\n"
+    report = import_it(tmp_path, {"panx/dev-en.tsv": text})
+    counted = [entry for entry in report.counted if "'en:'" in entry[1]]
+    assert counted == [("panx/dev-en.tsv", counted[0][1], 3)]
+    kept = rows(tmp_path / "out/google/xtreme", "PAN-X.en", "validation")
+    assert kept[0]["tokens"] == ["en:Mara", "en:reads"]
+
+
+@pytest.mark.parametrize(
+    "name", ["squad/train-v2.0.json", "tydiqa/notes.txt", "bucc2018/a/x.zip", "siqa/dev.lst"]
+)
+def test_files_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
+    report = import_it(tmp_path, {name: "{}"})
+    folder, _, rest = name.partition("/")
+    assert not report.written and report.notes == (f"not read: in {folder}, {rest}",)
+
+
+def test_a_fifo_is_named_and_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "in/squad").mkdir(parents=True)
+    os.mkfifo(tmp_path / "in/squad/dev-v1.1.json")
+    with pytest.raises(DataError, match=r"dev-v1\.1\.json: not a regular file"):
+        xtreme.convert(tmp_path / "in", tmp_path / "out")

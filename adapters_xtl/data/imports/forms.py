@@ -105,6 +105,10 @@ def sentences(build: Staging, path: Path, split: str, labels: Sequence[str]) -> 
             build.problem(path, f"unknown tag {tag!r}{nearest(tag, labels)}", number)
         found[-1].append((number, token, tag or None))
     whole = [sentence for sentence in found if sentence]
+    if whole and all(_spaced(token, labels) for rows in whole for _, token, _ in rows):
+        first = whole[0][0][0]
+        build.problem(path, "a space instead of a tab between token and tag", first)
+        return None
     if not _scorable(
         build, path, split, [(number, tag) for sentence in whole for number, _, tag in sentence]
     ):
@@ -120,6 +124,12 @@ def sentences(build: Staging, path: Path, split: str, labels: Sequence[str]) -> 
         ([token for _, token, _ in rows], [index[tag] for _, _, tag in rows if tag])
         for rows in whole
     ]
+
+
+def _spaced(line: str, labels: Sequence[str]) -> bool:
+    """Whether a line is a token and a tag with a space between them."""
+    parts = line.split()
+    return len(parts) > 1 and parts[-1] in labels
 
 
 def json_lines(build: Staging, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -137,6 +137,7 @@ class Staging:
         self._refused: list[tuple[str, str]] = []
         self._counted: Counter[tuple[str, str]] = Counter()
         self._notes: list[str] = []
+        self._accounted: set[Path] = set()
 
     def name(self, path: Path) -> str:
         """A source file's name in the report."""
@@ -148,11 +149,13 @@ class Staging:
 
     def problem(self, path: Path, what: str, line: int | None = None) -> None:
         """A file or a row that is not what it must be; `line` counts from 1."""
+        self.account(path)
         self._shown[path] += 1
         if self._shown[path] <= SHOWN:
             self.problems.add(f"{path}{'' if line is None else f', line {line}'}: {what}")
 
     def refuse(self, path: Path, reason: str) -> None:
+        self.account(path)
         self._refused.append((self.name(path), reason))
 
     def count(self, path: Path, what: str, times: int = 1) -> None:
@@ -163,12 +166,31 @@ class Staging:
         if text not in self._notes:
             self._notes.append(text)
 
+    def account(self, path: Path) -> None:
+        """Marks a file as read, or as left out for a reason that the report gives or needs not."""
+        self._accounted.add(path)
+
+    def note_unread(self, folder: Path) -> None:
+        """Notes the files below `folder` that nothing was done with."""
+        unread = [
+            path.relative_to(folder).as_posix()
+            for path in sorted(folder.rglob("*"))
+            if not path.is_dir() and path not in self._accounted
+        ]
+        if unread:
+            more = f" and {len(unread) - 3} more" if len(unread) > 3 else ""
+            self.note(f"not read: in {self.name(folder)}, {', '.join(unread[:3])}{more}")
+
     def troubled(self, path: Path) -> bool:
         """True once `path` has a problem."""
         return path in self._shown
 
     def text(self, path: Path) -> str | None:
         """The file as UTF-8 text without a byte-order mark; None, and a problem, if it is none."""
+        self.account(path)
+        if path.exists() and not path.is_file():
+            self.problem(path, "not a regular file")
+            return None
         try:
             data = path.read_bytes()
         except OSError as error:

@@ -56,6 +56,7 @@ def convert(source: Path, out: Path) -> Report:
             )
         for name in there:
             FOLDERS[name](build, source / name)
+            build.note_unread(source / name)
         spare = sorted(path.name for path in source.iterdir() if path.name not in FOLDERS)
         if spare:
             build.note(f"not read: {', '.join(spare)}")
@@ -77,16 +78,15 @@ def _files(
     """(path, split, language) of the files in and below `folder` whose name matches, in the task's
     order of languages.
 
-    A file of a language that the task does not have is refused; files that match neither `pattern`
-    nor one of `others` are noted.
+    A file of a language that the task does not have is refused. Files that match one of `others`
+    need no word in the report; files that match nothing are noted as unread.
     """
     found: dict[tuple[str, str], Path] = {}
-    spare: list[str] = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         match = re.fullmatch(pattern, path.name)
+        if match or any(re.fullmatch(other, path.name) for other in others):
+            build.account(path)
         if match is None:
-            if not any(re.fullmatch(other, path.name) for other in others):
-                spare.append(path.relative_to(folder).as_posix())
             continue
         parts = match.groupdict()
         split, language = _SPLITS[parts.get("split") or "dev"], parts["language"]
@@ -99,9 +99,6 @@ def _files(
             build.problem(path, f"{found[split, language]} is another file for the same rows")
         else:
             found[split, language] = path
-    if spare:
-        more = f" and {len(spare) - 3} more" if len(spare) > 3 else ""
-        build.note(f"not read: in {build.name(folder)}, {', '.join(spare[:3])}{more}")
     order = task.all_languages.index
     return [
         (path, *key)
@@ -157,6 +154,9 @@ def _panx(build: Staging, folder: Path) -> None:
     for path, split, language in _files(build, folder, task, _TSV):
         rows = sentences(build, path, split, task.labels)
         if rows is not None:
+            prefix = f"{language}:"
+            prefixed = sum(token.startswith(prefix) for tokens, _ in rows for token in tokens)
+            build.count(path, f"tokens that begin with '{prefix}', as in WikiANN's files", prefixed)
             whole = [(tokens, tags, [language] * len(tokens)) for tokens, tags in rows]
             build.write(_place(_rows(task, language), split), kinds, whole, path)
 
