@@ -286,12 +286,12 @@ def read_training(
     if not files.select:
         train, select = cut_select(task, train, last)
     reported, unchecked = _reported_rows(reader, files, load)
-    kept, dropped = drop_reported(select, reported)
+    kept, dropped = drop_reported(task, select, reported)
     if not kept.examples:
         raise DataError(
             f"{task.name}: every select row is also reported; --protocol xtreme allows and marks it"
         )
-    earlier = [drop_reported(split, reported)[0] for split in earlier]
+    earlier = [drop_reported(task, split, reported)[0] for split in earlier]
     return TrainingRows(train, kept, tuple(earlier), dropped, unchecked)
 
 

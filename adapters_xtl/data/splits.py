@@ -41,7 +41,6 @@ __all__ = [
 
 SLICE = 500  # examples of a select slice, as in Phang et al.'s code
 SHARE = 10  # a select slice has at most one in so many rows, but for the size of its last group
-GOLD = ("label", "tags", "answers")  # what an example says about its gold, not its text
 
 
 @dataclass
@@ -170,10 +169,11 @@ def _is_published(identity: str) -> bool:
     return not identity.startswith("#") and not identity.isdigit()
 
 
-def _text_of(example: Mapping[str, Any]) -> str:
+def _text_of(task: Task, example: Mapping[str, Any]) -> str:
     """What an example gives a model to read, for comparing: without id and gold, in NFKC, lower
     case, white space as one blank.
     """
+    left_out = {"id", "stage", *formats.load(task.format).gold_fields}
 
     def plain(value: Any) -> Any:
         if isinstance(value, str):
@@ -185,13 +185,13 @@ def _text_of(example: Mapping[str, Any]) -> str:
     inputs = {
         key: plain(value)
         for key, value in example.items()
-        if key not in ("id", "stage", *GOLD) and value is not None
+        if key not in left_out and value is not None
     }
     return json.dumps(inputs, ensure_ascii=False, sort_keys=True, default=str)
 
 
 def drop_reported(
-    select: CheckedSplit, reported: Mapping[str, Sequence[CheckedSplit]]
+    task: Task, select: CheckedSplit, reported: Mapping[str, Sequence[CheckedSplit]]
 ) -> tuple[CheckedSplit, dict[str, int]]:
     """(select without the rows that are reported, reporting task → number of rows dropped for it).
 
@@ -200,32 +200,32 @@ def drop_reported(
     """
     kept = select.examples
     dropped: dict[str, int] = {}
-    for task, splits in reported.items():
+    for name, splits in reported.items():
         examples = [example for split in splits for example in split.examples]
         ids = {example["id"] for example in examples if _is_published(example["id"])}
-        digests, texts = known_ids(task), {_text_of(example) for example in examples}
+        digests, texts = known_ids(name), {_text_of(task, example) for example in examples}
         remaining = [
             example
             for example in kept
             if example["id"] not in ids
             and not (digests and id_digest(example["id"]) in digests)
-            and not (texts and _text_of(example) in texts)
+            and not (texts and _text_of(task, example) in texts)
         ]
         if len(remaining) < len(kept):
-            dropped[task] = len(kept) - len(remaining)
+            dropped[name] = len(kept) - len(remaining)
         kept = remaining
     return replace(select, examples=list(kept)), dropped
 
 
-def count_overlap(select: CheckedSplit, report: Iterable[CheckedSplit]) -> int:
+def count_overlap(task: Task, select: CheckedSplit, report: Iterable[CheckedSplit]) -> int:
     """Number of select rows that are also among these report rows, by published id or by text."""
     ids: set[str] = set()
     texts: set[str] = set()
     for split in report:
         same_file = bool(set(split.forms) & set(select.forms))
         ids |= {row["id"] for row in split.examples if same_file or _is_published(row["id"])}
-        texts |= {_text_of(row) for row in split.examples}
-    return sum(row["id"] in ids or _text_of(row) in texts for row in select.examples)
+        texts |= {_text_of(task, row) for row in split.examples}
+    return sum(row["id"] in ids or _text_of(task, row) in texts for row in select.examples)
 
 
 def _stage_title(train: CheckedSplit, stage: int) -> str:

@@ -73,7 +73,9 @@ def _read_report(
                 for complaint in without.values():
                     problems.add(complaint)
             if name in rows.select:
-                rows.overlap[name] = count_overlap(rows.select[name], rows.report[name].values())
+                rows.overlap[name] = count_overlap(
+                    task, rows.select[name], rows.report[name].values()
+                )
         except DataError as error:
             problems.catch(error)
 

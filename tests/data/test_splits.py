@@ -52,11 +52,11 @@ def test_tydiqa_may_select_on_what_it_reports_under_xtreme_only(tmp_path: Path) 
     clean = read_training(
         Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
     ).select
-    assert clean.forms == ["slice of train"] and count_overlap(clean, report.values()) == 0
+    assert clean.forms == ["slice of train"] and count_overlap(task, clean, report.values()) == 0
     xtreme = read_training(
         Reader(), task, locate_training(source, task, "xtreme", tasks.load), tasks.load
     ).select
-    assert count_overlap(xtreme, report.values()) == 30
+    assert count_overlap(task, xtreme, report.values()) == 30
 
 
 def test_when_every_train_question_is_reported_too_clean_refuses(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_no_embedded_row_selects_that_is_reported(name: str) -> None:
         split = next(iter(task.report))
         files, _ = locate_report(Embedded(), task, split, task.all_languages)
         parts, _ = read_report(Reader(), task, files)
-        assert count_overlap(rows.select, parts.values()) == 0
+        assert count_overlap(task, rows.select, parts.values()) == 0
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_train_and_select_rows_load_strictly(name: str) -> None:
     assert len(train.examples) >= 45 and len(select.examples) >= 10
     assert not (train.faults or train.kept or select.faults or select.kept)
     assert not keys(train) & keys(select), "a text in two splits"
-    assert count_overlap(select, report(name).values()) == 0 or task.kind == "intermediate"
+    assert count_overlap(task, select, report(name).values()) == 0 or task.kind == "intermediate"
     if task.format == "tag":
         assert set(formats.load(task.format).head_labels(task.labels, train.examples)) <= set(
             task.labels or formats.load(task.format).head_labels(task.labels, train.examples)

@@ -6,7 +6,8 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from rich.table import Table
 
 from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import DataError, RequestError, nearest
+from adapters_xtl.base.untrusted import printable
 from adapters_xtl.data.locate import RowFiles, locate, locate_report, locate_training
 from adapters_xtl.data.reading import Reader
 from adapters_xtl.data.repository import MissingRows
-from adapters_xtl.data.sources import Embedded, Source, open_source
+from adapters_xtl.data.sources import Embedded, Repositories, Source, open_source
 from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.pages import tables
 from adapters_xtl.tasks import Task
@@ -27,183 +29,214 @@ __all__ = ["check_data", "import_data"]
 Shown = list[Table | str]
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """One set of rows that the source has. `split`: a report split's name, "train" or "select"."""
+
+    split: str
+    language: str
+    files: RowFiles
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(file.name for group in self.files.files.values() for file in group)
+
+
+@dataclass
+class _TaskCheck:
+    """What was found of one task.
+
+    lacking  split → languages (or data sets) that the source does not have
+    errors   what is broken, one message each
+    """
+
+    task: Task
+    source: Source
+    named: bool
+    splits: list[tuple[_Rows, CheckedSplit]] = field(default_factory=list)
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+    def run(self, reader: Reader) -> None:
+        """Reads every set of rows of the task that the source has, each once."""
+        report = self._report_rows()
+        if isinstance(self.source, Embedded):
+            training = self._embedded_training()
+        else:
+            training = self._training(self.source, {rows.names for rows in report})
+        for rows in (*report, *training):
+            split = rows.split
+            if split not in ("train", "select"):
+                split = "report" if self.task.kind == "target" else "select"
+            try:
+                checked_split = reader.read(
+                    self.task,
+                    [rows.files],
+                    split=split,
+                    language=rows.language,
+                    scoring=split != "train",
+                )
+                self.splits.append((rows, checked_split))
+            except DataError as error:
+                self._failed(error, rows.split, rows.language)
+
+    def _failed(self, error: DataError, split: str, what: str) -> None:
+        if isinstance(error, MissingRows):
+            self.lacking.setdefault(split, []).append(what)
+        else:
+            self.errors.extend(re.split(r"\n(?!  )", str(error)))
+
+    def _report_rows(self) -> list[_Rows]:
+        """The report rows that the source has. That it has none is an error where the task was
+        asked for by name.
+        """
+        rows: list[_Rows] = []
+        splits = list(self.task.report)[: 1 if isinstance(self.source, Embedded) else None]
+        for split in splits:
+            complaints: dict[str, str] = {}
+            for language in self.task.all_languages:
+                try:
+                    located, missing = locate_report(self.source, self.task, split, [language])
+                except DataError as error:
+                    self._failed(error, split, language)
+                    continue
+                complaints |= missing
+                rows += [
+                    _Rows(split, language, files) for group in located.values() for files in group
+                ]
+            if complaints:
+                self.lacking.setdefault(split, []).extend(complaints)
+            lacks_all = len(complaints) == len(self.task.all_languages)
+            if self.named and lacks_all and split == splits[0]:
+                self.errors.append(next(iter(complaints.values())))
+        return rows
+
+    def _training(self, source: Repositories, reported: set[tuple[str, ...]]) -> list[_Rows]:
+        """The train and select rows that the source has, but for files that are `reported`.
+
+        That some are missing is an error where the task was asked for by name, or where the source
+        has the other half of the training.
+        """
+        rows: list[_Rows] = []
+        missing: list[MissingRows] = []
+        has_some = False
+        for split, declared in (("train", self.task.train), ("select", self.task.select)):
+            for wanted in declared:
+                try:
+                    files = locate(source, wanted, self.task.code("en"))
+                except DataError as error:
+                    if isinstance(error, MissingRows):
+                        missing.append(error)
+                    self._failed(error, split, wanted.repo)
+                    continue
+                has_some = True
+                located = _Rows(split, "en", files)
+                if located.names not in reported:
+                    rows.append(located)
+        half = has_some and not any(error.lacks_data_set for error in missing)
+        if self.named or half:
+            self.errors.extend(map(str, missing))
+        return rows
+
+    def _embedded_training(self) -> list[_Rows]:
+        """The train rows of a sample file, and its select rows where others are reported."""
+        if not self.task.train:
+            return []
+        files = locate_training(self.source, self.task, "clean", tasks.load)
+        rows = [_Rows("train", "en", files.train[0])]
+        if self.task.kind == "target":
+            rows.append(_Rows("select", "en", files.select[0]))
+        return rows
+
+
 def check_data(name: str | None, data: str, limit: int) -> tuple[dict[str, Any], Shown]:
-    """Reads every split of the tasks from a source; the payload counts rows, unfit rows by reason,
-    and errors.
+    """(counts of rows, of unfit rows by reason, and errors, as plain JSON; the same to print).
+
+    Reads every split of the task `name`, or of every task, from the source `data`. `limit`: unfit
+    rows that are named.
     """
     if name is not None:
         tasks.load(name)
     source = open_source(data)
-    rows: list[Sequence[Any]] = []
-    entries: list[dict[str, Any]] = []
-    errors: list[str] = []
-    lacking: dict[str, dict[str, list[str]]] = {}
-    places: list[tuple[str, str]] = []
     started = time.monotonic()
-    for each in [name] if name else tasks.names():
-        task = tasks.load(each)
-        if task.members:
-            continue
-        without = lacking.setdefault(each, {})
-        for split, language, part in _splits(
-            task, source, Reader(places=limit), errors, without, named=name is not None
-        ):
-            trouble = part.faults + part.kept
-            places += part.places
-            entries.append(
-                {
-                    "task": each,
-                    "split": split,
-                    "language": language,
-                    "data": part.forms[0],
-                    "rows": part.rows,
-                    "usable": len(part.examples),
-                    "unfit": dict(trouble),
-                    "labels": _labels(task, part),
-                }
-            )
-            rows.append(
-                (
-                    each,
-                    split,
-                    language,
-                    part.rows,
-                    len(part.examples),
-                    _shares(task, part),
-                    _lengths(task, part),
-                    ", ".join(f"{number} × {reason}" for reason, number in trouble.items()) or "-",
-                )
-            )
-    if not rows and not errors:
-        errors.append(f"{source}: nothing of {name or 'any task'} is there")
-    errors = list(dict.fromkeys(errors))
-    lacking = {each: without for each, without in lacking.items() if without}
-    unfit = sum(sum(entry["unfit"].values()) for entry in entries)
+    checks: list[_TaskCheck] = []
+    for task in map(tasks.load, [name] if name else tasks.names()):
+        if not task.members:
+            checks.append(_TaskCheck(task, source, named=name is not None))
+            checks[-1].run(Reader(places=limit))
     seconds = time.monotonic() - started
-    total = sum(entry["rows"] for entry in entries)
-    shown: Shown = [tables.checked(rows)] if rows else []
-    shown += [f"{place}: {reason}" for place, reason in places[:limit]]
-    shown += [
-        f"not there: {each}: "
-        + "; ".join(f"{split} {' '.join(names)}" for split, names in without.items())
-        for each, without in lacking.items()
-    ]
-    shown += [f"error: {error}" for error in errors]
-    shown.append(
-        f"{total:,} rows, {unfit:,} unfit, {len(errors)} errors, {total / max(seconds, 1e-9):,.0f}"
-        " rows/s"
-    )
+    splits = [(check.task, rows, split) for check in checks for rows, split in check.splits]
+    errors = list(dict.fromkeys(error for check in checks for error in check.errors))
+    if not splits and not errors:
+        errors.append(f"{source}: nothing of {name or 'any task'} is there")
+    places = [place for _, _, split in splits for place in split.places][:limit]
+    entries = [_entry(task, rows, split) for task, rows, split in splits]
     payload = {
         "source": str(source),
         "splits": entries,
-        "unfit": unfit,
+        "unfit": sum(sum(entry["unfit"].values()) for entry in entries),
         "errors": errors,
-        "lacking": lacking,
-        "places": [list(place) for place in places[:limit]],
+        "lacking": {check.task.name: check.lacking for check in checks if check.lacking},
+        "places": [list(place) for place in places],
     }
+    shown: Shown = []
+    if splits:
+        shown.append(tables.checked([_line(task, rows, split) for task, rows, split in splits]))
+    shown += [f"{place}: {reason}" for place, reason in places]
+    shown += [
+        f"not there: {check.task.name}: "
+        + "; ".join(f"{split} {' '.join(names)}" for split, names in check.lacking.items())
+        for check in checks
+        if check.lacking
+    ]
+    shown += [f"error: {error}" for error in errors]
+    total = sum(entry["rows"] for entry in entries)
+    shown.append(
+        f"{total:,} rows, {payload['unfit']:,} unfit, {len(errors)} errors,"
+        f" {total / max(seconds, 1e-9):,.0f} rows/s"
+    )
     return payload, shown
 
 
-def _splits(
-    task: Task,
-    source: Source,
-    reader: Reader,
-    errors: list[str],
-    lacking: dict[str, list[str]],
-    *,
-    named: bool,
-) -> list[tuple[str, str, CheckedSplit]]:
-    """(split, language, part) of every set of rows that the source has, each read once.
-
-    What is broken goes into `errors`, what is not there into `lacking`: an error too where the task
-    was asked for by name, or where a training has one half without the other.
-    """
-    found: list[tuple[str, str, RowFiles]] = []
-    absent: list[MissingRows] = []
-
-    def failed(error: DataError, split: str, what: str) -> None:
-        if isinstance(error, MissingRows):
-            lacking.setdefault(split, []).append(what)
-        else:
-            errors.extend(re.split(r"\n(?!  )", str(error)))
-
-    for split in list(task.report)[: 1 if source.kind == "embedded" else None]:
-        complaints: dict[str, str] = {}
-        for language in task.all_languages:
-            try:
-                there, without = locate_report(source, task, split, [language])
-            except DataError as error:
-                failed(error, split, language)
-                continue
-            found += [(split, language, located) for group in there.values() for located in group]
-            complaints |= without
-        if complaints:
-            lacking.setdefault(split, []).extend(complaints)
-        if (
-            named
-            and len(complaints) == len(task.all_languages)
-            and split == next(iter(task.report))
-        ):
-            errors.extend(list(dict.fromkeys(complaints.values()))[:1])
-    reported = {
-        tuple(file.name for group in located.files.values() for file in group)
-        for _, _, located in found
+def _entry(task: Task, rows: _Rows, split: CheckedSplit) -> dict[str, Any]:
+    return {
+        "task": task.name,
+        "split": rows.split,
+        "language": rows.language,
+        "data": split.forms[0],
+        "rows": split.rows,
+        "usable": len(split.examples),
+        "unfit": dict(split.faults + split.kept),
+        "labels": _label_counts(task, split),
     }
-    training = 0
-    for split, wanted in (("train", task.train), ("select", task.select)):
-        if isinstance(source, Embedded):  # its one file was read above
-            break
-        for rows in wanted:
-            try:
-                located = locate(source, rows, task.code("en"))
-            except DataError as error:
-                absent += [error] if isinstance(error, MissingRows) else []
-                failed(error, split, rows.repo)
-                continue
-            training += 1
-            if (
-                tuple(file.name for group in located.files.values() for file in group)
-                not in reported
-            ):
-                found.append((split, "en", located))
-    if task.train and source.kind == "embedded":
-        files = locate_training(source, task, "clean", tasks.load)
-        found += [
-            ("train", "en", files.train[0]),
-            *([("select", "en", files.select[0])] if task.kind == "target" else []),
-        ]
-    if named or (training and not any(error.lacks_data_set for error in absent)):
-        errors.extend(map(str, absent))
-    parts: list[tuple[str, str, CheckedSplit]] = []
-    for split, language, located in found:
-        kind = (
-            split
-            if split in ("train", "select")
-            else "report"
-            if task.kind == "target"
-            else "select"
-        )
-        try:
-            part = reader.read(
-                task, [located], split=kind, language=language, scoring=kind != "train"
-            )
-            parts.append((split, language, part))
-        except DataError as error:
-            failed(error, split, language)
-    return parts
 
 
-def _labels(task: Task, part: CheckedSplit) -> dict[str, int]:
+def _line(task: Task, rows: _Rows, split: CheckedSplit) -> tuple[Any, ...]:
+    """A row of the printed table."""
+    unfit = ", ".join(f"{n} × {reason}" for reason, n in (split.faults + split.kept).items())
+    return (
+        task.name,
+        rows.split,
+        rows.language,
+        split.rows,
+        len(split.examples),
+        _label_shares(task, split),
+        _lengths(task, split),
+        unfit or "-",
+    )
+
+
+def _label_counts(task: Task, split: CheckedSplit) -> dict[str, int]:
     """How often each label (tag, number of answers) occurs."""
     form = formats.load(task.format)
     counts: Counter[str] = Counter()
-    for example in part.examples:
+    for example in split.examples:
         counts.update(form.gold_names(example))
     return dict(counts.most_common())
 
 
-def _shares(task: Task, part: CheckedSplit) -> str:
-    counts = _labels(task, part)
+def _label_shares(task: Task, split: CheckedSplit) -> str:
+    counts = _label_counts(task, split)
     total = sum(counts.values()) or 1
     text = ", ".join(
         f"{label} {100 * count / total:.0f}%" for label, count in list(counts.items())[:6]
@@ -211,9 +244,9 @@ def _shares(task: Task, part: CheckedSplit) -> str:
     return text + (f", … {len(counts)} in all" if len(counts) > 6 else "")
 
 
-def _lengths(task: Task, part: CheckedSplit) -> str:
+def _lengths(task: Task, split: CheckedSplit) -> str:
     form = formats.load(task.format)
-    lengths = [form.length(example) for example in part.examples]
+    lengths = [form.length(example) for example in split.examples]
     if not lengths:
         return "-"
     return f"{statistics.median(lengths):.0f}/{max(lengths)} {form.length_unit}"
@@ -228,8 +261,10 @@ def import_data(kind: str, source: Path, out: Path) -> tuple[dict[str, Any], Sho
         "ccgbank": ccgbank.convert,
     }
     if kind not in converters:
-        raise RequestError(f"data import: unknown form '{kind}'{nearest(kind, converters)}")
+        raise RequestError(
+            f"data import: unknown form '{printable(kind)}'{nearest(kind, converters)}"
+        )
     if not source.is_dir():
-        raise RequestError(f"data import: {source} is no directory")
+        raise RequestError(f"data import: {printable(source)} is no directory")
     report = converters[kind](source, out)
     return report.record(), [*report.shown(), *([f"mirror: {out}"] if report.written else [])]
