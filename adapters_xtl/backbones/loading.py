@@ -61,16 +61,18 @@ def load(
     layers: int | None = None,
     offload: bool = False,
 ) -> tuple[nn.Module, Any]:
-    """(encoder, tokenizer). The encoder has no pooler and no head, is in eval mode and trains
-    nothing.
+    """Returns (encoder, tokenizer). The encoder has no pooler and no head, is in eval mode, and no
+    parameter of it requires a gradient.
 
     bits     32: float32 weights. 16: bfloat16 weights, or float16 where `dtype` says so. 8, 4:
              linear layers as int8 or nf4 (bitsandbytes; on the CPU too); what is not quantised in
              `dtype`, which is also what they compute in
     layers   only the first so many layers are kept (enough to read hidden states up to that one)
-    offload  the table of token embeddings stays in the CPU's memory, whatever the device; only
-    looked-up rows travel RequestError when files are missing, cut short or of another architecture;
-    MismatchError when a directory no longer holds what `backbone.fingerprint` was taken of.
+    offload  the table of token embeddings stays in the CPU's memory, whatever the device; only the
+             rows that are looked up are copied to it
+
+    RequestError when files are missing, cut short or of another architecture; MismatchError when a
+    directory no longer holds what `backbone.fingerprint` was taken of.
     """
     if bits not in BITS or dtype not in DTYPES:
         raise ValueError(f"bits {bits} of {BITS}, dtype {dtype} of {DTYPES}")
@@ -126,11 +128,11 @@ def folder(backbone: Backbone) -> Path:
     # pinned: what is fetched is the revision that was listed, even if the hub has moved on
     # meanwhile
     pinned = backbone if backbone.revision else registry.fingerprint(backbone)
-    wanted = list(registry.files(pinned))
+    names = list(registry.files(pinned))
     try:
         return Path(
             snapshot_download(
-                pinned.location, revision=pinned.revision or None, allow_patterns=wanted
+                pinned.location, revision=pinned.revision or None, allow_patterns=names
             )
         )
     except (HfHubHTTPError, OSError) as error:
@@ -185,9 +187,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers' remarks on unused heads are not news here: what is lacking is an error, raised
-    by `_read`.
-    """
+    """Silences transformers' remarks on unused heads; missing weights are an error of `_read`."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:
@@ -196,8 +196,8 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """False for what bitsandbytes says at every int8 product: that it computes in float16."""
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """False for the line that bitsandbytes logs at every int8 product, that it uses float16."""
     return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")
 
 
@@ -206,24 +206,23 @@ def _weight_dtype(bits: int, dtype: str) -> torch.dtype:
         return torch.float32
     if bits == 16:
         return torch.float16 if dtype == "float16" else torch.bfloat16
-    found: torch.dtype = getattr(torch, dtype)
-    return found
+    storage: torch.dtype = getattr(torch, dtype)
+    return storage
 
 
 class _OnCPU(nn.Embedding):
-    """A table that stays in the CPU's memory: looked up there, the rows go to where the ids came
-    from.
+    """A token embedding table in the CPU's memory; the looked-up rows go to the ids' device.
 
-    Its name, its state and its place in the model are those of the table that it stands for.
+    Its name, its state and its place in the model are those of the table that it replaces.
     """
 
     @staticmethod
     def of(table: nn.Embedding) -> _OnCPU:
-        found = _OnCPU(1, 1, padding_idx=0, device="meta")
-        found.num_embeddings, found.embedding_dim = table.num_embeddings, table.embedding_dim
-        found.padding_idx, found.training = table.padding_idx, table.training
-        found.weight = nn.Parameter(table.weight.detach().cpu(), requires_grad=False)
-        return found
+        on_cpu = _OnCPU(1, 1, padding_idx=0, device="meta")
+        on_cpu.num_embeddings, on_cpu.embedding_dim = table.num_embeddings, table.embedding_dim
+        on_cpu.padding_idx, on_cpu.training = table.padding_idx, table.training
+        on_cpu.weight = nn.Parameter(table.weight.detach().cpu(), requires_grad=False)
+        return on_cpu
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(input.to(self.weight.device)).to(input.device, non_blocking=True)
@@ -235,9 +234,10 @@ class _OnCPU(nn.Embedding):
 
 
 def _placed(encoder: Any, device: str, offload: bool, quantised: bool) -> Any:
-    """The encoder on its device, the table of token embeddings left behind where it is to be.
+    """Moves the encoder to its device, except for the token embeddings with `offload`.
 
-    bitsandbytes quantises on the device, so there the table passes through the device's memory.
+    A quantised encoder is there already: bitsandbytes quantises on the device, so its table of
+    token embeddings passes through the device's memory.
     """
     if offload:
         encoder.set_input_embeddings(_OnCPU.of(encoder.get_input_embeddings()))
@@ -245,11 +245,10 @@ def _placed(encoder: Any, device: str, offload: bool, quantised: bool) -> Any:
 
 
 def _release(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-    """bitsandbytes' int8 product keeps its input for a weight's gradient, which a frozen weight
-    does not have.
+    """Drops the input that bitsandbytes' int8 product keeps for the gradient of its weight.
 
-    It keeps it beside the graph's saved tensors, so that checkpointing would not let go of it
-    either.
+    A frozen weight has none, and gradient checkpointing would not free the input either: it is kept
+    beside the graph's saved tensors.
     """
     node: Any = output.grad_fn
     if hasattr(node, "A"):
@@ -259,13 +258,13 @@ def _release(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
 
 
 def settle_quantised_layers(encoder: nn.Module) -> None:
-    """Settles what bitsandbytes' layers do beside their product; again after a library put its own
-    in their place.
+    """Switches off what bitsandbytes' layers do beside their product.
 
-    On some CPUs it repacks nf4 weights in place, and rounds their scales, at the first forward pass
-    in eval mode: the backbone must stay what it was, and the same on every CPU.
+    On some CPUs they repack nf4 weights in place, and round their scales, at the first forward pass
+    in eval mode: the backbone would change, and differ from that of other CPUs. To be called again
+    when a library has replaced the layers by its own.
     """
-    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_news)
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_worth_logging)
     module: Any
     for module in encoder.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -302,10 +301,10 @@ def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bo
         raise RequestError(
             f"backbone {name}: its weights cannot be read ({_first_line(error)})"
         ) from error
-    lacking = sorted(loaded["missing_keys"])
-    if lacking:
+    missing = sorted(loaded["missing_keys"])
+    if missing:
         raise RequestError(
-            f"backbone {name}: its weights lack {len(lacking)} of the encoder's, e.g. {lacking[0]}"
+            f"backbone {name}: its weights lack {len(missing)} of the encoder's, e.g. {missing[0]}"
         )
     settle_quantised_layers(encoder)
     return _placed(encoder, device, offload, quantised=bool(options))
@@ -313,24 +312,24 @@ def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bo
 
 @lru_cache(maxsize=4)
 def _tokenizer(source: Path, name: str) -> Any:
-    with tempfile.TemporaryDirectory() as aside, _quiet():
+    with tempfile.TemporaryDirectory() as links, _quiet():
         # Without a config.json beside it, transformers does not take the tokenizer for one of
         # Mistral's, whose regular expression it would warn of; and it does not ask the hub what the
         # model derives from.
         for file in registry.tokenizer_files(source):
-            (Path(aside) / file).symlink_to((source / file).resolve())
+            (Path(links) / file).symlink_to((source / file).resolve())
         settings = _settings(source, name)
         try:
-            found = AutoTokenizer.from_pretrained(aside, config=settings, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(links, config=settings, local_files_only=True)
         except Exception as error:  # tokenizers raises bare Exception on a file it cannot parse
             raise RequestError(
                 f"backbone {name}: its tokenizer cannot be read ({_first_line(error)})"
             ) from error
-    found.name_or_path = str(source)
+    tokenizer.name_or_path = str(source)
     for kept in ("vocab_file", "merges_file"):  # a slow tokenizer copies them when it is saved
-        if copied := getattr(found, kept, None):
-            setattr(found, kept, str(source / Path(str(copied)).name))
-    return found
+        if copied := getattr(tokenizer, kept, None):
+            setattr(tokenizer, kept, str(source / Path(str(copied)).name))
+    return tokenizer
 
 
 def _settings(path: Path, name: str) -> Any:
@@ -338,9 +337,9 @@ def _settings(path: Path, name: str) -> Any:
     its config.json alone: what else stands there, the library never sees.
     """
     config = config_file.read_config(path / "config.json", f"backbone {name}")
-    made = CONFIG_MAPPING[config["model_type"]](**config_file.encoder_settings(config))
-    made._attn_implementation = "sdpa"
-    return made
+    settings = CONFIG_MAPPING[config["model_type"]](**config_file.encoder_settings(config))
+    settings._attn_implementation = "sdpa"
+    return settings
 
 
 @contextlib.contextmanager
@@ -406,9 +405,9 @@ def _random(bits: int, dtype: str, device: str, offload: bool) -> Any:
         return _placed(
             encoder.to(dtype=_weight_dtype(bits, dtype)), device, offload, quantised=False
         )
-    with tempfile.TemporaryDirectory() as aside:
-        encoder.save_pretrained(aside)
-        return _read(Path(aside), "tiny", bits, dtype, device, offload)
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.save_pretrained(folder)
+        return _read(Path(folder), "tiny", bits, dtype, device, offload)
 
 
 def _tensors(encoder: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -79,7 +79,7 @@ def test_a_killed_build_leaves_nothing_and_the_next_ones_make_one_directory(
     assert killed.wait() == -signal.SIGKILL
     killed.communicate()
     assert not embedded.is_ready() and not embedded.directory().exists()
-    assert all(name.startswith(embedded.ASIDE) for name in _left(cache)), (
+    assert all(name.startswith(embedded.BUILD_PREFIX) for name in _left(cache)), (
         "only what the next build deletes"
     )
 
