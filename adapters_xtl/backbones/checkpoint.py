@@ -131,10 +131,10 @@ def _conversion_problems(vocabulary: str, settings: dict[str, Any]) -> Iterator[
             f" put a tokenizer.json beside it ({', '.join(CONVERTIBLE)} need none)"
         )
     if vocabulary == "sentencepiece.bpe.model":
-        lacking = [name for module, name in SENTENCEPIECE.items() if not _installed(module)]
-        if lacking:
+        missing = [name for module, name in SENTENCEPIECE.items() if not _installed(module)]
+        if missing:
             yield (
-                f"{vocabulary} without a tokenizer.json needs {' and '.join(lacking)}: pip install"
+                f"{vocabulary} without a tokenizer.json needs {' and '.join(missing)}: pip install"
                 f" 'adapters-xtl[sentencepiece]', {advice}"
             )
 

@@ -348,10 +348,10 @@ def _weights_alone(path: Path) -> Iterator[Path]:
     look for an adapter, code or another config beside them.
     """
     checkpoint = checkpoint_in(path, str(path))
-    with tempfile.TemporaryDirectory() as aside:
+    with tempfile.TemporaryDirectory() as links:
         for file in (*checkpoint.weights(), *checkpoint.index()):
-            (Path(aside) / file).symlink_to((path / file).resolve())
-        yield Path(aside)
+            (Path(links) / file).symlink_to((path / file).resolve())
+        yield Path(links)
 
 
 def _quantised(settings: Any, name: str, bits: int, dtype: str, device: str) -> dict[str, Any]:

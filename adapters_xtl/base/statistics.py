@@ -81,14 +81,14 @@ def t_quantile(probability: float, df: int) -> float:
     """
     if not 0 < probability < 1 or df < 1 or df != int(df):
         raise ValueError(f"no t quantile for probability {probability} and {df} degrees of freedom")
-    wanted = abs(2 * probability - 1)
+    probability_within = abs(2 * probability - 1)
     high = 1.0
-    while _two_sided(high, df) < wanted and high < 2.0**60:
+    while _two_sided(high, df) < probability_within and high < 2.0**60:
         high *= 2
     low = 0.0
     while low < (middle := (low + high) / 2) < high:  # until the two are neighbouring floats
-        low, high = (middle, high) if _two_sided(middle, df) < wanted else (low, middle)
-    return math.copysign(high, probability - 0.5) if wanted else 0.0
+        low, high = (middle, high) if _two_sided(middle, df) < probability_within else (low, middle)
+    return math.copysign(high, probability - 0.5) if probability_within else 0.0
 
 
 def interval(

@@ -24,9 +24,9 @@ INSIDE = {"answers": ("text", "answer_start"), "choices": ("label", "text")}
 
 def _fits(kind: pa.DataType, declared: str) -> bool:
     """Whether an Arrow type can carry a declared column type."""
-    whole = bool(pa.types.is_integer(kind))
+    is_integer = bool(pa.types.is_integer(kind))
     if declared in ("string", "int", "class"):
-        return (whole and declared != "string") or (is_text(kind) and declared != "int")
+        return (is_integer and declared != "string") or (is_text(kind) and declared != "int")
     if declared in ("strings", "classes"):
         return is_list(kind) and _fits(
             kind.value_type, "string" if declared == "strings" else "class"
@@ -63,7 +63,7 @@ def checked(
     else by `labels`. `present`: all columns of the file, for the nearest name of a missing one.
     """
     problems = Problems()
-    known = {**classes, **_class_names(table.schema, name)}
+    class_names = {**classes, **_class_names(table.schema, name)}
     table = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
     for column, declared in columns.items():
         if column not in table.column_names:
@@ -75,14 +75,14 @@ def checked(
             problems.add(f"{name}: column '{column}' is null in every row{hidden}")
             continue
         if not _fits(kind, declared) and table.num_rows:
-            problems.add(f"{name}: column '{column}' is {kind}, expected {_said(declared)}")
+            problems.add(f"{name}: column '{column}' is {kind}, expected {_described(declared)}")
             continue
         if declared in ("class", "classes") and table.num_rows:
             try:
                 place = table.schema.get_field_index(column)
                 named = _as_names(
                     table.column(column),
-                    known.get(column, ()),
+                    class_names.get(column, ()),
                     labels,
                     f"{name}: column '{column}'",
                 )
@@ -93,15 +93,15 @@ def checked(
     return table
 
 
-def _said(declared: str) -> str:
-    said = {
+def _described(declared: str) -> str:
+    description = {
         "class": "class names or indices",
         "strings": "lists of strings",
         "classes": "lists of class names or indices",
         "answers": "{text: list of strings, answer_start: list of ints}",
         "choices": "{label: list of strings, text: list of strings}",
     }
-    return said.get(declared, declared)
+    return description.get(declared, declared)
 
 
 def _class_names(schema: pa.Schema, where: str) -> dict[str, list[str]]:

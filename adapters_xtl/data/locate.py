@@ -83,9 +83,9 @@ def locate_training(
         return _embedded_training(source, task, reports, load)
     complaints: list[str] = []
 
-    def all_of(wanted: Iterable[Rows]) -> tuple[RowFiles, ...]:
+    def all_of(rows_to_find: Iterable[Rows]) -> tuple[RowFiles, ...]:
         located = []
-        for rows in wanted:
+        for rows in rows_to_find:
             try:
                 located.append(locate(source, rows, task.code("en")))
             except MissingRows as error:

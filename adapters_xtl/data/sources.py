@@ -174,25 +174,25 @@ class Hub(Repositories):
             return sha, {item.path: item for item in tree if isinstance(item, RepoFile)}
 
         api = HfApi()
-        with _asking(repo):
+        with _explained_client_errors(repo):
             reference = "main"
-            revision, known = listed(reference)
-            if not _has_rows(known, repo):
+            revision, names = listed(reference)
+            if not _has_rows(names, repo):
                 reference = CONVERTED
-                revision, known = listed(reference)
+                revision, names = listed(reference)
 
         def fetch(path: str) -> Path:
-            with _asking(repo):
+            with _explained_client_errors(repo):
                 fetched = hf_hub_download(repo, path, repo_type="dataset", revision=revision)
             _remember_reference(repo, reference, revision)
             return Path(fetched)
 
         def sha256(path: str) -> str:
-            lfs = known[path].lfs
+            lfs = names[path].lfs
             return str(lfs.sha256) if lfs else file_digest(fetch(path), remember=True)
 
         return Repository(
-            repo, revision, tuple(sorted(known)), f"hub:{repo}@{revision[:12]}", sha256, fetch
+            repo, revision, tuple(sorted(names)), f"hub:{repo}@{revision[:12]}", sha256, fetch
         )
 
     def _cached(self, repo: str, cache: Path) -> Repository:
@@ -222,7 +222,10 @@ class Hub(Repositories):
             )
             for revision in revisions
         ]
-        return next((each for each in repositories if _has_rows(each.paths, repo)), repositories[0])
+        return next(
+            (repository for repository in repositories if _has_rows(repository.paths, repo)),
+            repositories[0],
+        )
 
     def __str__(self) -> str:
         from huggingface_hub import constants
@@ -265,7 +268,7 @@ def _has_rows(paths: Iterable[str], repo: str) -> bool:
 
 
 @contextlib.contextmanager
-def _asking(repo: str) -> Iterator[None]:
+def _explained_client_errors(repo: str) -> Iterator[None]:
     """The client's errors as ours, one line each: MissingRows where the hub lacks it, RequestError
     where it cannot be asked.
     """
@@ -299,11 +302,11 @@ def _asking(repo: str) -> Iterator[None]:
     except OSError as error:  # all of the client's and of requests' errors are
         cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
         if isinstance(cause, HfHubHTTPError) and cause.response is not None:
-            said = f"it answered {cause.response.status_code} {cause.response.reason}".strip()
+            reason = f"it answered {cause.response.status_code} {cause.response.reason}".strip()
         else:
-            said = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-            said = "connection refused" if "refused" in said else said[:200]
-        raise RequestError(f"the hub could not be asked for '{repo}': {said}; {local}") from error
+            reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+            reason = "connection refused" if "refused" in reason else reason[:200]
+        raise RequestError(f"the hub could not be asked for '{repo}': {reason}; {local}") from error
 
 
 class Embedded:

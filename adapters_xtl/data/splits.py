@@ -254,10 +254,10 @@ def cut_select(
     for number in numbers:
         text = formats.load(task.format).group(train.examples[number])
         groups.setdefault(hashlib.sha256(text.encode()).hexdigest(), []).append(number)
-    wanted = max(1, min(SLICE, len(numbers) // SHARE))
+    size = max(1, min(SLICE, len(numbers) // SHARE))
     chosen: set[int] = set()
     for key in sorted(groups):
-        if len(chosen) >= wanted:
+        if len(chosen) >= size:
             break
         if len(chosen) + len(groups[key]) <= len(numbers) // 2:
             chosen.update(groups[key])

@@ -19,18 +19,18 @@ def example_of(task: Task, value: Any) -> dict[str, Any]:
     task's own columns, a text, or a list of texts. DataError says what is wrong with it.
     """
     form = formats.load(task.format)
-    given = _by_field(form, value)
+    named = _by_field(form, value)
     required = form.required_fields(task)
     names = (*form.fields, *form.optional_fields)
-    fields: dict[str, Any] = given
-    if any(field not in given for field in form.fields):
-        fields = example_of_columns(task, given, form.fields) or given
+    fields: dict[str, Any] = named
+    if any(field not in named for field in form.fields):
+        fields = example_of_columns(task, named, form.fields) or named
     kept = {name: fields[name] for name in names if fields.get(name) is not None}
     missing = [name for name in required if name not in kept]
     if missing:
         raise DataError(f"no {' and no '.join(missing)}: '{task.name}' takes {form.input_help}")
     form.check_input(kept)
-    identity = None if given.get("id") is None else str(given["id"])
+    identity = None if named.get("id") is None else str(named["id"])
     if identity is not None and has_lone_surrogate(identity):
         raise DataError("'id' holds half a character (a lone surrogate)")
     return {"id": identity, **kept}

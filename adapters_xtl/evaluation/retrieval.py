@@ -61,11 +61,11 @@ def retrieval_layer(layers: int) -> int:
     return round(14 / 24 * layers)
 
 
-def layer_of(model: Model, asked: str) -> int:
+def layer_of(model: Model, layer: str) -> int:
     """The hidden state whose vectors are scored: the one that was asked for, else
     `retrieval_layer`.
     """
-    return int(asked) if asked.isdecimal() else retrieval_layer(model.layers)
+    return int(layer) if layer.isdecimal() else retrieval_layer(model.layers)
 
 
 def sentence_length(model: Model) -> int:
@@ -89,21 +89,21 @@ def vectors_of(
     With a `cache_key`, which says by what weights they are made, they are kept in the cache.
     RequestError for a layer that the backbone does not have.
     """
-    wanted = list(range(model.layers + 1)) if layer == ALL else [layer_of(model, layer)]
-    if not 0 <= max(wanted) <= model.layers:
+    layers = list(range(model.layers + 1)) if layer == ALL else [layer_of(model, layer)]
+    if not 0 <= max(layers) <= model.layers:
         raise RequestError(f"layer {layer}: this backbone has hidden states 0 to {model.layers}")
     lengths = Lengths(sentence_length(model))
     items = formats.load(format).encode(examples, (), model.tokenizer, lengths, train=False)
 
     def made() -> np.ndarray:
         return embed(
-            model, format, items, layers=wanted, device=device, dtype=dtype, progress=progress
+            model, format, items, layers=layers, device=device, dtype=dtype, progress=progress
         )
 
     tokens = [item.ids[0].tolist() for item in items]
-    key = digest([cache_key, wanted, tokens]) if cache_key else ""
+    key = digest([cache_key, layers, tokens]) if cache_key else ""
     vectors, cached = _cached(key, made)
-    return SentenceVectors(items, wanted, vectors, cached)
+    return SentenceVectors(items, layers, vectors, cached)
 
 
 def embed(
@@ -140,8 +140,8 @@ def _cached(key: str, make: Callable[[], np.ndarray]) -> tuple[np.ndarray, bool]
     path = cache_dir() / "embeddings" / key[:2] / f"{key}.npy"
     if path.is_file():
         return np.load(path, mmap_mode="r", allow_pickle=False), True
-    made = make()
+    vectors = make()
     buffer = io.BytesIO()
-    np.save(buffer, made, allow_pickle=False)
+    np.save(buffer, vectors, allow_pickle=False)
     atomic_write(path, buffer.getvalue())
-    return made, False
+    return vectors, False

@@ -230,8 +230,8 @@ def export(run: Path, directory: Path) -> list[Path]:
         folder, word = FOLDERS.get(name, name), _split_word(task, entry.split)
         for language in entry.languages:
             part = data.report[name][language]
-            known = ROWS.get(name, {}).get(entry.split)
-            wanted = (known or {}).get(language)
+            official_rows = ROWS.get(name, {}).get(entry.split)
+            expected_rows = (official_rows or {}).get(language)
             where = f"--export xtreme: {name} {entry.split} {language}"
             if evaluation is not None and evaluation.max_examples:
                 problems.add(f"{where}: eval.max_examples leaves rows out")
@@ -240,22 +240,24 @@ def export(run: Path, directory: Path) -> list[Path]:
                     f"{count} × {reason}" for reason, count in part.left_out.items()
                 )
                 problems.add(f"{where}: rows were left out ({reasons})")
-            elif known is not None and wanted is None:
+            elif official_rows is not None and expected_rows is None:
                 problems.add(f"{where}: XTREME has no such file")
-            elif wanted is not None and part.rows != wanted:
-                problems.add(f"{where}: the source has {part.rows} rows, XTREME's file {wanted}")
+            elif expected_rows is not None and part.rows != expected_rows:
+                problems.add(
+                    f"{where}: the source has {part.rows} rows, XTREME's file {expected_rows}"
+                )
             path = Path(folder) / f"{word}-{language}.{form.xtreme_suffix}"
             texts[path] = form.xtreme_text(predictions(run, name, language))
     problems.raise_if_any(RequestError)
     directory.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=directory, prefix=".export-"))
+    unfinished = Path(tempfile.mkdtemp(dir=directory, prefix=".export-"))
     try:
         for path, text in texts.items():
-            (aside / path).parent.mkdir(exist_ok=True)
-            (aside / path).write_text(text, encoding="utf-8")
+            (unfinished / path).parent.mkdir(exist_ok=True)
+            (unfinished / path).write_text(text, encoding="utf-8")
         for path in texts:
             (directory / path).parent.mkdir(exist_ok=True)
-            os.replace(aside / path, directory / path)
+            os.replace(unfinished / path, directory / path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return [directory / path for path in texts]

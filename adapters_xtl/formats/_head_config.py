@@ -41,8 +41,8 @@ def head_shapes(config: Any, hidden: int, longest: int) -> dict[str, tuple[int, 
     dropout = config["dropout"]
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 0.9:
         raise Refusal("its dropout is out of range")
-    known = isinstance(name, str) and name in formats.names()
-    if not known or not formats.load(name).has_head:
+    is_format = isinstance(name, str) and name in formats.names()
+    if not is_format or not formats.load(name).has_head:
         raise Refusal(f"format {printable(name, 20)!r} has no head here")
     outputs = list(formats.load(name).output_names(labels))
     if config["outputs"] != outputs:

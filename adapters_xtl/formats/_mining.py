@@ -55,8 +55,8 @@ def _neighbours(queries: Vectors, index: Vectors, k: int, dist: str) -> tuple[Ve
     """
     search: Any = (faiss.IndexFlatIP if dist == "cosine" else faiss.IndexFlatL2)(index.shape[1])
     search.add(index)
-    found, rows = search.search(np.ascontiguousarray(queries), min(k, len(index)))
-    return (found if dist == "cosine" else 1 / (1 + found)), rows
+    similarities, rows = search.search(np.ascontiguousarray(queries), min(k, len(index)))
+    return (similarities if dist == "cosine" else 1 / (1 + similarities)), rows
 
 
 @dataclass(frozen=True)
@@ -178,18 +178,18 @@ def mine_bitext(
     space = _space(src_sentences, trg_sentences, x, y, margin, neighborhood, dist, shift)
     if retrieval == "given":
         return _given(space, src_sentences, trg_sentences)
-    forward, there = space.best(True)
-    backward, back = space.best(False)
-    src, trg = np.arange(len(there)), np.arange(len(back))
+    forward, best_target = space.best(True)
+    backward, best_source = space.best(False)
+    src, trg = np.arange(len(best_target)), np.arange(len(best_source))
     if retrieval == "fwd":
-        return _mined(forward, src, there)
+        return _mined(forward, src, best_target)
     if retrieval == "bwd":
-        return _mined(backward, back, trg)
+        return _mined(backward, best_source, trg)
     if retrieval == "intersect":
-        mutual = back[there] == src
-        return _mined(forward[mutual], src[mutual], there[mutual])
+        mutual = best_source[best_target] == src
+        return _mined(forward[mutual], src[mutual], best_target[mutual])
     scores = np.concatenate([forward, backward])
-    pairs = _mined(scores, np.concatenate([src, back]), np.concatenate([there, trg]))
+    pairs = _mined(scores, np.concatenate([src, best_source]), np.concatenate([best_target, trg]))
     kept, used_src, used_trg = [], set[int](), set[int]()
     for place in np.argsort(-scores, kind="stable"):
         score, i, j = pairs[place]

@@ -92,14 +92,14 @@ def _contexts(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, _Context]
         "▁"
     )  # alone, it claims a character of the piece that follows
     marker = -1 if marker in (None, tokenizer.unk_token_id) else marker
-    found = {}
+    contexts = {}
     for text, plain, numbers, spans in zip(
         unique, clean, encoded["input_ids"], encoded["offset_mapping"], strict=True
     ):
         ids = np.asarray(numbers, dtype=np.int32)
         start, end = _characters.trimmed(plain, np.asarray(spans, dtype=np.int64).reshape(-1, 2))
-        found[text] = _Context(ids, start, np.where(ids == marker, start, end))
-    return found
+        contexts[text] = _Context(ids, start, np.where(ids == marker, start, end))
+    return contexts
 
 
 def _gold(context: str, parts: _Context, answers: Mapping[str, Any] | None) -> _Gold | None:
@@ -240,7 +240,7 @@ class Span(Format):
         (blanks at the answer's edges aside).
         """
         frame = Frame(tokenizer)
-        whole = lengths.max_length - frame.around(True)
+        longest = lengths.max_length - frame.around(True)
         items = []
         for chunk in chunks(len(examples)):
             contexts = _contexts(tokenizer, [examples[owner]["context"] for owner in chunk])
@@ -249,13 +249,13 @@ class Span(Format):
                 example = examples[owner]
                 parts = contexts[example["context"]]
                 gold = _gold(example["context"], parts, example.get("answers"))
-                asked = question[: whole // 2]
-                room = whole - len(asked)
+                kept_question = question[: longest // 2]
+                room = longest - len(kept_question)
                 step = room - min(lengths.stride, room // 2)
-                before = frame.before(pair=True, first=len(asked))
+                before = frame.before(pair=True, first=len(kept_question))
                 for low in range(0, max(len(parts.ids) - room + step, 1), step):
                     high = min(low + room, len(parts.ids))
-                    ids, types = frame.join(asked, parts.ids[low:high])
+                    ids, types = frame.join(kept_question, parts.ids[low:high])
                     extra = {
                         "first": before,
                         "start": parts.start[low:high],
@@ -268,7 +268,7 @@ class Span(Format):
                             "trim": (gold.skip, gold.drop),
                         }
                         extra["exact"] = gold.exact
-                    cut = len(question) - len(asked)
+                    cut = len(question) - len(kept_question)
                     items.append(
                         Item(owner, (ids,), None if types is None else (types,), target, extra, cut)
                     )
@@ -370,8 +370,8 @@ class Span(Format):
             null, known = float(rows[0, 0] + rows[0, 1]), nulls[item.owner]
             nulls[item.owner] = null if known is None else min(known, null)
         predictions = []
-        for example, found, null_score in zip(examples, spans, nulls, strict=True):
-            ranked = sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))[:SHOWN]
+        for example, span_scores, null_score in zip(examples, spans, nulls, strict=True):
+            ranked = sorted(span_scores.items(), key=lambda entry: (-entry[1], entry[0]))[:SHOWN]
             best = [
                 {"text": example["context"][start:end], "start": start, "score": round(score, 4)}
                 for (start, end), score in ranked

@@ -58,7 +58,7 @@ def _together(
     ]
 
 
-def _apart(
+def _word_by_word(
     tokenizer: Tokenizer, sentences: Sequence[Sequence[str]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The same for a byte-level tokenizer that puts no space before its text (RoBERTa's): it takes
@@ -67,13 +67,13 @@ def _apart(
     """
     texts = [f" {readable(word)}" for words in sentences for word in words]
     pieces = iter(tokenizer(texts, **_PLAIN)["input_ids"] if texts else ())
-    found = []
+    encoded = []
     for words in sentences:
         by_word = [next(pieces) for _ in words]
         ids = [number for numbers in by_word for number in numbers]
         owners = np.repeat(np.arange(len(words)), [len(numbers) for numbers in by_word])
-        found.append((np.asarray(ids, dtype=np.int32), owners.astype(np.int64)))
-    return found
+        encoded.append((np.asarray(ids, dtype=np.int32), owners.astype(np.int64)))
+    return encoded
 
 
 def _words(
@@ -84,16 +84,16 @@ def _words(
 
     A word without a piece (zero-width characters, nothing at all) gets one unknown piece.
     """
-    encode = _apart if getattr(tokenizer, "add_prefix_space", None) is False else _together
-    found = []
+    encode = _word_by_word if getattr(tokenizer, "add_prefix_space", None) is False else _together
+    encoded = []
     for words, (ids, owners) in zip(sentences, encode(tokenizer, sentences), strict=True):
         counts = np.bincount(owners, minlength=len(words))
         empty = np.flatnonzero(counts == 0)
         if len(empty):
             ids = np.insert(ids, np.searchsorted(owners, empty), tokenizer.unk_token_id)
             counts[empty] = 1
-        found.append((ids, np.append(0, np.cumsum(counts))))
-    return found
+        encoded.append((ids, np.append(0, np.cumsum(counts))))
+    return encoded
 
 
 def _windows(starts: np.ndarray, room: int, shared: int) -> list[tuple[int, int]]:
@@ -101,7 +101,7 @@ def _windows(starts: np.ndarray, room: int, shared: int) -> list[tuple[int, int]
     `shared` pieces.
     """
     count = len(starts) - 1
-    found: list[tuple[int, int]] = []
+    windows: list[tuple[int, int]] = []
     low = 0
     while True:
         high = (
@@ -109,9 +109,9 @@ def _windows(starts: np.ndarray, room: int, shared: int) -> list[tuple[int, int]
             if count
             else 0
         )
-        found.append((low, min(high, count)))
+        windows.append((low, min(high, count)))
         if high >= count:
-            return found
+            return windows
         low = max(int(np.searchsorted(starts, starts[high] - shared, "left")), low + 1)
 
 

@@ -23,10 +23,10 @@ Row = Mapping[str, Any]
 _CELLS = 1_000_000  # draws held at once: 8 MB of indices
 
 
-def _percent(part: Floats, whole: Floats, empty: float) -> Floats:
+def _percent(part: Floats, total: Floats, empty: float) -> Floats:
     """100 · part / whole, elementwise; `empty` where whole is 0."""
-    safe = np.where(whole == 0, 1.0, whole)
-    return np.where(whole == 0, empty, 100.0 * part / safe)
+    safe = np.where(total == 0, 1.0, total)
+    return np.where(total == 0, empty, 100.0 * part / safe)
 
 
 def mean_measure(*names: str) -> Measure:
@@ -114,9 +114,9 @@ def interval(
     result = {}
     for name, parts in values.items():
         table = np.concatenate(parts, axis=1)
-        known = ~np.isnan(table)
-        table, known = table[known.any(axis=1)], known[known.any(axis=1)]
-        means = np.where(known, table, 0.0).sum(axis=1) / known.sum(axis=1)
+        defined = ~np.isnan(table)
+        table, defined = table[defined.any(axis=1)], defined[defined.any(axis=1)]
+        means = np.where(defined, table, 0.0).sum(axis=1) / defined.sum(axis=1)
         # percentages: what rounding puts outside of them is put back
         result[name] = _tails(np.clip(means, 0.0, 100.0), level)
     return result
@@ -147,7 +147,7 @@ def rows_interval(
             values.setdefault(name, []).append(value)
     if not values:
         raise DataError("no resample of the rows can be scored")
-    return {name: _tails(np.array(found), level) for name, found in values.items()}
+    return {name: _tails(np.array(resampled), level) for name, resampled in values.items()}
 
 
 def _tails(values: Floats, level: float) -> list[float]:

@@ -57,8 +57,8 @@ class Accuracy(Metric):
     shapes = (("text", "text"), ("integer", "integer"))
 
     def items(self, predictions: Predictions, language: str, **options: Any) -> list[Items]:
-        found = [row["prediction"] for row in predictions]
-        return [items(found, [row["gold"] for row in predictions])]
+        predicted = [row["prediction"] for row in predictions]
+        return [items(predicted, [row["gold"] for row in predictions])]
 
 
 METRIC = Accuracy()

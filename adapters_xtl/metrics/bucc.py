@@ -66,13 +66,13 @@ def candidates(
     if repeated not in ("drop", "combine"):
         raise DataError(f"repeated must be 'drop' or 'combine', not {repeated!r}")
     src, trg = _ids(src_sentences, src_ids, repeated), _ids(trg_sentences, trg_ids, repeated)
-    found: dict[str, float] = {}
+    score_of_pair: dict[str, float] = {}
     for value, i, j in mined:
         for left in src[i]:
             for right in trg[j]:
                 pair = f"{left}\t{right}"
-                found[pair] = max(value, found.get(pair, value))
-    return found
+                score_of_pair[pair] = max(value, score_of_pair.get(pair, value))
+    return score_of_pair
 
 
 def _ids(sentences: Sequence[str], ids: Sequence[str], repeated: str) -> list[list[str]]:
@@ -93,7 +93,7 @@ def _gold(gold: Iterable[str], count_repeats: bool = False) -> list[str]:
 
 
 def tune_threshold(
-    found: Mapping[str, float],
+    score_of_pair: Mapping[str, float],
     gold: Iterable[str],
     *,
     strict: bool = False,
@@ -103,15 +103,15 @@ def tune_threshold(
 
     It lies midway between the prefix's last score and the next one. If the prefix is the whole list
     it is the last score; `strict=True` raises DataError there, where the official code fails
-    (IndexError). 0 if nothing is correct. Ties of equal score keep the order of `found`.
+    (IndexError). 0 if nothing is correct. Pairs of equal score keep their order.
     """
     lines = _gold(gold, count_repeats)
-    wanted, total = set(lines), len(lines)
-    ranked = sorted(found.items(), key=lambda entry: -entry[1])
+    gold_lines, total = set(lines), len(lines)
+    ranked = sorted(score_of_pair.items(), key=lambda entry: -entry[1])
     best = threshold = 0.0
     correct = 0
     for place, (pair, value) in enumerate(ranked):
-        correct += pair in wanted
+        correct += pair in gold_lines
         if correct:
             precision, recall = correct / (place + 1), correct / total
             f1 = 2 * precision * recall / (precision + recall)
@@ -125,13 +125,13 @@ def tune_threshold(
     return threshold
 
 
-def extract(found: Mapping[str, float], threshold: float) -> list[str]:
+def extract(score_of_pair: Mapping[str, float], threshold: float) -> list[str]:
     """The candidates with score >= threshold, in their order."""
-    return [pair for pair, value in found.items() if value >= threshold]
+    return [pair for pair, value in score_of_pair.items() if value >= threshold]
 
 
 def bucc_eval(
-    found: Mapping[str, float],
+    score_of_pair: Mapping[str, float],
     gold: Collection[str],
     *,
     strict: bool = False,
@@ -144,10 +144,10 @@ def bucc_eval(
     Gold is a set of stripped lines; with `count_repeats` (jiant) a repeated line counts as further
     gold.
     """
-    threshold = tune_threshold(found, gold, strict=strict, count_repeats=count_repeats)
+    threshold = tune_threshold(score_of_pair, gold, strict=strict, count_repeats=count_repeats)
     lines = _gold(gold, count_repeats)
-    kept = extract(found, threshold)
-    sums = np.array([len(set(kept) & set(lines)), len(kept), len(lines)], dtype=np.float64)
+    accepted = extract(score_of_pair, threshold)
+    sums = np.array([len(set(accepted) & set(lines)), len(accepted), len(lines)], dtype=np.float64)
     values = {name: float(value) for name, value in f1_measure(sums).items()}
     return values | {"threshold": threshold, "upper_bound": 1.0}
 
@@ -159,7 +159,9 @@ def fold_of(source_id: str, folds: int = FOLDS) -> int:
     return int.from_bytes(hashlib.sha256(source_id.encode()).digest()[:8], "big") % folds
 
 
-def crossfit(found: Mapping[str, float], gold: Iterable[str], *, folds: int = FOLDS) -> list[str]:
+def crossfit(
+    score_of_pair: Mapping[str, float], gold: Iterable[str], *, folds: int = FOLDS
+) -> list[str]:
     """The candidates accepted when no fold's threshold has seen that fold's gold.
 
     Candidates and gold pairs go to folds by source id (`fold_of`). Each fold's candidates are
@@ -172,17 +174,19 @@ def crossfit(found: Mapping[str, float], gold: Iterable[str], *, folds: int = FO
     accepted: set[str] = set()
     for fold in range(folds):
         outside = {
-            pair: value for pair, value in found.items() if fold_of(_source(pair), folds) != fold
+            pair: value
+            for pair, value in score_of_pair.items()
+            if fold_of(_source(pair), folds) != fold
         }
         threshold = tune_threshold(
             outside, {line for line in lines if fold_of(_source(line), folds) != fold}
         )
-        inside = {pair: value for pair, value in found.items() if pair not in outside}
+        inside = {pair: value for pair, value in score_of_pair.items() if pair not in outside}
         accepted.update(extract(inside, threshold))
-    return [pair for pair in found if pair in accepted]
+    return [pair for pair in score_of_pair if pair in accepted]
 
 
-def average_precision(found: Mapping[str, float], gold: Iterable[str]) -> float:
+def average_precision(score_of_pair: Mapping[str, float], gold: Iterable[str]) -> float:
     """Average precision of the ranked candidates, 0-100; needs no threshold.
 
     AP = Σ over correct candidates of the precision of all candidates scoring at least as high,
@@ -190,27 +194,29 @@ def average_precision(found: Mapping[str, float], gold: Iterable[str]) -> float:
     are one step. 0 without gold.
     """
     lines = set(_gold(gold))
-    if not lines or not found:
+    if not lines or not score_of_pair:
         return 0.0
-    values = np.fromiter(found.values(), dtype=np.float64)
-    correct = np.fromiter((pair in lines for pair in found), dtype=np.float64, count=len(found))
+    values = np.fromiter(score_of_pair.values(), dtype=np.float64)
+    correct = np.fromiter(
+        (pair in lines for pair in score_of_pair), dtype=np.float64, count=len(score_of_pair)
+    )
     order = np.argsort(-values, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
     hits = np.cumsum(correct[order])[ends]
     return float(100.0 * np.sum(np.diff(hits, prepend=0.0) * hits / (ends + 1)) / len(lines))
 
 
-def report(found: Mapping[str, float], gold: Collection[str]) -> dict[str, float]:
-    """What to say of scored candidates, 0-100: cross-fitted f1, precision and recall; average
-    precision; and, as *_upper_bound, the figures and the threshold tuned on the gold they are
-    scored on.
+def report(score_of_pair: Mapping[str, float], gold: Collection[str]) -> dict[str, float]:
+    """Every figure of scored candidates, 0-100: cross-fitted f1, precision and recall; average
+    precision; and, as *_upper_bound, the figures and the threshold that are tuned on the very gold
+    they are scored on.
     """
-    tuned = bucc_eval(found, gold)
+    tuned = bucc_eval(score_of_pair, gold)
     del tuned["upper_bound"]
-    crossfitted = score(crossfit(found, gold), _gold(gold))
+    crossfitted = score(crossfit(score_of_pair, gold), _gold(gold))
     return (
         {f"{name}_crossfit": value for name, value in crossfitted.items()}
-        | {"average_precision": average_precision(found, gold)}
+        | {"average_precision": average_precision(score_of_pair, gold)}
         | {f"{name}_upper_bound": value for name, value in tuned.items()}
     )
 

@@ -40,10 +40,10 @@ def average_precision(
     """
     if not targets:
         raise DataError("a question has no relevant candidate")
-    wanted, hits, total = set(targets), 0, 0.0
+    relevant, hits, total = set(targets), 0, 0.0
     for place, candidate in enumerate(ranked[:k] if k else ranked, start=1):
-        if candidate in wanted:
-            wanted.discard(candidate)
+        if candidate in relevant:
+            relevant.discard(candidate)
             hits += 1
             total += hits / place
     return total / (min(len(targets), k) if k else len(targets))
@@ -73,7 +73,7 @@ def lareqa_data(squad_per_lang: Mapping[str, Mapping[str, Any]]) -> LareqaData:
     that asks the same id.
     """
     data = LareqaData()
-    asked: dict[str, list[str]] = {}
+    keys_of_question: dict[str, list[str]] = {}
     relevant: dict[str, dict[str, None]] = {}
     for language, squad in squad_per_lang.items():
         paragraphs = [paragraph for article in squad["data"] for paragraph in article["paragraphs"]]
@@ -89,11 +89,13 @@ def lareqa_data(squad_per_lang: Mapping[str, Mapping[str, Any]]) -> LareqaData:
                     continue
                 key = f"{question['id']}_{language}"
                 data.questions[key] = question["question"]
-                asked.setdefault(question["id"], []).append(key)
+                keys_of_question.setdefault(question["id"], []).append(key)
                 same = {candidate: None for candidate, text in texts.items() if text == answer}
                 relevant.setdefault(question["id"], {}).update(same)
-    found = {key: list(relevant[question]) for question, keys in asked.items() for key in keys}
-    data.relevant.update({key: found[key] for key in data.questions})
+    targets_of_key = {
+        key: list(relevant[question]) for question, keys in keys_of_question.items() for key in keys
+    }
+    data.relevant.update({key: targets_of_key[key] for key in data.questions})
     return data
 
 

@@ -72,15 +72,17 @@ def best_of_golds(
 
 def answers_of(predictions: Predictions) -> tuple[dict[str, str], list[tuple[str, list[str]]]]:
     """The arguments of `score`: question id → predicted text, and (id, gold texts) in order."""
-    found = {row["id"]: row["prediction"] for row in predictions if row["prediction"] is not None}
-    return found, [(row["id"], list(row["gold"])) for row in predictions]
+    text_of_question = {
+        row["id"]: row["prediction"] for row in predictions if row["prediction"] is not None
+    }
+    return text_of_question, [(row["id"], list(row["gold"])) for row in predictions]
 
 
 def questions_of(references: Answers) -> list[tuple[str, Sequence[str]]]:
-    found = list(references.items()) if isinstance(references, Mapping) else list(references)
-    if not found:
+    questions = list(references.items()) if isinstance(references, Mapping) else list(references)
+    if not questions:
         raise DataError("no questions to score")
-    return found
+    return questions
 
 
 def predicted_text(predictions: Mapping[str, str], question: str) -> str | None:
@@ -146,9 +148,13 @@ class Squad(Metric):
 
     def rows(self, predictions: Sequence[Any], references: Sequence[Any]) -> list[dict[str, Any]]:
         """Brought together by id, in the order of the references."""
-        found = {row["id"]: row["prediction_text"] for row in predictions}
+        text_of_question = {row["id"]: row["prediction_text"] for row in predictions}
         return [
-            {"id": row["id"], "prediction": found.get(row["id"]), "gold": row["answers"]["text"]}
+            {
+                "id": row["id"],
+                "prediction": text_of_question.get(row["id"]),
+                "gold": row["answers"]["text"],
+            }
             for row in references
         ]
 

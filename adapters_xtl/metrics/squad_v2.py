@@ -68,10 +68,10 @@ def score(predictions: Mapping[str, str], references: Answers) -> dict[str, floa
     leaves it out of the overall means). No threshold on a no-answer probability is searched. Raises
     DataError without questions.
     """
-    found = items(predictions, references)
-    counts = found.stats.sum(axis=0)
+    scored_items = items(predictions, references)
+    counts = scored_items.stats.sum(axis=0)
     totals = {"total": counts[2], "HasAns_total": counts[5], "NoAns_total": counts[8]}
-    return found.score() | {name: float(count) for name, count in totals.items() if count}
+    return scored_items.score() | {name: float(count) for name, count in totals.items() if count}
 
 
 class SquadV2(squad.Squad):

@@ -43,24 +43,24 @@ def chunks(sentences: Sentences, rules: str = "0.0.12") -> list[Chunk]:
     if rules not in RULES:
         raise DataError(f"unknown tagging rules {rules!r}{nearest(rules, RULES)}")
     type_of = RULES[rules]
-    known: dict[str, tuple[str, str]] = {}
-    found: list[Chunk] = []
+    parts_of_tag: dict[str, tuple[str, str]] = {}
+    chunks: list[Chunk] = []
     before, type_before, start = "O", "", 0
     position = 0
     for sentence in sentences:
         for tag in (*sentence, "O"):
-            if tag not in known:
+            if tag not in parts_of_tag:
                 if not tag:
                     raise DataError("a tag is empty")
-                known[tag] = (tag[0], type_of(tag))
-            prefix, kind = known[tag]
+                parts_of_tag[tag] = (tag[0], type_of(tag))
+            prefix, kind = parts_of_tag[tag]
             changed = kind != type_before
             if (
                 before in "ES"
                 or (before in "BI" and prefix in "BSO")
                 or (changed and before not in "O.")
             ):
-                found.append((type_before, start, position - 1))
+                chunks.append((type_before, start, position - 1))
             if (
                 prefix in "BS"
                 or (before in "ESO" and prefix in "EI")
@@ -69,7 +69,7 @@ def chunks(sentences: Sentences, rules: str = "0.0.12") -> list[Chunk]:
                 start = position
             before, type_before = prefix, kind
             position += 1
-    return found
+    return chunks
 
 
 def items(
@@ -103,11 +103,11 @@ def items(
 
 
 def _per_sentence(
-    found: Sequence[Chunk], sentences: Sentences
+    chunks: Sequence[Chunk], sentences: Sentences
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """(n sentences,) float64: how many of the chunks end in each sentence."""
     borders = np.cumsum([len(sentence) + 1 for sentence in sentences])
-    where = np.searchsorted(borders, [last for _, _, last in found], side="right")
+    where = np.searchsorted(borders, [last for _, _, last in chunks], side="right")
     return np.bincount(where, minlength=len(sentences)).astype(np.float64)
 
 
@@ -173,10 +173,10 @@ class Tagging(Metric):
         tokens: bool = True,
         **options: Any,
     ) -> list[Items]:
-        found = [row["prediction"] for row in predictions]
+        predicted = [row["prediction"] for row in predictions]
         gold = [row["gold"] for row in predictions]
-        groups = [items(found, gold, rules=rules)]
-        return [*groups, token_items(found, gold)] if tokens else groups
+        groups = [items(predicted, gold, rules=rules)]
+        return [*groups, token_items(predicted, gold)] if tokens else groups
 
     def compute(
         self, predictions: Sequence[Any], references: Sequence[Any], **options: Any

@@ -64,7 +64,10 @@ def _score_notes(task: str, entry: Mapping[str, Any]) -> list[str]:
     notes = []
     if "layer" in entry:
         notes.append(f"mean-pooled hidden state {entry['layer']}")
-    scores = {code: each[entry["metric"]] for code, each in entry["languages"].items()}
+    scores = {
+        code: scores_of_language[entry["metric"]]
+        for code, scores_of_language in entry["languages"].items()
+    }
     english = scores.pop("en", None)
     if english is not None and scores:
         others = sum(scores.values()) / len(scores)

@@ -46,8 +46,8 @@ class EqualSettings:
         """The same for parents, which share one set of overrides: () where they would need several
         sets, or where one of them is not a task.
         """
-        wanted = {self.of(name, method) if name in tasks.names() else () for name in parents}
-        return wanted.pop() if len(wanted) == 1 else ()
+        differences = {self.of(name, method) if name in tasks.names() else () for name in parents}
+        return differences.pop() if len(differences) == 1 else ()
 
     def _hyper(self, task: str, method: str) -> Hyper | None:
         """The hyper-parameters that a recipe alone gives; None where the task trains nothing."""

@@ -47,21 +47,21 @@ def _figures() -> tuple[Figure, ...]:
         ("mlqa", "f1", 71.6, 72.3),
         ("tydiqa", "f1", 65.1, 76.0),
     ]
-    found = [
+    figures = [
         Figure(task, metric, value, "V", plain, "XTREME test", _TABLE)
         for task, metric, value, _ in rows
     ]
-    found += [
+    figures += [
         Figure("bucc", "f1", 66.0, "S", plain, "XTREME test", _SECOND),
         Figure("tatoeba", "accuracy", 57.3, "S", plain, "XTREME test", _SECOND),
         Figure("mean", "nine tasks", 68.1, "S", plain, "XTREME test", _SECOND),
     ]
-    found += [
+    figures += [
         Figure(task, metric, value, "V", best, "XTREME test", _PHANG)
         for task, metric, _, value in rows
     ]
     return (
-        *found,
+        *figures,
         Figure("bucc", "f1", 71.5, "V", raw, "dev", _CODE),
         Figure("tatoeba", "accuracy", 31.0, "V", raw, "dev", _CODE),
     )
@@ -100,8 +100,8 @@ FINDINGS = (
 
 def record(tasks: Iterable[str]) -> dict[str, Any]:
     """What is published about these tasks (the mean when there are several), JSON-ready."""
-    wanted = tuple(tasks)
-    names = {*wanted, *(("mean",) if len(wanted) > 1 else ())}
+    compared = tuple(tasks)
+    names = {*compared, *(("mean",) if len(compared) > 1 else ())}
     return {
         "note": (
             "other models, data and splits than the rows of this comparison: for reading, not for"

@@ -127,8 +127,8 @@ class Task:
 
 def names() -> tuple[str, ...]:
     """Names of all tasks, sorted."""
-    found = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
-    return tuple(sorted(name for name in found if not name.startswith("_")))
+    stems = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
+    return tuple(sorted(name for name in stems if not name.startswith("_")))
 
 
 @cache

@@ -17,7 +17,7 @@ _COPA = {
     "label": "int",
 }
 _LANGUAGES = ("et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
-_ASKED = {"cause": "What was the cause?", "effect": "What happened as a result?"}
+_QUESTIONS = {"cause": "What was the cause?", "effect": "What happened as a result?"}
 
 
 def _rows(split: str) -> tuple[Rows, ...]:
@@ -60,12 +60,12 @@ TASK = Task(
 def example(row: Row) -> dict[str, Any]:
     # a null or empty part leaves the choice null or empty, so that it is found
     if "answerA" in row:
-        asked, answers = row["question"], [row[key] for key in ("answerA", "answerB", "answerC")]
+        question, answers = row["question"], [row[key] for key in ("answerA", "answerB", "answerC")]
         label = int(row["label"]) - 1 if row["label"] else None
         identity, context, stage = None, row["context"], 0
     else:
-        asked, answers = _ASKED[row["question"]], [row["choice1"], row["choice2"]]
+        question, answers = _QUESTIONS[row["question"]], [row["choice1"], row["choice2"]]
         label = row["label"] if row["label"] != -1 else None
         identity, context, stage = row.get("idx"), row["premise"], 1
-    choices = [asked and answer and f"{asked} {answer}" for answer in answers]
+    choices = [question and answer and f"{question} {answer}" for answer in answers]
     return {"id": identity, "context": context, "choices": choices, "label": label, "stage": stage}

@@ -71,32 +71,32 @@ def stage_steps(steps_per_epoch: Sequence[int], hyper: Hyper) -> list[int]:
     of 1,000 steps, 975 and 25. What exceeds the epochs of all stages is shared in proportion to
     them. RequestError when there are fewer steps than stages.
     """
-    wanted = [max(1, round(steps * hyper.epochs)) for steps in steps_per_epoch]
-    total = hyper.max_steps or sum(wanted)
-    if total < len(wanted):
+    steps_per_stage = [max(1, round(steps * hyper.epochs)) for steps in steps_per_epoch]
+    total = hyper.max_steps or sum(steps_per_stage)
+    if total < len(steps_per_stage):
         raise RequestError(
-            f"train.max_steps={total}: the training has {len(wanted)} stages, and each takes a step"
-            " at least"
+            f"train.max_steps={total}: the training has {len(steps_per_stage)} stages, and each"
+            " takes a step at least"
         )
-    if total < sum(wanted):
-        return share_evenly(total, wanted)
+    if total < sum(steps_per_stage):
+        return share_evenly(total, steps_per_stage)
     shared, remaining = [], total
-    for stage, steps in enumerate(wanted):
-        shared.append(round(remaining * steps / sum(wanted[stage:])))
+    for stage, steps in enumerate(steps_per_stage):
+        shared.append(round(remaining * steps / sum(steps_per_stage[stage:])))
         remaining -= shared[-1]
     return shared
 
 
-def share_evenly(total: int, wanted: Sequence[int]) -> list[int]:
-    """`total` in equal parts, but nobody gets more than wanted while another has less.
+def share_evenly(total: int, limits: Sequence[int]) -> list[int]:
+    """`total` in equal parts, of which none is larger than its limit.
 
-    `total` is at most the sum of `wanted`. (20, [6000, 25]) → [10, 10]; (1000, [6000, 25]) → [975,
+    `total` is at most the sum of `limits`. (20, [6000, 25]) → [10, 10]; (1000, [6000, 25]) → [975,
     25].
     """
-    shared, remaining = [0] * len(wanted), total
-    by_size = sorted(range(len(wanted)), key=lambda number: wanted[number])
+    shared, remaining = [0] * len(limits), total
+    by_size = sorted(range(len(limits)), key=lambda number: limits[number])
     for position, number in enumerate(by_size):
-        shared[number] = min(wanted[number], remaining // (len(by_size) - position))
+        shared[number] = min(limits[number], remaining // (len(by_size) - position))
         remaining -= shared[number]
     return shared
 
@@ -172,9 +172,9 @@ def shares(form: Format, parts: Sequence[Sequence[Item]]) -> list[dict[str, floa
         for item in part:
             counts[-1].update(form.targets(item))
     names = sorted({name for count in counts for name in count})
-    whole = {name: max(1, sum(count[name] for count in counts)) for name in names}
+    total = {name: max(1, sum(count[name] for count in counts)) for name in names}
     return [
-        {**{name: count[name] / whole[name] for name in names}, PENALTY: 1 / len(parts)}
+        {**{name: count[name] / total[name] for name in names}, PENALTY: 1 / len(parts)}
         for count in counts
     ]
 

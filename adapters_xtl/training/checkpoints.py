@@ -206,8 +206,8 @@ def newest_checkpoint(work: Path) -> Path | None:
     for folder in _by_step(work):
         try:
             files: dict[str, str] = read_json(folder / COMPLETE)
-            whole = all(file_digest(folder / name) == sha for name, sha in files.items())
-            if whole and STATE in files:
+            is_complete = all(file_digest(folder / name) == sha for name, sha in files.items())
+            if is_complete and STATE in files:
                 return folder
         except (OSError, json.JSONDecodeError):
             pass

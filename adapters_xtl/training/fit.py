@@ -79,13 +79,13 @@ def fit(training: Training) -> TrainingResult:
 
 
 @contextlib.contextmanager
-def gradient_checkpointing(model: Model, wanted: bool) -> Iterator[None]:
+def gradient_checkpointing(model: Model, enabled: bool) -> Iterator[None]:
     """The encoder's layers forget what they computed and compute it again going back: less memory,
     a third slower.
 
     Not reentrant: `adapters` works with nothing else, and gradients need not reach the inputs.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     encoder: Any = next(

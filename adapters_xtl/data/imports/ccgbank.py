@@ -46,25 +46,25 @@ def convert(source: Path, out: Path) -> Report:
         auto = _find(source)
         rows = tasks.load("ccg").train[0]
         for split, sections in _SPLITS.items():
-            there = [section for section in sections if _files(auto / section)]
-            missing = [section for section in sections if section not in there]
-            if not there:
+            present = [section for section in sections if _files(auto / section)]
+            missing = [section for section in sections if section not in present]
+            if not present:
                 build.refuse(auto, f"no {split} split: section {', '.join(missing)} is not there")
                 continue
             if missing:
                 build.note(f"{split} lacks section {', '.join(missing)}")
-            found = [
+            sentences = [
                 row
-                for section in there
+                for section in present
                 for file in _files(auto / section)
                 for row in _read(build, file)
             ]
-            _check_ids(build, auto, found)
+            _check_ids(build, auto, sentences)
             build.write(
                 f"{rows.repo}/{rows.config}/{split}-00000-of-00001.parquet",
                 _COLUMNS,
-                found,
-                auto / there[0],
+                sentences,
+                auto / present[0],
             )
         used = {section for sections in _SPLITS.values() for section in sections}
         spare = sorted(

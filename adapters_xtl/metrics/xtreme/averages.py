@@ -113,14 +113,14 @@ def aggregate(
     without languages: without it there is no `all_task`, and with it beside all other tasks a
     DataError (there KeyError).
     """
-    given = {
+    present = {
         "bucc2018" if task == "bucc" else task: by_language for task, by_language in scores.items()
     }
     languages = languages_of(version)
     detailed: dict[str, dict[str, Any]] = {}
     for task, needed in languages.items():
-        if task in given:
-            detailed[task] = _detail(task, given[task], needed) if needed else {}
+        if task in present:
+            detailed[task] = _detail(task, present[task], needed) if needed else {}
     groups = {"all_task": tuple(languages), **GROUPS[version]}
     overall = {}
     for group, tasks in groups.items():

@@ -167,10 +167,10 @@ def score_folders(
 
 def _find(folder: Path, task: str, language: str) -> Path:
     names = [folder / task / f"test-{language}.{suffix}" for suffix in ("tsv", "json", "jsonl")]
-    found = [path for path in names if path.is_file()]
-    if len(found) != 1:
+    existing = [path for path in names if path.is_file()]
+    if len(existing) != 1:
         raise DataError(
-            f"{task} {language}: {len(found)} files {folder / task}/test-{language}.*, one is"
+            f"{task} {language}: {len(existing)} files {folder / task}/test-{language}.*, one is"
             " needed"
         )
-    return found[0]
+    return existing[0]
