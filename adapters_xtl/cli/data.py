@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapters_xtl.cli.flags import Json, Strict, answer
+from adapters_xtl.cli.flags import Json, Strict, answer, whole_number_for
 from adapters_xtl.cli.typer_command import Commands
 
 __all__ = ["app"]
@@ -24,7 +24,15 @@ def check(
         str, typer.Option("--data", help="embedded, hub, or a mirror directory.")
     ] = "embedded",
     strict: Strict = False,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Bad rows to print.")] = 20,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            parser=whole_number_for("--limit", lowest=0),
+            help="Bad rows to print.",
+        ),
+    ] = 20,
     as_json: Json = False,
 ) -> None:
     """Validate a source: rows, labels, languages, lengths, and every bad row with its place."""

@@ -10,6 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from adapters_xtl.base.errors import RequestError, clipped
+from adapters_xtl.base.numbers import parse_number, parse_whole
+
 __all__ = [
     "AllowMismatch",
     "Backbone",
@@ -32,8 +35,36 @@ __all__ = [
     "Split",
     "Strict",
     "answer",
+    "number_for",
     "say",
+    "whole_number_for",
 ]
+
+
+def whole_number_for(flag: str, lowest: int | None = None) -> Callable[[str], int]:
+    """The parser of a flag that takes a whole number; RequestError, one line, for anything else."""
+
+    def parse(text: str) -> int:
+        value = parse_whole(str(text))
+        if value is None or (lowest is not None and value < lowest):
+            least = "" if lowest is None else f" from {lowest} on"
+            raise RequestError(f"{flag} {clipped(text)}: takes a whole number{least}")
+        return value
+
+    return parse
+
+
+def number_for(flag: str) -> Callable[[str], float]:
+    """The parser of a flag that takes a number; RequestError, one line, for anything else."""
+
+    def parse(text: str) -> float:
+        value = parse_number(str(text)) if isinstance(text, str) else text
+        if value is None:
+            raise RequestError(f"{flag} {clipped(text)}: takes a number")
+        return value
+
+    return parse
+
 
 On = Annotated[
     str,
@@ -55,7 +86,12 @@ Bits = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Memory = Annotated[
     float | None,
-    typer.Option("--memory", metavar="GB", help="GiB that training may take; see xtl plan."),
+    typer.Option(
+        "--memory",
+        metavar="GB",
+        parser=number_for("--memory"),
+        help="GiB that training may take; see xtl plan.",
+    ),
 ]
 Languages = Annotated[
     str | None, typer.Option("--languages", help="Codes (de,zh), or xtreme, xtreme-r, all.")
@@ -67,9 +103,15 @@ Protocol = Annotated[
     str, typer.Option("--protocol", help="clean: no row both selects and is reported; or xtreme.")
 ]
 FromLayer = Annotated[
-    int, typer.Option("--from-layer", help="Put modules only into layers from this one up.")
+    int,
+    typer.Option(
+        "--from-layer",
+        metavar="N",
+        parser=whole_number_for("--from-layer"),
+        help="Put modules only into layers from this one up.",
+    ),
 ]
-Seed = Annotated[int, typer.Option("--seed")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", parser=whole_number_for("--seed"))]
 Set = Annotated[
     list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*")
 ]

@@ -21,6 +21,7 @@ from adapters_xtl.cli.flags import (
     Strict,
     answer,
     say,
+    whole_number_for,
 )
 
 __all__ = ["evaluate", "predict", "score"]
@@ -99,7 +100,13 @@ def predict(
         bool, typer.Option("--skip-bad", help="Report bad lines and leave them out.")
     ] = False,
     layer: Annotated[
-        int | None, typer.Option("--layer", help="Hidden state for embeddings; 0: embeddings.")
+        int | None,
+        typer.Option(
+            "--layer",
+            metavar="N",
+            parser=whole_number_for("--layer"),
+            help="Hidden state for embeddings; 0: embeddings.",
+        ),
     ] = None,
     backbone: Backbone = None,
     device: Device = "auto",

@@ -21,6 +21,7 @@ from adapters_xtl.cli.flags import (
     Set,
     SetParents,
     answer,
+    number_for,
 )
 
 __all__ = ["plan"]
@@ -30,7 +31,12 @@ def plan(
     task: str,
     memory: Annotated[
         float | None,
-        typer.Option("--memory", help="Budget in GiB; on CUDA by default the device's."),
+        typer.Option(
+            "--memory",
+            metavar="GB",
+            parser=number_for("--memory"),
+            help="Budget in GiB; on CUDA by default the device's.",
+        ),
     ] = None,
     on: On = "",
     compose: Compose = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from adapters_xtl.backbones import BITS
@@ -71,7 +72,7 @@ def allowed_precisions(request: Request, device: str, problems: Problems) -> dic
 
 def memory_budget(request: Request, device: str) -> tuple[int | None, str]:
     """(bytes that training may take, None for no limit; the flag that set them, "" for none)."""
-    if request.memory is not None:
+    if request.memory is not None and 0 < request.memory < math.inf:
         return peak.in_bytes(request.memory), f"--memory {request.memory:g}"
     found = gpu() if device == "cuda" else None
     return (found.memory_bytes - peak.CONTEXT, "") if found else (None, "")
@@ -79,5 +80,5 @@ def memory_budget(request: Request, device: str) -> tuple[int | None, str]:
 
 def check_memory(request: Request, problems: Problems) -> None:
     """A budget has to be a number above 0."""
-    if request.memory is not None and not 0 < request.memory < float("inf"):
+    if request.memory is not None and not 0 < request.memory < math.inf:
         problems.add(f"--memory {request.memory:g}: takes a number of GiB above 0")

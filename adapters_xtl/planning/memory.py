@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adapters_xtl import tasks
+from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.base.machine import gpu
@@ -65,13 +65,17 @@ def plan_memory(request: Request, problems: Problems | None = None) -> MemoryPla
     machine = choose_machine(request, problems, absent_ok=True)
     check_request(request, problems)
     precisions = allowed_precisions(request, machine.device, problems)
-    with problems.catching():
-        tasks.load(request.task)
-    problems.raise_if_any()
     lookups, name = Lookups(), machine.backbone
-    settings = config(name)
-    sizes = shape(settings, f"--backbone {name}")
-    check_from_layer(request, name, sizes, problems)
+    task = settings = sizes = None
+    with problems.catching():
+        task = tasks.load(request.task)
+    with problems.catching():
+        settings = config(name)
+        sizes = shape(settings, f"--backbone {name}")
+        check_from_layer(request, name, sizes, problems)
+    if task is None or sizes is None or request.method not in methods.names():
+        problems.raise_if_any()
+    assert settings is not None and sizes is not None
     source = lookups.source("embedded")
     with problems.catching():
         source = lookups.source(machine.data)
