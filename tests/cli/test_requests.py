@@ -46,6 +46,22 @@ WRONG = [
     (["mnli", "--backbone", "~no-such-user/x"], "~no-such-user/x: no path"),
     (["mnli", "--data", "~no-such-user/x"], "~no-such-user/x: no path"),
     (["xnli", "--on", "m" * 300], "no task, no run"),
+    (["mnli", "--bits", "08"], "--bits 08"),
+    (["mnli", "--bits", "\u0668"], "--bits \u0668"),
+    (["mnli", "--seed", "\u0663"], "--seed \u0663: takes a whole number"),
+    (["mnli", "--from-layer", "\u00b2"], "--from-layer \u00b2: takes a whole number"),
+    (["mnli", "--memory", "nan"], "--memory nan: takes a number"),
+    (["mnli", "--memory=-inf"], "--memory -inf: takes a number"),
+    (["mnli", "--memory", "1e400"], "--memory 1e400: takes a number"),
+    (["mnli", "--seed", "3", "--seeds", "1,2"], "--seed 3: --seeds names the seeds"),
+    (["mnli", "--set", "train.max_steps=1e400"], "train.max_steps takes a whole number"),
+    (["mnli", "--set", "train.stride=64"], "train.stride: means nothing for mnli"),
+    (["mnli", "--set", "train.cap=64"], "train.cap: means nothing for mnli"),
+    (["xnli", "--on", "mnli", "--set-parents", "train.stride=9"], "means nothing for mnli"),
+    (["xnli", "--on", "mnli", "--set-parents", "eval.max_examples=9"], "use --set"),
+    (["xnli", "--languages", "xtreme,de"], "the set 'xtreme' stands alone"),
+    (["mnli", "--device", "cuda"], "--device cuda: no CUDA device is here"),
+    (["mnli", "--protocol", "x" * 5000], "5,000 characters"),
 ]
 
 
@@ -136,6 +152,26 @@ def test_dry_run_names_the_baseline_too(runs: Path) -> None:
         "--baseline means nothing here" in done.stderr
         and "--set-parents means nothing here" in done.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "idle"),
+    [
+        (["tatoeba", "--seed", "2"], "--seed means nothing"),
+        (["tatoeba", "--from-layer", "1"], "--from-layer means nothing"),
+        (["mnli", "--method", "full", "--from-layer", "1"], "full trains every layer"),
+        (["xquad", "--on", "squad1", "--compose", "init"], "--compose means nothing"),
+        (["xquad", "--on", "squad1", "--baseline"], "without parents it is the same run"),
+        (["mnli", "--allow-mismatch"], "--allow-mismatch means nothing"),
+        (["mnli", "--set", "train.max_steps=9", "--set", "train.epochs=9"], "train.epochs means"),
+        (["mnli", "--set", "train.max_steps=9", "--set", "train.eval_every=10"], "eval_every=10"),
+        (["mnli", "--set", "train.patience=20"], "never stops early"),
+        (["xnli", "--on", "random", "--set-parents", "train.lr=0.1"], "--set-parents means"),
+    ],
+)
+def test_what_has_no_effect_is_said(arguments: list[str], idle: str, runs: Path) -> None:
+    done = xtl("recipe", *arguments, "--backbone", "tiny", "--runs", runs, "--dry-run")
+    assert idle in done.stderr
 
 
 def test_seed_and_options_change_the_id_and_languages_do_not(runs: Path) -> None:
