@@ -7,15 +7,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from adapters_xtl import formats, methods, tasks
-from adapters_xtl.base import machine
 from adapters_xtl.base.errors import DataError, RunError, XtlError, out_of_memory
 from adapters_xtl.base.files import atomic_write, folder_bytes, link_or_copy
 from adapters_xtl.base.launchers import notify_ignored_launcher
@@ -34,22 +33,16 @@ from adapters_xtl.models.network import (
     save_heads,
 )
 from adapters_xtl.runs import run_card
-from adapters_xtl.runs.lineage import stored_module
 from adapters_xtl.runs.lookup import Outcome, from_store, has, outcome
+from adapters_xtl.runs.planned_records import planned_provenance, planned_spec
 from adapters_xtl.runs.records import (
-    MEASURED,
     METRICS,
     PROVENANCE,
     SPEC,
-    BackboneRecord,
     InferenceCost,
-    Lineage,
     Metrics,
-    ModuleReference,
-    ParentRecord,
     Provenance,
     SelectedStep,
-    Spec,
     StageRecord,
     TaskScores,
     TrainingCost,
@@ -192,71 +185,6 @@ def _select_score(
     return score
 
 
-def _spec(
-    plan: Plan,
-    kind: Literal["training", "evaluation"],
-    module: Module | None,
-    evaluation: Evaluation | None,
-) -> Spec:
-    """spec.json of the training or an evaluation of `module`; None: of the bare backbone."""
-    request = asdict(plan.request)
-    request.pop("runs")
-    backbone = plan.backbone
-    if kind == "training" and module is not None:
-        task, run_id = module.task, module.id
-    else:
-        task, run_id = plan.task, plan.evaluation.id
-    return Spec(
-        id=run_id,
-        kind=kind,
-        task=task,
-        request=request,
-        backbone=BackboneRecord(
-            backbone.name, backbone.location, backbone.fingerprint, backbone.revision
-        ),
-        data=plan.source.kind,
-        bits=plan.bits,
-        dtype=module.run.dtype if module else plan.dtype,
-        run=module.run if module else None,
-        module=ModuleReference(module.task, module.id) if module else None,
-        parents=tuple(
-            ModuleReference(parent.task, parent.id) for parent in (module.parents if module else ())
-        ),
-        evaluation=evaluation.record() if evaluation else None,
-    )
-
-
-def _lineage(plan: Plan, module: Module | None, store: Store) -> Lineage:
-    """The backbone's fingerprint and the digest of every parent's weights, in order."""
-    parents = tuple(
-        ParentRecord(parent.task, parent.id, stored_module(parent, store).module_sha256)
-        for parent in (module.parents if module else ())
-    )
-    return Lineage(plan.backbone.fingerprint, parents)
-
-
-def _provenance(context: Context, module: Module | None, rows: RunRows) -> Provenance:
-    """provenance.json as far as it is known before the run."""
-    plan, here = context.plan, machine.describe()
-    composition, fit = "", None
-    if module is not None:
-        composition = methods.load(module.run.method).COMPOSES.get(module.run.compose, "")
-        fit = plan.fits.get(module.id)
-    return Provenance(
-        versions=here.versions,
-        git=here.git,
-        hardware=here.hardware,
-        device=plan.device,
-        threads=torch.get_num_threads(),
-        data=data_record(plan, rows),
-        lineage=_lineage(plan, module, context.store),
-        notes=plan.notes,
-        composition=composition,
-        memory_measured=MEASURED[plan.device],
-        memory_plan=fit.record() if fit else None,
-    )
-
-
 @contextmanager
 def _failures_explained(context: Context, task: str, run_id: str, what: str) -> Iterator[None]:
     """Turns what goes wrong in a run into one line that begins with `what`.
@@ -290,7 +218,7 @@ def _train(context: Context, module: Module, rows: RunRows) -> bool:
             return False
         with _failures_explained(context, module.task, module.id, f"training {module}"):
             notify_left_out(rows, notify)
-            write_record(run.partial / SPEC, _spec(plan, "training", module, evaluation))
+            write_record(run.partial / SPEC, planned_spec(plan, "training", module, evaluation))
             provenance = _provenance(context, module, rows)
             write_record(run.partial / PROVENANCE, provenance)
             if evaluation is None:
@@ -320,7 +248,7 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
             notify_left_out(rows, notify)
             scored = module or "the bare backbone"
             notify(f"evaluating {scored} on {plan.task}, run {evaluation.id}")
-            write_record(run.partial / SPEC, _spec(plan, "evaluation", module, evaluation))
+            write_record(run.partial / SPEC, planned_spec(plan, "evaluation", module, evaluation))
             provenance = _provenance(context, module, rows)
             model = trained_model(context, module)
             metrics, inference = _score(
@@ -328,6 +256,11 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
             )
             _write_results(run.partial, replace(provenance, inference=inference), metrics)
         return store.commit(plan.task, evaluation.id), True
+
+
+def _provenance(context: Context, module: Module | None, rows: RunRows) -> Provenance:
+    plan, threads = context.plan, torch.get_num_threads()
+    return planned_provenance(plan, module, context.store, data_record(plan, rows), threads)
 
 
 def _write_results(partial: Path, provenance: Provenance, metrics: Metrics) -> None:

@@ -1,5 +1,6 @@
-"""Energy that the GPU reports, from NVIDIA's management library (NVML), where the driver brings it;
-no package needed.
+"""Energy that the GPU reports, read from NVIDIA's management library (NVML) without a package.
+
+NVML comes with the driver.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ LIBRARY = "libnvidia-ml.so.1"
 
 
 def joules() -> float | None:
-    """Joules that the first visible CUDA device has used since its driver was loaded; None where
-    none is reported.
+    """Joules that the first visible CUDA device has used since its driver was loaded.
 
-    Two readings give what was used between them, by every process on the device. GPUs before Volta
-    and MIG slices report nothing. NVML counts devices in PCI order: with unlike GPUs set
-    CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    None where it reports none.
+
+    The difference of two readings is what every process on the device used between them. GPUs
+    before Volta and MIG slices report nothing. NVML counts devices in PCI order: with unlike GPUs
+    set CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
     if first in ("", "-1"):

@@ -1,4 +1,4 @@
-"""Canonical JSON, digests of values and files, and writing that is whole or not at all."""
+"""Canonical JSON, digests of values and files, and writing a file whole or not at all."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def digest(value: Any) -> str:
 
 
 def cache_dir() -> Path:
-    """Where the package keeps what it can make again: $XTL_CACHE, else ~/.cache/adapters_xtl."""
+    """The directory for what can be made again: $XTL_CACHE, else ~/.cache/adapters_xtl."""
     root = os.environ.get("XTL_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"),
         "adapters_xtl",
@@ -94,7 +94,7 @@ def file_digest(path: Path, *, remember: bool = False) -> str:
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files under a directory take on disk."""
+    """Bytes of all files under a directory."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

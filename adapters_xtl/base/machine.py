@@ -1,4 +1,4 @@
-"""On what a run was made: versions, git, hardware. Found without importing torch."""
+"""Describes the machine that a run is made on: versions, git, hardware. Torch is not imported."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def _output(*command: str, cwd: Path | None = None) -> str:
 def gpu() -> Gpu | None:
     """The first visible CUDA device, as the driver shows it, or None.
 
-    Whether torch can use it is not asked: that would cost its import. The driver counts devices in
-    PCI order: with unlike GPUs set CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    Torch, whose import takes seconds, is not asked whether it can use the device. The driver counts
+    devices in PCI order: with unlike GPUs set CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
     if first in ("", "-1") or not shutil.which("nvidia-smi"):

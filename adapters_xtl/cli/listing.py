@@ -22,7 +22,7 @@ def backbones(as_json: Json = False) -> None:
 
 
 def runs(runs: Runs = "runs", as_json: Json = False) -> None:
-    """List the finished runs."""
+    """List the runs of a store; a damaged one is named, with what is wrong with it."""
     from adapters_xtl.cli.commands import listing
 
     answer(as_json, lambda: listing.runs_table(runs))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adapters_xtl.cli.commands import recipe
 from adapters_xtl.runs.store import Store, verify
 
 TASK, RUN = "mnli", "0123456789ab"
@@ -105,3 +108,61 @@ def test_what_a_kill_leaves_aside_is_in_no_finished_run(tmp_path: Path) -> None:
     (partial / "predictions").mkdir()
     _commit(store)
     assert _whole(store.path(TASK, RUN))
+
+
+KILLED_BEFORE_RENAME = """
+import os, sys
+rename, last = os.replace, sys.argv[1]
+def rename_or_die(source, target):
+    if str(target).endswith(last):
+        os._exit(87)
+    rename(source, target)
+os.replace = rename_or_die
+sys.argv = ["xtl", *sys.argv[2:]]
+from adapters_xtl.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("moment", ["the manifest", "the directory"])
+def test_a_training_that_is_killed_in_its_commit_is_not_done_again(moment: str, runs: Path) -> None:
+    settings = ["train.max_steps=8", "train.eval_every=4", "train.select_examples=20"]
+    request = recipe.request(
+        task="qqp",
+        on="",
+        set_=settings,
+        set_parents=[],
+        backbone="tiny",
+        data="embedded",
+        device="cpu",
+        runs=str(runs),
+    )
+
+    def call(dry_run: bool) -> tuple[dict[str, Any], list[str]]:
+        lines: list[str] = []
+        payload, _ = recipe.recipe(
+            request, baseline=False, force=False, dry_run=dry_run, notify=lines.append
+        )
+        return payload, lines
+
+    run_id = call(dry_run=True)[0]["id"]
+    last = "manifest.json" if moment == "the manifest" else f"/{run_id}"
+    flags = [word for setting in settings for word in ("--set", setting)]
+    killed = subprocess.run(
+        [
+            *(sys.executable, "-c", KILLED_BEFORE_RENAME, last, "recipe", "qqp"),
+            *("--backbone", "tiny", "--data", "embedded", "--device", "cpu", "--runs", runs),
+            *flags,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == KILLED, killed.stderr
+    assert Store(runs).all() == []
+    payload, lines = call(dry_run=False)
+    verify(Path(payload["path"]))
+    if moment == "the directory":  # everything was there: nothing is left to do
+        assert payload["reused"] and not any("training" in line for line in lines)
+    else:
+        assert any(line.startswith("resuming from step 8 of 8") for line in lines)
