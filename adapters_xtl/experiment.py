@@ -217,7 +217,7 @@ def _train(context: Context, module: Module, rows: RunRows) -> bool:
         if run.finished is not None:
             return False
         with _failures_explained(context, module.task, module.id, f"training {module}"):
-            notify_left_out(rows, notify)
+            notify_left_out(plan.source, rows, notify)
             write_record(run.partial / SPEC, planned_spec(plan, "training", module, evaluation))
             provenance = _provenance(context, module, rows)
             write_record(run.partial / PROVENANCE, provenance)
@@ -245,7 +245,7 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
         if run.finished is not None:
             return run.finished, False
         with _failures_explained(context, plan.task, evaluation.id, f"evaluating {plan.task}"):
-            notify_left_out(rows, notify)
+            notify_left_out(plan.source, rows, notify)
             scored = module or "the bare backbone"
             notify(f"evaluating {scored} on {plan.task}, run {evaluation.id}")
             write_record(run.partial / SPEC, planned_spec(plan, "evaluation", module, evaluation))

@@ -93,13 +93,16 @@ class Checkpoint:
         """RequestError, one line, with everything that keeps the files from being a checkpoint
         that can be read here.
         """
-        problems = list(self._problems())
-        if problems:
+        if problems := list(self._problems()):
             raise RequestError(f"{self.where}: not a checkpoint: {'; '.join(problems)}")
-        self.config()
 
     def _problems(self) -> Iterator[str]:
-        if "config.json" not in self.names:
+        if "config.json" in self.names:
+            try:
+                self.config()
+            except RequestError as error:
+                yield str(error).removeprefix(f"{self.where}: ")
+        else:
             yield "no config.json"
             if "adapter_config.json" in self.names:
                 yield "it holds an adapter, which is a module and not a backbone"

@@ -22,6 +22,7 @@ __all__ = [
     "locate_report",
     "locate_training",
     "sample_languages",
+    "why_unchecked",
 ]
 
 
@@ -45,7 +46,7 @@ class TrainingFiles:
 
     select     () means that a slice of train selects
     reported   English report rows that select is held against (protocol `clean`)
-    unchecked  name of reported rows that the source lacks → complaint
+    unchecked  reported rows that select cannot be held against → why (no path of this machine)
     """
 
     train: tuple[RowFiles, ...]
@@ -104,7 +105,7 @@ def locate_training(
             try:
                 located.append((report, locate(source, rows, english)))
             except DataError as error:
-                unchecked[str(report)] = str(error)
+                unchecked[str(report)] = why_unchecked(report.task, error)
     return TrainingFiles(train, select, tuple(located), unchecked)
 
 
@@ -121,12 +122,18 @@ def _embedded_training(
             if "en" in sample_languages(files.files[report.split][0].fetch(), "report"):
                 located.setdefault(report.task, (report, files))
         except DataError as error:
-            unchecked[str(report)] = str(error)
+            unchecked[str(report)] = why_unchecked(report.task, error)
     return TrainingFiles((training,), (training,), tuple(located.values()), unchecked)
 
 
 def _sample_rows(source: Embedded, task: Task, split: str) -> RowFiles:
     return RowFiles(Rows("embedded", task.name, split, {}), {split: [source.file(task)]})
+
+
+def why_unchecked(task: str, error: DataError) -> str:
+    """Why select rows are not held against rows of `task`, for records that others read."""
+    reason = "this source lacks them" if isinstance(error, MissingRows) else "they cannot be read"
+    return f"{reason}; compared by the ids that are known" if known_ids(task) else reason
 
 
 def locate_report(

@@ -20,7 +20,7 @@ from adapters_xtl import formats
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.base.files import canonical
 from adapters_xtl.data.columns import UNUSABLE, checked
-from adapters_xtl.data.locate import RowFiles, TrainingFiles
+from adapters_xtl.data.locate import RowFiles, TrainingFiles, why_unchecked
 from adapters_xtl.data.repository import DataFile, MissingRows
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, cut_select, drop_reported
 from adapters_xtl.data.table_files import count_rows, read_file
@@ -308,7 +308,7 @@ def _reported_rows(
         try:
             splits.append(reader.read_to_compare(load(report.task), located, language="en"))
         except DataError as error:  # hidden gold, say: no reason not to train
-            unchecked[str(report)] = str(error)
+            unchecked[str(report)] = why_unchecked(report.task, error)
     return reported, unchecked
 
 

@@ -79,6 +79,10 @@ class Repositories(ABC):
         """Data set → revision, for what was opened."""
         return {}
 
+    def notes(self) -> list[str]:
+        """What is unusual about the revisions that were opened, a line each."""
+        return []
+
 
 def _data_file(
     repository: Repository, path: str, classes: Mapping[str, tuple[str, ...]]
@@ -135,6 +139,10 @@ class Hub(Repositories):
     def __init__(self) -> None:
         self._known: dict[str, Repository] = {}
         self._absent: dict[str, MissingRows] = {}  # asked for once, not once a language
+        self._notes: list[str] = []
+
+    def notes(self) -> list[str]:
+        return list(self._notes)
 
     def revisions(self) -> dict[str, str]:
         return {repo: snapshot.revision for repo, snapshot in self._known.items()}
@@ -222,10 +230,16 @@ class Hub(Repositories):
             )
             for revision in revisions
         ]
-        return next(
+        chosen = next(
             (repository for repository in repositories if _has_rows(repository.paths, repo)),
             repositories[0],
         )
+        if chosen.revision not in named:
+            self._notes.append(
+                f"the hub's cache has no rows of '{repo}' at main: revision"
+                f" {chosen.revision[:12]} is read, the newest there"
+            )
+        return chosen
 
     def __str__(self) -> str:
         from huggingface_hub import constants
@@ -318,6 +332,9 @@ class Embedded:
 
     def revisions(self) -> dict[str, str]:
         return {}  # the package's version stands for it
+
+    def notes(self) -> list[str]:
+        return []
 
     def __str__(self) -> str:
         return self.kind

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.data.reading import Reader, read_report, read_training
+from adapters_xtl.data.sources import Source
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, count_overlap
 from adapters_xtl.runs.records import RowsCount, RowsRecord
 from adapters_xtl.runs.request import Evaluation, Module, Plan
@@ -123,8 +124,12 @@ def _count(split: CheckedSplit) -> RowsCount:
     )
 
 
-def notify_left_out(rows: RunRows, notify: Callable[[str], None]) -> None:
-    """Notifies, a line each, which rows were left out, scored though unfit, dropped or lacking."""
+def notify_left_out(source: Source, rows: RunRows, notify: Callable[[str], None]) -> None:
+    """Notifies, a line each, which rows were left out, scored though unfit, dropped or lacking, and
+    where the source had them from another revision than usual.
+    """
+    for note in source.notes():
+        notify(note)
     named = [(f"{name} train", part) for name, part in rows.train.items()]
     named += [(f"{name} select", part) for name, part in rows.select.items()]
     named += [
@@ -140,11 +145,8 @@ def notify_left_out(rows: RunRows, notify: Callable[[str], None]) -> None:
     for name, training in rows.training.items():
         for reporting, count in training.dropped.items():
             notify(f"{name}: {count} select rows dropped: {reporting} reports them")
-        for reported, complaint in training.unchecked.items():
-            notify(
-                f"{name}: select rows could not be compared with {reported}"
-                f" ({complaint.splitlines()[0]})"
-            )
+        for reported, reason in training.unchecked.items():
+            notify(f"{name}: select rows are not compared with {reported}: {reason}")
     for name, by in rows.lacking.items():
         if by:
             notify(f"{name}: this source lacks {', '.join(sorted(by))}")

@@ -307,6 +307,7 @@ def test_offline_the_revision_is_read_that_the_cache_names_main(
     assert len(rows.train.examples) == (30 if named else 20)
     assert source.revisions()["nyu-mll/multi_nli"] == (main if named else newer)
     assert ("not main" in files.train[0].files["train"][0].name) is (not named)
+    assert bool(source.notes()) is (not named)
 
 
 def test_offline_reads_what_was_main_when_it_was_fetched_last(

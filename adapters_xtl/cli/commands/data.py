@@ -183,6 +183,7 @@ def check_data(name: str | None, data: str, limit: int) -> tuple[dict[str, Any],
     if splits:
         shown.append(tables.checked([_line(task, rows, split) for task, rows, split in splits]))
     shown += [f"{place}: {reason}" for place, reason in places]
+    shown += source.notes()
     shown += [
         f"not there: {check.task.name}: "
         + "; ".join(f"{split} {' '.join(names)}" for split, names in check.lacking.items())
