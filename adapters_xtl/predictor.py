@@ -133,9 +133,9 @@ def load(
     (unless `allow_mismatch`).
     """
     store = Store(Path(runs))
-    asked = Request(
+    request = Request(
         task=task, backbone=backbone, device=device, runs=runs, allow_mismatch=allow_mismatch
     )
-    served = serve(asked, str(module), store)
+    served = serve(request, str(module), store)
     head = chosen_head(served.plan.task, served.heads, str(module))
     return Predictor(served.plan, store, head)

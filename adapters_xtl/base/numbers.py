@@ -34,10 +34,10 @@ def parse_number(text: str) -> float | None:
 
 def whole(value: object) -> int | None:
     """A TOML value as a whole number of at most 18 digits (`8` and `8.0` are 8), or None."""
-    found = number(value)
-    if found is None or found != int(found) or abs(found) >= 1e18:
+    parsed = number(value)
+    if parsed is None or parsed != int(parsed) or abs(parsed) >= 1e18:
         return None
-    return value if isinstance(value, int) else int(found)
+    return value if isinstance(value, int) else int(parsed)
 
 
 def number(value: object) -> float | None:
@@ -45,10 +45,10 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        found = float(value)
+        parsed = float(value)
     except OverflowError:  # an integer of more than 308 digits
         return None
-    return found if math.isfinite(found) else None
+    return parsed if math.isfinite(parsed) else None
 
 
 def parse_seeds(text: str, flag: str, problems: Problems) -> tuple[int, ...]:
@@ -62,7 +62,7 @@ def parse_seeds(text: str, flag: str, problems: Problems) -> tuple[int, ...]:
                 f" separated by commas, e.g. 1,2,3; '{clipped(part)}' is none"
             )
             return ()
-    found = tuple(seed for seed in seeds if seed is not None)
-    if len(set(found)) < len(found):
+    parsed = tuple(seed for seed in seeds if seed is not None)
+    if len(set(parsed)) < len(parsed):
         problems.add(f"{flag} {clipped(text)}: expected different whole numbers, e.g. 1,2,3")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(parsed))

@@ -149,7 +149,7 @@ def locate_report(
     is read.
     """
     files_by_language: dict[str, tuple[RowFiles, ...]] = {}
-    lacking: dict[str, str] = {}
+    missing: dict[str, str] = {}
     problems = Problems()
     for language in languages:
         try:
@@ -167,11 +167,11 @@ def locate_report(
                     locate(source, rows, task.code(language)) for rows in task.report[split]
                 )
         except MissingRows as error:
-            lacking[language] = str(error)
+            missing[language] = str(error)
         except DataError as error:
             problems.catch(error)
     problems.raise_if_any(DataError)
-    return files_by_language, lacking
+    return files_by_language, missing
 
 
 @lru_cache(maxsize=64)

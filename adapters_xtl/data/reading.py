@@ -275,9 +275,9 @@ def read_training(
     if task.ordered:
         last = max((example.get("stage", 0) for example in train.examples), default=0)
         for stage in range(last):
-            given = [row for row in select.examples if row.get("stage", 0) == stage]
-            if given:
-                select_of_stage = replace(select, examples=given)
+            of_stage = [row for row in select.examples if row.get("stage", 0) == stage]
+            if of_stage:
+                select_of_stage = replace(select, examples=of_stage)
                 rest = [row for row in select.examples if row.get("stage", 0) != stage]
                 select = replace(select, examples=rest)
             else:
@@ -322,7 +322,7 @@ def read_report(
     """
     problems = Problems()
     parts: dict[str, CheckedSplit] = {}
-    lacking: dict[str, str] = {}
+    missing: dict[str, str] = {}
     split = "report" if task.kind == "target" else "select"
     for language, located in files.items():
         try:
@@ -330,8 +330,8 @@ def read_report(
                 task, located, split=split, language=language, scoring=True
             )
         except MissingRows as error:
-            lacking[language] = str(error)
+            missing[language] = str(error)
         except DataError as error:
             problems.catch(error)
     problems.raise_if_any(DataError)
-    return parts, lacking
+    return parts, missing

@@ -59,9 +59,9 @@ def load(name: str) -> Format:
     """The format `name`. RequestError, with the nearest name, when there is none."""
     if name not in names():
         raise RequestError(f"unknown format '{name}'{nearest(name, names())}")
-    found: Format = importlib.import_module(f"{__name__}.{name}").FORMAT
-    found.name = name
-    return found
+    format: Format = importlib.import_module(f"{__name__}.{name}").FORMAT
+    format.name = name
+    return format
 
 
 def fault(name: str, example: Example, labels: tuple[str, ...] | list[str] = ()) -> Fault | None:

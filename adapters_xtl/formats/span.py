@@ -367,8 +367,8 @@ class Span(Format):
                 beyond = {item.owner: _characters.after_marks(examples[item.owner]["context"])}
             for score, start, end in _best(item, rows, beyond[item.owner]):
                 owner[start, end] = max(score, owner.get((start, end), score))
-            null, known = float(rows[0, 0] + rows[0, 1]), nulls[item.owner]
-            nulls[item.owner] = null if known is None else min(known, null)
+            null, lowest = float(rows[0, 0] + rows[0, 1]), nulls[item.owner]
+            nulls[item.owner] = null if lowest is None else min(lowest, null)
         predictions = []
         for example, span_scores, null_score in zip(examples, spans, nulls, strict=True):
             ranked = sorted(span_scores.items(), key=lambda entry: (-entry[1], entry[0]))[:SHOWN]

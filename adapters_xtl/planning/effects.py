@@ -65,12 +65,12 @@ def idle_flags(
     if request.allow_mismatch and not list(named):
         lines.append("--allow-mismatch means nothing here: no module is given that exists already")
     if not trained:
-        for flag, given in (
+        for flag, value in (
             ("--seed", request.seed != 1),
             ("--from-layer", request.from_layer),
             ("--protocol", request.protocol != "clean"),
         ):
-            if given:
+            if value:
                 lines.append(f"{flag} means nothing here: nothing is trained")
     elif request.from_layer and request.method == "full":
         lines.append(f"--from-layer means nothing here: {request.method} trains every layer")
@@ -96,8 +96,8 @@ def _idle_settings(keys: set[str], hyper: Hyper) -> list[str]:
             f" {steps} steps, and its last one is evaluated"
         )
     evaluations = -(-steps // hyper.eval_every) if steps and hyper.eval_every else EVALUATIONS
-    known = steps or not hyper.eval_every
-    if known and hyper.patience >= evaluations and "train.patience" in keys:
+    is_decided = steps or not hyper.eval_every
+    if is_decided and hyper.patience >= evaluations and "train.patience" in keys:
         lines.append(
             f"train.patience={hyper.patience} means nothing here: the training has"
             f" {evaluations} evaluations, so that it never stops early"

@@ -49,20 +49,20 @@ def scope_of(
 
 
 def _languages(
-    task: Task, source: Source, given: str | None, problems: Problems
+    task: Task, source: Source, text: str | None, problems: Problems
 ) -> tuple[tuple[str, ...], bool]:
     """(codes of the languages that are scored, whether they were named one by one)."""
     sets = {**task.languages, "all": task.all_languages}
-    if given is None:
+    if text is None:
         name = "all" if source.kind == "embedded" else next(iter(task.languages))
         return sets[name], False
-    if given in sets:
-        return sets[given], False
-    codes = tuple(dict.fromkeys(code.strip() for code in given.split(",") if code.strip()))
+    if text in sets:
+        return sets[text], False
+    codes = tuple(dict.fromkeys(code.strip() for code in text.split(",") if code.strip()))
     for code in codes:
         if code in sets:
             problems.add(
-                f"--languages {clipped(given)}: the set '{code}' stands alone, without other"
+                f"--languages {clipped(text)}: the set '{code}' stands alone, without other"
                 " languages"
             )
         elif code not in task.all_languages:
@@ -97,14 +97,14 @@ def report_limit(
     for key, value in overrides:
         if key != "eval.max_examples":
             continue
-        found = whole(value)
-        if found is None or found < 0:
+        number = whole(value)
+        if number is None or number < 0:
             problems.add(
                 f"{flag}: eval.max_examples takes a whole number from 0 on, not"
                 f" {clipped(repr(value))}"
             )
         else:
-            limit = found
+            limit = number
     if limit and not task.members and formats.load(task.format).needs_every_row(task):
         problems.add(
             f"--set eval.max_examples: '{task.name}' is scored whole; a part of its rows measures"
@@ -132,28 +132,28 @@ def plan_evaluation(
     """
     located: dict[str, ReportFiles] = {}
     for name, scope in scopes.items():
-        found = ReportFiles({}, {}, {})
+        files = ReportFiles({}, {}, {})
         with problems.catching():
-            found = lookups.report(source, tasks.load(name), scope.split, scope.languages)
-        if found.lacking and (scope.named or not found.files):
-            for complaint in dict.fromkeys(found.lacking.values()):
+            files = lookups.report(source, tasks.load(name), scope.split, scope.languages)
+        if files.lacking and (scope.named or not files.files):
+            for complaint in dict.fromkeys(files.lacking.values()):
                 problems.add(complaint)
-        located[name] = found
+        located[name] = files
     splits = {name: scope.split for name, scope in scopes.items()}
     key = {
         "module": _weights(module) if module else None,
         "bare": None if module else dict(bare),
         "tasks": [[name, tasks.load(name).version] for name in scopes],
         "splits": splits,
-        "files": {name: dict(found.digests) for name, found in located.items()},
+        "files": {name: dict(files.digests) for name, files in located.items()},
         "limit": limit,
         **({"layer": layer} if layer else {}),
     }
     return Evaluation(
         digest(key)[:12],
         splits,
-        {name: found.files for name, found in located.items()},
-        {name: found.lacking for name, found in located.items()},
+        {name: files.files for name, files in located.items()},
+        {name: files.lacking for name, files in located.items()},
         any(scope.named for scope in scopes.values()),
         limit,
         layer,

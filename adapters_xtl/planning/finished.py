@@ -34,10 +34,10 @@ class Served:
 def _module(name: str, store: Store, notify: lineage.Notify) -> Module:
     path = lineage.find(name, store, notify)
     if path is None:
-        known = [each.name for each in store.all()]
+        run_ids = [run.name for run in store.all()]
         raise RequestError(
             f"{clipped(name)}: no run or bundle directory, no run id and no hub"
-            f" id{nearest(name, known)}"
+            f" id{nearest(name, run_ids)}"
         )
     return lineage.read(path, notify)
 
@@ -117,8 +117,8 @@ def plan_scoring(
                 " eval.max_examples alone"
             )
         elif key != "eval.max_examples":
-            known = nearest(key, ["eval.max_examples"])
-            problems.add(f"--set: unknown key '{clipped(key)}'{known}")
+            suggestion = nearest(key, ["eval.max_examples"])
+            problems.add(f"--set: unknown key '{clipped(key)}'{suggestion}")
     with problems.catching():
         store.check_writable()
     served = serve(request, name, store, lookups, notify, problems)
@@ -162,9 +162,9 @@ def _check_layer(layer: str, task: Task, layers: int, problems: Problems) -> Non
 
 def chosen_head(name: str, heads: tuple[str, ...], text: str) -> str:
     """The head of the module `text` that answers the task `name`; RequestError where none does."""
-    found = head_for(tasks.load(name), heads)
-    if found is not None:
-        return found
+    head = head_for(tasks.load(name), heads)
+    if head is not None:
+        return head
     if tasks.load(name).members:
         raise RequestError(
             f"{text}: has several heads: --task says which one is asked ({', '.join(heads)})"
@@ -178,17 +178,17 @@ def head_for(task: Task, heads: Iterable[str]) -> str | None:
 
     "" for retrieval, which needs none; None where no head fits.
     """
-    known = list(heads)
+    head_names = list(heads)
     form = formats.load(task.format) if task.format else None
     if form is not None and not form.has_head:
         return ""
     for name in (task.name, task.train_from):
-        if name in known:
+        if name in head_names:
             return name
-    alike = [
+    same_labels = [
         name
-        for name in known
+        for name in head_names
         if (tasks.load(name).format, tasks.load(name).labels) == (task.format, task.labels)
     ]
     known_head = form is not None and form.labels_known(task.labels)
-    return alike[0] if len(alike) == 1 and known_head else None
+    return same_labels[0] if len(same_labels) == 1 and known_head else None

@@ -90,10 +90,10 @@ class Lookups:
         """Where a task's report rows lie, language by language."""
         key = (id(source), task.name, split, languages)
         if key not in self._report:
-            files, lacking = locate_report(source, task, split, languages)
+            files, missing = locate_report(source, task, split, languages)
             digests = {
                 language: [sha for located in group for sha in located.digests]
                 for language, group in files.items()
             }
-            self._report[key] = ReportFiles(files, digests, lacking)
+            self._report[key] = ReportFiles(files, digests, missing)
         return self._report[key]

@@ -38,7 +38,7 @@ def composition(request: Request, problems: Problems) -> str:
     if request.method not in methods.names():
         return request.compose or COMPOSES[0]
     possible = methods.load(request.method).COMPOSES
-    usual = next(each for each in COMPOSES if each in possible)
+    usual = next(name for name in COMPOSES if name in possible)
     compose = request.compose or usual
     if compose not in possible:
         problems.add(
@@ -112,8 +112,8 @@ class ModulePlanner:
     def trained_by(
         self, parents: tuple[Module, ...], target: Module | None
     ) -> tuple[list[Module], Module | None]:
-        """(the parents that are trained for the request, its own module if one is trained)."""
-        trained = [each for each in parents if each.stored is None and each.run.tasks]
+        """The parents that are trained for the request, and its own module if it trains one."""
+        trained = [module for module in parents if module.stored is None and module.run.tasks]
         own = target if all(target is not parent for parent in parents) else None
         return trained, own
 
@@ -183,7 +183,7 @@ class ModulePlanner:
             run,
             tasks=tuple((member, tasks.load(member).version) for member in members),
             data={
-                part: tuple(sha for each in digests for sha in each[part])
+                part: tuple(sha for digest in digests for sha in digest[part])
                 for part in ("train", "select")
             },
         )
@@ -257,16 +257,16 @@ class ModulePlanner:
             return (task.name,)
         if not chosen:
             return task.members
-        known = [name for name in tasks.names() if tasks.load(name).train]
+        trainable = [name for name in tasks.names() if tasks.load(name).train]
         for name in chosen:
-            if name not in known:
+            if name not in trainable:
                 self.problems.add(
                     f"{flag}: train.tasks: '{clipped(name)}' cannot be"
-                    f" trained{nearest(name, known)}"
+                    f" trained{nearest(name, trainable)}"
                 )
         if len(set(chosen)) < len(chosen):
             self.problems.add(f"{flag}: train.tasks names a task twice")
-        return tuple(name for name in dict.fromkeys(chosen) if name in known)
+        return tuple(name for name in dict.fromkeys(chosen) if name in trainable)
 
     def _existing(self, name: str, below: tuple[Module, ...]) -> Module | None:
         """A parent that is named by its run, bundle or hub id, held against what is asked."""
@@ -285,7 +285,7 @@ class ModulePlanner:
                     f" hub id{nearest(name, (*tasks.names(), RANDOM, SELF))}"
                 )
             return None
-        if below and [each.id for each in parent.parents] != [each.id for each in below]:
+        if below and [module.id for module in parent.parents] != [module.id for module in below]:
             self.problems.add(
                 f"--on {name}: it was not trained on {below[-1]}, the one named before it"
             )

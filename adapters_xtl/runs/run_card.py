@@ -43,10 +43,10 @@ def run_card(run: Path) -> str:
         lines += score_table(to_json(scores))
         lines += [f"- {note}" for note in task.notes] + [""] * bool(task.notes)
     if provenance.data.lacking:
-        lacking = "; ".join(
+        missing = "; ".join(
             f"{name}: {', '.join(codes)}" for name, codes in provenance.data.lacking.items()
         )
-        lines += [f"Languages that the source lacks: {lacking}.", ""]
+        lines += [f"Languages that the source lacks: {missing}.", ""]
     return "\n".join(lines)
 
 

@@ -220,8 +220,8 @@ def verify(path: Path, only: tuple[str, ...] = ("",)) -> None:
             continue
         if not (path / name).is_file():
             raise MismatchError(f"{path / name}: missing, though the manifest names it")
-        found = file_digest(path / name)
-        if found != expected:
+        sha256 = file_digest(path / name)
+        if sha256 != expected:
             raise MismatchError(
-                f"{path / name}: sha256 {found[:12]}… is not the manifest's {expected[:12]}…"
+                f"{path / name}: sha256 {sha256[:12]}… is not the manifest's {expected[:12]}…"
             )

@@ -38,7 +38,7 @@ PAUSE = 0.05  # seconds without a line, after which those that came are answered
 
 
 def evaluate(
-    asked: Request,
+    request: Request,
     module: str,
     *,
     layer: str,
@@ -50,15 +50,15 @@ def evaluate(
     """Scores a module on a task's rows; the payload is the contract's, and the files of
     an export.
     """
-    store, problems, planned = Store(Path(asked.runs)), Problems(), None
+    store, problems, planned = Store(Path(request.runs)), Problems(), None
     with problems.catching():
-        planned = plan_scoring(asked, module, store, layer=layer, notify=notify)
+        planned = plan_scoring(request, module, store, layer=layer, notify=notify)
     if form:
         names = (
             list(planned.evaluation.files)
             if planned
-            else [asked.task]
-            if asked.task in tasks.names()
+            else [request.task]
+            if request.task in tasks.names()
             else []
         )
         with problems.catching():
@@ -93,8 +93,8 @@ def evaluate(
 
 
 def score(run: str, runs: str) -> tuple[dict[str, Any], Shown]:
-    """Scores the predictions of a finished run again, without a model, and holds them against what
-    it recorded.
+    """Scores the predictions of a finished run again, without a model, and compares the score with
+    the recorded one.
     """
     path = lineage.find(run, Store(Path(runs)))
     if path is None or not is_run(path):
@@ -112,19 +112,19 @@ def score(run: str, runs: str) -> tuple[dict[str, Any], Shown]:
             for language in entry["languages"]
         }
         entries[name] = {**entry, **scoring.entry(task, entry["split"], languages)}
-    found = scoring.together(entries)
-    equal = abs(found["score"] - recorded["score"]) < 1e-9
+    metrics = scoring.together(entries)
+    equal = abs(metrics["score"] - recorded["score"]) < 1e-9
     payload = {
         "id": path.name,
         "path": str(path),
-        "metrics": {**found, "train": recorded["train"]},
+        "metrics": {**metrics, "train": recorded["train"]},
         "recorded": recorded["score"],
         "equal": equal,
     }
-    said = "as recorded" if equal else f"recorded was {recorded['score']:.4f}"
+    comparison = "as recorded" if equal else f"recorded was {recorded['score']:.4f}"
     return payload, [
-        *tables.result(found),
-        f"scored from predictions alone: {found['score']:.4f}, {said}",
+        *tables.result(metrics),
+        f"scored from predictions alone: {metrics['score']:.4f}, {comparison}",
     ]
 
 
@@ -142,8 +142,8 @@ def predict(
     allow_mismatch: bool,
     notify: Notify,
 ) -> dict[str, Any]:
-    """Lines of JSON → predictions, a line each as they come; with `-o X.npy`, embeddings of each
-    line's text.
+    """Answers lines of JSON: one prediction a line, as they come, or with `-o X.npy` the embedding
+    of each line's text.
 
     A line that cannot be answered is an error with its number, or with `skip_bad` reported and left
     out.
@@ -152,7 +152,7 @@ def predict(
     _check_files(source, out, problems)
     if layer is not None and not embed:
         problems.add("--layer is for embeddings: -o FILE.npy")
-    asked = Request(
+    request = Request(
         task=task or ("tatoeba" if embed else ""),
         backbone=backbone,
         device=device,
@@ -162,7 +162,7 @@ def predict(
     store = Store(Path(runs))
     served, head = None, ""
     with problems.catching():
-        served = serve(asked, module, store, notify=notify)
+        served = serve(request, module, store, notify=notify)
         if not embed:
             head = chosen_head(served.plan.task, served.heads, module)
             if not head:
@@ -183,7 +183,7 @@ def predict(
     model = predictor.Predictor(served.plan, store, head)
     reading = _Lines(source, "tatoeba" if embed else model.task, skip_bad, notify)
     final = out.resolve() if out is not None and _regular(out) else None  # behind links: they stay
-    aside = final.with_name(f".{final.name}.{os.getpid()}") if final else None
+    unfinished = final.with_name(f".{final.name}.{os.getpid()}") if final else None
     count = 0
     try:
         with ExitStack() as stack:
@@ -193,20 +193,22 @@ def predict(
             if embed and out is not None:
                 import numpy as np
 
-                found = [
-                    model.embed([each["text"] for _, each in chunk], layer=layer)
+                vectors = [
+                    model.embed([example["text"] for _, example in chunk], layer=layer)
                     for chunk in chunks
                 ]
-                count = sum(len(each) for each in found)
-                if not found:
+                count = sum(len(rows) for rows in vectors)
+                if not vectors:
                     raise DataError(f"{source}: no line to embed")
-                with explained_os_errors(out), (aside or out).open("wb") as file:
-                    np.save(file, np.concatenate(found), allow_pickle=False)
+                with explained_os_errors(out), (unfinished or out).open("wb") as file:
+                    np.save(file, np.concatenate(vectors), allow_pickle=False)
             else:
-                place: Any = aside or out or 1  # JSON is UTF-8, whatever the terminal's encoding
+                place: Any = (
+                    unfinished or out or 1
+                )  # JSON is UTF-8, whatever the terminal's encoding
                 target = stack.enter_context(open(place, "w", encoding="utf-8", closefd=place != 1))
                 for chunk in chunks:
-                    answers = model.predict([each for _, each in chunk])
+                    answers = model.predict([example for _, example in chunk])
                     with explained_os_errors(out or Path("stdout")):
                         for (number, _), answer in zip(chunk, answers, strict=True):
                             target.write(
@@ -214,15 +216,15 @@ def predict(
                             )
                         target.flush()
                     count += len(chunk)
-        if aside is not None and final is not None:
-            os.replace(aside, final)
+        if unfinished is not None and final is not None:
+            os.replace(unfinished, final)
     except (
         BrokenPipeError
     ):  # who reads the answers has seen enough; nothing more can be written, at exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     finally:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
     notify(
         f"{count} lines answered"
         + (f", {reading.bad} skipped" if reading.bad else "")
@@ -289,12 +291,12 @@ class _Lines:
         start = 1
         for block in _blocks(file):
             problems = Problems()
-            found = []
+            examples = []
             for number, line in enumerate(block, start):
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                     if text:
-                        found.append((number, example_of(self.task, json.loads(text))))
+                        examples.append((number, example_of(self.task, json.loads(text))))
                 except (DataError, ValueError, RecursionError) as error:
                     reason = (
                         "not in UTF-8"
@@ -312,5 +314,5 @@ class _Lines:
                 problems.raise_if_any(DataError)
             for message in problems.messages:
                 self.notify(f"skipped: {message}")
-            if found:
-                yield found
+            if examples:
+                yield examples

@@ -34,8 +34,10 @@ def request(
     problems: Problems | None = None,
     **options: Any,
 ) -> Request:
-    """Flags → a request. What is malformed is added to `problems`, to be reported with what the
-    plan finds wrong; without `problems` it is a RequestError.
+    """The flags as a request.
+
+    Malformed values are added to `problems`, to be reported with what planning finds wrong; without
+    `problems` they are a RequestError.
     """
     collected = Problems() if problems is None else problems
 
@@ -58,7 +60,7 @@ def request(
 
 
 def recipe(
-    asked: Request,
+    requested: Request,
     *,
     baseline: bool,
     force: bool,
@@ -74,18 +76,18 @@ def recipe(
     seed, and `summary`. RequestError with every problem, those that `problems` holds included.
     """
     problems = Problems() if problems is None else problems
-    numbers: tuple[int, ...] = (asked.seed,)
+    numbers: tuple[int, ...] = (requested.seed,)
     if seeds:
         numbers = parse_seeds(seeds, "--seeds", problems) or numbers
-        if asked.seed != Request.seed:
-            problems.add(f"--seed {asked.seed}: --seeds names the seeds; leave one of them out")
-    store = Store(Path(asked.runs))
+        if requested.seed != Request.seed:
+            problems.add(f"--seed {requested.seed}: --seeds names the seeds; leave one of them out")
+    store = Store(Path(requested.runs))
     planner = Planner(store, notify)
     plans = []
     for number in numbers:
-        planned, bare = planner.plan(replace(asked, seed=number), problems), None
-        if baseline and asked.on:
-            alone = replace(asked, seed=number, on=(), compose=None, parent_overrides=())
+        planned, bare = planner.plan(replace(requested, seed=number), problems), None
+        if baseline and requested.on:
+            alone = replace(requested, seed=number, on=(), compose=None, parent_overrides=())
             bare = planner.plan(alone)
         plans.append((planned, bare))
     first, first_bare = plans[0]
@@ -105,7 +107,7 @@ def recipe(
             return answers[0]
         payloads = [payload for payload, _ in answers]
         return {"dry_run": True, "runs": payloads}, [each for _, shown in answers for each in shown]
-    host = _Later()
+    host = _LazyHost()
     answers = []
     for number, (planned, bare) in zip(numbers, plans, strict=True):
         if seeds:
@@ -123,7 +125,7 @@ def recipe(
         },
     )
     payload = {
-        "task": asked.task,
+        "task": requested.task,
         "runs": [{"seed": number, **payload} for number, payload in runs.items()],
         "summary": summary,
     }
@@ -133,7 +135,12 @@ def recipe(
 
 
 def _answered(
-    planned: Plan, bare: Plan | None, store: Store, host: _Later, notify: Notify, force: bool
+    planned: Plan,
+    baseline_plan: Plan | None,
+    store: Store,
+    host: _LazyHost,
+    notify: Notify,
+    force: bool,
 ) -> tuple[dict[str, Any], Shown]:
     outcome = _execute(planned, store, host, notify, force)
     payload = {
@@ -143,12 +150,16 @@ def _answered(
         "seconds": outcome.seconds,
         "metrics": outcome.metrics,
     }
-    other = None
-    if bare is not None:
+    baseline = None
+    if baseline_plan is not None:
         notify("baseline: the same task without parents")
-        other = _execute(bare, store, host, notify, force)
-        payload["baseline"] = {"id": other.id, "path": str(other.path), "metrics": other.metrics}
-    shown: Shown = [*tables.result(outcome.metrics, other.metrics if other else None)]
+        baseline = _execute(baseline_plan, store, host, notify, force)
+        payload["baseline"] = {
+            "id": baseline.id,
+            "path": str(baseline.path),
+            "metrics": baseline.metrics,
+        }
+    shown: Shown = [*tables.result(outcome.metrics, baseline.metrics if baseline else None)]
     shown += tables.cost(outcome.path)
     trained = outcome.metrics["train"]
     if trained:
@@ -163,18 +174,19 @@ def _answered(
 def spread(
     by_seed: Mapping[int, Mapping[str, Any]], baseline: Mapping[int, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Metrics of several seeds → mean and t-interval of every language's headline metric, of the
-    means and of the score, and with a baseline the paired differences, "inconclusive" where the
-    interval includes 0.
+    """Mean and t-interval, over seeds, of the score and of every language's headline metric.
+
+    With a baseline each has a `difference`: paired over the seeds, with a verdict that is
+    "inconclusive" where its interval includes 0.
     """
 
     def of(*keys: str) -> dict[str, Any]:
         values = {seed: float(_at(metrics, keys)) for seed, metrics in by_seed.items()}
-        found = statistics.interval(list(values.values()))
+        bounds = statistics.interval(list(values.values()))
         entry: dict[str, Any] = {
             "mean": sum(values.values()) / len(values),
             "seeds": {str(s): v for s, v in values.items()},
-            "interval": found.record() if found else None,
+            "interval": bounds.record() if bounds else None,
         }
         if baseline:
             difference = statistics.paired(
@@ -184,9 +196,9 @@ def spread(
         return entry
 
     first = next(iter(by_seed.values()))
-    found: dict[str, Any] = {"score": of("score"), "tasks": {}}
+    summary: dict[str, Any] = {"score": of("score"), "tasks": {}}
     for name, entry in first["tasks"].items():
-        found["tasks"][name] = {
+        summary["tasks"][name] = {
             "split": entry["split"],
             "metric": entry["metric"],
             "score": of("tasks", name, "score"),
@@ -195,31 +207,31 @@ def spread(
                 for language in entry["languages"]
             },
         }
-    return found
+    return summary
 
 
 def _at(metrics: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    found: Any = metrics
+    value: Any = metrics
     for key in keys:
-        found = found[key]
-    return found
+        value = value[key]
+    return value
 
 
-class _Later:
-    """The host that keeps the backbone from one plan to the next, made when first needed: it costs
-    torch.
+class _LazyHost:
+    """Keeps one backbone in memory from plan to plan. Made when a plan is first executed: that
+    imports torch.
     """
 
     host: Any = None
 
 
-def _execute(planned: Plan, store: Store, later: _Later, notify: Notify, force: bool) -> Any:
+def _execute(planned: Plan, store: Store, lazy_host: _LazyHost, notify: Notify, force: bool) -> Any:
     from adapters_xtl.runs.lookup import from_store
 
     started = time.monotonic()
-    answered = None if force else from_store(planned, store)
-    if answered is not None:
-        return replace(answered, seconds=round(time.monotonic() - started, 3))
+    stored = None if force else from_store(planned, store)
+    if stored is not None:
+        return replace(stored, seconds=round(time.monotonic() - started, 3))
     if planned.backbone.source in ("embedded", "random"):
         from adapters_xtl.backbones import embedded
 
@@ -227,26 +239,26 @@ def _execute(planned: Plan, store: Store, later: _Later, notify: Notify, force: 
     from adapters_xtl import experiment
     from adapters_xtl.models.network import Host
 
-    later.host = later.host or Host()
-    return experiment.execute(planned, store, notify=notify, force=force, host=later.host)
+    lazy_host.host = lazy_host.host or Host()
+    return experiment.execute(planned, store, notify=notify, force=force, host=lazy_host.host)
 
 
 def _dry(planned: Plan, store: Store) -> tuple[dict[str, Any], Shown]:
     from adapters_xtl.runs.lookup import from_store, has
 
-    have = {module.id: has(module, store) is not None for module in planned.modules}
-    have[planned.evaluation.id] = from_store(planned, store) is not None
+    stored = {module.id: has(module, store) is not None for module in planned.modules}
+    stored[planned.evaluation.id] = from_store(planned, store) is not None
     answer = planned.target if planned.inline else None
     payload = {
         "id": answer.id if answer else planned.evaluation.id,
         "dry_run": True,
-        "reused": have[planned.evaluation.id],
+        "reused": stored[planned.evaluation.id],
         "runs": [
             {
                 "task": module.task,
                 "id": module.id,
                 "parents": list(module.run.parents),
-                "in_store": have[module.id],
+                "in_store": stored[module.id],
                 "spec": module.run.identity(),
             }
             for module in planned.modules
@@ -254,4 +266,4 @@ def _dry(planned: Plan, store: Store) -> tuple[dict[str, Any], Shown]:
         "evaluation": to_json(planned.evaluation.record()),
         "notes": list(planned.notes),
     }
-    return payload, [tables.planned(planned, have)]
+    return payload, [tables.planned(planned, stored)]

@@ -30,12 +30,12 @@ _KINDS = {str: "text", int: "whole number", list: "list", dict: "object"}
 
 def _scorable(build: Staging, path: Path, split: str, labels: Sequence[tuple[int, Any]]) -> bool:
     """True if every (line, label) has its label. Refuses a file whose gold is hidden."""
-    known = [label for _, label in labels if label is not None]
+    present = [label for _, label in labels if label is not None]
     if not labels:
         if not build.troubled(path):
             build.problem(path, "no rows")
         return False
-    if not known:
+    if not present:
         build.refuse(path, "the gold is hidden: no row has a label")
         return False
     for line, label in labels:
@@ -43,9 +43,9 @@ def _scorable(build: Staging, path: Path, split: str, labels: Sequence[tuple[int
             build.problem(path, "no label, though other rows have one", line)
     if build.troubled(path):
         return False
-    if split == "test" and len(known) > 1 and all(label == known[0] for label in known):
+    if split == "test" and len(present) > 1 and all(label == present[0] for label in present):
         build.refuse(
-            path, f"the gold is hidden: all {len(known)} labels are {known[0]!r}, a placeholder"
+            path, f"the gold is hidden: all {len(present)} labels are {present[0]!r}, a placeholder"
         )
         return False
     return True
@@ -67,7 +67,7 @@ def pairs(
     """Two sentences and a label a line, no header; quote characters are text, as for XTREME's own
     reader.
     """
-    found: list[tuple[int, str, str, str | None]] = []
+    numbered_rows: list[tuple[int, str, str, str | None]] = []
     for number, line in enumerate(build.lines(path), 1):
         fields = line.split("\t")
         if len(fields) not in (2, 3):
@@ -76,26 +76,30 @@ def pairs(
         label = fields[2].strip() if len(fields) == 3 else ""
         if label and label not in labels:
             build.problem(path, f"unknown label {label!r}{nearest(label, labels)}", number)
-        found.append((number, fields[0], fields[1], label or None))
-    if not _scorable(build, path, split, [(number, label) for number, _, _, label in found]):
+        numbered_rows.append((number, fields[0], fields[1], label or None))
+    if not _scorable(
+        build, path, split, [(number, label) for number, _, _, label in numbered_rows]
+    ):
         return None
-    texts = [text for _, first, second, _ in found for text in (first, second)]
+    texts = [text for _, first, second, _ in numbered_rows for text in (first, second)]
     quoted = sum(_CSV.fullmatch(text) is not None for text in texts)
     build.count(path, "texts in CSV quoting, quotes kept as XTREME's own reader keeps them", quoted)
     build.count(path, "blank texts", sum(not text.strip() for text in texts))
-    return [(first, second, label) for _, first, second, label in found if label is not None]
+    return [
+        (first, second, label) for _, first, second, label in numbered_rows if label is not None
+    ]
 
 
 def sentences(build: Staging, path: Path, split: str, labels: Sequence[str]) -> list[Tagged] | None:
     """`token TAB tag` a line, a blank line after each sentence → tokens and the tags' indices in
     `labels`.
     """
-    found: list[list[tuple[int, str, str | None]]] = [[]]
+    groups: list[list[tuple[int, str, str | None]]] = [[]]
     blanks = 0
     for number, line in enumerate(build.lines(path), 1):
         if not line.strip():
-            blanks += not found[-1]
-            found.append([])
+            blanks += not groups[-1]
+            groups.append([])
             continue
         token, *rest = line.split("\t")
         tag = rest[0].strip() if rest else ""
@@ -103,26 +107,31 @@ def sentences(build: Staging, path: Path, split: str, labels: Sequence[str]) -> 
             build.problem(path, f"{len(rest) + 1} columns instead of 2 (token and tag)", number)
         elif tag and tag not in labels:
             build.problem(path, f"unknown tag {tag!r}{nearest(tag, labels)}", number)
-        found[-1].append((number, token, tag or None))
-    whole = [sentence for sentence in found if sentence]
-    if whole and all(_spaced(token, labels) for rows in whole for _, token, _ in rows):
-        first = whole[0][0][0]
+        groups[-1].append((number, token, tag or None))
+    tagged_sentences = [sentence for sentence in groups if sentence]
+    if tagged_sentences and all(
+        _spaced(token, labels) for rows in tagged_sentences for _, token, _ in rows
+    ):
+        first = tagged_sentences[0][0][0]
         build.problem(path, "a space instead of a tab between token and tag", first)
         return None
     if not _scorable(
-        build, path, split, [(number, tag) for sentence in whole for number, _, tag in sentence]
+        build,
+        path,
+        split,
+        [(number, tag) for sentence in tagged_sentences for number, _, tag in sentence],
     ):
         return None
     build.count(path, "blank lines that end no sentence", blanks)
     build.count(
         path,
         "empty tokens",
-        sum(not token.strip() for sentence in whole for _, token, _ in sentence),
+        sum(not token.strip() for sentence in tagged_sentences for _, token, _ in sentence),
     )
     index = {label: position for position, label in enumerate(labels)}
     return [
         ([token for _, token, _ in rows], [index[tag] for _, _, tag in rows if tag])
-        for rows in whole
+        for rows in tagged_sentences
     ]
 
 
@@ -150,7 +159,7 @@ def json_lines(build: Staging, path: Path) -> Iterator[tuple[int, dict[str, Any]
 
 def choices(build: Staging, path: Path, split: str) -> list[dict[str, Any]] | None:
     """COPA's rows, label 0 or 1, checked."""
-    found: list[tuple[int, dict[str, Any], int | None]] = []
+    numbered_rows: list[tuple[int, dict[str, Any], int | None]] = []
     for number, row in json_lines(build, path):
         label = row.get("label")
         try:
@@ -166,10 +175,10 @@ def choices(build: Staging, path: Path, split: str) -> list[dict[str, Any]] | No
                 raise DataError(f"changed is {row['changed']!r}, neither true nor false")
         except DataError as error:
             build.problem(path, str(error), number)
-        found.append((number, row, None if label == -1 else label))
-    if not _scorable(build, path, split, [(number, label) for number, _, label in found]):
+        numbered_rows.append((number, row, None if label == -1 else label))
+    if not _scorable(build, path, split, [(number, label) for number, _, label in numbered_rows]):
         return None
-    return [row for _, row, _ in found]
+    return [row for _, row, _ in numbered_rows]
 
 
 def questions(build: Staging, path: Path) -> list[Question] | None:
@@ -180,23 +189,24 @@ def questions(build: Staging, path: Path) -> list[Question] | None:
     if text is None:
         return None
     try:
-        found = list(_questions(json.loads(text)))
+        questions_read = list(_questions(json.loads(text)))
     except json.JSONDecodeError as error:
         build.problem(path, f"no valid JSON ({error.msg}, column {error.colno})", error.lineno)
         return None
     except (DataError, ValueError, RecursionError) as error:
         build.problem(path, str(error))
         return None
-    if not found:
+    if not questions_read:
         build.problem(path, "no questions")
         return None
-    if not any(answer.strip() for *_, answers in found for answer in answers["text"]):
+    if not any(answer.strip() for *_, answers in questions_read for answer in answers["text"]):
         build.refuse(
-            path, f"the gold is hidden: the answers of all {len(found)} questions are blank"
+            path,
+            f"the gold is hidden: the answers of all {len(questions_read)} questions are blank",
         )
         return None
     odd: Counter[str] = Counter()
-    for _, _, context, _, answers in found:
+    for _, _, context, _, answers in questions_read:
         odd["questions without an answer"] += not answers["text"]
         for answer, start in zip(answers["text"], answers["answer_start"], strict=True):
             if not answer.strip():
@@ -205,7 +215,7 @@ def questions(build: Staging, path: Path) -> list[Question] | None:
                 odd["answers that do not stand at their answer_start"] += 1
     for what, times in odd.items():
         build.count(path, what, times)
-    return found
+    return questions_read
 
 
 def _questions(data: Any) -> Iterator[Question]:
@@ -218,18 +228,18 @@ def _questions(data: Any) -> Iterator[Question]:
             context = _get(paragraph, "context", str, where)
             for row in _objects(paragraph, "qas", where):
                 identity = _get(row, "id", str, where)
-                here = f"question {identity}"
-                answers = list(_objects(row, "answers", here))
+                question_name = f"question {identity}"
+                answers = list(_objects(row, "answers", question_name))
                 yield (
                     identity,
                     title,
                     context,
-                    _get(row, "question", str, here),
+                    _get(row, "question", str, question_name),
                     {
                         "answer_start": [
-                            _get(answer, "answer_start", int, here) for answer in answers
+                            _get(answer, "answer_start", int, question_name) for answer in answers
                         ],
-                        "text": [_get(answer, "text", str, here) for answer in answers],
+                        "text": [_get(answer, "text", str, question_name) for answer in answers],
                     },
                 )
 

@@ -207,8 +207,8 @@ class Staging:
         """The file's lines, of which only newlines (with or without a carriage return) are the
         ends.
         """
-        found = [line.removesuffix("\r") for line in (self.text(path) or "").split("\n")]
-        return found if found[-1] else found[:-1]
+        lines = [line.removesuffix("\r") for line in (self.text(path) or "").split("\n")]
+        return lines if lines[-1] else lines[:-1]
 
     def write(
         self, file: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]], origin: Path

@@ -42,8 +42,8 @@ def convert(source: Path, out: Path) -> Report:
     malformed, or if `source` holds none of XTREME's folders. Nothing is half-written.
     """
     with staging(source, out) as build:
-        there = [name for name in FOLDERS if (source / name).is_dir()]
-        if not there:
+        present = [name for name in FOLDERS if (source / name).is_dir()]
+        if not present:
             inner = [
                 path.name
                 for path in sorted(source.iterdir())
@@ -54,7 +54,7 @@ def convert(source: Path, out: Path) -> Report:
                 f"{source}: none of the folders {', '.join(FOLDERS)} of XTREME's"
                 f" download_data.sh{hint}"
             )
-        for name in there:
+        for name in present:
             FOLDERS[name](build, source / name)
             build.note_unread(source / name)
         spare = sorted(path.name for path in source.iterdir() if path.name not in FOLDERS)
@@ -81,7 +81,7 @@ def _files(
     A file of a language that the task does not have is refused. Files that match one of `others`
     need no word in the report; files that match nothing are noted as unread.
     """
-    found: dict[tuple[str, str], Path] = {}
+    file_of_part: dict[tuple[str, str], Path] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         match = re.fullmatch(pattern, path.name)
         if match or any(re.fullmatch(other, path.name) for other in others):
@@ -90,19 +90,24 @@ def _files(
             continue
         parts = match.groupdict()
         split, language = _SPLITS[parts.get("split") or "dev"], parts["language"]
-        known = task.all_languages
-        if language not in known:
+        languages = task.all_languages
+        if language not in languages:
             build.refuse(
-                path, f"task '{task.name}' has no language '{language}'{nearest(language, known)}"
+                path,
+                f"task '{task.name}' has no language '{language}'{nearest(language, languages)}",
             )
-        elif (split, language) in found:
-            build.problem(path, f"{found[split, language]} is another file for the same rows")
+        elif (split, language) in file_of_part:
+            build.problem(
+                path, f"{file_of_part[split, language]} is another file for the same rows"
+            )
         else:
-            found[split, language] = path
+            file_of_part[split, language] = path
     order = task.all_languages.index
     return [
         (path, *key)
-        for key, path in sorted(found.items(), key=lambda item: (item[0][0], order(item[0][1])))
+        for key, path in sorted(
+            file_of_part.items(), key=lambda item: (item[0][0], order(item[0][1]))
+        )
     ]
 
 
@@ -157,8 +162,8 @@ def _panx(build: Staging, folder: Path) -> None:
             prefix = f"{language}:"
             prefixed = sum(token.startswith(prefix) for tokens, _ in rows for token in tokens)
             build.count(path, f"tokens that begin with '{prefix}', as in WikiANN's files", prefixed)
-            whole = [(tokens, tags, [language] * len(tokens)) for tokens, tags in rows]
-            build.write(_place(_rows(task, language), split), kinds, whole, path)
+            with_languages = [(tokens, tags, [language] * len(tokens)) for tokens, tags in rows]
+            build.write(_place(_rows(task, language), split), kinds, with_languages, path)
 
 
 def _udpos(build: Staging, folder: Path) -> None:
@@ -224,12 +229,12 @@ def _tydiqa(build: Staging, folder: Path) -> None:
             )
             _repeats(build, path, rows)
             merged[split] = rows
-    whole = set(merged)
+    splits_read_whole = set(merged)
     pattern = r"tydiqa\.goldp\.(?P<language>\w+)\.(?P<split>train|dev)\.json"
     for path, split, language in _files(
         build, folder, task, pattern, r"tydiqa-goldp-v1\.1-\w+\.json"
     ):
-        rows = questions(build, path) if split not in whole else None
+        rows = questions(build, path) if split not in splits_read_whole else None
         if rows is not None:
             merged.setdefault(split, []).extend(_prefixed(build, path, task.code(language), rows))
     for split, rows in merged.items():
@@ -247,12 +252,12 @@ def _prefixed(
         build.note(
             f"{build.name(path)}: ids repeat, so each is now '{language}-<number in the file>-<id>'"
         )
-    made: list[Question] = []
+    prefixed: list[Question] = []
     for number, (identity, title, context, question, answers) in enumerate(rows):
         bare = identity.removeprefix(f"{language}-")
         unique = f"{language}-{number}-{bare}" if repeats else f"{language}-{bare}"
-        made.append((unique, title, context, question, answers))
-    return made
+        prefixed.append((unique, title, context, question, answers))
+    return prefixed
 
 
 def _bucc(build: Staging, folder: Path) -> None:
@@ -404,21 +409,24 @@ def _siqa(build: Staging, folder: Path) -> None:
         if path.stem not in ("train", "dev") or not gold.is_file():
             build.refuse(path, f"the gold is hidden: no {gold.name} beside it")
             continue
-        found, labels = list(json_lines(build, path)), [line.strip() for line in build.lines(gold)]
-        if len(found) != len(labels):
-            build.problem(path, f"{len(found)} rows, but {gold.name} has {len(labels)}")
+        numbered_rows, labels = (
+            list(json_lines(build, path)),
+            [line.strip() for line in build.lines(gold)],
+        )
+        if len(numbered_rows) != len(labels):
+            build.problem(path, f"{len(numbered_rows)} rows, but {gold.name} has {len(labels)}")
         for number, label in enumerate(labels, 1):
             if label not in ("1", "2", "3"):
                 build.problem(gold, f"unknown label {label!r}; known: 1, 2, 3", number)
-        for number, row in found:
+        for number, row in numbered_rows:
             if any(not isinstance(row.get(name), str) for name in names):
                 build.problem(path, f"a field of {', '.join(names)} is no text", number)
-        whole = [
+        labelled_rows = [
             (*(row.get(name) for name in names), label)
-            for (_, row), label in zip(found, labels, strict=False)
+            for (_, row), label in zip(numbered_rows, labels, strict=False)
         ]
         kinds = [Column(name, "string") for name in (*names, "label")]
-        build.write(_place(rows, _SPLITS[path.stem]), kinds, whole, path)
+        build.write(_place(rows, _SPLITS[path.stem]), kinds, labelled_rows, path)
 
 
 FOLDERS: Mapping[str, Callable[[Staging, Path], None]] = {
