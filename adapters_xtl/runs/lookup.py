@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from adapters_xtl.base.typed_json import to_json
+from adapters_xtl.base.errors import RunError
+from adapters_xtl.runs.records import Metrics
 from adapters_xtl.runs.request import Module, Plan
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import StoredRun, is_run, read_run
@@ -26,7 +26,14 @@ class Outcome:
     path: Path
     reused: bool
     seconds: float
-    metrics: dict[str, Any]
+    metrics: Metrics
+
+    @property
+    def score(self) -> float:
+        """Mean of the tasks' headline metrics, 0 to 100. RunError where nothing was scored."""
+        if self.metrics.score is None:
+            raise RunError(f"{self.path}: an untrained or imported module, which has no scores")
+        return self.metrics.score
 
 
 def has(module: Module, store: Store) -> Path | None:
@@ -51,4 +58,4 @@ def from_store(plan: Plan, store: Store) -> Outcome | None:
 
 def outcome(run: StoredRun, *, reused: bool, seconds: float) -> Outcome:
     """What a finished run answers to a request."""
-    return Outcome(run.spec.id, run.path, reused, seconds, to_json(run.metrics))
+    return Outcome(run.spec.id, run.path, reused, seconds, run.metrics)

@@ -285,8 +285,7 @@ class Worker:
         self._ready(cell, seed)
         planned, found = self.answer(self.steps(cell, seed, extra)[-1])
         self.notify(
-            f"{cell}, seed {seed}:"
-            f" {found.metrics['score']:.2f}{' (from the store)' if found.reused else ''}"
+            f"{cell}, seed {seed}: {found.score:.2f}{' (from the store)' if found.reused else ''}"
         )
         return Scored(seed, planned, found)
 

@@ -122,7 +122,7 @@ def row(
     paths = [has(each, store) for each in targets]
     trained = [found for path in paths if path and (found := _trained(path))]
     costs = [each for each in trained if "seconds" in each]
-    entries = [_entry(each.found.metrics) for each in runs]
+    entries = [_entry(to_json(each.found.metrics)) for each in runs]
     entry, hyper = entries[0], run.identity()["hyper"] if run else None
     languages = {
         code: _mean([each["languages"][code][entry["metric"]] for each in entries])
@@ -143,7 +143,7 @@ def row(
         "metric": entry["metric"],
         "split": entry["split"],
         "selected_on": entry.get("selected_on", 0),
-        "score": _score({each.seed: float(each.found.metrics["score"]) for each in runs}, level),
+        "score": _score({each.seed: each.found.score for each in runs}, level),
         "languages": languages,
         "gap_to_full": None,
         "gain_over_no_parents": None,
@@ -176,7 +176,7 @@ def row(
                 "module": (
                     f"{each.plan.target.task}/{each.plan.target.id}" if each.plan.target else None
                 ),
-                "score": float(each.found.metrics["score"]),
+                "score": each.found.score,
                 "reused": each.found.reused,
                 "seconds": each.found.seconds,
             }

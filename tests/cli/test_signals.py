@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters_xtl.base.locks import locked
 from adapters_xtl.runs.store import Store
 
 TRAIN = [
@@ -83,6 +84,19 @@ def test_a_signal_ends_the_waiting_for_another_process(runs: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 143
     assert "interrupted" in said.read_text().splitlines()[-1]
+
+
+def test_a_signal_ends_a_comparison_and_the_process_of_its_run(runs: Path) -> None:
+    def training(pid: int) -> bool:
+        return bool(list(runs.glob("qqp/*.partial/work/checkpoint-*/complete.json")))
+
+    compare = ["compare", *TRAIN[1:], "--methods", "lora", "--seeds", "1", "--runs", str(runs)]
+    returned, lines = _signalled(compare, signal.SIGTERM, training)
+    assert returned == 143 and len(lines) == 1 and "interrupted" in lines[0]
+    (partial,) = runs.glob("qqp/*.partial")
+    # the child has let go of the run: the lock is free for the next call
+    with locked(partial.with_name(f".{partial.stem}.lock"), pytest.fail):
+        pass
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

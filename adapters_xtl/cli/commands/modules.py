@@ -81,9 +81,9 @@ def evaluate(
         "path": str(outcome.path),
         "reused": outcome.reused,
         "seconds": outcome.seconds,
-        "metrics": outcome.metrics,
+        "metrics": to_json(outcome.metrics),
     }
-    shown: Shown = [*tables.result(outcome.metrics), *tables.cost(outcome.path)]
+    shown: Shown = [*tables.result(to_json(outcome.metrics)), *tables.cost(outcome.path)]
     if form and out is not None:
         written = xtreme_export.export(outcome.path, out)
         payload["exported"] = [str(path) for path in written]

@@ -148,7 +148,7 @@ def _answered(
         "path": str(outcome.path),
         "reused": outcome.reused,
         "seconds": outcome.seconds,
-        "metrics": outcome.metrics,
+        "metrics": to_json(outcome.metrics),
     }
     baseline = None
     if baseline_plan is not None:
@@ -157,15 +157,19 @@ def _answered(
         payload["baseline"] = {
             "id": baseline.id,
             "path": str(baseline.path),
-            "metrics": baseline.metrics,
+            "metrics": to_json(baseline.metrics),
         }
-    shown: Shown = [*tables.result(outcome.metrics, baseline.metrics if baseline else None)]
+    shown: Shown = [
+        *tables.result(
+            to_json(outcome.metrics), to_json(baseline.metrics) if baseline else None
+        )
+    ]
     shown += tables.cost(outcome.path)
-    trained = outcome.metrics["train"]
-    if trained:
+    trained = outcome.metrics.train
+    if trained is not None:
         shown.append(
-            f"trained {trained['trainable_parameters']:,} of {trained['total_parameters']:,}"
-            f" parameters, {trained['steps']} steps, {trained['seconds']:.0f} s"
+            f"trained {trained.trainable_parameters:,} of {trained.total_parameters:,}"
+            f" parameters, {trained.steps} steps, {trained.seconds:.0f} s"
         )
     shown.append(f"run: {outcome.path}" + (" (from the store)" if outcome.reused else ""))
     return payload, shown
