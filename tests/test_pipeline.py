@@ -87,6 +87,9 @@ def test_a_run_directory_is_whole(method: str, runs: Path) -> None:
     )
     assert metrics["score"] == metrics["tasks"]["mnli"]["score"]
     assert metrics["train"]["steps"] == 3 and metrics["train"]["examples"] == 96
+    provenance = read_json(path / "provenance.json")
+    assert provenance["threads"] == torch.get_num_threads()
+    assert "resident" in provenance["memory_measured"]
     assert not list(path.rglob("*.bin")) and not list(path.rglob("*.pt"))
     again = run("mnli", runs, method=method)
     assert again["reused"] is True and again["id"] == payload["id"] and again["metrics"] == metrics
