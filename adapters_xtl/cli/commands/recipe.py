@@ -160,9 +160,7 @@ def _answered(
             "metrics": to_json(baseline.metrics),
         }
     shown: Shown = [
-        *tables.result(
-            to_json(outcome.metrics), to_json(baseline.metrics) if baseline else None
-        )
+        *tables.result(to_json(outcome.metrics), to_json(baseline.metrics) if baseline else None)
     ]
     shown += tables.cost(outcome.path)
     trained = outcome.metrics.train
