@@ -1,6 +1,7 @@
 """What all tests share: no network but loopback, no files of the user, outside data where it is.
 
-Tests that start processes are marked `slow`, so that `make test-fast` leaves them out.
+Tests that start processes or read the outside data are marked `slow`: `make test-fast` leaves them
+out.
 """
 
 from __future__ import annotations
@@ -92,14 +93,18 @@ def runs(tmp_path: Path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks as `slow` every test that starts processes: itself, or in a helper or fixture of it."""
+    """Marks as `slow` every test that starts processes (itself, or in a helper or fixture of it), or
+    that reads the outside data, which are large.
+    """
     known: dict[types.CodeType, bool] = {}
     for item in items:
         if not isinstance(item, pytest.Function):
             continue
         definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
         functions = [item.function, *(each.func for found in definitions for each in found)]
-        if any(starts_processes(function, known) for function in functions):
+        if "mirror" in item.fixturenames or any(
+            starts_processes(function, known) for function in functions
+        ):
             item.add_marker("slow")
 
 
