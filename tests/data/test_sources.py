@@ -203,7 +203,7 @@ def test_a_star_stays_in_its_folder(tmp_path: Path) -> None:
 def test_a_readme_that_is_no_yaml_is_said(tmp_path: Path) -> None:
     touch(tmp_path, "cfg/train.csv")
     readme(tmp_path, "configs: [unclosed\n")
-    with pytest.raises(DataError, match=r"README\.md: its metadata block is no YAML"):
+    with pytest.raises(DataError, match=r"README\.md.*YAML"):
         chosen(tmp_path, "cfg", "train")
 
 
@@ -470,7 +470,7 @@ def test_sources_by_name(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no such directory"):
         open_source(str(tmp_path / "nowhere"))
     for blank in ("", " "):
-        with pytest.raises(RequestError, match="takes embedded, hub or a directory"):
+        with pytest.raises(RequestError, match="embedded, hub"):
             open_source(blank)
 
 

@@ -94,7 +94,7 @@ def test_squads_dev_loses_the_questions_that_xquad_reports(tmp_path: Path) -> No
     source = mirror_of(
         tmp_path, {"google/xtreme/XQuAD.en/validation-00000-of-00001.parquet": squad(40)}
     )
-    with pytest.raises(DataError, match="every select row is also reported"):
+    with pytest.raises(DataError, match=r"select row.*reported"):
         read_training(
             Reader(), task, locate_training(source, task, "clean", tasks.load), tasks.load
         )
@@ -269,7 +269,7 @@ def test_a_slice_leaves_rows_to_train_on_or_is_refused(
     }
     source = mirror_of(tmp_path, {"google/xtreme/PAWS-X.en/train-00000-of-00001.parquet": rows})
     if distinct == 1:
-        with pytest.raises(DataError, match="60 train rows with 1 different texts"):
+        with pytest.raises(DataError, match="60 train rows"):
             trained(source, "pawsx")
     else:
         parts = trained(source, "pawsx")

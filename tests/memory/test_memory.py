@@ -448,7 +448,7 @@ def test_a_smaller_budget_takes_what_costs_more(method: str) -> None:
     assert all(group == sorted(group) for group in by_change), "and then the fastest that fits"
     assert costs[0] == 1 and settle(LARGE, {"a": job}, None, bits)["a"].cost == 1
     least = peak.least(LARGE, job, bits)
-    with pytest.raises(RequestError, match=rf"needs {peak.gib(least.needs)} GiB at least"):
+    with pytest.raises(RequestError, match=rf"{peak.gib(least.needs)} GiB"):
         settle(LARGE, {"a": job}, least.needs - 1, bits, "--memory 1")
     assert settle(LARGE, {"a": job}, int(float(peak.gib(least.needs)) * GIB), bits, "--memory")
     assert settle(LARGE, {"a": job}, 1, bits)["a"] == least, (
@@ -602,13 +602,9 @@ def test_odd_settings_are_refused_and_no_traceback(
 
 
 def test_a_plan_names_what_it_cannot_train() -> None:
-    with pytest.raises(
-        RequestError, match=r"--set: train.tasks: 'mnlx' cannot be trained; did you mean 'mnli'\?"
-    ):
+    with pytest.raises(RequestError, match=r"train.tasks.*'mnlx'.*'mnli'"):
         plan("multi", set_=["train.tasks=mnlx,qqp"])
-    with pytest.raises(
-        RequestError, match=r"--data embeded: no such directory; did you mean 'embedded'\?"
-    ):
+    with pytest.raises(RequestError, match=r"--data embeded.*'embedded'"):
         plan("mnli", data="embeded")
 
 
@@ -711,7 +707,7 @@ def test_parents_that_exist_are_counted(tmp_path: Path) -> None:
         assert plan("xquad", on=borrows, **common)["parents"] == 0, (
             "then that module is what is evaluated"
         )
-    with pytest.raises(RequestError, match="a bottleneck module, but this request is lora"):
+    with pytest.raises(RequestError, match=r"bottleneck.*lora"):
         plan("xnli", on=run.name, method="lora", **common)
 
 
@@ -870,7 +866,7 @@ def test_auto_bits_ask_the_planner(tmp_path: Path) -> None:
     assert lean["runs"][0]["spec"]["hyper"]["optimizer"] == "adamw8bit" and any(
         "8-bit optimizer" in text for text in said
     )
-    with pytest.raises(RequestError, match=r"--memory .*: mnli .* needs \d\.\d+ GiB at least"):
+    with pytest.raises(RequestError, match=r"--memory .*mnli .*\d\.\d+ GiB"):
         recipe(
             tmp_path,
             "train.optimizer=adamw",

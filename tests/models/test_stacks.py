@@ -95,13 +95,13 @@ def test_a_fused_module_joins_independent_parents(runs: Path) -> None:
     )
     names = {path.name for path in (Path(payload["path"]) / "module").iterdir()}
     assert names and not {name for name in names if not name.endswith((".json", ".safetensors"))}
-    with pytest.raises(RequestError, match="not possible for method lora"):
+    with pytest.raises(RequestError, match="lora"):
         run("pawsx", runs, on="qqp,csqa", compose="fuse", method="lora")
     with pytest.raises(RequestError, match="two or more"):
         run("pawsx", runs, on="qqp", compose="fuse")
-    with pytest.raises(RequestError, match="fused module cannot be a parent"):
+    with pytest.raises(RequestError, match="fused"):
         run("xnli", runs, on=payload["path"])
-    with pytest.raises(RequestError, match="trained on the bare backbone"):
+    with pytest.raises(RequestError, match="bare backbone"):
         chained = run("squad1", runs, on="qqp")
         run("pawsx", runs, on=f"csqa,{chained['path']}", compose="fuse")
 
@@ -181,7 +181,7 @@ def test_a_child_refuses_other_parents_and_another_backbone(runs: Path) -> None:
             run("csqa", runs)["path"],
             Store(runs),
         )
-    with pytest.raises(RequestError, match="--allow-mismatch to insist"):
+    with pytest.raises(RequestError, match="--allow-mismatch"):
         run("xnli", runs, on=run("csqa", runs)["path"], backbone="mini")
 
 

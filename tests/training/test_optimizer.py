@@ -114,7 +114,7 @@ def test_8bit_is_refused_where_bitsandbytes_lacks_it(
     monkeypatch.setattr(
         torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda kernel, key: False
     )
-    with pytest.raises(RequestError, match=r"bitsandbytes [\d.]+ has no 8-bit optimizer for cpu"):
+    with pytest.raises(RequestError, match=r"bitsandbytes.*cpu"):
         train(
             model(method="full"), items("classify", 16), tmp_path, hyper={"optimizer": "adamw8bit"}
         )
