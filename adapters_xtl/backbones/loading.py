@@ -34,7 +34,8 @@ from transformers.utils import logging as transformers_logging
 from adapters_xtl.backbones import BITS, DTYPES, Backbone, embedded, registry
 from adapters_xtl.backbones import config as config_file
 from adapters_xtl.backbones.checkpoint import checkpoint_in
-from adapters_xtl.base.errors import MismatchError, RequestError, RunError
+from adapters_xtl.base.errors import MismatchError, RequestError
+from adapters_xtl.base.hub import hub_errors
 
 __all__ = ["folder", "load", "tokenizer", "tokenizer_digest", "usable", "weights_digest"]
 
@@ -123,22 +124,17 @@ def folder(backbone: Backbone) -> Path:
     if backbone.source == "directory":
         return Path(backbone.location)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     # pinned: what is fetched is the revision that was listed, even if the hub has moved on
     # meanwhile
     pinned = backbone if backbone.revision else registry.fingerprint(backbone)
     names = list(registry.files(pinned))
-    try:
+    with hub_errors(pinned.location, "fetching"):
         return Path(
             snapshot_download(
                 pinned.location, revision=pinned.revision or None, allow_patterns=names
             )
         )
-    except (HfHubHTTPError, OSError) as error:
-        raise RunError(
-            f"backbone {backbone.name} could not be fetched from the hub ({_first_line(error)})"
-        ) from error
 
 
 def tokenizer(backbone: Backbone) -> Any:

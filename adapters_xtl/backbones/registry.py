@@ -8,9 +8,8 @@ the same files in a local directory give the same fingerprint.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from adapters_xtl.backbones import Backbone
 from adapters_xtl.backbones.checkpoint import Checkpoint, checkpoint_in
 from adapters_xtl.backbones.config import MODEL_TYPES
+from adapters_xtl.base import hub
 from adapters_xtl.base.errors import RequestError, nearest
 from adapters_xtl.base.files import digest, file_digest, local
 from adapters_xtl.base.untrusted import printable
@@ -134,6 +134,7 @@ BARE_IDS: Mapping[str, str] = {
     "xlm-roberta-large": "FacebookAI/xlm-roberta-large",
 }
 _NAMES = f" (a named backbone is one of {', '.join(NAMED)})"
+_ADVICE = "--backbone mini or a directory need no hub, HF_HUB_OFFLINE=1 takes what is cached"
 _WORD = r"[A-Za-z0-9](?:[\w.-]*\w)?"
 _HUB_ID = re.compile(rf"({_WORD}/{_WORD})(?:@([\w./-]+))?")
 
@@ -246,42 +247,16 @@ def _checkpoint(backbone: Backbone) -> Checkpoint:
     return _hub(backbone.location, backbone.revision)
 
 
-@contextlib.contextmanager
-def _reached(where: str) -> Iterator[None]:
-    """Turns what the hub's client raises into one line."""
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        yield
-    except RevisionNotFoundError as error:
-        raise RequestError(f"{where}: no such revision") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise RequestError(
-            f"{where}: no such model, or no access to it (named ones: {', '.join(NAMED)})"
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        reason = "no connection" if "Max retries exceeded" in reason else reason
-        raise RequestError(
-            f"{where}: the hub could not be reached ({reason}); HF_HUB_OFFLINE=1 takes what is"
-            " cached, --backbone mini or a directory need no hub"
-        ) from error
-
-
 @lru_cache(maxsize=16)
 def _hub(repo: str, revision: str) -> Checkpoint:
-    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-    from huggingface_hub.constants import HF_HUB_OFFLINE
+    """The checkpoint that a hub repository holds, asked for once a process. Its files are fetched
+    when they are read.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
-    from huggingface_hub.hf_api import RepoFile
 
     where = f"backbone '{repo}{'@' if revision else ''}{revision}' on the hub"
-    if HF_HUB_OFFLINE:
+    if hub.offline():
         try:
             folder = Path(snapshot_download(repo, revision=revision or None, local_files_only=True))
         except LocalEntryNotFoundError as error:
@@ -291,20 +266,14 @@ def _hub(repo: str, revision: str) -> Checkpoint:
             ) from error
         cached = checkpoint_in(folder, f"{where}, as cached (HF_HUB_OFFLINE is set)")
         return replace(cached, revision=folder.name)
-    with _reached(where):
-        sha = str(HfApi().model_info(repo, revision=revision or None).sha or revision or "main")
-        known = {
-            item.path: item
-            for item in HfApi().list_repo_tree(repo, revision=sha)
-            if isinstance(item, RepoFile)
-        }
+    listing = hub.listing(repo, revision, advice=_ADVICE, unreachable=RequestError)
 
     def read(name: str) -> Path:
-        with _reached(where):
-            return Path(hf_hub_download(repo, name, revision=sha))
+        with hub.hub_errors(repo, f"fetching {name} of", advice=_ADVICE, unreachable=RequestError):
+            return Path(hf_hub_download(repo, name, revision=listing.commit))
 
     def sha256(name: str) -> str:
-        lfs = known[name].lfs
-        return str(lfs.sha256) if lfs else file_digest(read(name), remember=True)
+        return listing.files[name].sha256 or file_digest(read(name), remember=True)
 
-    return Checkpoint(where, frozenset(known), read, sha256, sha)
+    names = frozenset(name for name in listing.files if "/" not in name)
+    return Checkpoint(where, names, read, sha256, listing.commit)

@@ -12,7 +12,9 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from adapters_xtl.base import hub
 from adapters_xtl.base.errors import RequestError, RunError, nearest
 from adapters_xtl.base.files import atomic_write, explained_os_errors, file_digest, local
 from adapters_xtl.base.untrusted import printable
@@ -36,6 +38,9 @@ __all__ = [
 ]
 
 CONVERTED = "refs/convert/parquet"  # where the hub keeps the rows of a script data set
+ADVICE = "--data embedded or --data DIR need no network"
+# how a data set is asked for
+ASKING: Any = {"kind": "dataset", "advice": ADVICE, "unreachable": RequestError}
 
 
 class Repositories(ABC):
@@ -170,38 +175,32 @@ class Hub(Repositories):
         return self._known[repo]
 
     def _open(self, repo: str) -> Repository:
-        from huggingface_hub import HfApi, constants, hf_hub_download
-        from huggingface_hub.hf_api import RepoFile
+        from huggingface_hub import constants, hf_hub_download
 
-        if constants.HF_HUB_OFFLINE:
+        if hub.offline():
             return self._cached(repo, Path(constants.HF_HUB_CACHE))
-
-        def listed(revision: str) -> tuple[str, dict[str, RepoFile]]:
-            sha = api.dataset_info(repo, revision=revision).sha or revision
-            tree = api.list_repo_tree(repo, recursive=True, revision=sha, repo_type="dataset")
-            return sha, {item.path: item for item in tree if isinstance(item, RepoFile)}
-
-        api = HfApi()
-        with _explained_client_errors(repo):
+        with _missing_said(repo):
             reference = "main"
-            revision, names = listed(reference)
-            if not _has_rows(names, repo):
+            listing = _listing(repo, reference)
+            if not _has_rows(listing.files, repo):
                 reference = CONVERTED
-                revision, names = listed(reference)
+                listing = _listing(repo, reference)
 
         def fetch(path: str) -> Path:
-            with _explained_client_errors(repo):
-                fetched = hf_hub_download(repo, path, repo_type="dataset", revision=revision)
-            _remember_reference(repo, reference, revision)
+            with (
+                _missing_said(repo),
+                hub.hub_errors(repo, "fetching rows of", **ASKING),
+                explained_os_errors(Path("the hub's cache (HF_HOME)")),
+            ):
+                fetched = hf_hub_download(repo, path, repo_type="dataset", revision=listing.commit)
+            _remember_reference(repo, reference, listing.commit)
             return Path(fetched)
 
         def sha256(path: str) -> str:
-            lfs = names[path].lfs
-            return str(lfs.sha256) if lfs else file_digest(fetch(path), remember=True)
+            return listing.files[path].sha256 or file_digest(fetch(path), remember=True)
 
-        return Repository(
-            repo, revision, tuple(sorted(names)), f"hub:{repo}@{revision[:12]}", sha256, fetch
-        )
+        where = f"hub:{repo}@{listing.commit[:12]}"
+        return Repository(repo, listing.commit, tuple(sorted(listing.files)), where, sha256, fetch)
 
     def _cached(self, repo: str, cache: Path) -> Repository:
         """The data set's revision in the client's own cache: `main` as the client last saw it, its
@@ -242,9 +241,7 @@ class Hub(Repositories):
         return chosen
 
     def __str__(self) -> str:
-        from huggingface_hub import constants
-
-        return "hub (offline: its cache)" if constants.HF_HUB_OFFLINE else self.kind
+        return "hub (offline: its cache)" if hub.offline() else self.kind
 
 
 def _remember_reference(repo: str, name: str, commit: str) -> None:
@@ -281,46 +278,20 @@ def _has_rows(paths: Iterable[str], repo: str) -> bool:
     return not script and any(map(is_data, listed))
 
 
-@contextlib.contextmanager
-def _explained_client_errors(repo: str) -> Iterator[None]:
-    """The client's errors as ours, one line each: MissingRows where the hub lacks it, RequestError
-    where it cannot be asked.
-    """
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def _listing(repo: str, reference: str) -> hub.HubListing:
+    return hub.listing(repo, reference, **ASKING)
 
-    local = "--data embedded or --data DIR need no network"
+
+@contextlib.contextmanager
+def _missing_said(repo: str) -> Iterator[None]:
+    """A data set that the hub does not have, or does not show, as MissingRows."""
     try:
-        with explained_os_errors(Path("the hub's cache (HF_HOME)")):
-            yield
-    except GatedRepoError as error:
-        raise MissingRows(
-            f"the hub: '{repo}' is gated: accept its terms on its page and set HF_TOKEN",
-            lacks_data_set=True,
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise MissingRows(
-            f"the hub: no data set '{repo}', or no access to it (a private one needs HF_TOKEN)",
-            lacks_data_set=True,
-        ) from error
-    except RevisionNotFoundError as error:
-        raise MissingRows(
-            f"the hub: '{repo}' is a script without a parquet form ({CONVERTED}); {local}",
-            lacks_data_set=True,
-        ) from error
-    except OSError as error:  # all of the client's and of requests' errors are
-        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
-        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
-            reason = f"it answered {cause.response.status_code} {cause.response.reason}".strip()
-        else:
-            reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-            reason = "connection refused" if "refused" in reason else reason[:200]
-        raise RequestError(f"the hub could not be asked for '{repo}': {reason}; {local}") from error
+        yield
+    except hub.NotOnHub as error:
+        text = str(error)
+        if error.reason == "revision":
+            text = f"the hub: '{repo}' is a script without a parquet form ({CONVERTED}); {ADVICE}"
+        raise MissingRows(text, lacks_data_set=True) from error
 
 
 class Embedded:

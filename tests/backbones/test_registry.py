@@ -12,12 +12,11 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.hf_api import RepoFile
 
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.base.errors import RequestError
-from adapters_xtl.base.files import file_digest
+from tests.hub_client import asking
+from tests.hub_server import Failure, HubServer, commit
 
 CONFIG = {
     "model_type": "xlm-roberta",
@@ -29,7 +28,6 @@ CONFIG = {
     "max_position_embeddings": 66,
     "architectures": ["XLMRobertaModel"],
 }
-REPLY: Any = type("Reply", (), {"headers": {}, "request": None})()
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -214,62 +212,69 @@ def test_mini_and_tiny_need_no_files() -> None:
     )
 
 
-class _Hub:
-    """A hub with one model: weights and tokenizer.json in LFS, small files not."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self.fetched: list[str] = []
-        self.error: Exception | None = None
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", self.download)
-
-    def model_info(self, repo: str, revision: str | None = None) -> Any:
-        if self.error:
-            raise self.error
-        return type("Info", (), {"sha": SHA})
-
-    def list_repo_tree(self, repo: str, revision: str) -> Iterator[RepoFile]:
-        assert revision == SHA
-        for path in sorted(self.folder.iterdir()):
-            lfs = {"size": 1, "oid": file_digest(path), "pointerSize": 1}
-            large = path.name in ("model.safetensors", "pytorch_model.bin", "tokenizer.json")
-            yield RepoFile(path=path.name, size=1, oid="0", **({"lfs": lfs} if large else {}))
-
-    def download(self, repo: str, name: str, revision: str) -> str:
-        assert revision == SHA
-        self.fetched.append(name)
-        return str(self.folder / name)
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A hub on loopback with the model `user/model`, whose weights are kept in LFS."""
+    root = tmp_path / "hub"
+    _checkpoint(root / "user/model", pytorch_model__bin="the same in another format")
+    with HubServer(root) as server, asking(server, tmp_path / "home", monkeypatch):
+        yield server
 
 
 def test_the_hub_gives_the_fingerprint_of_the_same_directory_and_no_weights_are_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer,
 ) -> None:
-    folder = _checkpoint(tmp_path / "a", pytorch_model__bin="the same in another format")
-    hub = _Hub(folder, monkeypatch)
+    folder = hub.root / "user/model"
     found = registry.fingerprint(registry.resolve("user/model"))
-    assert found.fingerprint == _taken(folder) and found.revision == SHA
-    assert set(hub.fetched) == {"config.json", "tokenizer_config.json"}
+    assert found.fingerprint == _taken(folder) and found.revision == commit(folder)
+    assert hub.sent(".safetensors") == hub.sent(".bin") == 0 < hub.sent("config.json")
     assert registry.config(found) == CONFIG
+    asked = len(hub.log)
+    registry.fingerprint(registry.resolve("user/model"))
+    registry.config(registry.resolve("user/model"))
+    listed = [sent.path for sent in hub.log[asked:] if "/resolve/" not in sent.path]
+    assert not listed, "what a repository holds is asked once a process"
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
+    ("failure", "message"),
     [
-        (RepositoryNotFoundError("404", response=REPLY), "no such model"),
-        (HfHubHTTPError("503 Server Error\nmore", response=REPLY), "503 Server Error"),
-        (ConnectionError("no route"), r"could not be reached \(no route\).*--backbone mini"),
+        (Failure(401, "RepoNotFound", "Invalid username or password."), "no model repository"),
+        (Failure(404, "RevisionNotFound", "no revision"), "no such revision"),
+        (Failure(403, "GatedRepo", "restricted"), "gated"),
+        (Failure(500), "500.*--backbone mini"),
+        (Failure(500, when="/resolve/.*config"), "user/model"),
     ],
+    ids=str,
 )
 def test_a_hub_that_does_not_answer_gives_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+    hub: HubServer, failure: Failure, message: str
 ) -> None:
-    _Hub(_checkpoint(tmp_path / "a"), monkeypatch).error = error
+    hub.fail["user/model"] = failure
     with pytest.raises(RequestError, match=message) as caught:
         registry.fingerprint(registry.resolve("user/model"))
-    assert "\n" not in str(caught.value) and str(caught.value).startswith(
-        "backbone 'user/model' on the hub: "
-    )
+    assert "\n" not in str(caught.value) and "user/model" in str(caught.value)
+
+
+def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hub").mkdir()
+    with HubServer(tmp_path / "hub") as server:
+        pass
+    with (
+        asking(server, tmp_path / "home", monkeypatch),
+        pytest.raises(RequestError, match=r"connection refused.*--backbone mini"),
+    ):
+        registry.fingerprint(registry.resolve("user/model"))
+
+
+def test_a_hub_models_config_is_checked_before_anything_else_is_fetched(hub: HubServer) -> None:
+    config = {**CONFIG, "_attn_implementation_internal": "someone/kernel"}
+    (hub.root / "user/model/config.json").write_text(json.dumps(config))
+    with pytest.raises(RequestError, match="_attn_implementation_internal"):
+        registry.fingerprint(registry.resolve("user/model"))
+    with pytest.raises(RequestError, match="_attn_implementation_internal"):
+        registry.config(registry.resolve("user/model"))
+    assert not hub.sent(".safetensors")
 
 
 def test_offline_the_cache_is_read_or_named(

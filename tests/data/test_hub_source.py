@@ -4,7 +4,6 @@ hub.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -17,8 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from huggingface_hub import constants, file_download
-from huggingface_hub.utils import reset_sessions
+from huggingface_hub import constants
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError, RequestError
@@ -26,6 +24,7 @@ from adapters_xtl.data.locate import locate_report, locate_training
 from adapters_xtl.data.reading import Reader, read_report, read_training
 from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Hub, Mirror
+from tests.hub_client import asking
 from tests.hub_server import Failure, HubServer, commit
 
 ROOT = Path(__file__).parents[2]
@@ -78,28 +77,6 @@ def root(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path)
     return root
-
-
-@contextlib.contextmanager
-def asking(hub: HubServer, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process's client, turned to a hub on loopback."""
-    with monkeypatch.context() as patch:
-        patch.setattr(constants, "ENDPOINT", hub.url)
-        patch.setattr(
-            file_download,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-        )
-        patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
-        patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
-        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        patch.setenv("NO_PROXY", "127.0.0.1")
-        patch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        patch.setenv("XTL_CACHE", str(home / "xtl"))
-        patch.delenv("HF_TOKEN", raising=False)
-        reset_sessions()
-        yield
-    reset_sessions()
 
 
 @pytest.fixture
@@ -387,6 +364,6 @@ def test_the_command_line_on_the_hub(root: Path, tmp_path: Path) -> None:
     done = _xtl(hub, tmp_path, "data", "check", "mnli", "--data", "hub")
     assert (
         done.returncode == 2
-        and "could not be asked" in done.stderr
+        and "could not be reached" in done.stderr
         and "Traceback" not in done.stderr
     )
