@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl.base.errors import Problems
+
 __all__ = ["PulledBundle", "PushedBundle", "RunResult", "evaluate", "pull", "push", "recipe"]
 
 Notify = Callable[[str], None]
@@ -108,7 +110,9 @@ def recipe(
     from adapters_xtl.cli.commands import recipe as command
 
     parents = on if isinstance(on, str) else ",".join(on)
+    problems = Problems()
     request = command.request(
+        problems=problems,
         task=task,
         on=parents,
         compose=compose,
@@ -134,7 +138,9 @@ def recipe(
         overrides=(*request.overrides, *_pairs(set)),
         parent_overrides=(*request.parent_overrides, *_pairs(set_parents)),
     )
-    payload, _ = command.recipe(request, baseline=False, force=force, dry_run=False, notify=notify)
+    payload, _ = command.recipe(
+        request, baseline=False, force=force, dry_run=False, problems=problems, notify=notify
+    )
     return _result(payload)
 
 
@@ -162,10 +168,12 @@ def evaluate(
     `layer`: for retrieval, the hidden state that is pooled, or "all". `export`: ("xtreme", DIR)
     writes the predictions in XTREME's layout. Errors as for `recipe`.
     """
-    from adapters_xtl.cli.commands import modules
-    from adapters_xtl.cli.commands import recipe as command
+    from adapters_xtl.cli.commands import evaluate as command
+    from adapters_xtl.cli.commands.recipe import request as request_of
 
-    request = command.request(
+    problems = Problems()
+    request = request_of(
+        problems=problems,
         task=task,
         on="",
         set_=_texts(set),
@@ -180,14 +188,13 @@ def evaluate(
         allow_mismatch=allow_mismatch,
     )
     request = replace(request, overrides=(*request.overrides, *_pairs(set)))
-    form, out = export or ("", None)
-    payload, _ = modules.evaluate(
+    payload, _ = command.evaluate(
         request,
         str(module),
         layer=str(layer),
-        form=form,
-        out=None if out is None else Path(out),
+        export=(export[0], str(export[1])) if export else None,
         force=force,
+        problems=problems,
         notify=notify,
     )
     return _result(payload)

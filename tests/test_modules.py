@@ -19,8 +19,9 @@ from adapters_xtl import predictor, tasks
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import DataError, RequestError
 from adapters_xtl.base.files import read_json
-from adapters_xtl.cli.commands import modules
 from adapters_xtl.cli.commands import recipe as commands
+from adapters_xtl.cli.commands.evaluate import evaluate
+from adapters_xtl.cli.commands.score import score
 from adapters_xtl.data.locate import locate_report
 from adapters_xtl.data.reading import Reader, read_report
 from adapters_xtl.data.sources import open_source
@@ -66,12 +67,11 @@ def scored(
 ) -> dict[str, Any]:
     settings = {"task": "", "set_": (), **options}
     asked = commands.request(on="", set_parents=(), runs=str(runs), device="cpu", **settings)
-    return modules.evaluate(
+    return evaluate(
         asked,
         module,
         layer=layer,
-        form="xtreme" if out else "",
-        out=out,
+        export=("xtreme", str(out)) if out else None,
         force=False,
         notify=lambda text: None,
     )[0]
@@ -97,10 +97,10 @@ def test_a_module_is_scored_on_its_own_and_on_related_tasks(
 
 def test_scores_come_again_from_predictions_alone(trained: dict[str, str], runs: Path) -> None:
     for path in trained.values():
-        payload, _ = modules.score(path, str(runs))
+        payload, _ = score(path, str(runs))
         assert payload["equal"] and payload["metrics"] == read_json(Path(path) / "metrics.json")
     tatoeba = scored(trained["mnli"], runs, task="tatoeba", languages="de")
-    assert modules.score(tatoeba["id"], str(runs))[0]["metrics"] == tatoeba["metrics"]
+    assert score(tatoeba["id"], str(runs))[0]["metrics"] == tatoeba["metrics"]
 
 
 def test_every_layer_is_scored_and_embeddings_are_kept(
@@ -128,8 +128,8 @@ def test_every_layer_is_scored_and_embeddings_are_kept(
     kept = list((tmp_path / "cache" / "embeddings").rglob("*.npy"))
     assert len(kept) == 6  # two languages, three requests
     asked = Request(task="tatoeba", languages="de,hi", runs=str(runs), device="cpu")
-    again, _ = modules.evaluate(
-        asked, trained["mnli"], layer="", form="", out=None, force=True, notify=lambda text: None
+    again, _ = evaluate(
+        asked, trained["mnli"], layer="", export=None, force=True, notify=lambda text: None
     )
     assert again["metrics"] == ruled["metrics"]
     cost = read_json(Path(again["path"]) / "provenance.json")["inference"]["tatoeba"]
@@ -354,8 +354,8 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(
         "ru",
     }
     asked = Request(task="tatoeba", languages="fr,es,ru", runs=str(runs), device="cpu")
-    whole = modules.evaluate(
-        asked, trained["panx"], layer="all", form="", out=None, force=True, notify=lambda text: None
+    whole = evaluate(
+        asked, trained["panx"], layer="all", export=None, force=True, notify=lambda text: None
     )[0]
     assert resumed["metrics"] == whole["metrics"]
 
@@ -422,7 +422,7 @@ def test_texts_with_unicodes_line_ends_are_scored(
     monkeypatch.setattr(predict, "predict", lambda *args, **options: odd)
     found = scored(trained["panx"], runs, languages="de")
     assert scoring.predictions(Path(found["path"]), "panx", "de") == odd
-    assert modules.score(found["path"], str(runs))[0]["equal"] is True
+    assert score(found["path"], str(runs))[0]["equal"] is True
 
 
 def test_exports_are_what_the_official_evaluator_reads(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from adapters_xtl.base.errors import Problems
 from adapters_xtl.cli.flags import (
     AllowMismatch,
     Backbone,
@@ -49,7 +50,7 @@ def evaluate(
         str, typer.Option("--layer", help="bucc, tatoeba: hidden state that is pooled, or all.")
     ] = "",
     export: Annotated[
-        tuple[str, Path] | None,
+        tuple[str, str] | None,
         typer.Option(
             "--export", metavar="xtreme DIR", help="Write the predictions in XTREME's layout."
         ),
@@ -60,10 +61,12 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a trained MODULE on a task, zero-shot in every language."""
-    from adapters_xtl.cli.commands import modules
-    from adapters_xtl.cli.commands import recipe as command
+    from adapters_xtl.cli.commands import evaluate as command
+    from adapters_xtl.cli.commands.recipe import request as request_of
 
-    request = command.request(
+    problems = Problems()
+    request = request_of(
+        problems=problems,
         task=task,
         on="",
         set_=set_,
@@ -77,11 +80,16 @@ def evaluate(
         strict=strict,
         allow_mismatch=allow_mismatch,
     )
-    form, out = export or ("", None)
     answer(
         as_json,
-        lambda: modules.evaluate(
-            request, module, layer=layer, form=form, out=out, force=force, notify=say
+        lambda: command.evaluate(
+            request,
+            module,
+            layer=layer,
+            export=export,
+            force=force,
+            problems=problems,
+            notify=say,
         ),
     )
 
@@ -116,29 +124,37 @@ def predict(
     """Answer lines of JSON with a trained MODULE: labels, answers with offsets, tags per word, or
     embeddings.
     """
-    from adapters_xtl.cli.commands import modules
+    from adapters_xtl.cli.commands import predict as command
 
-    modules.predict(
-        module,
-        source,
-        out,
-        task=task,
-        skip_bad=skip_bad,
-        layer=layer,
-        runs=runs,
-        backbone=backbone,
-        device=device,
-        allow_mismatch=allow_mismatch,
-        notify=say,
+    command.predict(
+        command.Prediction(
+            module=module,
+            source=source,
+            out=out,
+            task=task,
+            layer=layer,
+            skip_bad=skip_bad,
+            runs=runs,
+            backbone=backbone,
+            device=device,
+            allow_mismatch=allow_mismatch,
+        ),
+        say,
     )
 
 
 def score(
     run: Annotated[str, typer.Argument(help="A run directory or a run id.")],
     runs: Runs = "runs",
+    bootstrap: Annotated[
+        str,
+        typer.Option(
+            "--bootstrap", metavar="N", help="95 % intervals of every score from N resamples."
+        ),
+    ] = "0",
     as_json: Json = False,
 ) -> None:
     """Score a run's predictions again, without a model."""
-    from adapters_xtl.cli.commands import modules
+    from adapters_xtl.cli.commands import score as command
 
-    answer(as_json, lambda: modules.score(run, runs))
+    answer(as_json, lambda: command.score(run, runs, bootstrap))

@@ -11,7 +11,7 @@ from adapters_xtl import metrics
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.tasks import Task
 
-__all__ = ["entry", "predictions", "score", "together"]
+__all__ = ["entry", "intervals", "predictions", "score", "together"]
 
 
 def predictions(run: Path, task: str, language: str) -> list[dict[str, Any]]:
@@ -38,6 +38,24 @@ def score(task: Task, predictions: Sequence[Mapping[str, Any]], language: str) -
         **{name: float(value) for name, value in scores.items() if name not in ("total", "n")},
         "n": len(predictions),
     }
+
+
+def intervals(
+    task: Task,
+    predictions: Sequence[Mapping[str, Any]],
+    language: str,
+    *,
+    resamples: int,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """Metric → [low, high]: the 95 % percentile bootstrap interval of one language's scores, 0 to
+    100.
+
+    It covers the choice of the scored rows, not that of a seed or a checkpoint.
+    """
+    metric = metrics.get(task.scorer)
+    bounds = metric.intervals(predictions, language, resamples=resamples, seed=seed)
+    return {name: bound for name, bound in bounds.items() if name not in ("total", "n")}
 
 
 def entry(task: Task, split: str, languages: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from adapters_xtl import tasks
 from adapters_xtl.runs.stored import StoredRun, read_run
 
-__all__ = ["checked", "cost", "listed", "planned", "result", "runs", "spread"]
+__all__ = ["checked", "cost", "intervals", "listed", "planned", "result", "runs", "spread"]
 
 
 def result(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> list[Table]:
@@ -137,6 +137,32 @@ def spread(summary: Mapping[str, Any]) -> list[Table]:
 
 def _interval(bounds: Mapping[str, Any] | None) -> str:
     return f"{bounds['low']:.2f} to {bounds['high']:.2f}" if bounds else "one seed"
+
+
+def intervals(
+    metrics: Mapping[str, Any],
+    by_task: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+) -> list[Table]:
+    """One table a task of 95 % intervals.
+
+    `by_task`: task → language → metric → (low, high).
+    """
+    tables = []
+    for name, by_language in by_task.items():
+        headline = metrics["tasks"][name]["metric"]
+        names = list(dict.fromkeys(key for bounds in by_language.values() for key in bounds))
+        table = Table(title=f"{name} · 95 % intervals", title_justify="left", min_width=44)
+        table.add_column("language")
+        for key in names:
+            table.add_column(key + (" *" if key == headline else ""), justify="right")
+        for language, bounds in by_language.items():
+            cells = [
+                f"{bounds[key][0]:.2f} to {bounds[key][1]:.2f}" if key in bounds else ""
+                for key in names
+            ]
+            table.add_row(language, *cells)
+        tables.append(table)
+    return tables
 
 
 def cost(run: Path) -> list[str]:

@@ -16,8 +16,8 @@ from adapters_xtl.backbones.loading import weights_digest
 from adapters_xtl.backbones.registry import NAMED, fingerprint
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import file_digest, folder_digest, read_json, write_json
-from adapters_xtl.cli.commands import modules
 from adapters_xtl.cli.commands import recipe as commands
+from adapters_xtl.cli.commands.evaluate import evaluate
 from adapters_xtl.evaluation import predict
 from adapters_xtl.models import assembly
 from adapters_xtl.models.context import Context
@@ -81,12 +81,11 @@ def test_a_fused_module_joins_independent_parents(runs: Path) -> None:
         assert read_json(runs / parent["task"] / parent["id"] / "spec.json")["parents"] == [], (
             "trained on the bare backbone"
         )
-    again = modules.evaluate(
+    again = evaluate(
         Request(task="", languages="de", runs=str(runs), device="cpu"),
         payload["path"],
         layer="",
-        form="",
-        out=None,
+        export=None,
         force=True,
         notify=_quiet,
     )[0]
@@ -263,12 +262,11 @@ def test_a_chain_of_three_answers_bit_for_bit_when_loaded(
     monkeypatch.setattr(Model, "forward", forward)
     payload = run("pawsx", runs, on="qqp,csqa", method=method, bits=bits, languages="de")
     trained, count = list(seen), len(seen)
-    modules.evaluate(
+    evaluate(
         Request(task="", languages="de", runs=str(runs), device="cpu"),
         payload["path"],
         layer="",
-        form="",
-        out=None,
+        export=None,
         force=True,
         notify=_quiet,
     )
