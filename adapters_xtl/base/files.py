@@ -113,9 +113,9 @@ def local(text: str) -> Path:
         path = Path(text).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise RequestError(
-            f"{printable(text)}: no path ({str(said).rstrip('.').lower()})"
+            f"{printable(text)}: no path ({str(reason).rstrip('.').lower()})"
         ) from error
     return path
 

@@ -138,8 +138,8 @@ def native_dtype(device: str) -> str:
     them float32 is faster.
     """
     if device == "cuda":
-        device_found = gpu()
-        return "bfloat16" if device_found and device_found.compute_capability >= 8 else "float16"
+        first_gpu = gpu()
+        return "bfloat16" if first_gpu and first_gpu.compute_capability >= 8 else "float16"
     return "bfloat16" if _cpu().bfloat16 else "float32"
 
 

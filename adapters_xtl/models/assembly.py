@@ -39,10 +39,10 @@ def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
     def saved(trained_module: Module) -> Path:
         return stored_module(trained_module, store).module_folder
 
-    found = [Link(unique(parent.task), saved(parent)) for parent in module.below]
+    below = [Link(unique(parent.task), saved(parent)) for parent in module.below]
     start = saved(module.parents[-1]) if module.run.compose == "init" and module.parents else None
     return [
-        *found,
+        *below,
         Link(unique(module.task), saved(module) if trained else None, None if trained else start),
     ]
 

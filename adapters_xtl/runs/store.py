@@ -1,15 +1,15 @@
-"""Run directories: `<runs>/<task>/<id>/`. A run is finished when its manifest is there, and the
-manifest comes last.
+"""Run directories, `<runs>/<task>/<id>/`: a run is finished when it has its manifest and its name.
 
-While it works, a run lives in `<id>.partial` under a lock; finished, it gets its manifest and is
-renamed. A process killed at any moment leaves the partial directory (with the checkpoints a later
-one resumes from) or nothing.
+A run that is being made lies in `<id>.partial/`, under the lock `.<id>.lock`. Its manifest is
+written last, and then the directory is renamed. A process that is killed at any moment leaves
+nothing, the finished run, or a partial one with the checkpoints from which the next call resumes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +31,7 @@ __all__ = ["PARTIAL", "WORK", "RunInProgress", "Store", "is_finished", "verify"]
 
 PARTIAL = ".partial"  # ends the directory's name of a run that is not finished
 WORK = "work"  # inside a partial run: checkpoints and other scratch, no part of the finished run
+_RUN_ID = re.compile(r"[0-9a-f]{12}")
 FAILED = "failed"  # under the root, beside the tasks: runs that are kept but never used
 
 
@@ -70,10 +71,11 @@ class Store:
 
     def without_manifest(self) -> list[Path]:
         """Directories of runs that lost their manifest; they count as absent."""
-        return sorted(path for path in self._directories() if not is_finished(path))
+        named = (path for path in self._directories() if _RUN_ID.fullmatch(path.name))
+        return sorted(path for path in named if not is_finished(path))
 
     def _directories(self) -> Iterator[Path]:
-        """Directories of runs that were finished once."""
+        """Directories below those of the tasks, but for partial runs, locks and scratch."""
         for path in self.root.glob("*/*/"):
             hidden = path.name.startswith(".") or path.suffix == PARTIAL
             if not hidden and path.parent.name != FAILED and path.is_dir():
@@ -182,7 +184,7 @@ class Store:
         return interrupted
 
     def fail(self, task: str, run_id: str, reason: str) -> Path | None:
-        """Moves a partial run under `failed/`, with the reason; it is never reused."""
+        """Moves a partial run under `failed/`, with the reason in error.txt. It is never used."""
         partial = self.root / task / f"{run_id}{PARTIAL}"
         if not partial.exists():
             return None
@@ -212,8 +214,9 @@ def _remove_all_but(folder: Path, kept: str) -> None:
 
 
 def verify(path: Path, only: tuple[str, ...] = ("",)) -> None:
-    """Holds the files of a run (those below `only`) against its manifest. MismatchError names the
-    first that differs.
+    """Compares the files of a run, those whose names begin with one of `only`, with its manifest.
+
+    MismatchError names the first that is missing or differs.
     """
     for name, expected in read_record(Manifest, path / MANIFEST).files.items():
         if not name.startswith(only):

@@ -1,4 +1,4 @@
-"""What lies in the store, read back: finished runs, and trained modules whatever they come from."""
+"""Finished runs read back from the store, and trained modules of runs and bundles alike."""
 
 from __future__ import annotations
 

@@ -104,3 +104,10 @@ def test_a_run_that_is_moved_away_is_made_again(tmp_path: Path) -> None:
     shutil.move(bad, tmp_path / "aside")
     with store.work("xnli", "b" * 12, lambda text: None) as run:
         assert run.finished is None
+
+
+def test_other_directories_of_a_store_are_no_damaged_runs(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("compare/xnli-0123456789ab", "mnli/0123456789ab.partial/work", "failed/x"):
+        (tmp_path / name).mkdir(parents=True)
+    assert list_runs(store) == ([], {})
