@@ -33,7 +33,7 @@ from adapters_xtl.models.network import (
     save_heads,
 )
 from adapters_xtl.runs import run_card
-from adapters_xtl.runs.lookup import Outcome, from_store, has, outcome
+from adapters_xtl.runs.lookup import Outcome, finished_directory, from_store, outcome
 from adapters_xtl.runs.planned_records import planned_provenance, planned_spec
 from adapters_xtl.runs.records import (
     METRICS,
@@ -80,7 +80,8 @@ def execute(
     pending = [
         module
         for module in plan.modules
-        if not has(module, store) or (force and module is plan.target and not module.stored)
+        if not finished_directory(module, store)
+        or (force and module is plan.target and not module.stored)
     ]
     rows = read_rows(plan, pending)
     trained_here = False

@@ -1,5 +1,6 @@
-"""A planned module → its model: links, heads and backbone put together, saved ones held to their
-lineage.
+"""Builds the model of a planned module: its backbone, its stack of modules and its heads.
+
+A trained module is loaded only on what it was trained on (`runs.lineage`).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from adapters_xtl.base.files import digest
 from adapters_xtl.base.numbers import whole
 from adapters_xtl.data.sources import Source
 from adapters_xtl.planning.lookups import Lookups, ReportFiles
-from adapters_xtl.runs.lookup import has
+from adapters_xtl.runs.lookup import finished_directory
 from adapters_xtl.runs.request import Evaluation, Module
 from adapters_xtl.runs.store import Store
 from adapters_xtl.tasks import Task
@@ -180,7 +180,7 @@ def own_evaluation(
         [name for name, _ in module.run.tasks], source, "en" if english else None, None, complaints
     )
     evaluation = plan_evaluation(scopes, source, module, {}, lookups, complaints)
-    if complaints.messages and has(module, store) is None:
+    if complaints.messages and finished_directory(module, store) is None:
         for message in complaints.messages:
             problems.add(message)
     return evaluation

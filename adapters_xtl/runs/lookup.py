@@ -1,6 +1,4 @@
-"""Answers from the store: whether a plan's run is already there. Imports nothing heavy, so an
-answer takes a second.
-"""
+"""Looks up in the store what a plan asks for. No heavy library is imported, so it is quick."""
 
 from __future__ import annotations
 
@@ -13,13 +11,15 @@ from adapters_xtl.runs.request import Module, Plan
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import StoredRun, is_run, read_run
 
-__all__ = ["Outcome", "from_store", "has", "outcome"]
+__all__ = ["Outcome", "from_store", "finished_directory", "outcome"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The requested run: its directory and metrics, whether the store had it, and the seconds it
-    took now.
+    """The finished run that answers a request.
+
+    reused   whether the store had it, or another process made it while this one waited
+    seconds  that this call took for it; 0 where the store had it
     """
 
     id: str
@@ -36,7 +36,7 @@ class Outcome:
         return self.metrics.score
 
 
-def has(module: Module, store: Store) -> Path | None:
+def finished_directory(module: Module, store: Store) -> Path | None:
     """The finished directory of a module's run, or None."""
     return module.stored.path if module.stored else store.find(module.task, module.id)
 
@@ -47,7 +47,7 @@ def from_store(plan: Plan, store: Store) -> Outcome | None:
 
     MismatchError where that run is damaged.
     """
-    path = has(plan.target, store) if plan.inline and plan.target else None
+    path = finished_directory(plan.target, store) if plan.inline and plan.target else None
     run = read_run(path) if path is not None and is_run(path) else None
     scored = run.spec.evaluation if run is not None else None
     if scored is None or scored.id != plan.evaluation.id:

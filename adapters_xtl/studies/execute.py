@@ -22,7 +22,7 @@ from adapters_xtl.base.machine import gpu
 from adapters_xtl.planning.effects import without_effect
 from adapters_xtl.planning.modules import RANDOM, SELF
 from adapters_xtl.planning.plan import Planner
-from adapters_xtl.runs.lookup import Outcome, from_store, has
+from adapters_xtl.runs.lookup import Outcome, finished_directory, from_store
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import read_run
@@ -217,7 +217,7 @@ class Worker:
             planned = self.plan(found[-1]) if before else None
             before = (
                 planned.target.id
-                if planned and planned.target and has(planned.target, self.store)
+                if planned and planned.target and finished_directory(planned.target, self.store)
                 else ""
             )
         return [*found, replace(own, on=(before,))]
@@ -309,7 +309,12 @@ class Worker:
             separate_process.execute(asked, preload=gpu() is None)
         except RunError as error:
             culprit = next(
-                (module for module in planned.modules if has(module, self.store) is None), None
+                (
+                    module
+                    for module in planned.modules
+                    if finished_directory(module, self.store) is None
+                ),
+                None,
             )
             if culprit is not None:
                 self.broken[culprit.id] = str(error)
@@ -352,7 +357,7 @@ class Worker:
     def select_score(self, planned: Plan) -> float:
         """Score of the split that chose the checkpoint, of the plan's finished training."""
         assert planned.target is not None
-        path = has(planned.target, self.store)
+        path = finished_directory(planned.target, self.store)
         assert path is not None
         trained = read_run(path).metrics.train
         assert trained is not None
@@ -377,7 +382,11 @@ class Worker:
                         asked = self.trial(cell, seed, values)
                         planned = None if asked.on == ("",) else self.plan(asked)
                         yield cell, "trial", seed, values, planned
-                        if planned and planned.target and has(planned.target, self.store):
+                        if (
+                            planned
+                            and planned.target
+                            and finished_directory(planned.target, self.store)
+                        ):
                             means.setdefault(number, []).append(self.select_score(planned))
                 whole = sum(map(len, means.values())) == len(tuning.seeds) * len(
                     tuning.trials[cell.variant.method]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters_xtl.runs.lookup import has
+from adapters_xtl.runs.lookup import finished_directory
 from adapters_xtl.studies import forecast
 from adapters_xtl.studies.execute import Worker
 
@@ -42,7 +42,7 @@ def preview(worker: Worker) -> dict[str, Any]:
             }
             continue
         for module in plan.modules:
-            path = has(module, worker.store)
+            path = finished_directory(module, worker.store)
             own = plan.inline and module is plan.target
             entry = {
                 **entry_of_cell,

@@ -13,7 +13,7 @@ from adapters_xtl.base.files import folder_bytes, read_json
 from adapters_xtl.base.statistics import interval, paired
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.metrics.xtreme.averages import means
-from adapters_xtl.runs.lookup import Outcome, has
+from adapters_xtl.runs.lookup import Outcome, finished_directory
 from adapters_xtl.runs.request import Plan
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import is_run, read_run
@@ -119,7 +119,7 @@ def row(
     run = target.run if target else None
     compose = run.compose if run and run.parents else ""
     targets = [each.plan.target for each in runs if each.plan.target]
-    paths = [has(each, store) for each in targets]
+    paths = [finished_directory(each, store) for each in targets]
     trained = [found for path in paths if path and (found := _trained(path))]
     costs = [each for each in trained if "seconds" in each]
     entries = [_entry(to_json(each.found.metrics)) for each in runs]
@@ -155,7 +155,9 @@ def row(
             round(
                 _mean(
                     [
-                        sum(_stored(has(part, store)) for part in (*each.below, each))
+                        sum(
+                            _stored(finished_directory(part, store)) for part in (*each.below, each)
+                        )
                         for each in targets
                     ]
                 )

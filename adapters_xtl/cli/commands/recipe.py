@@ -246,9 +246,11 @@ def _execute(planned: Plan, store: Store, lazy_host: _LazyHost, notify: Notify, 
 
 
 def _dry(planned: Plan, store: Store) -> tuple[dict[str, Any], Shown]:
-    from adapters_xtl.runs.lookup import from_store, has
+    from adapters_xtl.runs.lookup import finished_directory, from_store
 
-    stored = {module.id: has(module, store) is not None for module in planned.modules}
+    stored = {
+        module.id: finished_directory(module, store) is not None for module in planned.modules
+    }
     stored[planned.evaluation.id] = from_store(planned, store) is not None
     answer = planned.target if planned.inline else None
     payload = {
