@@ -86,6 +86,8 @@ def load(
                 f" {backbone.fingerprint[:12]})"
             )
     path = folder(backbone)
+    own_tokenizer = _tokenizer(path, backbone.name)
+    _check_token_ids(own_tokenizer, int(registry.config(backbone)["vocab_size"]), backbone.name)
     if backbone.source == "random":
         encoder = _random(bits, dtype, device, offload)
     else:
@@ -102,7 +104,19 @@ def load(
     encoder.name_or_path = encoder.config._name_or_path = name
     encoder.eval()
     encoder.requires_grad_(False)
-    return encoder, _tokenizer(path, backbone.name)
+    return encoder, own_tokenizer
+
+
+def _check_token_ids(tokenizer: Any, rows: int, name: str) -> None:
+    """RequestError for a tokenizer with ids that the table of `rows` token embeddings lacks: the
+    first text with such a token would end in an index error, on CUDA in a device-side assert.
+    """
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= rows:
+        raise RequestError(
+            f"backbone {name}: its tokenizer has ids up to {highest:,}, its table of embeddings has"
+            f" {rows:,} rows: they are not of one model"
+        )
 
 
 def usable(device: str) -> None:

@@ -18,7 +18,7 @@ from adapters_xtl.base.errors import RequestError, nearest
 __all__ = ["Row", "Rows", "Task", "load", "names"]
 
 Row = Mapping[str, Any]
-COLUMN_TYPES = ("string", "int", "class", "strings", "classes", "answers", "choices")
+COLUMN_TYPES = ("string", "int", "number", "class", "strings", "classes", "answers", "choices")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Rows:
     """Where the rows of one split lie, in the hub's own terms.
 
     `config` and `split` may hold `{code}`, the source's name for a language (`Task.codes`).
-    `columns` maps every column that `example()` reads to its type: string, int, class (a label of
+    `columns` maps every column that `example()` reads to its type: string, int, number, class (a label of
     the task, by name or by class index), strings, classes (lists of them), answers (SQuAD's
     struct), choices (CommonsenseQA's struct). `language` says how one file holds several languages:
     "" not at all, "column:NAME" a column with the code, "prefix:NAME" a column whose text starts
