@@ -26,13 +26,13 @@ class Rows:
     """Where the rows of one split lie, in the hub's own terms.
 
     `config` and `split` may hold `{code}`, the source's name for a language (`Task.codes`).
-    `columns` maps every column that `example()` reads to its type: string, int, number, class (a label of
-    the task, by name or by class index), strings, classes (lists of them), answers (SQuAD's
-    struct), choices (CommonsenseQA's struct). `language` says how one file holds several languages:
-    "" not at all, "column:NAME" a column with the code, "prefix:NAME" a column whose text starts
-    with the code and a hyphen. `parts` are split names that are read together, told apart by a
-    column `part`. `instead` are other published forms of the same rows, taken (and named) where a
-    source lacks the first.
+    `columns` maps every column that `example()` reads to its type: string, int, number, class (a
+    label of the task, by name or by class index), strings, classes (lists of them), answers
+    (SQuAD's struct), choices (CommonsenseQA's struct). `language` says how one file holds several
+    languages: "" not at all, "column:NAME" a column with the code, "prefix:NAME" a column whose
+    text starts with the code and a hyphen. `parts` are split names that are read together, told
+    apart by a column `part`. `instead` are other published forms of the same rows, taken (and
+    named) where a source lacks the first.
     """
 
     repo: str
