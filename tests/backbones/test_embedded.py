@@ -186,6 +186,7 @@ def test_another_file_is_not_taken_for_the_weights(blob: bytes) -> None:
         embedded._read_bin(blob)
 
 
+@pytest.mark.slow
 def test_the_directory_holds_xlmrs_tensors_and_no_pooler() -> None:
     folder = embedded.prepare()
     assert embedded.is_ready() and folder.name == embedded.FINGERPRINT[:12]
@@ -243,6 +244,7 @@ def test_known_answers_of_sentence_retrieval(mirror: Path) -> None:
         assert accuracy.tolist() == pytest.approx(TATOEBA[language], abs=0.5), language
 
 
+@pytest.mark.slow
 def test_translations_are_nearer_than_other_sentences() -> None:
     encoder, tokenizer = loading.load(registry.NAMED["mini"])
     texts = [

@@ -57,18 +57,6 @@ def test_make_help_lists_the_targets() -> None:
     assert all(f"make {target}" in shown for target in ("install", "recipe", "test", "check"))
 
 
-def test_every_file_of_the_tree_exists() -> None:
-    tree = README.split("## The tree")[1].split("```")[1]
-    named = re.findall(r"^  ([\w./ ]+?)(?:   |$)", tree, re.M)
-    for name in (each for line in named for each in line.split()):
-        assert (ROOT / "adapters_xtl" / name).exists(), name
-    modules = {path.name for path in (ROOT / "adapters_xtl").glob("*.py")} - {
-        "__init__.py",
-        "__main__.py",
-    }
-    assert modules <= set(tree.split()), "a module is not in the README's tree"
-
-
 @pytest.mark.e2e
 def test_the_embedded_encoder_trains_and_the_store_answers(tmp_path: Path) -> None:
     asked = [
