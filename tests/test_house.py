@@ -20,7 +20,12 @@ from tests.wings import FLOOR_OF, PACKAGE, ROOT
 TOP_FILES = {"__init__.py", "__main__.py", "api.py", "experiment.py", "predictor.py", "py.typed"}
 # wings whose files may import torch and the libraries at import; in `backbones` it is `loading` alone
 HEAVY_WINGS = {"models", "training", "evaluation", "experiment", "predictor"}
-HEAVY_FILES = {"backbones/loading.py", "formats/_heads.py", "metrics/_evaluate.py"}
+HEAVY_FILES = {
+    "backbones/loading.py",
+    "backbones/quantised.py",
+    "formats/_heads.py",
+    "metrics/_evaluate.py",
+}
 HEAVY = {
     "torch",
     "transformers",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import pickle
 import tempfile
 import zipfile
@@ -25,7 +24,6 @@ from transformers import (
     CONFIG_MAPPING,
     AutoModel,
     AutoTokenizer,
-    BitsAndBytesConfig,
     XLMRobertaConfig,
     XLMRobertaModel,
 )
@@ -34,12 +32,24 @@ from transformers.utils import logging as transformers_logging
 from adapters_xtl.backbones import BITS, DTYPES, Backbone, embedded, registry
 from adapters_xtl.backbones import config as config_file
 from adapters_xtl.backbones.checkpoint import checkpoint_in
+from adapters_xtl.backbones.quantised import (
+    quantisation_options,
+    settle_quantised_layers,
+    weight_dtype,
+)
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.hub import hub_errors
 
-__all__ = ["folder", "load", "tokenizer", "tokenizer_digest", "usable", "weights_digest"]
+__all__ = [
+    "folder",
+    "load",
+    "settle_quantised_layers",
+    "tokenizer",
+    "tokenizer_digest",
+    "usable",
+    "weights_digest",
+]
 
-NF4_BLOCK = 64
 _UNREADABLE = (
     OSError,
     RuntimeError,
@@ -206,20 +216,6 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
 
 
-def _is_worth_logging(record: logging.LogRecord) -> bool:
-    """False for the line that bitsandbytes logs at every int8 product, that it uses float16."""
-    return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")
-
-
-def _weight_dtype(bits: int, dtype: str) -> torch.dtype:
-    if bits == 32:
-        return torch.float32
-    if bits == 16:
-        return torch.float16 if dtype == "float16" else torch.bfloat16
-    storage: torch.dtype = getattr(torch, dtype)
-    return storage
-
-
 class _OnCPU(nn.Embedding):
     """A token embedding table in the CPU's memory; the looked-up rows go to the ids' device.
 
@@ -254,44 +250,12 @@ def _placed(encoder: Any, device: str, offload: bool, quantised: bool) -> Any:
     return encoder if quantised else encoder.to(device)
 
 
-def _release(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-    """Drops the input that bitsandbytes' int8 product keeps for the gradient of its weight.
-
-    A frozen weight has none, and gradient checkpointing would not free the input either: it is kept
-    beside the graph's saved tensors.
-    """
-    node: Any = output.grad_fn
-    if hasattr(node, "A"):
-        node.A = None
-    if hasattr(node, "tensors"):
-        node.tensors = (None, None, None)
-
-
-def settle_quantised_layers(encoder: nn.Module) -> None:
-    """Switches off what bitsandbytes' layers do beside their product.
-
-    On some CPUs they repack nf4 weights in place, and round their scales, at the first forward pass
-    in eval mode: the backbone would change, and differ from that of other CPUs. To be called again
-    when a library has replaced the layers by its own.
-    """
-    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_worth_logging)
-    module: Any
-    for module in encoder.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-        if (
-            type(module).__name__.endswith("Linear8bitLt")
-            and _release not in module._forward_hooks.values()
-        ):
-            module.register_forward_hook(_release)
-
-
 def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bool) -> Any:
     """The encoder in directory `path`; RequestError unless the files hold every one of
     its weights.
     """
     settings = _settings(path, name)
-    options = _quantised(settings, name, bits, dtype, device) if bits in (8, 4) else {}
+    options = quantisation_options(settings, name, bits, dtype, device)
     try:
         # an explicit dtype: on a quantised model the default would leave some tensors in float16
         with _quiet(), _weights_alone(path) as weights:
@@ -300,7 +264,7 @@ def _read(path: Path, name: str, bits: int, dtype: str, device: str, offload: bo
                 config=settings,
                 add_pooling_layer=False,
                 attn_implementation="sdpa",
-                dtype=_weight_dtype(bits, dtype),
+                dtype=weight_dtype(bits, dtype),
                 local_files_only=True,
                 output_loading_info=True,
                 **options,
@@ -364,45 +328,6 @@ def _weights_alone(path: Path) -> Iterator[Path]:
         yield Path(links)
 
 
-def _quantised(settings: Any, name: str, bits: int, dtype: str, device: str) -> dict[str, Any]:
-    """from_pretrained's arguments for 8 or 4 bits.
-
-    nf4 shares one scale among 64 neighbours in a row. Where a row is no multiple of 64,
-    bitsandbytes 0.50 takes the wrong scales on the CPU (20-60% off instead of 9%), so such layers
-    stay in `dtype`, on every device.
-    """
-    if bits == 8:
-        return {
-            "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
-            "device_map": {"": device},
-        }
-    try:
-        with torch.device("meta"), _quiet():
-            shape = AutoModel.from_config(settings, add_pooling_layer=False)
-    except _UNREADABLE as error:
-        raise RequestError(
-            f"backbone {name}: its config.json cannot be read ({_first_line(error)})"
-        ) from error
-    rows = {
-        key: module.in_features
-        for key, module in shape.named_modules()
-        if isinstance(module, nn.Linear)
-    }
-    uneven = [key for key, width in rows.items() if width % NF4_BLOCK]
-    if len(uneven) == len(rows):
-        raise RequestError(
-            f"backbone {name}: no layer's width is a multiple of {NF4_BLOCK}, so 4 bits do not fit;"
-            " use 8"
-        )
-    quantised = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=_weight_dtype(bits, dtype),
-        llm_int8_skip_modules=uneven or None,
-    )
-    return {"quantization_config": quantised, "device_map": {"": device}}
-
-
 def _random(bits: int, dtype: str, device: str, offload: bool) -> Any:
     """The random encoder, the same in every process; the global random state is left as it was."""
     settings = XLMRobertaConfig(**{**registry.TINY_CONFIG, "attn_implementation": "sdpa"})
@@ -413,7 +338,7 @@ def _random(bits: int, dtype: str, device: str, offload: bool) -> Any:
         encoder: Any = XLMRobertaModel(settings, add_pooling_layer=False)
     if bits in (32, 16):
         return _placed(
-            encoder.to(dtype=_weight_dtype(bits, dtype)), device, offload, quantised=False
+            encoder.to(dtype=weight_dtype(bits, dtype)), device, offload, quantised=False
         )
     with tempfile.TemporaryDirectory() as folder:
         encoder.save_pretrained(folder)
