@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from adapters_xtl.base.signals import interrupt_exit_code, interrupt_on_signals
+from adapters_xtl.base.signals import acknowledge_interrupt, interrupt_on_signals
 
 __all__ = ["main"]
 
@@ -16,7 +16,7 @@ def main() -> None:
         from adapters_xtl import cli
     except KeyboardInterrupt:
         print("xtl: interrupted", file=sys.stderr)
-        sys.exit(interrupt_exit_code())
+        sys.exit(acknowledge_interrupt())
     cli.main()
 
 

@@ -31,7 +31,13 @@ import numpy as np
 
 from adapters_xtl.backbones import registry
 from adapters_xtl.base.errors import MismatchError, RequestError, RunError
-from adapters_xtl.base.files import cache_dir, explained_os_errors, file_digest, read_json, sync
+from adapters_xtl.base.files import (
+    cache_dir,
+    explained_os_errors,
+    file_digest,
+    read_json,
+    sync,
+)
 from adapters_xtl.base.locks import locked
 
 __all__ = ["FILES", "FINGERPRINT", "directory", "is_ready", "prepare"]

@@ -7,18 +7,21 @@ import signal
 import time
 from types import FrameType
 
-__all__ = ["interrupt_exit_code", "interrupt_on_signals"]
+__all__ = ["acknowledge_interrupt", "interrupt_on_signals"]
 
-# what Slurm, Docker and cloud machines send before they kill; a terminal that is closed
+# what Slurm, Docker and cloud machines send before they kill; what a terminal sends when it closes
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 10.0  # seconds after which another signal ends the process at once
+REPEAT = 5.0  # seconds after which an interrupt that had no effect is raised again
 _first: tuple[int, float] | None = None  # the first signal that came, and when
 
 
 def interrupt_on_signals() -> None:
-    """From now on SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, once.
+    """From now on SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread.
 
-    A signal that the parent process had ignored (`nohup`) stays ignored.
+    Python drops an exception that is raised in a destructor or a callback of an import, so it is
+    raised again until `acknowledge_interrupt` is called. A signal that the parent process had
+    ignored (`nohup`) stays ignored.
     """
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -29,11 +32,20 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     global _first
     if _first is None:
         _first = number, time.monotonic()
+        signal.signal(signal.SIGALRM, _interrupt_again)
+        signal.setitimer(signal.ITIMER_REAL, REPEAT, REPEAT)
         raise KeyboardInterrupt
     if time.monotonic() - _first[1] > PATIENCE:
         os._exit(128 + number)
 
 
-def interrupt_exit_code() -> int:
-    """128 and the number of the signal that interrupted this process: 130, 143 or 129."""
+def _interrupt_again(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def acknowledge_interrupt() -> int:
+    """Stops the repetition, for the interrupt has come where it ends the process. Returns the exit
+    code: 128 and the number of the signal (130, 143 or 129).
+    """
+    signal.setitimer(signal.ITIMER_REAL, 0)
     return 128 + (signal.SIGINT if _first is None else _first[0])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from adapters_xtl.base.errors import XtlError, out_of_memory
 from adapters_xtl.base.files import cache_dir
-from adapters_xtl.base.signals import interrupt_exit_code
+from adapters_xtl.base.signals import acknowledge_interrupt
 
 __all__ = ["report"]
 
@@ -41,7 +41,7 @@ def report(error: BaseException, command: str, say: Callable[[str], None]) -> in
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         kept = "; what was finished is kept, and the same command goes on from there"
         say(f"xtl: interrupted{kept if command in RESUMING else ''}")
-        return interrupt_exit_code()
+        return acknowledge_interrupt()
     if out_of_memory(error):
         advice = OUT_OF_MEMORY.get(command, "other processes of this machine hold the rest")
         say(f"xtl: out of memory; {advice}")

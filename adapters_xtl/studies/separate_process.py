@@ -16,7 +16,7 @@ from typing import Any
 
 from adapters_xtl.base import errors
 from adapters_xtl.base.errors import RunError, XtlError, out_of_memory
-from adapters_xtl.base.signals import interrupt_exit_code, interrupt_on_signals
+from adapters_xtl.base.signals import acknowledge_interrupt, interrupt_on_signals
 from adapters_xtl.runs.request import Request
 
 __all__ = ["execute"]
@@ -77,7 +77,7 @@ def _execute_and_report(request: Request, sender: Connection) -> None:
             notify=lambda text: print(text, file=sys.stderr, flush=True),
         )
     except KeyboardInterrupt:
-        os._exit(interrupt_exit_code())
+        os._exit(acknowledge_interrupt())
     except XtlError as error:
         sender.send((type(error).__name__, str(error)))
     except Exception as error:

@@ -109,3 +109,27 @@ def test_an_ignored_signal_stays_ignored() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout == "alive\n"
+
+
+LOST = """
+import os, signal, time
+from adapters_xtl.base.signals import acknowledge_interrupt, interrupt_on_signals
+interrupt_on_signals()
+class Careless:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)  # the exception is raised here, where Python drops it
+try:
+    Careless()
+    print("dropped", flush=True)
+    time.sleep(300)
+except KeyboardInterrupt:
+    os._exit(acknowledge_interrupt())
+"""
+
+
+def test_an_interrupt_that_python_drops_comes_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout == "dropped\n" and done.returncode == 143
