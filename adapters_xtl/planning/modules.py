@@ -168,6 +168,7 @@ class ModulePlanner:
                 f"train.max_length={settings.hyper.max_length} for '{name}': {self.backbone.name}"
                 f" reads at most {self.shape.longest} tokens"
             )
+        self._check_stages(task, settings)
         members = self._members(task, settings, overrides.flag)
         if name in self.lean:
             settings = replace(settings, hyper=replace(settings.hyper, optimizer="adamw8bit"))
@@ -192,6 +193,17 @@ class ModulePlanner:
             return module
         evaluation = own_evaluation(module, self.source, self.store, self.lookups, self.problems)
         return replace(module, evaluation=evaluation)
+
+    def _check_stages(self, task: Task, settings: Settings) -> None:
+        """Every stage of an ordered task takes a step and an example at least."""
+        stages = len(task.train) if task.ordered else 1
+        for key in ("max_steps", "max_examples"):
+            value = getattr(settings.hyper, key)
+            if 0 < value < stages:
+                self.problems.add(
+                    f"train.{key}={value}: '{task.name}' trains in {stages} stages, one source"
+                    " after the other, and shares them among its stages"
+                )
 
     def untrained(self, parents: tuple[Module, ...]) -> Module:
         """A frozen module that was never trained: the control for what a parent's training is

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters_xtl import tasks
-from tests.command_line import complaints, xtl_json
+from tests.command_line import complaints, xtl, xtl_json
 
 ORDERED = [name for name in tasks.names() if tasks.load(name).ordered]
 
@@ -58,8 +58,8 @@ def test_a_run_of_one_stage_records_one(tmp_path: Path) -> None:
     assert stage["select"] == train["select"]
 
 
-def test_fewer_steps_than_stages_are_refused(tmp_path: Path) -> None:
-    request = ("recipe", "xcopa", "--backbone", "tiny", "--set", "train.max_steps=1")
-    (line,) = complaints(*request, "--runs", tmp_path)
-    assert "train.max_steps=1" in line and "2 stages" in line
-    assert not list(tmp_path.rglob("work"))
+@pytest.mark.parametrize("key", ["max_steps", "max_examples"])
+def test_less_than_one_for_each_stage_is_refused(key: str, tmp_path: Path) -> None:
+    request = ("recipe", "xcopa", "--backbone", "tiny", "--set", f"train.{key}=1", "--dry-run")
+    (line,) = complaints(xtl(*request, "--runs", tmp_path, code=2))
+    assert f"train.{key}=1" in line and "2 stages" in line
