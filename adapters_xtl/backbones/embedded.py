@@ -32,6 +32,7 @@ import numpy as np
 from adapters_xtl.backbones import registry
 from adapters_xtl.base.errors import MismatchError, RequestError, RunError
 from adapters_xtl.base.files import (
+    apply_umask,
     cache_dir,
     explained_os_errors,
     file_digest,
@@ -173,6 +174,7 @@ def _build(root: Path, progress: Callable[[str], None]) -> None:
             json.dumps({name: (checkpoint / name).stat().st_size for name in FILES}),
             encoding="utf-8",
         )
+        apply_umask(checkpoint)  # some libraries write for the owner alone
         for path in checkpoint.iterdir():
             sync(path)
         if directory().exists():
