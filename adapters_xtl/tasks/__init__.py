@@ -66,10 +66,10 @@ class Task:
     metric     the headline number, a key of the metrics that the format's scorer returns
     version    part of every run's identity: bump it whenever `example()` changes
     labels     class names in head order; empty: taken from the train rows (CCG's supertags)
-    train      rows to train on, one entry a source; `ordered`: one source after the other instead
-               of mixed
+    train      rows to train on, one entry a source. `ordered`: each source is a stage, trained one
+               after the other; then `example()` gives "stage", the source's number from 0 on
     select     rows that choose the checkpoint (English); empty: a slice of train (see
-               `adapters_xtl.data.reading.split_select`)
+               `adapters_xtl.data.splits`)
     select_xtreme  what the benchmark's own scripts select on, for protocol "xtreme"
     report     split name ("validation", "test") → rows that are scored, per language; the first is
                the default
@@ -78,8 +78,8 @@ class Task:
     train_from the task whose run is evaluated, for a task that trains nothing of its own
     samples    the task whose embedded train and select rows serve this one too
     members    the tasks that are trained together: then this one has no rows of its own
-    drop       select rows whose ids also occur in this task's report rows are dropped (protocol
-               "clean")
+    drop       tasks that borrow this one's training: their English report rows never choose its
+               checkpoint (protocol "clean"), as its own report rows do not
     scorer     a file of `adapters_xtl/metrics/`: the rule by which predictions are scored
     group      XTREME's group: classification, structured, qa, retrieval (targets only)
     published  hyper-parameters of the literature, each with its source: provenance, not defaults
