@@ -114,7 +114,7 @@ def _several(inputs: Any, name: str) -> None:
 
 
 def _silent(text: str) -> None:
-    """What `--allow-mismatch` allowed is no news to a caller who asked for it by name."""
+    """Drops the notices of a mismatch: whoever passed `allow_mismatch` knows of it."""
 
 
 def load(

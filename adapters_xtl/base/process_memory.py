@@ -14,7 +14,9 @@ _RESET_PEAK = "5"  # man 5 proc: sets VmHWM back to what is resident now
 
 
 def reset_peak_resident() -> None:
-    """From here on `peak_resident_bytes` counts anew; where the system cannot, it counts on."""
+    """Makes `peak_resident_bytes` start anew. Where the system cannot, it stays the peak since the
+    process began.
+    """
     with contextlib.suppress(OSError):  # no Linux, or /proc is read-only
         _CLEAR.write_text(_RESET_PEAK)
 

@@ -30,8 +30,8 @@ __all__ = ["Reader", "count_language_rows", "read_report", "read_training"]
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """Which rows are read, and what for."""
+class _Selection:
+    """Which rows of a file are taken: to train on, to score, or to compare others with."""
 
     task: Task
     split: str
@@ -61,8 +61,8 @@ class Reader:
         `scoring`: rows that are unfit but can be scored are kept. DataError when nothing is
         usable, or when `strict` and any row is unfit.
         """
-        wanted = _Wanted(task, split, language, scoring)
-        checked_split = self._read(wanted, located)
+        selection = _Selection(task, split, language, scoring)
+        checked_split = self._read(selection, located)
         where = ", ".join(checked_split.forms)
         trouble = checked_split.faults + checked_split.kept
         if not checked_split.examples or (self.strict and trouble):
@@ -83,9 +83,11 @@ class Reader:
         """The report rows of one language, to compare other rows with: whether they are fit does
         not matter. DataError when they cannot be read.
         """
-        return self._read(_Wanted(task, "report", language, scoring=True, comparing=True), [files])
+        return self._read(
+            _Selection(task, "report", language, scoring=True, comparing=True), [files]
+        )
 
-    def _read(self, wanted: _Wanted, located: Iterable[RowFiles]) -> CheckedSplit:
+    def _read(self, selection: _Selection, located: Iterable[RowFiles]) -> CheckedSplit:
         checked_split = CheckedSplit()
         problems = Problems()
         for row_files in located:
@@ -93,33 +95,33 @@ class Reader:
             for name, files in row_files.files.items():
                 for file in files:
                     try:
-                        self._add(checked_split, wanted, row_files.rows, name, file)
+                        self._add(checked_split, selection, row_files.rows, name, file)
                     except MissingRows:
                         raise
                     except DataError as error:
                         problems.catch(error)
         problems.raise_if_any(DataError)
         if not checked_split.rows:
-            language = f" in {wanted.language}" if wanted.language else ""
+            language = f" in {selection.language}" if selection.language else ""
             raise DataError(f"{', '.join(checked_split.forms)}: no rows{language}")
         return checked_split
 
     def _add(
         self,
         checked_split: CheckedSplit,
-        wanted: _Wanted,
+        selection: _Selection,
         rows: Rows,
         part: str,
         file: DataFile,
     ) -> None:
         """Adds the rows of one file. `part`: the split name that the file is of."""
-        task = wanted.task
+        task = selection.task
         if rows.repo == "embedded":
-            numbered = _sample_rows(file.fetch(), wanted.split, wanted.language)
+            numbered = _sample_rows(file.fetch(), selection.split, selection.language)
         else:
             table = self._table(file, rows.parts.get(part, rows.columns), task.labels)
             if rows.language:
-                table = self._of_language(checked_split, table, rows, wanted, file)
+                table = self._of_language(checked_split, table, rows, selection, file)
             numbered = _rows(table, part if rows.parts else "")
         form = formats.load(task.format)
         seen = {form.identity(example): example for example in checked_split.examples}
@@ -127,7 +129,7 @@ class Reader:
         for number, row in numbered:
             count += 1
             example, trouble = _example(task, row, number)
-            keep = trouble is None or (wanted.scoring and trouble.scorable)
+            keep = trouble is None or (selection.scoring and trouble.scorable)
             identity = form.identity(example) if keep else ()
             first = seen.setdefault(identity, example)
             if identity and first is not example:
@@ -162,14 +164,14 @@ class Reader:
         checked_split: CheckedSplit,
         table: pa.Table,
         rows: Rows,
-        wanted: _Wanted,
+        selection: _Selection,
         file: DataFile,
     ) -> pa.Table:
         """The rows of one language. Rows of none are unfit rows of the first language that is read
         from the file.
         """
         how, _, column = rows.language.partition(":")
-        code = wanted.task.code(wanted.language)
+        code = selection.task.code(selection.language)
         values = table.column(column)
         in_language = table.filter(_chosen(values, how, code))
         if not in_language.num_rows:
@@ -177,11 +179,11 @@ class Reader:
                 str(value).split("-")[0] if how == "prefix" else str(value)
                 for value in pc.unique(values).to_pylist()
             }
-            known = ", ".join(sorted(texts)[:48])
+            languages = ", ".join(sorted(texts)[:48])
             raise MissingRows(
-                f"{file.name}: no rows of language '{code}'; it holds {known or 'no rows'}"
+                f"{file.name}: no rows of language '{code}'; it holds {languages or 'no rows'}"
             )
-        if not wanted.comparing and file.sha256 not in self._unassigned_counted:
+        if not selection.comparing and file.sha256 not in self._unassigned_counted:
             self._unassigned_counted.add(file.sha256)
             named = pc.not_equal(values, "") if how == "column" else pc.match_substring(values, "-")
             unassigned = table.filter(pc.invert(pc.fill_null(named, False))).column("_row")

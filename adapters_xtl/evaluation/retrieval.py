@@ -132,8 +132,8 @@ def embed(
 
 
 def _cached(key: str, make: Callable[[], np.ndarray]) -> tuple[np.ndarray, bool]:
-    """(an array by its key, whether it was there): made and kept where it is not there yet; ""
-    is not kept.
+    """Returns the cached array of this key and True, or makes it, caches it and returns it with
+    False. With an empty key nothing is cached.
     """
     if not key:
         return make(), False

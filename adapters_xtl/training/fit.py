@@ -80,10 +80,10 @@ def fit(training: Training) -> TrainingResult:
 
 @contextlib.contextmanager
 def gradient_checkpointing(model: Model, enabled: bool) -> Iterator[None]:
-    """The encoder's layers forget what they computed and compute it again going back: less memory,
-    a third slower.
+    """Recomputes each encoder layer in the backward pass instead of keeping its activations: less
+    memory, a third slower.
 
-    Not reentrant: `adapters` works with nothing else, and gradients need not reach the inputs.
+    The non-reentrant kind: `adapters` works with no other, and it needs no gradient of the inputs.
     """
     if not enabled:
         yield
@@ -300,10 +300,10 @@ class _Loop:
         self.state.log.append({**entry, **place, **several})
 
     def _evaluate(self, stage: Stage) -> None:
-        """Scores the select rows; whatever that draws at random, training does not see."""
-        draws = random_state()
+        """Scores the select rows. The random states are put back: the training stays the same."""
+        state_before = random_state()
         scores = stage.score()
-        set_random_state(draws)
+        set_random_state(state_before)
         state, score = self.state.stages[-1], float(scores["score"])
         self._log({f"eval_{name}": _finite(float(value)) for name, value in scores.items()})
         self.progress.score(self.state.step, score)
