@@ -36,10 +36,11 @@ _HOST = Host()  # all predictors of a process share one backbone where they can
 
 
 class Predictor:
-    """A module on its backbone, ready for texts. Made by `load`.
+    """A trained module on its backbone, ready for texts. Made by `load`.
 
-    Predictors on the same backbone share it in memory; going from one to the other reads the
-    other's few megabytes.
+    Predictors of one process share a backbone in memory: calling one after another of them reads
+    that one's few megabytes again. Inputs are batched by length; where memory runs out, the batch
+    is halved, and a single input that does not fit raises torch's OutOfMemoryError or MemoryError.
     """
 
     def __init__(self, planned: Plan, store: Store, head: str) -> None:
@@ -49,21 +50,26 @@ class Predictor:
 
     @property
     def task(self) -> str:
-        """Name of the task that `predict` answers."""
+        """Name of the task whose inputs `predict` takes and whose labels it gives."""
         return self._plan.task
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names, in the head's order; () where the format has none."""
+        """Class names, in the order of the head's outputs; () for tasks without classes."""
         return self._spec.labels if self._spec else ()
 
     def predict(self, inputs: Iterable[Any]) -> list[dict[str, Any]]:
-        """One dict an input, in order: `prediction`, and by format `probabilities`, `start` and
-        `end`, `words`.
+        """One dict for each input, in their order.
 
-        Inputs are dicts by the format's keys (text, pair; context, choices; question, context;
-        words) or the task's own columns, plain texts, or pairs. DataError names the input that is
-        wrong; RequestError for a task without a head.
+        An input is a dict, a text, or a list of texts. A dict has the keys of the task's format
+        (text and pair; context and choices; question and context; words) or the task's own
+        columns. An answer has "prediction" and "id" where the input had one; by format also
+        "probabilities" (label → 0 to 1), "start" and "end" (characters of the context) or "words".
+        The model is in eval mode: the same input has the same answer, but for rounding that
+        depends on the inputs it is batched with.
+
+        DataError names the input that is wrong, counted from 0; RequestError for a task that is
+        answered by embeddings.
         """
         if not self.head:
             raise RequestError(f"'{self.task}' is answered by embeddings: use embed()")
@@ -77,10 +83,12 @@ class Predictor:
         return [form.answer(prediction) for prediction in predictions]
 
     def embed(self, texts: Iterable[str], *, layer: int | None = None) -> np.ndarray:
-        """Mean over tokens of hidden state `layer` (default: 14 of 24, scaled): (texts, hidden)
-        float32.
+        """Sentence embeddings: an array (texts, hidden size), float32, not normalised.
 
-        DataError names the text that is wrong, RequestError a layer that is not there.
+        A row is the mean, over a text's tokens, of hidden state `layer`: 0 for the embeddings, up
+        to the backbone's number of layers. By default it is 14 of 24, as in Phang et al. 2020,
+        scaled to the backbone's depth. DataError names the text that is wrong, counted from 0;
+        RequestError a layer that the backbone does not have.
         """
         _several(texts, "embed")
         task = tasks.load(EMBEDS)
@@ -123,18 +131,23 @@ def load(
     task: str = "",
     backbone: str | None = None,
     device: str = "auto",
-    runs: str = "runs",
+    runs: str | Path = "runs",
     allow_mismatch: bool = False,
 ) -> Predictor:
-    """The module of a run directory, a run id (under `runs`), a bundle directory or a hub id.
+    """Loads a trained module: a run directory, a run id (under `runs`), a bundle directory or a hub
+    id.
 
-    `task`: which of its tasks is asked, its own where left out. RequestError when there is no such
-    module or head; MismatchError when the backbone or a parent is not the one it was trained on
-    (unless `allow_mismatch`).
+    task            whose inputs are answered; "": the module's own
+    backbone        a name, a hub id or a directory; None: the recorded one
+    device          "auto", "cpu" or "cuda"
+    allow_mismatch  load it on a backbone or parents that it was not trained on
+
+    RequestError when there is no such module, or no head for the task; MismatchError when the
+    backbone or a parent is not the one it was trained on.
     """
     store = Store(Path(runs))
     request = Request(
-        task=task, backbone=backbone, device=device, runs=runs, allow_mismatch=allow_mismatch
+        task=task, backbone=backbone, device=device, runs=str(runs), allow_mismatch=allow_mismatch
     )
     served = serve(request, str(module), store)
     head = chosen_head(served.plan.task, served.heads, str(module))

@@ -6,9 +6,8 @@
     on from there
 
 True sizes, random weights made from the config, nothing is downloaded. Every input has the full
-length, one in a batch some padding; a step is what `train.fit` makes of a batch (parts of a
-micro-batch, weighted losses, clipping, AdamW), without `Trainer`, checkpoints and evaluation. Per
-case:
+length, one in a batch some padding; a step is what `training.fit` makes of a batch (parts of a
+micro-batch, weighted losses, clipping, AdamW), without checkpoints and evaluation. Per case:
 
     peak      the allocator's peak over the steps; `predicted` is
               `adapters_xtl.memory.peak.predict`, made before
@@ -50,7 +49,7 @@ from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job, Shape, shape
 from adapters_xtl.memory.peak import GIB, Way
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import HeadSpec, Host, Model, build
+from adapters_xtl.models.network import HeadSpec, Host, Model, build, on_device
 from adapters_xtl.planning import jobs
 from adapters_xtl.training.batches import shares, split, weighted
 from adapters_xtl.training.fit import gradient_checkpointing
@@ -245,7 +244,7 @@ def optimizer(model: Model, job: Job) -> Any:
     for module in model.modules():
         if isinstance(
             module, torch.nn.Embedding
-        ):  # as `Trainer` has it: embeddings stay at 32 bits
+        ):  # as in `adapters_xtl.training.optimizer`: embeddings stay at 32 bits
             manager.register_module_override(module, "weight", {"optim_bits": 32})
     return bitsandbytes.optim.AdamW(trainable, lr=1e-4, optim_bits=8)
 
@@ -258,15 +257,12 @@ def stepper(model: Model, case: Case, items: list[Item]) -> Callable[[int, int],
 
     def step(micro: int, examples: int) -> None:
         parts = split(items[:examples], micro)
-        for part, share in zip(parts, shares(parts), strict=True):
-            batch = {
-                name: value.to(job.device)
-                for name, value in format.collate(part, model.tokenizer, 8).items()
-            }
+        for part, share in zip(parts, shares(format, parts), strict=True):
+            batch = on_device(format.collate(part, model.tokenizer, 8), job.device)
             with torch.autocast(job.device, dtype=torch.bfloat16, enabled=job.dtype == "bfloat16"):
-                found = model("task", batch)
-            weighted(model.heads["task"], found, batch, share).backward()
-            del found, batch
+                computed = model("task", batch)
+            weighted(computed["terms"], share).backward()
+            del computed, batch
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         adam.step()
         adam.zero_grad(set_to_none=True)

@@ -29,7 +29,7 @@ from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job, shape
 from adapters_xtl.memory.peak import Way
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import Host, Model, build, cap_memory, head_spec
+from adapters_xtl.models.network import Host, Model, build, cap_memory, head_spec, on_device
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet, shares, split, weighted
 from adapters_xtl.training.fit import fit as train
@@ -144,7 +144,7 @@ def test_predicted_within_a_tenth_of_the_allocator(
         **more,
     )
     built = made(job, folder)
-    rows, collate = items(16, 128), formats.load("classify").collate
+    rows, form_of_task = items(16, 128), formats.load("classify")
     trainable = list(built.trainable().values())
     if job.optimizer == "adamw8bit":
         import bitsandbytes
@@ -162,14 +162,12 @@ def test_predicted_within_a_tenth_of_the_allocator(
         for _ in range(3):
             torch.cuda.reset_peak_memory_stats()
             parts = split(rows, way.micro_batch)
-            for part, share in zip(parts, shares(module, parts), strict=True):
-                batch = {
-                    name: value.cuda() for name, value in collate(part, built.tokenizer, 8).items()
-                }
+            for part, share in zip(parts, shares(form_of_task, parts), strict=True):
+                batch = on_device(form_of_task.collate(part, built.tokenizer, 8), "cuda")
                 with torch.autocast("cuda", dtype=torch.bfloat16, enabled=dtype != "float32"):
-                    found = built("task", batch)
-                weighted(built.heads["task"], found, batch, share).backward()
-                del found, batch
+                    computed = built("task", batch)
+                weighted(computed["terms"], share).backward()
+                del computed, batch
             torch.nn.utils.clip_grad_norm_(trainable, 1.0)
             adam.step()
             adam.zero_grad(set_to_none=True)
