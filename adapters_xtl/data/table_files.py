@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,6 +29,9 @@ __all__ = ["count_rows", "is_list", "is_text", "list_offsets", "read_file"]
 # read where they exist, beside what is declared
 IDENTITIES = ("id", "idx", "uid", "pairID", "ind", "sent_id", "title")
 BLOCK = 1 << 26  # bytes; a row of a text file must fit into one block
+DEEPEST = 32  # levels of lists and objects in JSON; the deepest rows of a task have four
+_JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKET = re.compile(rb"[^\[\]{}]+")
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -100,6 +104,7 @@ def _read_json(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Ta
         return pa.table({column: pa.array([], pa.string()) for column in columns}), list(columns)
     if start.startswith(b"["):
         raise DataError(f"{name}: holds one JSON array; a line has to hold one object {{…}}, a row")
+    _check_depth(path, name)
     options = pyarrow.json.ReadOptions(block_size=BLOCK)
     table = pyarrow.json.read_json(path, read_options=options)
     texts = pa.schema([field.with_type(_undated(field.type)) for field in table.schema])
@@ -107,6 +112,15 @@ def _read_json(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Ta
         parsing = pyarrow.json.ParseOptions(explicit_schema=texts)
         table = pyarrow.json.read_json(path, read_options=options, parse_options=parsing)
     return table, table.column_names
+
+
+def _check_depth(path: Path, name: str) -> None:
+    """DataError for JSON that is nested deeper than any row is: Arrow's reader crashes on it."""
+    brackets = _NO_BRACKET.sub(b"", _JSON_STRING.sub(b"", path.read_bytes()))
+    codes = np.frombuffer(brackets, np.uint8)
+    steps = np.where((codes == ord("[")) | (codes == ord("{")), 1, -1)
+    if np.cumsum(steps, dtype=np.int64).max(initial=0) > DEEPEST:
+        raise DataError(f"{name}: unreadable: its JSON is nested deeper than {DEEPEST} levels")
 
 
 def _undated(kind: pa.DataType) -> pa.DataType:

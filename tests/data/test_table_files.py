@@ -189,3 +189,25 @@ def test_text_files_that_are_none(tmp_path: Path, content: bytes) -> None:
             rows_of(tmp_path / name)
         except DataError as error:
             assert "\n" not in str(error) and name in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"sentence1": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"sentence1": ' + '{"a":' * 50_000 + "1" + "}" * 50_000 + "}",
+        '{"sentence1":\n' + "[\n" * 2000 + "]" * 2000 + "}",
+        '{"a": "' + "]" * 5000 + '", "sentence1": ' + "[" * 2000 + "]" * 2000 + "}",
+    ],
+    ids=["lists", "objects", "lines", "brackets in text"],
+)
+def test_json_that_is_nested_deep_is_refused(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path / "t.jsonl", '{"sentence1": "a"}\n' + text + "\n")
+    with pytest.raises(DataError, match="nested deeper"):
+        read_file(path, "t.jsonl", COLUMNS)
+
+
+def test_brackets_in_texts_are_no_nesting(tmp_path: Path) -> None:
+    rows = [{"sentence1": "[" * 500 + '\\"{', "sentence2": "}" * 3, "label": 1}] * 3
+    path = written(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert rows_of(path) == rows
