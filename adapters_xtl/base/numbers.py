@@ -58,11 +58,11 @@ def parse_seeds(text: str, flag: str, problems: Problems) -> tuple[int, ...]:
     for part, seed in zip(parts, seeds, strict=True):
         if seed is None or not 0 <= seed < SEEDS:
             problems.add(
-                f"{flag} {clipped(text)}: expected different whole numbers from 0 to {SEEDS - 1},"
-                f" separated by commas, e.g. 1,2,3; '{clipped(part)}' is none"
+                f"{flag} {clipped(part)}: takes different whole numbers from 0 to {SEEDS - 1},"
+                " e.g. 1,2,3"
             )
             return ()
     parsed = tuple(seed for seed in seeds if seed is not None)
     if len(set(parsed)) < len(parsed):
-        problems.add(f"{flag} {clipped(text)}: expected different whole numbers, e.g. 1,2,3")
+        problems.add(f"{flag} {clipped(text)}: takes different whole numbers, e.g. 1,2,3")
     return tuple(dict.fromkeys(parsed))

@@ -19,14 +19,19 @@ from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import Problems, RequestError, RunError, XtlError
 from adapters_xtl.base.machine import gpu
-from adapters_xtl.planning.effects import without_effect
-from adapters_xtl.planning.modules import RANDOM, SELF
+from adapters_xtl.planning.modules import SELF
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.lookup import Outcome, finished_directory, from_store
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import read_run
 from adapters_xtl.studies import separate_process
+from adapters_xtl.studies.cell_settings import (
+    check_overrides,
+    effective,
+    own_members,
+    parents_members,
+)
 from adapters_xtl.studies.cells import Cell, Comparison, Override, Overrides, Tuning, Variant
 from adapters_xtl.studies.equal_settings import EqualSettings
 from adapters_xtl.studies.summary import Scored
@@ -78,28 +83,27 @@ class Worker:
                     try:
                         cells.append(self._cell(task, variant, chain))
                     except XtlError as error:
-                        own.catch(error)
+                        own.catch(_of_method(error, variant.method))
             if own.messages and asked.skip_lacking and self._lacks(task):
                 self.left_out[task] = own.messages[0]
                 continue
             for message in own.messages:
                 problems.add(message)
             found += cells
-        self._check_overrides(found, problems)
+        check_overrides(self.comparison, found, problems)
         problems.raise_if_any()
         if not found:
             raise RequestError(
                 "nothing to compare: "
                 + "; ".join(f"{task}: {why}" for task, why in self.left_out.items())
             )
-        ignored = not any(
-            cell.trains for cell in found
-        )  # then settings of a training are a mistake, and not passed over
+        # where nothing trains, settings of a training are a mistake, and not passed over
+        ignored = not any(cell.trains for cell in found)
         for cell in found:
             try:
                 self._check(replace(cell, trains=cell.trains or ignored))
             except XtlError as error:
-                problems.catch(error)
+                problems.catch(_of_method(error, cell.variant.method))
         problems.raise_if_any()
         return tuple(found)
 
@@ -110,29 +114,6 @@ class Worker:
             *before, own = self.steps(cell, self.comparison.seeds[0], extra)
             for asked in (replace(own, on=()), before[0]) if before else (own,):
                 self.plan(asked)
-
-    def _check_overrides(self, cells: Sequence[Cell], problems: Problems) -> None:
-        """Adds what is set without an effect on any cell."""
-        comparison = self.comparison
-        with_parents = [cell for cell in cells if cell.chain]
-        for flag, base, own, reached in (
-            ("--set", comparison.base.overrides, comparison.own, cells),
-            (
-                "--set-parents",
-                comparison.base.parent_overrides,
-                comparison.own_parents,
-                with_parents,
-            ),
-        ):
-            every = [("", key) for key, _ in base]
-            every += [(method, key) for method, found in own.items() for key, _ in found]
-            for method, key in dict.fromkeys(every):
-                concerned = [each for each in reached if method in ("", each.variant.method)]
-                given = f"{flag} {method}:{key}" if method else f"{flag} {key}"
-                names = _own_members if flag == "--set" else _parents_members
-                reasons = [without_effect(key, names(cell)) for cell in concerned]
-                if reasons and all(reasons):
-                    problems.add(f"{given}: means nothing for any task: {reasons[0]}")
 
     def _lacks(self, task: str) -> bool:
         """Whether the source has not the rows of a task at all, whatever the method."""
@@ -158,6 +139,13 @@ class Worker:
         assert alone.target is not None and planned.target is not None
         return replace(plain, trains=alone.target.id == planned.target.id)
 
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """What was asked for and changes nothing in any cell, one line each."""
+        seed = self.comparison.seeds[0]
+        lines = [self.plan(self.steps(cell, seed)[0]).idle for cell in self.cells]
+        return tuple(line for line in lines[0] if all(line in others for others in lines))
+
     # --- requests
 
     def _request(self, cell: Cell, seed: int, extra: Sequence[Override] = ()) -> Request:
@@ -174,10 +162,8 @@ class Worker:
             on=cell.chain,
             seed=seed,
             compose=base.compose if len(methods.load(method).COMPOSES) > 1 else None,
-            overrides=(*_effective((*equal, *overrides), _own_members(cell)), *extra),
-            parent_overrides=_effective(
-                (*parents_equal, *parent_overrides), _parents_members(cell)
-            ),
+            overrides=(*effective((*equal, *overrides), own_members(cell)), *extra),
+            parent_overrides=effective((*parents_equal, *parent_overrides), parents_members(cell)),
         )
 
     def _overrides(self, cell: Cell) -> tuple[Overrides, Overrides]:
@@ -407,31 +393,13 @@ class Worker:
                 yield cell, "parent", seed, (), self.plan(step)
 
 
-def _effective(overrides: Overrides, members: Sequence[str]) -> Overrides:
-    """The overrides that change something in a training of the tasks `members`; () without any."""
-    if not members:
-        return ()
-    return tuple((key, value) for key, value in overrides if not without_effect(key, members))
-
-
-def _own_members(cell: Cell) -> tuple[str, ...]:
-    """The tasks that a cell's own module is trained on."""
-    task = tasks.load(cell.task)
-    return task.members or (task.train_from or task.name,)
-
-
-def _parents_members(cell: Cell) -> tuple[str, ...]:
-    """The tasks that a cell's parents are trained on, "random" for an untrained one; () where none
-    is made for the cell.
-    """
-    names: list[str] = []
-    for name in cell.chain:
-        if name == RANDOM:
-            names.append(name)
-        elif name == SELF or name in tasks.names():
-            task = tasks.load(cell.task if name == SELF else name)
-            names += task.members or (task.train_from or task.name,)
-    return tuple(names)
+def _of_method(error: XtlError, method: str) -> XtlError:
+    """The error of a plan, with the method named before what is wrong with its options."""
+    lines = str(error).split("\n")
+    named = [
+        f"--methods {method}: {line}" if line.startswith("method.") else line for line in lines
+    ]
+    return type(error)("\n".join(named))
 
 
 def best(tuning: Tuning, method: str, scores: Mapping[int, Sequence[float]]) -> Overrides | None:

@@ -335,9 +335,7 @@ def test_a_dry_run_lists_every_run_and_predicts(
         named["pawsx", method, 5, "report"]["planned_tensor_bytes"] for method in ("full", "lora")
     )
     assert (
-        lora > weights
-        and full > lora + 2.9 * weights
-        and ahead["total"]["planned_tensor_bytes"] >= full
+        lora > weights and full > lora + weights and ahead["total"]["planned_tensor_bytes"] >= full
     )
     assert named["qqp", "full", 1, "parent"]["planned_tensor_bytes"] is None, "it is there already"
     tuned, _ = compare(
@@ -631,7 +629,11 @@ def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
         (["pawsz"], "did you mean 'pawsx'"),
         (["pawsx", "--methods", "full,lorra"], "did you mean 'lora'"),
         (["pawsx", "--bits", "16,7"], "--bits 7: takes auto, 32, 16, 8, 4"),
-        (["pawsx", "--seeds", "1,x"], "--seeds x: takes whole numbers"),
+        (["pawsx", "--methods", "full,lora@8", "--bits", "4"], "--bits 4: means nothing here"),
+        (["pawsx", "--set", "train.stride=9"], "means nothing for any task"),
+        (["pawsx", "--seeds", "\u0663"], "--seeds \u0663: takes different whole numbers"),
+        (["pawsx", "--tune", "max_steps=1e400,inf"], "takes a whole number"),
+        (["pawsx", "--seeds", "1,x"], "--seeds x: takes different whole numbers"),
         (["pawsx", "--tune", "lrr=1"], "did you mean 'train.lr'"),
         (["pawsx", "--tune", "lr"], "expected key=value,value"),
         (["pawsx", "--tune", "lr=1e-4,7"], "train.lr=7 is outside"),
@@ -644,7 +646,7 @@ def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
         (["pawsx", "--set", "train.lrr=1"], "did you mean 'lr'"),
         (["tatoeba", "--set", "train.lr=1"], "trains nothing here"),
         (["pawsx,all"], "TASK pawsx,all: all stands alone"),
-        (["pawsx", "--seeds", "1" * 5000], "takes whole numbers from 0 to 4294967295"),
+        (["pawsx", "--seeds", "1" * 5000], "takes different whole numbers from 0 to 4294967295"),
         (["pawsx", "--on", "mnli,random", "--methods", "full"], "'random' is no task"),
         (["pawsx", "--on", "mnli,tatoeba", "--methods", "full"], "so nothing can stand on it"),
         (

@@ -103,7 +103,8 @@ def compare(
     plan = comparison_record.first_plan(worker)
     if comparison.base.parent_overrides and not any(comparison.chains):
         notify("--set-parents has no effect: nothing compared here has parents (--on)")
-    notify(plan.notes[0].replace(f" · method {plan.request.method}", ""))
+    for line in (plan.notes[0].replace(f" · method {plan.request.method}", ""), *worker.idle):
+        notify(line)
     if dry_run:
         runs_to_come = preview(worker)
         return runs_to_come, comparison_tables.ahead(runs_to_come["runs"], runs_to_come["total"])
@@ -168,6 +169,12 @@ def _variants(text: str, bits: tuple[str, ...], problems: Problems) -> tuple[Var
                 flag = f"--methods {name}" if at else f"--bits {value}"
                 problems.add(f"{flag}: takes {', '.join(allowed)}")
             variants.append(Variant(method, value))
+    shared = [name for name in _names(text) if "@" not in name and name != "full"]
+    if variants and not shared and bits not in ((), ("auto",)):
+        problems.add(
+            f"--bits {','.join(bits)}: means nothing here: {', '.join(_names(text))} take no other"
+            " bits"
+        )
     if not variants:
         problems.add(f"--methods: expected names separated by commas, e.g. {METHODS}")
     return tuple(dict.fromkeys(variants))
