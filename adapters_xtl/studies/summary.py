@@ -48,7 +48,7 @@ class Scored:
 
     seed: int
     plan: Plan
-    found: Outcome
+    outcome: Outcome
 
 
 def _entry(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -118,14 +118,14 @@ def row(
     target = plan.target
     run = target.run if target else None
     compose = run.compose if run and run.parents else ""
-    targets = [each.plan.target for each in runs if each.plan.target]
-    paths = [finished_directory(each, store) for each in targets]
-    trained = [found for path in paths if path and (found := _trained(path))]
-    costs = [each for each in trained if "seconds" in each]
-    entries = [_entry(to_json(each.found.metrics)) for each in runs]
+    targets = [scored.plan.target for scored in runs if scored.plan.target]
+    paths = [finished_directory(module, store) for module in targets]
+    trained = [training for path in paths if path and (training := _trained(path))]
+    costs = [training for training in trained if "seconds" in training]
+    entries = [_entry(to_json(scored.outcome.metrics)) for scored in runs]
     entry, hyper = entries[0], run.identity()["hyper"] if run else None
     languages = {
-        code: _mean([each["languages"][code][entry["metric"]] for each in entries])
+        code: _mean([scores["languages"][code][entry["metric"]] for scores in entries])
         for code in entry["languages"]
     }
     return {
@@ -143,7 +143,7 @@ def row(
         "metric": entry["metric"],
         "split": entry["split"],
         "selected_on": entry.get("selected_on", 0),
-        "score": _score({each.seed: each.found.score for each in runs}, level),
+        "score": _score({scored.seed: scored.outcome.score for scored in runs}, level),
         "languages": languages,
         "gap_to_full": None,
         "gain_over_no_parents": None,
@@ -156,44 +156,47 @@ def row(
                 _mean(
                     [
                         sum(
-                            _stored(finished_directory(part, store)) for part in (*each.below, each)
+                            _stored(finished_directory(part, store))
+                            for part in (*module.below, module)
                         )
-                        for each in targets
+                        for module in targets
                     ]
                 )
             )
             if targets
             else 0
         ),
-        "peak_memory_bytes": max((each["measured_peak_bytes"] for each in costs), default=None),
-        "seconds": _mean([each["seconds"] for each in costs]) if costs else None,
+        "peak_memory_bytes": max((cost["measured_peak_bytes"] for cost in costs), default=None),
+        "seconds": _mean([cost["seconds"] for cost in costs]) if costs else None,
         "examples_per_second": _rate(costs),
         "energy_joules": _energy(costs),
         "hyper": {name: hyper[name] for name in ("lr", *_NAMED)} if hyper else None,
         "options": dict(run.options) if run else {},
         "runs": [
             {
-                "seed": each.seed,
-                "run": f"{plan.task}/{each.found.id}",
+                "seed": scored.seed,
+                "run": f"{plan.task}/{scored.outcome.id}",
                 "module": (
-                    f"{each.plan.target.task}/{each.plan.target.id}" if each.plan.target else None
+                    f"{scored.plan.target.task}/{scored.plan.target.id}"
+                    if scored.plan.target
+                    else None
                 ),
-                "score": each.found.score,
-                "reused": each.found.reused,
-                "seconds": each.found.seconds,
+                "score": scored.outcome.score,
+                "reused": scored.outcome.reused,
+                "seconds": scored.outcome.seconds,
             }
-            for each in runs
+            for scored in runs
         ],
     }
 
 
 def _rate(trained: Sequence[Mapping[str, Any]]) -> float | None:
-    seconds = sum(each["seconds"] for each in trained)
-    return sum(each["examples"] for each in trained) / seconds if seconds else None
+    seconds = sum(training["seconds"] for training in trained)
+    return sum(training["examples"] for training in trained) / seconds if seconds else None
 
 
 def _energy(trained: Sequence[Mapping[str, Any]]) -> float | None:
-    values = [each.get("energy_joules") for each in trained]
+    values = [training.get("energy_joules") for training in trained]
     return (
         _mean([float(value) for value in values if value is not None])
         if values and None not in values
@@ -315,20 +318,20 @@ def unequal(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     and what trained it.
     """
     lines = []
-    for task, trained in dict.fromkeys((found["task"], found["trained_task"]) for found in rows):
-        own = [
-            each
-            for each in rows
-            if (each["task"], each["trained_task"]) == (task, trained) and each["hyper"]
+    for task, trained in dict.fromkeys((row["task"], row["trained_task"]) for row in rows):
+        alike = [
+            row
+            for row in rows
+            if (row["task"], row["trained_task"]) == (task, trained) and row["hyper"]
         ]
         parts = [
-            _apart(name, [(each["method"], _text(each["hyper"][name])) for each in own])
+            _differing(name, [(row["method"], _text(row["hyper"][name])) for row in alike])
             for name in _NAMED
         ]
         parts.append(
-            _apart(
+            _differing(
                 "compute type",
-                [(f"{each['method']} at {each['bits']} bits", each["dtype"]) for each in own],
+                [(f"{row['method']} at {row['bits']} bits", row["dtype"]) for row in alike],
             )
         )
         if any(parts):
@@ -341,13 +344,14 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _apart(name: str, values: Sequence[tuple[str, str]]) -> str:
-    """`max_length 256 (full), 128 (bottleneck, lora)`; "" when all are alike."""
-    by: dict[str, dict[str, None]] = {}
-    for who, value in values:
-        by.setdefault(value, {})[who] = None
-    return (
-        ""
-        if len(by) < 2
-        else f"{name} " + ", ".join(f"{value} ({', '.join(who)})" for value, who in by.items())
-    )
+def _differing(name: str, values: Sequence[tuple[str, str]]) -> str:
+    """The values of a setting with the rows that have them, `max_length 256 (full), 128 (lora)`;
+    "" when all have the same.
+    """
+    rows_by_value: dict[str, dict[str, None]] = {}
+    for row_name, value in values:
+        rows_by_value.setdefault(value, {})[row_name] = None
+    if len(rows_by_value) < 2:
+        return ""
+    parts = [f"{value} ({', '.join(names)})" for value, names in rows_by_value.items()]
+    return f"{name} {', '.join(parts)}"
