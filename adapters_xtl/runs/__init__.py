@@ -1,1 +1,16 @@
-"""What is asked and what is kept: requests, settings, runs, the store of finished runs."""
+"""What is asked and what is kept: requests, settings, runs, the store of finished runs.
+
+What other wings use:
+
+request          `Request` (the flags), `Plan`, `Module` and `Evaluation`: what a request comes to
+settings         `Hyper`: the settings of a training, from recipes and overrides
+run              `Run`: what decides a training's outcome; its digest is the run's id
+store            `Store`: finished runs, and runs that are being made under a lock; `verify`
+records          spec.json, provenance.json, metrics.json and manifest.json as typed data, with
+                 one reader (`read_record`) and one writer (`write_record`)
+stored           `StoredRun`, `StoredModule`: what was written, read back; `list_runs`
+lookup           `from_store`: the finished run that answers a plan
+lineage          `check_lineage`: whether a module stands on what it was trained on
+planned_records  what is known of a run before it begins
+run_card         the README.md of a run
+"""
