@@ -12,6 +12,7 @@ import pytest
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.files import cache_dir, read_json, write_json
 from adapters_xtl.cli.commands import recipe as commands
+from adapters_xtl.runs.stored import read_run
 from adapters_xtl.sharing import bundle, pack
 
 QUICK = ("train.max_steps=2", "train.eval_every=2", "train.select_examples=20")
@@ -50,7 +51,7 @@ def stack(factory: pytest.TempPathFactory, task: str, on: str = "", **options: A
 def pack_run(run: Path, into: Path, **options: Any) -> Path:
     """The bundle of a run."""
     into.mkdir(parents=True)
-    pack.pack(run, into, **{"where": lambda sha256: [], **options})
+    pack.pack(read_run(run), into, **{"where": lambda sha256: [], **options})
     return into
 
 

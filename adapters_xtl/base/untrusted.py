@@ -121,7 +121,8 @@ def scan(folder: Path, wanted: Iterable[str]) -> tuple[dict[str, int], list[str]
     """(name → bytes of the regular files below `folder` that are wanted, complaints about
     everything else there).
 
-    `wanted` are regular expressions. Links are never followed, and nothing is opened.
+    `wanted` are regular expressions. Links are never followed, and nothing is opened. A directory
+    in which nothing lies is complained of, too.
     """
     patterns = [re.compile(pattern) for pattern in wanted]
     found: dict[str, int] = {}
@@ -129,7 +130,10 @@ def scan(folder: Path, wanted: Iterable[str]) -> tuple[dict[str, int], list[str]
     seen, todo = 0, [""]
     while todo:
         base = todo.pop()
-        for entry in sorted(os.scandir(folder / base), key=lambda entry: entry.name):
+        entries = sorted(os.scandir(folder / base), key=lambda entry: entry.name)
+        if base and not entries:
+            complaints.append(f"{printable(base)}: an empty directory")
+        for entry in entries:
             name, seen = f"{base}{entry.name}", seen + 1
             if seen > FILES:
                 return found, [*complaints, f"more than {FILES} files"]
@@ -223,17 +227,32 @@ def parse_json(data: bytes, limit: int = JSON_BYTES, depth: int = JSON_DEPTH) ->
         raise Refusal("not UTF-8 text") from error
     except ValueError as error:
         raise Refusal(f"no JSON ({printable(error, 100)})") from error
+    _check_depth(value, depth)
+    _check_characters(data, value)
+    return value
+
+
+def _check_depth(value: Any, depth: int) -> None:
     level = [value]
     for _ in range(depth + 1):
         level = [
             inner
-            for each in level
-            if isinstance(each, (dict, list))
-            for inner in (each.values() if isinstance(each, dict) else each)
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
         if not level:
-            return value
+            return
     raise Refusal(f"nested deeper than {depth} levels")
+
+
+def _check_characters(data: bytes, value: Any) -> None:
+    """Refusal for half a surrogate pair, which JSON can write and UTF-8 cannot."""
+    if b"\\u" in data:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise Refusal("holds half a surrogate pair, which is no character") from error
 
 
 def tensors(path: Path) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The model card of a bundle, from its bundle.json: the hub's metadata block and what a reader must
 know.
 
-It says only what the record holds. Rows are called what they are known to be: a mirror's rows wear
+It says only what the record holds. Rows are called what they are known to be: a mirror's rows have
 a data set's columns, which does not make them that data set. "Zero-shot" stands only where the
 backbone is known to have seen no labels.
 """
@@ -9,49 +9,32 @@ backbone is known to have seen no labels.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.runs.run_card import score_table
-from adapters_xtl.sharing.hub import module_tag
+from adapters_xtl.sharing.bundle_record import BundleBackbone, BundleRecord, TrainedRows
+from adapters_xtl.sharing.card_usage import LIBRARY, usage
+from adapters_xtl.sharing.mirror_rows import data_set_of
+from adapters_xtl.sharing.repository import module_tag
 from adapters_xtl.tasks import Task
 
-__all__ = ["LIBRARY", "bundle_card", "chain_of", "claimed", "folders_of", "repo_of", "snippet"]
+__all__ = ["bundle_card", "claimed"]
 
-LIBRARY = {"bottleneck": "adapters", "lora": "peft", "full": "transformers"}
 # pretrained on text alone, or not at all: no task's labels
 UNLABELLED = ("FacebookAI/xlm-roberta-large", "FacebookAI/xlm-roberta-base", NAMED["tiny"].location)
 BASES = {"mini": "intfloat/multilingual-e5-small"}
 VERSIONS = ("adapters-xtl", "adapters", "peft", "transformers", "torch")
 
 
-def repo_of(form: str) -> str:
-    """The data set of a form such as `nyu-mll/multi_nli [default] train`."""
-    return form.split(" [")[0]
-
-
-def chain_of(record: Mapping[str, Any]) -> str:
-    """`mnli>xnli`, or `mnli+squad1>xnli` where the parents stand side by side."""
-    between = "+" if record["compose"] == "fuse" else ">"
-    below = between.join(parent["task"] for parent in record["parents"])
-    return f"{below}>{record['task']}" if below else str(record["task"])
-
-
-def folders_of(stack: Sequence[str]) -> list[str]:
-    """Different directory names for the modules of a stack."""
-    return [
-        name if name not in stack[:at] else f"{name}_{stack[: at + 1].count(name)}"
-        for at, name in enumerate(stack)
-    ]
-
-
-def bundle_card(record: Mapping[str, Any], stack: Sequence[str], fused: Sequence[str] = ()) -> str:
+def bundle_card(record: BundleRecord, stack: Sequence[str], fused: Sequence[str] = ()) -> str:
     """Markdown. `stack`: tasks of the modules that are loaded together, the bundle's own last;
     `fused`: the names by which a fusion layer knows its parents.
     """
-    heading = f"# {chain_of(record)} · {record['method']} on {record['backbone']['name']}"
+    heading = f"# {record.chain} · {record.method} on {record.backbone.name}"
     sections = (
         (
             "",
@@ -67,13 +50,13 @@ def bundle_card(record: Mapping[str, Any], stack: Sequence[str], fused: Sequence
         ),
         ("## Training data", _data(record)),
         ("## Scores", _scores(record)),
-        ("## Use", _use(record, stack, fused)),
+        ("## Use", usage(record, stack, fused)),
         ("## Parents", _parents(record)),
         (
             "## Verification",
             [
-                f"Module sha256 `{record['module_sha256']}`, backbone fingerprint"
-                f" `{record['backbone']['fingerprint']}`, run `{record['id']}`. `manifest.json`"
+                f"Module sha256 `{record.module_sha256}`, backbone fingerprint"
+                f" `{record.backbone.fingerprint}`, run `{record.id}`. `manifest.json`"
                 " holds every file's sha256; `xtl hub verify DIR` checks them, and that every"
                 " tensor fits the backbone. The bundle holds safetensors and JSON only."
             ],
@@ -86,92 +69,83 @@ def bundle_card(record: Mapping[str, Any], stack: Sequence[str], fused: Sequence
     return _metadata(record) + "\n" + "\n\n".join(parts) + "\n"
 
 
-def _metadata(record: Mapping[str, Any]) -> str:
+def _metadata(record: BundleRecord) -> str:
     """The YAML block that the hub reads."""
     import yaml
 
-    backbone = record["backbone"]
-    base = BASES.get(backbone["name"], backbone["location"])
+    backbone = record.backbone
+    base = BASES.get(backbone.name, backbone.location)
     languages = {"en": None} | {
-        code: None for entry in record["metrics"].values() for code in entry["languages"]
+        code: None for scores in record.metrics.values() for code in scores.languages
     }
-    named = {"license_name": "terms-of-the-training-data"} if record["licence"] == "other" else {}
+    named = {"license_name": "terms-of-the-training-data"} if record.licence == "other" else {}
     block: dict[str, Any] = {
         "language": list(languages),
-        "license": record["licence"],
+        "license": record.licence,
         **named,
-        "library_name": LIBRARY[record["method"]],
+        "library_name": LIBRARY[record.method],
         "base_model": [base] if re.fullmatch(r"[\w.-]+/[\w.-]+", base) else [],
-        "datasets": sorted({repo_of(form) for form in claimed(record["data"])}),
-        "metrics": sorted({entry["metric"] for entry in record["metrics"].values()}),
+        "datasets": sorted({data_set_of(form) for form in claimed(record.data)}),
+        "metrics": sorted({scores.metric for scores in record.metrics.values()}),
         "tags": [
             "adapters_xtl",
-            record["method"],
-            record["task"],
+            record.method,
+            record.task,
             "cross-lingual",
-            module_tag(record["module_sha256"]),
+            module_tag(record.module_sha256),
         ],
     }
     text: str = yaml.safe_dump(block, sort_keys=False, allow_unicode=True)
     return f"---\n{text}---\n"
 
 
-def claimed(data: Mapping[str, Any]) -> list[str]:
-    """The forms of train rows that are known to be the data set whose columns they have."""
-    forms = list(dict.fromkeys(form for part in data["train"].values() for form in part["forms"]))
-    if data["source"] == "hub":
-        return forms
-    notes = data["notes"] if data["source"] == "mirror" and not data["rows"] else {}
-    return [form for form in forms if form in notes and not _stands_in(notes[form])]
-
-
-def _stands_in(note: str) -> bool:
-    return bool(re.match(r"stand[- ]?in\b", note, re.IGNORECASE))
+def claimed(data: TrainedRows) -> list[str]:
+    """The forms of train rows that are known to be the data set they are named after: the hub's."""
+    if data.source != "hub":
+        return []
+    return list(dict.fromkeys(form for rows in data.train.values() for form in rows.forms))
 
 
 def _task(name: str) -> Task | None:
     return tasks.load(name) if name in tasks.names() else None
 
 
-def _summary(record: Mapping[str, Any]) -> list[str]:
+def _summary(record: BundleRecord) -> list[str]:
     what = {"bottleneck": "A bottleneck adapter", "lora": "A LoRA module"}
-    task, name = _task(record["task"]), record["backbone"]["name"]
-    title = task.title if task else record["task"]
-    kind = (
-        "An AdapterFusion layer" if record["compose"] == "fuse" else what.get(record["method"], "")
-    )
+    task, name = _task(record.task), record.backbone.name
+    title = task.title if task else record.task
+    kind = "An AdapterFusion layer" if record.compose == "fuse" else what.get(record.method, "")
     start = (
         f"{kind} for {title} on the frozen encoder {name}"
         if kind
         else f"All weights of {name}, fine-tuned for {title}"
     )
-    parents = " and ".join(parent["task"] for parent in record["parents"])
-    how = f" ({record['composition']})" if record["composition"] else ""
+    parents = " and ".join(parent.task for parent in record.parents)
+    how = f" ({record.composition})" if record.composition else ""
     above = f" above {parents}{how}" if parents else ""
-    above = f", started as a copy of {parents}" if record["compose"] == "init" else above
+    above = f", started as a copy of {parents}" if record.compose == "init" else above
     lines = [
-        f"{start}{above}. It is loaded with adapters_xtl, or with {LIBRARY[record['method']]}"
-        " alone."
+        f"{start}{above}. It is loaded with adapters_xtl, or with {LIBRARY[record.method]} alone."
     ]
     note = NAMED[name].note if name in NAMED else ""
     return [*lines, "", f"The encoder: {note}"] if note else lines
 
 
-def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    backbone, hyper, trained = record["backbone"], record["run"]["hyper"], record["trained"]
-    revision = f", revision `{backbone['revision'][:12]}`" if backbone["revision"] else ""
-    options = ", ".join(f"{key} {value}" for key, value in record["options"].items())
+def _facts(record: BundleRecord) -> list[tuple[str, str]]:
+    backbone, hyper, trained = record.backbone, record.run.hyper, record.trained
+    revision = f", revision `{backbone.revision[:12]}`" if backbone.revision else ""
+    options = ", ".join(f"{key} {value}" for key, value in record.options.items())
     facts = [
         (
             "backbone",
             (
-                f"{backbone['name']} ({backbone['location']}{revision}), {backbone['bits']}-bit"
-                f" weights, {backbone['dtype']} compute"
+                f"{backbone.name} ({backbone.location}{revision}), {backbone.bits}-bit"
+                f" weights, {backbone.dtype} compute"
             ),
         ),
-        ("method", record["method"] + (f" ({options})" if options else "")),
+        ("method", record.method + (f" ({options})" if options else "")),
     ]
-    for task, labels in record["labels"].items():
+    for task, labels in record.labels.items():
         more = f", … ({len(labels)} in all)" if len(labels) > 12 else ""
         facts += [(f"labels of {task}", ", ".join(labels[:12]) + more)] if labels else []
     if trained:
@@ -179,47 +153,45 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
             (
                 "trainable parameters",
                 (
-                    f"{trained['trainable_parameters']:,} of {trained['total_parameters']:,} "
-                    f"({trained['head_parameters']:,} of them in the head)"
+                    f"{trained.trainable_parameters:,} of {trained.total_parameters:,} "
+                    f"({trained.head_parameters:,} of them in the head)"
                 ),
             )
         )
-        said = (
-            f"{trained['steps']} steps, {trained['examples']:,} examples, learning rate"
-            f" {hyper['lr']:g}, batch {hyper['batch_size']}, at most {hyper['max_length']} tokens"
+        cost = (
+            f"{trained.steps} steps, {trained.examples:,} examples, learning rate"
+            f" {hyper.lr:g}, batch {hyper.batch_size}, at most {hyper.max_length} tokens"
         )
-        facts.append(("training", f"{said}, seed {record['seed']}, protocol {record['protocol']}"))
-    if backbone["bits"] < 32:
+        facts.append(("training", f"{cost}, seed {record.seed}, protocol {record.protocol}"))
+    if backbone.bits < 32:
         facts.append(
             ("precision", "its own results are those on a backbone loaded with the same bits")
         )
     versions = ", ".join(
-        f"{name} {record['versions'][name]}" for name in VERSIONS if name in record["versions"]
+        f"{name} {record.versions[name]}" for name in VERSIONS if name in record.versions
     )
     return [*facts, ("versions", versions)] if versions else facts
 
 
-def _data(record: Mapping[str, Any]) -> list[str]:
-    data, library = record["data"], LIBRARY[record["method"]]
-    if data["source"] == "foreign":
+def _data(record: BundleRecord) -> list[str]:
+    data, library = record.data, LIBRARY[record.method]
+    if data.source == "foreign":
         return [
             "Not on record: adapters_xtl did not train it, it was taken in from a module that"
             f" {library} had saved."
         ]
-    if not data["train"]:
+    if not data.train:
         return ["None: it is as it was drawn, before any training."]
-    limit = record["run"]["hyper"]["max_examples"]
+    limit = record.run.hyper.max_examples
     drawn = {
-        task: ", drawn by its seed" * (part["examples"] == limit)
-        for task, part in data["train"].items()
+        task: ", drawn by its seed" * (part.examples == limit) for task, part in data.train.items()
     }
     lines = [
-        f"- {task}: {part['examples']:,} of {part['rows']:,} rows{drawn[task]},"
-        f" {_what(data, part['forms'])}"
-        for task, part in data["train"].items()
+        f"- {task}: {part.examples:,} of {part.rows:,} rows{drawn[task]}, {_what(data, part.forms)}"
+        for task, part in data.train.items()
     ]
-    shas = record["run"]["data"].get("train", [])
-    if data["source"] != "embedded" and shas:
+    shas = record.run.data.get("train", ())
+    if data.source != "embedded" and shas:
         more = f" and {len(shas) - 6} more" if len(shas) > 6 else ""
         lines += [
             "",
@@ -228,44 +200,42 @@ def _data(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _what(data: Mapping[str, Any], forms: Iterable[str]) -> str:
+def _what(data: TrainedRows, forms: Iterable[str]) -> str:
     """What rows are, as far as it is known."""
-    if data["source"] == "embedded":
+    if data.source == "embedded":
         return (
             "the sample rows that ship with adapters_xtl, written for it (not the data set that the"
             " task is named after)"
         )
-    said: dict[
-        tuple[str, str, str, str], list[str]
-    ] = {}  # forms of which the same is said are named together
+    # forms of which the same is said are named together
+    grouped: dict[tuple[str, str, str, str], list[str]] = {}
     for form in forms:
-        note, revision = data["notes"].get(form), data["revisions"].get(repo_of(form), "")
-        before, after = "", f" at revision `{revision[:12]}`" if revision else ""
-        if data["source"] != "hub":
-            if data["rows"]:
-                before, after = f"{data['rows']}, in the columns of ", ""
-            elif note is None:
-                before = "rows of a local directory in the columns of "
-                after = "; that they are that data set is not on record"
-            elif _stands_in(note):
-                before, after = "not ", f", whose columns they have: {note}"
-            else:
-                after = (
-                    f"{f', {note}' if note else ''} (as the mirror states that they were read from)"
-                )
         parts = re.fullmatch(r"(.+) \[(.+)\] (.+)", form)
         repo, name, split = parts.groups() if parts else (form, "", "")
-        said.setdefault((before, repo, split, after), []).append(name)
+        before, after = _around(data, form)
+        grouped.setdefault((before, repo, split, after), []).append(name)
     lines = []
-    for (before, repo, split, after), names in said.items():
+    for (before, repo, split, after), names in grouped.items():
         configs = f" [{', '.join(names)}] {split}" if split else ""
         lines.append(f"{before}{repo}{configs}{after}")
     return "; ".join(lines)
 
 
-def _scores(record: Mapping[str, Any]) -> list[str]:
-    if not record["metrics"]:
-        embedded = record["data"]["source"] == "embedded"
+def _around(data: TrainedRows, form: str) -> tuple[str, str]:
+    """What is said before and after the name of a form."""
+    if data.source == "hub":
+        revision = data.revisions.get(data_set_of(form), "")
+        return "", f" at revision `{revision[:12]}`" if revision else ""
+    if data.rows:
+        return f"{data.rows}, in the columns of ", ""
+    rows = f"rows of `{data.mirror}`, which carry the columns of "
+    stated = data.stated.get(form, "")
+    return rows, f" (the mirror's README states: {stated})" if stated else ""
+
+
+def _scores(record: BundleRecord) -> list[str]:
+    if not record.metrics:
+        embedded = record.data.source == "embedded"
         return [
             (
                 "None. It was trained and scored on sample rows, which show that the pipeline works"
@@ -275,35 +245,35 @@ def _scores(record: Mapping[str, Any]) -> list[str]:
             )
         ]
     lines: list[str] = []
-    for name, entry in record["metrics"].items():
+    for name, scores in record.metrics.items():
         task = _task(name)
-        forms = record["data"]["report"].get(name, [])
+        forms = record.data.report.get(name, ())
         notes = [f"- {note}" for note in (task.notes if task else ())]
         lines += [
             (
-                f"### {name}{f': {task.title}' if task else ''}, split {entry['split']}, protocol"
-                f" {entry['protocol']}"
+                f"### {name}{f': {task.title}' if task else ''}, split {scores.split}, protocol"
+                f" {scores.protocol}"
             ),
             "",
         ]
-        lines += [f"Rows: {_what(record['data'], forms)}.", ""] if forms else []
+        lines += [f"Rows: {_what(record.data, forms)}.", ""] if forms else []
         lines += (
             ["The same rows chose the checkpoint, so the score is optimistic.", ""]
-            if entry.get("selected_on")
+            if scores.selected_on
             else []
         )
-        others = [language for language in entry["languages"] if language != "en"]
-        lines += [_transfer(record["backbone"], others), ""] if others else []
-        lines += [*score_table(entry), *notes, *[""] * bool(notes)]
+        others = [language for language in scores.languages if language != "en"]
+        lines += [_transfer(record.backbone, others), ""] if others else []
+        lines += [*score_table(to_json(scores)), *notes, *[""] * bool(notes)]
     return lines[:-1]
 
 
-def _transfer(backbone: Mapping[str, Any], others: Sequence[str]) -> str:
+def _transfer(backbone: BundleBackbone, others: Sequence[str]) -> str:
     """What may be said of languages other than English."""
     start = f"Module and head were trained on English rows only, and scored in {', '.join(others)}"
-    if backbone["location"] in UNLABELLED:
+    if backbone.location in UNLABELLED:
         return f"{start} zero-shot: the backbone has seen no labels of any task."
-    if backbone["name"] == "mini":
+    if backbone.name == "mini":
         return (
             f"{start}. The backbone has had labelled data in its own training, so this is no"
             " transfer without labels."
@@ -311,146 +281,34 @@ def _transfer(backbone: Mapping[str, Any], others: Sequence[str]) -> str:
     return f"{start}. Whether the backbone has seen labels of this task is not on record."
 
 
-def _use(record: Mapping[str, Any], stack: Sequence[str], fused: Sequence[str]) -> list[str]:
-    folders, library = folders_of(stack), LIBRARY[record["method"]]
-    target = "pawsx" if record["task"] != "pawsx" else "xnli"
-    flags = f"--method {record['method']} --backbone {record['backbone']['name']}"
-    shown = ", ".join(f"`{name}`" for name in folders)
-    where = (
-        f"the bundle in the directory {shown}"
-        if len(folders) == 1
-        else f"the bundles in the directories {shown}"
-    )
-    compose = " --compose init" if record["method"] == "full" else ""
-    lines = [
-        f"With adapters_xtl and {where}, to train another task above it:",
-        "",
-        "```sh",
-        f"xtl hub verify {folders[-1]}",
-        f"xtl recipe {target} --on ./{folders[-1]} {flags}{compose}",
-        "```",
-        "",
-        f"With {library} alone:",
-        "",
-        "```python",
-        *snippet(record, stack, fused),
-        "```",
-    ]
-    if record["compose"] == "fuse":
-        lines[:7] = []
-    head = (
-        "`head/<task>/` holds the head: linear layers over the last hidden states, as its"
-        " config.json describes."
-    )
-    return [*lines, "", head] if record["labels"] else lines
-
-
-def snippet(
-    record: Mapping[str, Any], stack: Sequence[str], fused: Sequence[str] = ()
-) -> list[str]:
-    """Python that loads a stack with the library alone, from directories named by `folders_of`; it
-    leaves `model`.
-    """
-    folders, backbone, method = folders_of(stack), record["backbone"], record["method"]
-    if method == "full":
-        return [
-            "from transformers import AutoModel",
-            "",
-            (
-                f'model = AutoModel.from_pretrained("{folders[-1]}/module",'
-                " add_pooling_layer=False).eval()"
-            ),
-        ]
-    if NAMED.get(backbone["name"]) and NAMED[backbone["name"]].source != "hub":
-        imports = [
-            "from adapters_xtl import backbones, fingerprint  # the encoder alone: no hub has it",
-            "",
-        ]
-        load = [f'encoder, tokenizer = backbones.load(fingerprint.resolve("{backbone["name"]}"))']
-    else:
-        pinned = f', revision="{backbone["revision"]}"' if backbone["revision"] else ""
-        imports = ["from transformers import AutoModel", ""]
-        load = [
-            f'encoder = AutoModel.from_pretrained("{backbone["location"]}"{pinned},'
-            " add_pooling_layer=False)"
-        ]
-    if method == "lora":
-        links = [
-            (
-                f'model = PeftModel.from_pretrained(encoder, "{folders[0]}/module",'
-                f' adapter_name="{folders[0]}")'
-            ),
-            *(
-                f'model.load_adapter("{each}/module", adapter_name="{each}")'
-                for each in folders[1:]
-            ),
-        ]
-        active = (
-            [f"model.base_model.set_adapter({folders!r})  # active modules add up"]
-            if len(folders) > 1
-            else []
-        )
-        return [
-            "from peft import PeftModel",
-            *imports,
-            *load,
-            *links,
-            *active,
-            "model = model.eval()",
-        ]
-    block, names = ("Fuse", list(fused)) if record["compose"] == "fuse" else ("Stack", folders)
-    links = [
-        f'model.load_adapter("{folder}/module", load_as="{name}", use_safetensors=True)'
-        for folder, name in zip(folders, names, strict=False)
-    ]
-    if block == "Fuse":
-        links.append(f'model.load_adapter_fusion("{folders[-1]}/module", use_safetensors=True)')
-    active = [f"model.active_adapters = {block}({', '.join(map(repr, names))})"]
-    return [
-        "import adapters",
-        f"from adapters.composition import {block}",
-        *imports,
-        *load,
-        "adapters.init(encoder)",
-        "model = encoder.eval()",
-        *links,
-        *active,
-    ]
-
-
-def _parents(record: Mapping[str, Any]) -> list[str]:
-    if not record["parents"]:
+def _parents(record: BundleRecord) -> list[str]:
+    if not record.parents:
         return []
     rows = [
-        f"| {parent['task']} | `{parent['sha256']}` |"
-        f" {', '.join(parent['where']) or 'not on record'} |"
-        for parent in record["parents"]
+        f"| {parent.task} | `{parent.sha256}` | {', '.join(parent.where) or 'beside this bundle'} |"
+        for parent in record.parents
     ]
-    said = (
+    sentence = (
         "It gives its own results only above exactly these modules, which `xtl hub pull` finds and"
         " verifies:"
     )
-    if record["compose"] == "init":
-        said = (
+    if record.compose == "init":
+        sentence = (
             "It started as a copy of this module and takes its place; `xtl hub pull` finds and"
             " verifies it:"
         )
-    return [said, "", "| task | sha256 of the module | where |", "|---|---|---|", *rows]
+    return [sentence, "", "| task | sha256 of the module | where |", "|---|---|---|", *rows]
 
 
-def _licence(record: Mapping[str, Any]) -> str:
+def _licence(record: BundleRecord) -> str:
     terms = {
-        name: task.licence
-        for name in record["data"]["train"]
-        if (task := _task(name)) and task.licence
+        name: task.licence for name in record.data.train if (task := _task(name)) and task.licence
     }
     stated = (
-        "; ".join(f"{name}: {text}" for name, text in terms.items())
-        if claimed(record["data"])
-        else ""
+        "; ".join(f"{name}: {text}" for name, text in terms.items()) if claimed(record.data) else ""
     )
-    own = f"These weights: {record['licence']}."
-    if record["licence"] == "other":
+    own = f"These weights: {record.licence}."
+    if record.licence == "other":
         own = (
             "Nobody has chosen a licence for these weights alone; the terms of what they were"
             " trained on apply."

@@ -7,17 +7,14 @@ from pathlib import Path
 
 from adapters_xtl.backbones import Backbone
 from adapters_xtl.backbones.registry import NAMED, resolve
-from adapters_xtl.base.errors import RequestError
-from adapters_xtl.base.typed_json import from_json
-from adapters_xtl.runs.records import MANIFEST, BackboneRecord, ParentRecord
+from adapters_xtl.runs.records import MANIFEST
 from adapters_xtl.runs.request import Module
-from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import StoredModule, is_run, read_run_module
-from adapters_xtl.sharing import bundle, bundle_cache, hub
-from adapters_xtl.sharing.bundle import Bundle
+from adapters_xtl.runs.stored import StoredModule, is_run
+from adapters_xtl.sharing import addresses
+from adapters_xtl.sharing.parents import read_module, read_parent
 
-__all__ = ["backbone", "find", "read", "silent", "stored_bundle"]
+__all__ = ["backbone", "find", "read", "silent"]
 
 Notify = Callable[[str], None]
 
@@ -38,52 +35,21 @@ def find(text: str, store: Store, notify: Notify = silent) -> Path | None:
     if is_run(path) and (path / MANIFEST).is_file():
         return path.resolve()
     found = store.by_id(text)
-    return found[0] if found else hub.locate(text, notify)
+    return found[0] if found else addresses.locate(text, notify)
 
 
 def read(path: Path, notify: Notify = silent) -> Module:
     """The module of a finished training run or a bundle, with the parents it was trained on.
 
-    RequestError for an evaluation, or where a run's parent is not beside it; MismatchError where a
-    bundle's is not found, or a run is damaged.
+    RequestError for an evaluation; MismatchError where a parent is not found, or a run is damaged.
     """
-    if is_run(path):
-        stored = read_run_module(path)
-        parents = [read(_beside_or_pulled(stored, parent), notify) for parent in stored.parents]
-    else:
-        pulled = bundle.read(path)
-        stored = stored_bundle(pulled)
-        parents = [read(hub.parent(entry, pulled, notify), notify) for entry in pulled.parents]
-    return Module(stored.task, stored.run, tuple(parents), stored=stored)
+    return _planned(read_module(path), notify)
 
 
-def stored_bundle(verified: Bundle) -> StoredModule:
-    """A verified bundle as the module that it holds."""
-    names = ("name", "location", "fingerprint", "revision")
-    record = {name: verified.backbone[name] for name in names}
-    return StoredModule(
-        path=verified.path,
-        id=verified.digest[:12],
-        task=verified.task,
-        run=from_json(Run, verified.run),
-        backbone=from_json(BackboneRecord, record),
-        parents=tuple(from_json(ParentRecord, entry) for entry in verified.parents),
-        composition=str(verified.record["composition"]),
-    )
-
-
-def _beside_or_pulled(child: StoredModule, parent: ParentRecord) -> Path:
-    """The directory of a run's parent: a run beside it, or a bundle of the cache."""
-    beside = child.path.parent.parent / parent.task / parent.id
-    if (beside / MANIFEST).is_file():
-        return beside
-    for note in bundle_cache.notes(parent.sha256):
-        cached = bundle_cache.cached(note["bundle"], silent)
-        if cached is not None and cached.module_sha256 == parent.sha256:
-            return cached.path
-    raise RequestError(
-        f"{child.path}: its parent {parent.task}/{parent.id} is neither beside it nor in the cache"
-    )
+def _planned(stored: StoredModule, notify: Notify) -> Module:
+    parents = (read_parent(stored, parent, notify) for parent in stored.parents)
+    below = tuple(_planned(parent, notify) for parent in parents)
+    return Module(stored.task, stored.run, below, stored=stored)
 
 
 def backbone(module: Module, asked: str | None) -> Backbone:

@@ -1,26 +1,39 @@
-"""A finished run → a bundle directory: its module and heads as they are, bundle.json, the card, the
-manifest.
+"""A finished run becomes a bundle directory: module and heads as they are, bundle.json, the card,
+the manifest.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.base.errors import MismatchError, RequestError
-from adapters_xtl.base.files import digest, file_digest, folder_digest, read_json, write_json
-from adapters_xtl.base.untrusted import safe_name
-from adapters_xtl.data.repository import is_data
-from adapters_xtl.runs.store import verify
-from adapters_xtl.sharing import bundle, bundle_cache
-from adapters_xtl.sharing.bundle_card import bundle_card, claimed, repo_of
+from adapters_xtl.base.files import digest, folder_digest, read_json, write_json
+from adapters_xtl.base.typed_json import from_json
+from adapters_xtl.base.untrusted import printable, safe_name
+from adapters_xtl.runs.records import Metrics, RowsCount, Spec, TaskScores
+from adapters_xtl.runs.store import is_finished, verify
+from adapters_xtl.runs.stored import StoredModule, StoredRun, read_run
+from adapters_xtl.sharing import bundle, bundle_record
+from adapters_xtl.sharing.bundle_card import bundle_card, claimed
+from adapters_xtl.sharing.bundle_record import (
+    BackboneIdentity,
+    BundleBackbone,
+    BundleParent,
+    BundleRecord,
+    BundleScores,
+    BundleTraining,
+    RowsUsed,
+    TrainedRows,
+)
+from adapters_xtl.sharing.mirror_rows import stated_rows
+from adapters_xtl.sharing.parents import parent_on_this_machine
 
-__all__ = ["check_licence", "default_name", "pack", "parent_records", "parents_of", "training_run"]
+__all__ = ["check_licence", "check_rows", "default_name", "pack", "training_run"]
 
 # licences as the tasks' files state them → the hub's names
 LICENCES = {
@@ -31,80 +44,37 @@ LICENCES = {
     "CC BY-SA 4.0": "cc-by-sa-4.0",
     "CC BY-NC 4.0": "cc-by-nc-4.0",
 }
-COST = ("steps", "examples", "trainable_parameters", "head_parameters", "total_parameters")
-SCORED = ("split", "metric", "score", "languages", "selected_on", "layer")
 
 
-def training_run(path: Path) -> Path:
-    """The run that holds the module of a run: itself or, for an evaluation, the one
-    that it scored.
+def training_run(path: Path) -> StoredRun:
+    """The run that holds the module of a run: itself or, for an evaluation, the one that it scored.
+
+    RequestError where there is none, MismatchError for a damaged run.
     """
-    spec = read_json(path / "spec.json")
-    if spec["kind"] == "training":
-        return path
-    if spec["module"] is None:
+    run = read_run(path)
+    if run.spec.kind == "training":
+        return run
+    if run.spec.module is None:
         raise RequestError(f"{path}: scored the bare backbone; there is no module to share")
-    beside = path.parent.parent / spec["module"]["task"] / spec["module"]["id"]
-    if not (beside / bundle.MANIFEST).is_file():
+    beside = path.parent.parent / run.spec.module.task / run.spec.module.id
+    if not is_finished(beside):
         raise RequestError(
             f"{path}: an evaluation, and the run whose module it scored is not at {beside}"
         )
-    return Path(beside)
+    return read_run(beside)
 
 
-def _lineage(folder: Path) -> tuple[str, list[dict[str, Any]]]:
-    """(compose, parents with the digests of their modules) of a run or a bundle."""
-    if bundle.is_bundle(folder):
-        record = read_json(folder / bundle.RECORD)
-        return str(record["compose"]), list(record["parents"])
-    parents = read_json(folder / "provenance.json")["lineage"]["parents"]
-    return str(read_json(folder / "spec.json")["run"]["compose"]), list(parents)
-
-
-def parent_records(folder: Path) -> list[dict[str, Any]]:
-    """[{"task", "id", "sha256"}] of the parents of a run or a bundle."""
-    return _lineage(folder)[1]
-
-
-def parents_of(folder: Path) -> list[Path | None]:
-    """Directories of the parents of a run or a bundle, by the digests of its lineage: runs beside
-    it, or bundles of the cache; None where neither is.
-    """
-    found: list[Path | None] = []
-    for entry in _lineage(folder)[1]:
-        beside = folder.parent.parent / entry["task"] / entry["id"]
-        pulled = (
-            bundle_cache.cached(note["bundle"], lambda text: None)
-            for note in bundle_cache.notes(entry["sha256"])
-        )
-        known = [beside, *(each.path for each in pulled if each is not None)]
-        fits = (
-            path
-            for path in known
-            if (path / "module").is_dir() and folder_digest(path / "module") == entry["sha256"]
-        )
-        found.append(next(fits, None))
-    return found
-
-
-def default_name(folder: Path) -> str:
-    """`xnli-on-mnli-lora-xlmr-large`: what a run or a bundle is called where nobody names it."""
-    if bundle.is_bundle(folder):
-        record = read_json(folder / bundle.RECORD)
-        method = record["method"]
-    else:
-        record = read_json(folder / "spec.json")
-        method = record["run"]["method"]
-    below = "-".join(parent["task"] for parent in record["parents"])
-    stack = f"{record['task']}-on-{below}" if below else record["task"]
-    backbone = re.sub(
-        r"[^A-Za-z0-9._-]+", "-", record["backbone"]["name"].rstrip("/").split("/")[-1]
-    ).strip("-.")
-    return f"{stack}-{method}-{backbone or 'backbone'}"[:96]
+def default_name(module: StoredModule) -> str:
+    """`xnli-on-mnli-lora-xlmr-large`: what a bundle is called where nobody names it."""
+    below = "-".join(parent.task for parent in module.parents)
+    stack = f"{module.task}-on-{below}" if below else module.task
+    last = module.backbone.name.rstrip("/").split("/")[-1]
+    backbone = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-.") or "backbone"
+    return re.sub(r"\.{2,}", ".", f"{stack}-{module.run.method}-{backbone}"[:96])
 
 
 def pack(
-    run: Path,
+    run: StoredRun,
     into: Path,
     *,
     where: Callable[[str], Sequence[str]],
@@ -117,173 +87,167 @@ def pack(
     name of one, else what the training data allows to say. `rows`: what the rows of a mirror are,
     in words. MismatchError where the run's files are not those of its manifest.
     """
-    verify(run)
-    spec, provenance, metrics = (
-        read_json(run / f"{name}.json") for name in ("spec", "provenance", "metrics")
-    )
+    verify(run.path)
+    check_rows(rows, run.provenance.data.source)
     for part in ("module", "head"):
-        for source in sorted((run / part).rglob("*")) if (run / part).is_dir() else ():
+        for source in sorted((run.path / part).rglob("*")):
             if source.is_file():
-                target = into / source.relative_to(run)
+                target = into / source.relative_to(run.path)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(
-                    source, target
-                )  # without its mode: libraries write weights for the owner only
-    data = _data(spec, provenance, check_rows(rows, provenance["data"]["source"]))
-    record = {
-        "format": bundle.FORMAT,
-        "task": spec["task"],
-        "id": spec["id"],
-        "method": spec["run"]["method"],
-        "options": spec["run"]["options"],
-        "labels": {
-            path.parent.name: read_json(path)["labels"]
-            for path in sorted(into.glob("head/*/config.json"))
-        },
-        "compose": spec["run"]["compose"],
-        "composition": provenance.get("composition", ""),
-        "seed": spec["run"]["seed"],
-        "protocol": spec["run"]["protocol"],
-        "run": spec["run"],
-        "backbone": _backbone(spec),
-        "module_sha256": folder_digest(into / "module"),
-        "parents": [
-            {
-                **{key: entry[key] for key in ("task", "id", "sha256")},
-                "where": list(where(entry["sha256"])),
-            }
-            for entry in provenance["lineage"]["parents"]
-        ],
-        "metrics": (
-            {}
-            if data["source"] == "embedded"
-            else {
-                task: {
-                    **{key: entry[key] for key in SCORED if key in entry},
-                    "protocol": spec["run"]["protocol"],
-                }
-                for task, entry in metrics["tasks"].items()
-            }
-        ),
-        "trained": {key: metrics["train"][key] for key in COST} if metrics["train"] else None,
-        "data": data,
-        "versions": provenance["versions"],
-        "licence": licence or _licence(data),
-    }
-    write_json(into / bundle.RECORD, record)
+                # without its mode: libraries write weights for the owner only
+                shutil.copyfile(source, target)
+    record = _record(run, folder_digest(into / "module"), where, licence, rows)
+    write_json(into / bundle_record.RECORD, record.to_json())
     fused = into / "module" / "adapter_fusion_config.json"
     names = read_json(fused)["name"].split(",") if fused.is_file() else ()
-    (into / "README.md").write_text(
-        bundle_card(record, [*_below(run), spec["task"]], names), encoding="utf-8"
-    )
+    stack = [*_tasks_below(run.module), record.task]
+    (into / "README.md").write_text(bundle_card(record, stack, names), encoding="utf-8")
     bundle.seal(into)
-    bundle.read(into, str(run))  # what a reader would refuse is not shared
+    bundle.read(into, str(run.path))  # what a reader would refuse is not shared
 
 
-def _below(folder: Path) -> list[str]:
+def _record(
+    run: StoredRun,
+    module_sha256: str,
+    where: Callable[[str], Sequence[str]],
+    licence: str,
+    rows: str,
+) -> BundleRecord:
+    module = run.module
+    data = _trained_rows(run, rows)
+    record = BundleRecord(
+        format=bundle_record.FORMAT,
+        task=module.task,
+        id=run.spec.id,
+        method=module.run.method,
+        options=module.run.options,
+        labels=module.labels,
+        compose=module.run.compose,
+        composition=module.composition,
+        seed=module.run.seed,
+        protocol=module.run.protocol,
+        run=module.run,
+        backbone=_backbone(run.spec, module),
+        module_sha256=module_sha256,
+        parents=tuple(
+            BundleParent(parent.task, parent.id, parent.sha256, tuple(where(parent.sha256)))
+            for parent in module.parents
+        ),
+        metrics={} if data.source == "embedded" else _scores(run.metrics, module.run.protocol),
+        trained=_training(run.metrics),
+        data=data,
+        versions=run.provenance.versions,
+        licence=licence or _licence(data),
+    )
+    return from_json(BundleRecord, record.to_json())
+
+
+def _scores(metrics: Metrics, protocol: str) -> dict[str, BundleScores]:
+    def kept(scores: TaskScores) -> BundleScores:
+        return BundleScores(
+            split=scores.split,
+            metric=scores.metric,
+            score=scores.score,
+            protocol=protocol,
+            languages=scores.languages,
+            selected_on=scores.selected_on,
+            layer=scores.layer,
+        )
+
+    return {task: kept(scores) for task, scores in metrics.tasks.items()}
+
+
+def _training(metrics: Metrics) -> BundleTraining | None:
+    cost = metrics.train
+    if cost is None:
+        return None
+    return BundleTraining(
+        steps=cost.steps,
+        examples=cost.examples,
+        trainable_parameters=cost.trainable_parameters,
+        head_parameters=cost.head_parameters,
+        total_parameters=cost.total_parameters,
+    )
+
+
+def _tasks_below(module: StoredModule) -> list[str]:
     """Tasks of the modules that are loaded below a module: its parents or, for a copy, what its
     parent stands on.
     """
-    compose, parents = _lineage(folder)
-    if compose != "init":
-        return [str(parent["task"]) for parent in parents]
-    start = next(iter(parents_of(folder)[-1:]), None)
+    if module.run.compose != "init":
+        return [parent.task for parent in module.parents]
+    start = parent_on_this_machine(module, module.parents[-1], lambda text: None)
     if start is None:
-        raise MismatchError(f"{folder}: its parent is neither beside it nor in the cache")
-    return _below(start)
+        raise MismatchError(f"{module.path}: its parent is neither beside it nor in the cache")
+    return _tasks_below(start)
 
 
-def _backbone(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The backbone's record, with what its fingerprint is the digest of; a local path is nobody
-    else's affair.
+def _backbone(spec: Spec, module: StoredModule) -> BundleBackbone:
+    """The backbone with what its fingerprint is the digest of. Of a directory only the name is
+    said: where it lies is nobody else's affair.
     """
-    record = spec["backbone"]
-    if record["name"] in registry.NAMED:
-        named: Backbone = registry.NAMED[record["name"]]
+    record = spec.backbone
+    if record.name in registry.NAMED:
+        named: Backbone = registry.NAMED[record.name]
     else:
-        named = registry.resolve(
-            record["location"] + (f"@{record['revision']}" if record["revision"] else "")
-        )
+        pinned = f"@{record.revision}" if record.revision else ""
+        named = registry.resolve(record.location + pinned)
     identity = registry.identity(named)
-    if digest(identity) != record["fingerprint"]:
+    if digest(identity) != record.fingerprint:
         raise MismatchError(
-            f"backbone {record['name']}: its fingerprint is {digest(identity)[:12]} now, and the"
-            f" run was trained on {record['fingerprint'][:12]}"
+            f"backbone {record.name}: its fingerprint is {digest(identity)[:12]} now, and the"
+            f" run was trained on {record.fingerprint[:12]}"
         )
     local = named.source == "directory"
-    name, location = (
-        (Path(record["location"]).name,) * 2 if local else (record["name"], record["location"])
+    folder = Path(record.location).name
+    return BundleBackbone(
+        name=folder if local else record.name,
+        location=folder if local else record.location,
+        fingerprint=record.fingerprint,
+        revision=record.revision,
+        bits=spec.bits,
+        dtype=module.run.dtype,
+        identity=from_json(BackboneIdentity, identity),
     )
-    return {
-        "name": name,
-        "location": location,
-        "fingerprint": record["fingerprint"],
-        "revision": record["revision"],
-        "bits": spec["bits"],
-        "dtype": spec["run"]["dtype"],
-        "identity": identity,
-    }
 
 
-def _data(spec: Mapping[str, Any], provenance: Mapping[str, Any], rows: str) -> dict[str, Any]:
-    """What the rows were: counts and forms by task, revisions, a mirror's words on its own rows."""
-    data = provenance["data"]
-    kept = ("rows", "examples", "forms", "left_out")
-    found: dict[str, Any] = {
-        part: {task: {key: entry[key] for key in kept} for task, entry in data[part].items()}
-        for part in ("train", "select")
-    }
-    limit = spec["run"]["hyper"]["max_examples"]
-    for entry in found["train"].values():
-        entry["examples"] = min(entry["examples"], limit or entry["examples"])
+def _trained_rows(run: StoredRun, rows: str) -> TrainedRows:
+    """The rows that a run read: counts and forms by task, and what a mirror says of its own."""
+    data, hyper = run.provenance.data, run.module.run.hyper
+
+    def used(count: RowsCount, limit: int) -> RowsUsed:
+        return RowsUsed(count.rows, min(count.examples, limit or count.examples), count.forms)
+
+    train = {task: used(count, hyper.max_examples) for task, count in data.train.items()}
+    select = {task: used(count, 0) for task, count in data.select.items()}
     report = {
-        task: list(dict.fromkeys(form for entry in by.values() for form in entry["forms"]))
-        for task, by in data["report"].items()
+        task: tuple(dict.fromkeys(form for count in counts.values() for form in count.forms))
+        for task, counts in data.report.items()
     }
-    forms = {form for part in found.values() for entry in part.values() for form in entry["forms"]}
-    forms |= {form for each in report.values() for form in each}
-    notes = _mirror_notes(spec, forms) if data["source"] == "mirror" else {}
-    found |= {"report": report, "notes": notes, "rows": rows}
-    return {"source": data["source"], "revisions": data["revisions"], **found}
-
-
-def _mirror_notes(spec: Mapping[str, Any], forms: set[str]) -> dict[str, str]:
-    """Form → what the mirror's CONTENTS.tsv says of it (columns repo, config, split, note).
-
-    {} unless the mirror still holds every file that was trained on: it may be another one by now.
-    (The select files are not asked for: those are counted in that only keep rows out, and which no
-    form names.)
-    """
-    root = Path(spec["request"]["data"] or "").expanduser()
-    contents = root / "CONTENTS.tsv"
-    if not contents.is_file():
-        return {}
-    header, *rows = (
-        line.split("\t") for line in contents.read_text(encoding="utf-8").splitlines() if line
+    mirror = Path(run.spec.request.get("data") or "").expanduser()
+    stated: dict[str, str] = {}
+    if data.source == "mirror":
+        forms = {form for each in (*train.values(), *select.values()) for form in each.forms}
+        forms |= {form for names in report.values() for form in names}
+        stated = stated_rows(mirror, forms, run.module.run.data["train"])
+    return TrainedRows(
+        source=data.source,
+        mirror=printable(mirror.name) if data.source == "mirror" else "",
+        revisions=data.revisions,
+        train=train,
+        select=select,
+        report=report,
+        stated=stated,
+        rows=rows,
     )
-    if not {"repo", "config", "split", "note"} <= set(header):
-        return {}
-    listed = [dict(zip(header, row, strict=False)) for row in rows]
-    notes = {
-        f"{row['repo']} [{row['config']}] {row['split']}": row.get("note", "") for row in listed
-    }
-    files = (
-        path
-        for repo in {repo_of(form) for form in forms}
-        for path in (root / repo).rglob("*")
-        if is_data(path.name)
-    )
-    held = {file_digest(path, remember=True) for path in files if path.is_file()}
-    trained = set(spec["run"]["data"]["train"])
-    return {form: notes[form] for form in sorted(forms & set(notes))} if trained <= held else {}
 
 
-def _licence(data: Mapping[str, Any]) -> str:
+def _licence(data: TrainedRows) -> str:
     """A licence that follows from the training data alone, by the hub's names, else "other"."""
-    if data["source"] == "embedded":
+    if data.source == "embedded":
         return "apache-2.0"  # the package's own rows
-    forms = [form for part in data["train"].values() for form in part["forms"]]
-    stated = {tasks.load(task).licence for task in data["train"] if task in tasks.names()}
+    forms = [form for rows in data.train.values() for form in rows.forms]
+    stated = {tasks.load(task).licence for task in data.train if task in tasks.names()}
     if forms and set(claimed(data)) == set(forms) and len(stated) == 1:
         return LICENCES.get(next(iter(stated)), "other")
     return "other"
@@ -294,9 +258,8 @@ def check_rows(text: str, source: str) -> str:
     no line of text.
     """
     if text and source != "mirror":
-        raise RequestError(
-            f"--rows: says what a mirror's rows are, and this run's data is {source}"
-        )
+        kind = "an imported module's" if source == "foreign" else source
+        raise RequestError(f"--rows: says what a mirror's rows are, and this run's data is {kind}")
     if not text.isprintable() or len(text) > 300:
         raise RequestError("--rows: takes one line of at most 300 characters")
     return text
@@ -308,6 +271,7 @@ def check_licence(text: str) -> str:
     """
     if text and not safe_name(text):
         raise RequestError(
-            f"--licence {text}: the hub's name of a licence, e.g. apache-2.0 or cc-by-4.0"
+            f"--licence {printable(text)}: the hub's name of a licence, e.g. apache-2.0 or"
+            " cc-by-4.0"
         )
     return text.lower()

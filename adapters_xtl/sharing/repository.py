@@ -20,7 +20,7 @@ from adapters_xtl.base.files import explained_os_errors, file_digest
 from adapters_xtl.base.hub import HubFile, HubListing, hub_errors, listing
 from adapters_xtl.base.untrusted import not_ours
 
-__all__ = ["TAG", "fetch", "search", "upload"]
+__all__ = ["TAG", "fetch", "module_tag", "search", "upload"]
 
 TRIES = 5  # attempts in a row that bring less than PROGRESS bytes
 PAUSE = 0.2  # seconds before the second of them, doubled before each further one
@@ -31,6 +31,11 @@ TAG = "adapters_xtl"
 
 class _Cut(Exception):
     """The connection ended before the file did."""
+
+
+def module_tag(module_sha256: str) -> str:
+    """The tag by which a module is found on a hub."""
+    return f"xtl-module-{module_sha256[:16]}"
 
 
 def search(owner: str, tag: str = "") -> list[str]:

@@ -25,9 +25,14 @@ from adapters_xtl.backbones import loading, registry
 from adapters_xtl.base import untrusted
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import digest, file_digest, folder_digest, read_json
-from adapters_xtl.runs.settings import HYPER_FIELDS
+from adapters_xtl.base.typed_json import from_json
+from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.stored import read_run
 from adapters_xtl.sharing import bundle, pack
-from tests.bundles import QUICK, change, pack_run, reseal, stack, train
+from adapters_xtl.sharing.bundle_card import bundle_card
+from adapters_xtl.sharing.bundle_record import BundleRecord
+from adapters_xtl.sharing.parents import parent_on_this_machine
+from tests.bundles import change, pack_run, reseal, stack, train
 from tests.command_line import complaints, xtl
 
 
@@ -88,14 +93,14 @@ def test_a_bundle_is_whole(kind: str, made: dict[str, Path]) -> None:
         folder / "module"
     )
     assert (
-        record["id"] == found.id == digest(record["run"])[:12]
+        record["id"] == found.record.id == digest(record["run"])[:12]
         and record["seed"] == 1
         and record["versions"]["torch"]
     )
     assert (
         record["backbone"]["fingerprint"]
         == digest(record["backbone"]["identity"])
-        == found.run["backbone"]
+        == found.record.run.backbone
     )
     assert found.task in record["labels"] and record["method"] == record["run"]["method"]
     text = (folder / "README.md").read_text() + json.dumps(record)
@@ -121,14 +126,14 @@ def test_parents_stand_in_order_with_their_digests(
 ) -> None:
     run = stack(tmp_path_factory, "pawsx", on="mnli,qqp", compose="fuse")
     found = bundle.read(made["fuse"])
-    assert [parent["task"] for parent in found.parents] == ["mnli", "qqp"]
+    assert [parent.task for parent in found.record.parents] == ["mnli", "qqp"]
     beside = [
-        run.parent.parent / parent["task"] / parent["id"] / "module" for parent in found.parents
+        run.parent.parent / parent.task / parent.id / "module" for parent in found.record.parents
     ]
-    assert [parent["sha256"] for parent in found.parents] == [
+    assert [parent.sha256 for parent in found.record.parents] == [
         folder_digest(path) for path in beside
     ]
-    assert pack.default_name(run) == "pawsx-on-mnli-qqp-bottleneck-tiny"
+    assert pack.default_name(found.module) == "pawsx-on-mnli-qqp-bottleneck-tiny"
 
 
 def _metadata(card: str) -> dict[str, Any]:
@@ -156,8 +161,6 @@ def test_a_card_on_embedded_rows_carries_no_numbers(made: dict[str, Path]) -> No
 
 
 def test_the_base_model_is_one_that_the_hub_knows(made: dict[str, Path]) -> None:
-    from adapters_xtl.sharing.bundle_card import bundle_card
-
     record = read_json(made["lora"] / "bundle.json")
     assert _metadata((made["lora"] / "README.md").read_text())["base_model"] == [], (
         "a random encoder has none"
@@ -168,7 +171,7 @@ def test_the_base_model_is_one_that_the_hub_knows(made: dict[str, Path]) -> None
         "location": "FacebookAI/xlm-roberta-large",
         "revision": "c" * 40,
     }
-    card = bundle_card({**record, "backbone": hub}, ["mnli"])
+    card = bundle_card(from_json(BundleRecord, {**record, "backbone": hub}), ["mnli"])
     assert (
         _metadata(card)["base_model"] == ["FacebookAI/xlm-roberta-large"]
         and _metadata(card)["library_name"] == "peft"
@@ -180,7 +183,6 @@ def test_the_base_model_is_one_that_the_hub_knows(made: dict[str, Path]) -> None
 
 def _recard(record: dict[str, Any], backbone: str, **data: Any) -> str:
     from adapters_xtl.backbones.registry import NAMED
-    from adapters_xtl.sharing.bundle_card import bundle_card
 
     scores = {"en": {"accuracy": 80.0, "n": 100}, "de": {"accuracy": 70.0, "n": 100}}
     entry = {
@@ -192,21 +194,20 @@ def _recard(record: dict[str, Any], backbone: str, **data: Any) -> str:
     }
     named = {**record["backbone"], "name": backbone, "location": NAMED[backbone].location}
     form = "nyu-mll/multi_nli [default] train"
-    train = {"xnli": {"rows": 500, "examples": 500, "forms": [form], "left_out": {}}}
+    train = {"xnli": {"rows": 500, "examples": 500, "forms": [form]}}
     found = {
         "source": "hub",
         "revisions": {"nyu-mll/multi_nli": "a" * 40},
         "train": train,
         "select": {},
         "report": {},
-        "notes": {},
+        "mirror": "",
+        "stated": {},
         "rows": "",
         **data,
     }
-    return bundle_card(
-        {**record, "task": "xnli", "backbone": named, "metrics": {"xnli": entry}, "data": found},
-        ["xnli"],
-    )
+    edited = {"task": "xnli", "backbone": named, "metrics": {"xnli": entry}, "data": found}
+    return bundle_card(from_json(BundleRecord, {**record, **edited}), ["xnli"])
 
 
 def test_zero_shot_is_said_only_where_the_backbone_saw_no_labels(made: dict[str, Path]) -> None:
@@ -223,61 +224,42 @@ def test_rows_are_called_what_they_are(made: dict[str, Path]) -> None:
     assert (
         _metadata(hub)["datasets"] == ["nyu-mll/multi_nli"] and f"at revision `{'a' * 12}`" in hub
     )
-    for data in ({"notes": {}}, {"notes": {form: "STAND-IN: captions"}}, {"rows": "SNLI captions"}):
-        card = _recard(record, "xlmr-large", source="mirror", revisions={}, **data)
+    mirror = {"source": "mirror", "mirror": "rows-of-ours", "revisions": {}}
+    for data, words in (
+        ({}, f"rows of `rows-of-ours`, which carry the columns of {form}"),
+        ({"stated": {form: "first 500 rows"}}, "(the mirror's README states: first 500 rows)"),
+        ({"rows": "SNLI captions"}, f"SNLI captions, in the columns of {form}"),
+    ):
+        card = _recard(record, "xlmr-large", **mirror, **data)
         assert _metadata(card)["datasets"] == [] and _metadata(card)["license"] == record["licence"]
-        assert f"rows, {form}" not in card
-    mirror = {"source": "mirror", "revisions": {}}
-    assert "not on record" in _recard(record, "xlmr-large", **mirror)
-    stand_in = _recard(record, "xlmr-large", **mirror, notes={form: "STAND-IN: captions"})
-    assert f"not {form}, whose columns they have: STAND-IN: captions" in stand_in
-    assert "SNLI captions, in the columns of" in _recard(
-        record, "mini", **mirror, rows="SNLI captions"
-    )
-    stated = _recard(record, "xlmr-large", **mirror, notes={form: "first 500 rows"})
-    assert _metadata(stated)["datasets"] == ["nyu-mll/multi_nli"] and "first 500 rows" in stated
+        assert words in card
 
 
-def test_a_card_of_a_run_on_the_mirror(mirror: Path, tmp_path: Path) -> None:
-    """Every train form whose note in the mirror's list says STAND-IN is called so; the others may
-    be named.
-    """
-    run = train(tmp_path / "runs", "mnli", data=str(mirror))
-    folder = pack_run(run, tmp_path / "bundle")
-    record, card = read_json(folder / "bundle.json"), (folder / "README.md").read_text()
-    listed = [line.split("\t") for line in (mirror / "CONTENTS.tsv").read_text().splitlines()]
-    notes = {f"{row[0]} [{row[1]}] {row[2]}": row[5] for row in listed[1:] if len(row) > 5}
+def _small_mirror(root: Path, mirror: Path) -> Path:
+    """A mirror of one data set, without the list and the README that the outside one has."""
+    shutil.copytree(mirror / "nyu-mll/multi_nli", root / "nyu-mll/multi_nli")
+    return root
+
+
+def test_a_card_of_a_run_on_a_mirror(mirror: Path, tmp_path: Path) -> None:
+    """The mirror's README says what its rows are, as long as it holds what was trained on."""
+    root = _small_mirror(tmp_path / "rows-of-ours", mirror)
+    run = train(tmp_path / "runs", "mnli", data=str(root))
+    plain = pack_run(run, tmp_path / "plain")
+    record, card = read_json(plain / "bundle.json"), (plain / "README.md").read_text()
     (form,) = record["data"]["train"]["mnli"]["forms"]
-    assert record["data"]["notes"][form] == notes[form]
-    stands_in = notes[form].startswith("STAND-IN")
-    assert ("nyu-mll/multi_nli" in _metadata(card)["datasets"]) != stands_in
-    assert (f"not {form}, whose columns they have" in card) == stands_in and notes[form] in card
-    assert (
-        record["metrics"]["mnli"]["split"] == "validation"
-        and record["metrics"]["mnli"]["protocol"] == "clean"
-    )
-    assert (
-        f"**{record['metrics']['mnli']['score']:.2f}**" in card and "chose the checkpoint" in card
-    )
-
-
-def test_stand_ins_are_called_so_where_other_files_kept_rows_out(
-    mirror: Path, tmp_path: Path
-) -> None:
-    """SQuAD's select rows are held against XQuAD's files, which no form of the run names."""
-    run = train(
-        tmp_path / "runs",
-        "squad1",
-        data=str(mirror),
-        set_=[*QUICK, "train.max_examples=30", "eval.max_examples=5"],
-    )
-    folder = pack_run(run, tmp_path / "bundle")
-    record, card = read_json(folder / "bundle.json"), (folder / "README.md").read_text()
-    (form,) = record["data"]["train"]["squad1"]["forms"]
-    assert form in record["data"]["notes"] and "not on record" not in card
-    assert "squad1: 30 of" in card and "rows, drawn by its seed, " in card, (
-        "rows that were trained on, not all there are"
-    )
+    assert f"rows of `rows-of-ours`, which carry the columns of {form}" in card
+    assert str(tmp_path) not in card and _metadata(card)["datasets"] == []
+    scores = record["metrics"]["mnli"]
+    assert scores["split"] == "validation" and scores["protocol"] == "clean"
+    assert f"**{scores['score']:.2f}**" in card and "chose the checkpoint" in card
+    readme = "---\nrows:\n  nyu-mll/multi_nli: captions of another data set\n---\n# Rows\n"
+    (root / "README.md").write_text(readme)
+    stated = (pack_run(run, tmp_path / "stated") / "README.md").read_text()
+    assert "states: captions of another data set" in stated
+    for path in (root / "nyu-mll/multi_nli").rglob("train-*.parquet"):
+        path.unlink()
+    assert "states:" not in (pack_run(run, tmp_path / "another") / "README.md").read_text()
 
 
 def test_forms_of_which_the_same_is_said_stand_together(made: dict[str, Path]) -> None:
@@ -320,7 +302,7 @@ def test_a_backbone_in_a_directory_is_called_by_its_name(method: str, tmp_path: 
         tmp_path / "runs", "qqp", method=method, backbone=str(tmp_path / "somebody/tiny-xlmr")
     )
     folder = pack_run(run, tmp_path / "bundle")
-    assert bundle.read(folder).backbone["location"] == "tiny-xlmr"
+    assert bundle.read(folder).record.backbone.location == "tiny-xlmr"
     for path in folder.rglob("*"):
         assert path.is_dir() or b"somebody" not in path.read_bytes(), path
 
@@ -876,7 +858,7 @@ def test_a_file_without_an_end_is_not_read(bad: Path) -> None:
     os.truncate(bad / "README.md", 1 << 40)
     os.truncate(bad / "module/adapter.safetensors", 1 << 40)
     said = refused(bad)
-    assert "README.md: longer than" in said and "more than its header announces" in said
+    assert "README.md: longer than" in said and "not fully covered" in said
 
 
 @pytest.mark.parametrize(
@@ -907,9 +889,11 @@ def test_json_bombs_are_refused(text: str, said: str, bad: Path) -> None:
         (lambda value: value["run"]["hyper"].update(lr=0.5), "is not the digest of its run"),
         (lambda value: value.update(id="0" * 12), "is not the digest of its run"),
         (lambda value: value.update(extra=1), "unknown key 'extra'"),
-        (lambda value: value.update(format=2), "format 2"),
+        (lambda value: value.update(format=1), "format 1"),
+        (lambda value: value.update(format=True), "format True"),
+        (lambda value: value.update(format=2.0), "format 2.0"),
         (lambda value: value.update(method="lora"), "'method' and its run differ"),
-        (lambda value: value.update(task="../../x"), "'task' is malformed"),
+        (lambda value: value.update(task="../../x"), "the key 'task' is"),
         (
             lambda value: value["backbone"].update(fingerprint="0" * 64),
             "the backbone's fingerprint",
@@ -927,11 +911,11 @@ def test_json_bombs_are_refused(text: str, said: str, bad: Path) -> None:
             lambda value: value.update(
                 parents=[{"task": "a", "id": "b", "sha256": "c", "where": []}]
             ),
-            "'parents' is malform",
+            "the key 'parents.0.id' is",
         ),
-        (lambda value: value.update(metrics={"mnli": {"score": "high"}}), "'metrics' is malformed"),
-        (lambda value: value.update(licence="\n"), "'licence' is malformed"),
-        (lambda value: value["backbone"].update(name="\x1b[2J"), "'backbone' is malformed"),
+        (lambda value: value.update(metrics={"mnli": {"score": "high"}}), "'metrics.mnli"),
+        (lambda value: value.update(licence="\n"), "the key 'licence' is"),
+        (lambda value: value["backbone"].update(name="\x1b[2J"), "the key 'backbone.name' is"),
         (lambda value: [], "no JSON object"),
     ],
 )
@@ -975,8 +959,25 @@ def test_a_run_that_is_none_is_refused_though_its_digest_is_right(
     assert "bundle.json: " in refused(bad)
 
 
-def test_the_fields_of_a_run_are_those_of_spec() -> None:
-    assert set(bundle.HYPER) == set(HYPER_FIELDS)
+def test_a_setting_of_a_newer_version_is_named(bad: Path) -> None:
+    def newer(value: dict[str, Any]) -> None:
+        value["run"]["hyper"]["momentum"] = 0.9
+        value["id"] = digest(value["run"])[:12]
+
+    change(bad, "bundle.json", newer)
+    reseal(bad)
+    found = refused(bad)
+    assert "run.hyper.momentum" in found and "newer version" in found
+
+
+def test_a_setting_that_an_older_version_did_not_have_is_its_default(bad: Path) -> None:
+    def older(value: dict[str, Any]) -> None:
+        del value["run"]["hyper"]["cap"]
+        value["id"] = digest(value["run"])[:12]
+
+    change(bad, "bundle.json", older)
+    reseal(bad)
+    assert bundle.read(bad).record.run.hyper.cap == Hyper().cap
 
 
 def test_everything_wrong_is_said_at_once(bad: Path) -> None:
@@ -1017,11 +1018,9 @@ def test_fuse_layers_are_complete(made: dict[str, Path], tmp_path: Path) -> None
 
 
 def test_an_untrained_parent_can_be_shared(tmp_path: Path) -> None:
-    child = train(tmp_path / "runs", "pawsx", on="random")
-    (above,) = pack.parents_of(child)
+    child = read_run(train(tmp_path / "runs", "pawsx", on="random")).module
+    above = parent_on_this_machine(child, child.parents[0], print)
     assert above is not None
-    folder = pack_run(above, tmp_path / "bundle")
-    assert (
-        bundle.read(folder).record["labels"] == {}
-        and "before any training" in (folder / "README.md").read_text()
-    )
+    folder = pack_run(above.path, tmp_path / "bundle")
+    assert not bundle.read(folder).record.labels
+    assert "before any training" in (folder / "README.md").read_text()

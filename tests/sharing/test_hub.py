@@ -21,7 +21,7 @@ from huggingface_hub.utils import reset_sessions
 from adapters_xtl.base.errors import MismatchError, RequestError, RunError, XtlError
 from adapters_xtl.base.files import folder_digest, read_json
 from adapters_xtl.cli.commands import hub as commands
-from adapters_xtl.sharing import bundle, folder_hub, hub, repository
+from adapters_xtl.sharing import addresses, bundle, bundle_cache, repository, shared_folder
 from tests.bundles import QUICK, cache, change, pack_run, reseal, stack, train, twin
 from tests.command_line import complaints, xtl, xtl_json
 from tests.hub_server import Cut, Failure, HubServer
@@ -45,6 +45,11 @@ def push(run: Path, dest: str, **options: Any) -> dict[str, Any]:
 def pull(text: str, out: Path | None = None, said: list[str] | None = None) -> dict[str, Any]:
     payload, _ = commands.pull(text, out, notify=(said if said is not None else []).append)
     return payload
+
+
+def lying(place: str) -> Path:
+    """The directory of a bundle in a folder."""
+    return shared_folder.SharedBundle.at(place).path
 
 
 class User:
@@ -165,7 +170,7 @@ def test_names_revisions_and_what_is_listed(ann: User, mnli: Path, tmp_path: Pat
     )
     push(mnli, f"file:{drive}", licence="mit")
     listed = commands.list_(f"file:{drive}", notify=print)[0]["bundles"]
-    assert [(each["place"], each["newest"]) for each in listed if "/nli@" in each["place"]] == [
+    assert [(each["place"], each["newest"]) for each in listed if "/nli/" in each["place"]] == [
         (first["place"], False),
         (second["place"], True),
     ]
@@ -184,37 +189,52 @@ def test_names_revisions_and_what_is_listed(ann: User, mnli: Path, tmp_path: Pat
     assert push(mnli, f"file:{drive}/nli")["new"], "an older one pushed again becomes the newest"
     assert pull(f"file:{drive}/nli")["digest"] == first["digest"]
     for text, said in (
-        (f"file:{drive}/nlp", "did you mean 'nli'"),
+        (f"file:{drive}/nlp", "no bundle lies there"),
+        (f"file:{drive}/mnli-bottleneck-tin", "did you mean 'mnli-bottleneck-tiny'"),
         (f"file:{drive}/nli@beef0000", "no revision 'beef0000'"),
         (f"file:{drive}", "which bundle? one of"),
-        (f"file:{tmp_path}/no", "neither a folder hub"),
+        (f"file:{tmp_path}/no", "no bundle lies there"),
     ):
         with pytest.raises(RequestError, match=said.replace("?", r"\?")):
             pull(text)
 
 
 @pytest.mark.parametrize(
-    ("made", "dest", "root", "name"),
+    ("dest", "folder"),
     [
-        ([], "hub", "hub", "mnli-bottleneck-tiny"),
-        (["hub/"], "hub", "hub", "mnli-bottleneck-tiny"),
-        ([], "hub/x", "hub", "x"),
-        (["hub/"], "hub/x", "hub", "x"),
-        ([], "mnli", ".", "mnli"),
-        ([], "a/b/hub", "a/b", "hub"),
-        (["hub/file"], "hub/x", "hub/x", "mnli-bottleneck-tiny"),
-        (["hub/file"], "hub/mnli-2", "hub", "mnli-2"),
+        ("hub", "hub"),
+        ("hub/x", "hub/x"),
+        ("mnli", "mnli"),
+        ("a/b/hub", "a/b/hub"),
+        ("hub/mnli-bottleneck-tiny", "hub"),
+        ("mnli-bottleneck-tiny", "."),
     ],
 )
-def test_where_a_push_to_a_folder_goes(
-    made: list[str], dest: str, root: str, name: str, tmp_path: Path
+@pytest.mark.parametrize("made", ["", "hub", "hub/x", "hub/mnli-bottleneck-tiny", "a/b/hub/file"])
+def test_a_destination_means_the_same_whatever_lies_there(
+    made: str, dest: str, folder: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "other").touch()
-    for each in made:
-        (tmp_path / each).parent.mkdir(exist_ok=True)
-        (tmp_path / each).mkdir(exist_ok=True) if each.endswith("/") else (tmp_path / each).touch()
-    found = folder_hub.target(tmp_path / dest, "mnli-bottleneck-tiny", "mnli")
-    assert found == ((tmp_path / root).resolve(), name)
+    if made:
+        (tmp_path / made).mkdir(parents=True)
+    found = shared_folder.destination(f"file:{tmp_path / dest}", "mnli-bottleneck-tiny")
+    assert found == (tmp_path / folder).absolute()
+
+
+def test_what_is_pushed_below_a_folder_is_found_from_it(
+    ann: User, mnli: Path, child: Path, tmp_path: Path
+) -> None:
+    """Whichever of DIR and DIR/NAME is pushed to first."""
+    drive = tmp_path / "drive"
+    for dests in (("", "/nli", "/nli/deeper"), ("/other/deeper", "/other", "")):
+        for dest in dests:
+            push(mnli, f"file:{drive}{dest}")
+        shutil.move(drive, tmp_path / f"kept{dests[0].replace('/', '-')}")
+        drive.mkdir()
+    first = commands.list_(f"file:{tmp_path}/kept", notify=print)[0]["bundles"]
+    assert len(first) == 3 and len({each["digest"] for each in first}) == 1
+    push(child, f"file:{drive}/child", with_parents=True)
+    assert pull(f"file:{drive}")["task"] == "pawsx", "not the parent that lies beside it"
+    assert pull(f"file:{drive}/child")["task"] == "pawsx"
 
 
 def test_a_folder_that_cannot_be_a_hub(ann: User, mnli: Path, tmp_path: Path) -> None:
@@ -222,11 +242,22 @@ def test_a_folder_that_cannot_be_a_hub(ann: User, mnli: Path, tmp_path: Path) ->
     for dest in (f"file:{tmp_path}/file", f"file:{tmp_path}/file/x"):
         with pytest.raises(RequestError, match="a file, not a directory"):
             push(mnli, dest)
-    (tmp_path / "drive").mkdir()
-    (tmp_path / "drive/index.json").write_text('{"bundles": {"a": [{"revision": "../../x"}]}}')
-    with pytest.raises(MismatchError, match=r"index\.json: malformed"):
-        push(mnli, f"file:{tmp_path}/drive/mnli")
-    with pytest.raises(RequestError, match="file:DIR/name"):
+    name = tmp_path / "drive/mnli-bottleneck-tiny"
+    name.mkdir(parents=True)
+    for text in ('{"revisions": ["../../x"]}', '{"revisions": [true]}', "[]", "{"):
+        (name / "revisions.json").write_text(text)
+        with pytest.raises(MismatchError, match=r"revisions\.json: "):
+            push(mnli, f"file:{tmp_path}/drive")
+    place = push(mnli, f"file:{tmp_path}/other")["place"]
+    inside = place.removeprefix("file:").replace("@", "/")
+    for dest in (inside, f"{inside}/module"):
+        with pytest.raises(RequestError, match="inside of the bundle"):
+            push(mnli, f"file:{dest}")
+    (tmp_path / "old/bundles").mkdir(parents=True)
+    (tmp_path / "old/index.json").write_text('{"bundles": {}}')
+    with pytest.raises(RequestError, match="older version"):
+        pull(f"file:{tmp_path}/old")
+    with pytest.raises(RequestError, match="file:DIR/NAME"):
         push(mnli, "somewhere")
 
 
@@ -253,16 +284,15 @@ def test_parallel_pushes_all_end_up_in_the_index(mnli: Path, child: Path, tmp_pa
     ]
     said = [job.communicate()[1] for job in jobs]
     assert [job.returncode for job in jobs] == [0] * len(jobs), said
-    known = folder_hub.entries(drive)
-    assert sorted(known) == sorted(
-        [*(f"n{number}" for number in range(count)), "same", "mnli-bottleneck-tiny"]
-    )
-    for name, revisions in known.items():
-        assert len(revisions) == 1, "the same bundle twice is one revision"
-        assert (
-            bundle.read(folder_hub.folder_of(drive, name, revisions[0])).digest
-            == revisions[0]["digest"]
-        )
+    names = {path.relative_to(drive).as_posix() for path in shared_folder.named_folders(drive)}
+    pawsx = "pawsx-on-mnli-bottleneck-tiny"
+    numbered = {f"n{number}/{pawsx}" for number in range(count)}
+    assert names == {*numbered, f"same/{pawsx}", "mnli-bottleneck-tiny"}
+    for name in names:
+        (shared,) = shared_folder.revisions(drive / name)  # the same bundle twice is one revision
+        assert bundle.read(shared.path).digest.startswith(shared.revision)
+    listed = commands.list_(f"file:{drive}", notify=print)[0]["bundles"]
+    assert len(listed) == count + 2
 
 
 def test_a_push_that_was_killed_is_made_good(
@@ -270,9 +300,9 @@ def test_a_push_that_was_killed_is_made_good(
 ) -> None:
     dest = f"file:{tmp_path}/drive/mnli"
     place = push(mnli, dest)["place"]
-    folder = tmp_path / "drive/bundles/mnli" / place.partition("@")[2]
+    folder = lying(place)
     (folder / "module/adapter.safetensors").unlink()
-    (folder.parent / ".aside-1-new").mkdir()
+    (folder.parent / ".aside-new").mkdir()
     bob.become()
     with pytest.raises(MismatchError, match=r"module/adapter\.safetensors.*No such file"):
         pull(dest)
@@ -280,9 +310,7 @@ def test_a_push_that_was_killed_is_made_good(
     ann.become()
     push(mnli, dest)
     bob.become()
-    assert pull(dest)["task"] == "mnli" and [path.name for path in folder.parent.iterdir()] == [
-        folder.name
-    ]
+    assert pull(dest)["task"] == "mnli" and not list(folder.parent.glob(".aside*"))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +330,7 @@ def test_a_folder_that_was_tampered_with(
     kind: str, ann: User, bob: User, mnli: Path, tmp_path: Path
 ) -> None:
     place = push(mnli, f"file:{tmp_path}/drive/mnli")["place"]
-    folder = tmp_path / "drive/bundles/mnli" / place.partition("@")[2]
+    folder = lying(place)
     weights = folder / "module/adapter.safetensors"
     if kind == "a changed byte":
         weights.write_bytes(weights.read_bytes()[:-1] + b"\x07")
@@ -322,25 +350,20 @@ def test_a_folder_that_was_tampered_with(
     elif kind == "longer than announced":
         weights.write_bytes(weights.read_bytes() + b"\0" * 100)
     else:
-        named = {"module/x.bin": 3}
-        change(
-            tmp_path / "drive",
-            "index.json",
-            lambda value: value["bundles"]["mnli"][0]["files"].update(named),
-        )
-        (folder / "module/x.bin").write_bytes(b"abc")
+        change(folder, "manifest.json", lambda value: value["files"].update({"x.bin": "0" * 64}))
+        (folder / "x.bin").write_bytes(b"abc")
     bob.become()
     with pytest.raises(MismatchError) as caught:
         pull(place)
     said = {
         "a changed byte": "its sha256 is",
-        "another bundle": "not the index's",
+        "another bundle": "not the revision that was pushed",
         "a link": "symbolic link",
         "a pipe": "not a regular file",
         "a linked directory": "symbolic link",
         "missing": "No such file",
-        "longer than announced": "that were announced",
-        "a pickle": "can hold a pickle",
+        "longer than announced": "not fully covered",
+        "a pickle": "not the revision that was pushed",
     }
     assert said[kind] in str(caught.value) and not bob.bundles
     assert not list((bob.home / "xtl/bundles").glob("partial/*/*"))
@@ -421,39 +444,55 @@ def test_a_missing_parent_names_both_digests_and_what_to_do(
     assert folder_digest(mnli / "module") in complaints(done)[0] and not (tmp_path / "out").exists()
 
 
-def test_a_parent_from_another_folder_hub(
+def test_no_directory_of_the_pushers_machine_is_named(
     ann: User, bob: User, child: Path, mnli: Path, tmp_path: Path
 ) -> None:
-    parent = push(mnli, f"file:{tmp_path}/one/mnli")
-    pushed = push(child, f"file:{tmp_path}/two/child")
-    where = read_json(Path(pull(pushed["place"])["path"]) / "bundle.json")["parents"][0]["where"]
-    assert where == [parent["place"]]
+    """The parent lies in another folder: who pulls the child is told to have it pushed beside it."""
+    push(mnli, f"file:{tmp_path}/one/mnli")
+    said: list[str] = []
+    place = push(child, f"file:{tmp_path}/two/child", notify=said.append)["place"]
+    assert any("--with-parents" in line for line in said)
+    for path in lying(place).rglob("*"):
+        assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes()
     bob.become()
-    assert [each["task"] for each in pull(pushed["place"])["parents"]] == ["mnli"]
+    with pytest.raises(MismatchError, match="--with-parents"):
+        pull(place)
+    ann.become()
+    said.clear()
+    push(mnli, f"file:{tmp_path}/two/nli")
+    push(child, f"file:{tmp_path}/two/child", notify=said.append)
+    assert not said
+    bob.become()
+    assert [each["task"] for each in pull(place)["parents"]] == ["mnli"]
+
+
+def test_a_parent_of_many_places_keeps_its_children_shareable(
+    ann: User, child: Path, mnli: Path, tmp_path: Path
+) -> None:
+    known = bundle.read(pack_run(mnli, tmp_path / "mnli"))
+    for number in range(60):
+        bundle_cache.note(known, f"user-{number:02}/mnli@{'a' * 40}")
+        bundle_cache.note(known, f"file:{tmp_path}/drive-{number}/mnli@{'a' * 12}")
+    place = push(child, f"file:{tmp_path}/drive")["place"]
+    (parent,) = bundle.read(lying(place)).record.parents
+    assert 1 <= len(parent.where) <= 20
+    assert all(where.startswith("user-") for where in parent.where)
 
 
 def test_a_different_parent_names_both_digests(
-    ann: User, bob: User, child: Path, mnli: Path, tmp_path: Path
+    server: HubServer, bob: User, child: Path, mnli: Path, tmp_path: Path
 ) -> None:
     """The place that the child names holds another module by now."""
-    parent = push(mnli, f"file:{tmp_path}/one/mnli")
+    push(mnli, "ann/mnli")
     other = train(tmp_path / "runs", "mnli", seed=2)
-    pushed = push(child, f"file:{tmp_path}/two/child")
-    shutil.rmtree(tmp_path / "one")
-    name = f"file:{tmp_path}/one/mnli"
-    push(other, name)
-    folder = tmp_path / "two/bundles/child" / pushed["place"].partition("@")[2]
-    change(folder, "bundle.json", lambda value: value["parents"][0].update(where=[name]))
-    reseal(folder)
-    shutil.move(folder, tmp_path / "bundle")
+    folder = pack_run(child, tmp_path / "bundle", where=lambda sha256: ["ann/mnli"])
+    push(other, "ann/mnli")
     bob.become()
     with pytest.raises(MismatchError) as caught:
-        pull(str(tmp_path / "bundle"))
+        pull(str(folder))
     wanted, found = folder_digest(mnli / "module"), folder_digest(other / "module")
-    assert wanted in str(caught.value) and f"{name} holds another module, {found}" in str(
-        caught.value
-    )
-    assert parent["module_sha256"] == wanted
+    assert wanted in str(caught.value)
+    assert f"ann/mnli holds another module, {found}" in str(caught.value)
 
 
 def test_pushing_what_stands_on_a_bundle(ann: User, bob: User, mnli: Path, tmp_path: Path) -> None:
@@ -507,7 +546,7 @@ def test_what_can_be_no_bundle_is_left_to_others(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for text in ("mnli", mnli.name, str(mnli), "./nothing", "/nothing/here", "a/b/c"):
-        assert hub.locate(text, print) is None
+        assert addresses.locate(text, print) is None
 
 
 def test_an_evaluation_leads_to_its_module(
@@ -907,8 +946,9 @@ def test_make_share(tmp_path: Path) -> None:
     assert without.returncode == 2 and "DEST=user/name" in without.stdout
     done = make(f"DEST=file:{tmp_path}/drive", "LICENCE=mit")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "pushed: file:" in done.stdout and list(folder_hub.entries(tmp_path / "drive")) == [
-        "qqp-bottleneck-tiny"
+    assert "pushed: file:" in done.stdout
+    assert shared_folder.named_folders(tmp_path / "drive") == [
+        tmp_path / "drive/qqp-bottleneck-tiny"
     ]
     assert commands.show(f"file:{tmp_path}/drive", notify=print)[0]["licence"] == "mit"
     assert "already there" in make(f"DEST=file:{tmp_path}/drive", "LICENCE=mit").stdout

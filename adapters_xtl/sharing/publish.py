@@ -1,0 +1,251 @@
+"""Modules are shared: packed as bundles and pushed to a folder or a hub, with their parents."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters_xtl.base.errors import MismatchError, RequestError, nearest
+from adapters_xtl.base.files import file_digest, folder_bytes, local
+from adapters_xtl.base.hub import offline
+from adapters_xtl.base.untrusted import load_json, printable
+from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.stored import StoredModule, StoredRun, is_run, read_run
+from adapters_xtl.sharing import (
+    addresses,
+    bundle,
+    bundle_cache,
+    lineage,
+    pack,
+    repository,
+    shared_folder,
+)
+from adapters_xtl.sharing.bundle import Bundle
+from adapters_xtl.sharing.bundle_record import PLACES
+from adapters_xtl.sharing.parents import parent_on_this_machine
+from adapters_xtl.sharing.shared_folder import PREFIX
+
+__all__ = ["Pushed", "find_shareable", "places_of_parent", "push", "share"]
+
+Notify = Callable[[str], None]
+Shareable = StoredRun | Bundle
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A bundle and where it lies now. `new`: whether the push changed anything there; `bytes`: of
+    all its files.
+    """
+
+    bundle: Bundle
+    place: str
+    new: bool
+    bytes: int
+
+
+def find_shareable(text: str, store: Store, notify: Notify) -> Shareable:
+    """The bundle or the training run that a directory, an id or an address names. An evaluation
+    stands for the run whose module it scored.
+    """
+    path: Path | None = local(text)
+    if path is None or not bundle.is_bundle(path):
+        path = lineage.find(text, store, notify)
+    if path is None:
+        ids = [run.name for run in store.all()]
+        raise RequestError(
+            f"'{printable(text)}': no finished run directory, no run id and no"
+            f" bundle{nearest(text, ids)}"
+        )
+    return pack.training_run(path) if is_run(path) else bundle.read(path)
+
+
+def share(
+    source: Shareable,
+    dest: str,
+    *,
+    with_parents: bool,
+    private: bool = False,
+    licence: str = "",
+    rows: str = "",
+    notify: Notify,
+) -> list[Pushed]:
+    """Pushes a run or a bundle; what was pushed, its parents first, itself last.
+
+    `with_parents`: also every parent that the destination lacks, each under its own name in the
+    same folder or with the same user of the hub.
+    """
+    _check_destination(dest)
+    name = pack.default_name(source.module)
+    pushed: list[Pushed] = []
+    if with_parents:
+        _share_parents(source.module, dest, name, pushed, private=private, notify=notify)
+    last = _share_one(
+        source, dest, name, private=private, licence=licence, rows=rows, notify=notify
+    )
+    return [*pushed, last]
+
+
+def _share_parents(
+    child: StoredModule,
+    dest: str,
+    name: str,
+    pushed: list[Pushed],
+    *,
+    private: bool,
+    notify: Notify,
+) -> None:
+    """Pushes the parents, the lowest first. `dest` and `name`: of the bundle they stand below."""
+    for record in child.parents:
+        parent = parent_on_this_machine(child, record, notify)
+        if parent is None:
+            raise MismatchError(
+                f"{child.path}: its parent {record.task} ({record.id}, module {record.sha256}) is"
+                " neither beside it nor in the cache, so it cannot be pushed; `xtl hub pull` it"
+                " first"
+            )
+        _share_parents(parent, dest, name, pushed, private=private, notify=notify)
+        if any(done.bundle.module_sha256 == record.sha256 for done in pushed):
+            continue
+        there = _place_beside(dest, name, record.sha256)
+        if there.startswith(PREFIX):
+            continue  # the folder has it
+        own = pack.default_name(parent)
+        target = there.split("@")[0] or _beside(dest, name, own)
+        source = read_run(parent.path) if is_run(parent.path) else bundle.read(parent.path)
+        pushed.append(_share_one(source, target, own, private=private, notify=notify))
+
+
+def _share_one(
+    source: Shareable,
+    dest: str,
+    name: str,
+    *,
+    private: bool,
+    licence: str = "",
+    rows: str = "",
+    notify: Notify,
+) -> Pushed:
+    """Pushes one bundle, made first where `source` is a run."""
+    if isinstance(source, Bundle):
+        flags = [flag for flag, value in (("--licence", licence), ("--rows", rows)) if value]
+        if flags:
+            raise RequestError(
+                f"{' and '.join(flags)}: {source.path} is a bundle, shared as it is; push its run"
+                " instead"
+            )
+        return push(source, dest, name, notify, private=private)
+    parents = source.module.parents
+    published = _published_places(dest, name, notify) if parents else {}
+    with tempfile.TemporaryDirectory(prefix="xtl-bundle-") as aside:
+        pack.pack(
+            source,
+            Path(aside),
+            where=lambda sha256: published.get(sha256) or places_of_parent(sha256, dest),
+            licence=pack.check_licence(licence),
+            rows=rows,
+        )
+        pushed = push(bundle.read(Path(aside)), dest, name, notify, private=private)
+    for parent in pushed.bundle.record.parents:
+        if not parent.where and not _is_near(pushed.place, parent.sha256):
+            notify(
+                f"its parent {parent.task} is not known to lie where whoever pulls it can find it:"
+                " push it too, with --with-parents"
+            )
+    return pushed
+
+
+def _is_near(place: str, module_sha256: str) -> bool:
+    """Whether whoever pulls the bundle at `place` finds a parent without being told where."""
+    if not place.startswith(PREFIX):
+        return False
+    shared = shared_folder.SharedBundle.at(place)
+    return next(shared_folder.near(shared, module_sha256), None) is not None
+
+
+def _check_destination(dest: str) -> None:
+    """RequestError for what no bundle can be pushed to."""
+    if dest.startswith(PREFIX):
+        shared_folder.destination(dest, "")
+        return
+    match = addresses.hub_id(dest)
+    if match is None or match[1]:
+        raise RequestError(f"{printable(dest)}: push to {PREFIX}DIR, {PREFIX}DIR/NAME or user/name")
+    if offline():
+        raise RequestError(
+            f"{dest}: HF_HUB_OFFLINE is set, so nothing can be pushed there; unset it or use"
+            f" {PREFIX}DIR"
+        )
+
+
+def push(source: Bundle, dest: str, name: str, notify: Notify, *, private: bool = False) -> Pushed:
+    """A finished bundle goes to a folder or a hub. `name`: what it is called in a folder."""
+    _check_destination(dest)
+    folder = source.path
+    names = bundle.manifest_of(load_json(folder / bundle.MANIFEST))
+    files = {file: (folder / file).stat().st_size for file in (*names, bundle.MANIFEST)}
+    if dest.startswith(PREFIX):
+        shared, new = shared_folder.add(
+            shared_folder.destination(dest, name), name, folder, digest=source.digest, files=files
+        )
+        place = shared.place
+    else:
+        notify(f"pushing {len(files)} files, {sum(files.values()):,} bytes, to {dest}")
+        shas = {**names, bundle.MANIFEST: file_digest(folder / bundle.MANIFEST)}
+        commit, new = repository.upload(
+            dest, folder, shas, private=private, message=f"{source.task} {source.record.id}"
+        )
+        place = f"{dest}@{commit}"
+    bundle_cache.note(source, place)
+    return Pushed(source, place, new, folder_bytes(folder))
+
+
+def _beside(dest: str, name: str, parent: str) -> str:
+    """Where a parent goes that is pushed with the bundle called `name`: into the same folder, or to
+    the same user of the hub. `parent`: its name.
+    """
+    if dest.startswith(PREFIX):
+        return f"{PREFIX}{shared_folder.destination(dest, name)}"
+    return f"{dest.split('/')[0]}/{parent}"
+
+
+def _place_beside(dest: str, name: str, module_sha256: str) -> str:
+    """The place of a module in the folder, or with the user of the hub, that `dest` names; "" where
+    none is known.
+    """
+    if dest.startswith(PREFIX):
+        there = shared_folder.by_module(shared_folder.destination(dest, name), module_sha256)
+        return there[0].place if there else ""
+    places = places_of_parent(module_sha256, dest)
+    owner = dest.split("/")[0]
+    return next((place for place in places if place.split("/")[0] == owner), "")
+
+
+def places_of_parent(module_sha256: str, dest: str) -> list[str]:
+    """Repositories of a hub that hold a module, as far as this cache knows.
+
+    Those of the user that `dest` names, else all; the first `PLACES`. Directories are none of them:
+    whoever receives a bundle cannot reach those of this machine, and finds what lies in the folder
+    of the bundle itself.
+    """
+    notes = bundle_cache.notes(module_sha256)
+    places = {note["place"] for note in notes if not note["place"].startswith(PREFIX)}
+    same = {place for place in places if place.split("/")[0] == dest.split("/")[0]}
+    return sorted(same or places)[:PLACES]
+
+
+def _published_places(dest: str, name: str, notify: Notify) -> dict[str, Sequence[str]]:
+    """sha256 of a parent's module → where the bundle that `dest` holds now says that it lies; {}
+    where it holds none.
+
+    What was published once is said again. Else a bundle would differ from itself as soon as a
+    second place is known.
+    """
+    if dest.startswith(PREFIX):
+        dest = f"{PREFIX}{shared_folder.destination(dest, name) / name}"
+    try:
+        record = addresses.describe(dest, notify)[1]
+    except RequestError:
+        return {}
+    return {parent.sha256: parent.where for parent in record.parents}
