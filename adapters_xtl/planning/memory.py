@@ -13,7 +13,6 @@ from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.base.machine import gpu
-from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job, shape
 from adapters_xtl.memory.peak import Fit
@@ -25,10 +24,9 @@ from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.modules import ModulePlanner, composition
 from adapters_xtl.planning.plan import check_from_layer, check_request
 from adapters_xtl.runs.request import Module, Request
-from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import is_run
-from adapters_xtl.sharing import hub, lineage
+from adapters_xtl.sharing import addresses, lineage
 
 __all__ = ["MemoryPlan", "plan_memory"]
 
@@ -150,7 +148,7 @@ def _described(name: str, store: Store) -> Module | None:
     if runs:
         return lineage.read(runs[0])
     try:
-        run = from_json(Run, hub.describe(name, lineage.silent)[1]["run"])
+        run = addresses.describe(name, lineage.silent)[1].run
     except RequestError as error:
         if "no bundle directory" in str(error):
             return None
