@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import adapters_xtl as xtl
-from adapters_xtl import predictor, tasks
+from adapters_xtl import formats, predictor, tasks
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import DataError, RequestError
 from adapters_xtl.base.files import read_json
@@ -25,7 +25,7 @@ from adapters_xtl.cli.commands.score import score
 from adapters_xtl.data.locate import locate_report
 from adapters_xtl.data.reading import Reader, read_report
 from adapters_xtl.data.sources import open_source
-from adapters_xtl.evaluation import predict, scoring, xtreme_export
+from adapters_xtl.evaluation import retrieval, scoring, xtreme_export
 from adapters_xtl.evaluation.inputs import example_of
 from adapters_xtl.metrics.xtreme import official_files
 from adapters_xtl.runs.request import Request
@@ -342,9 +342,9 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(
     options = {"task": "tatoeba", "languages": "fr,es,ru", "layer": "all"}
     _killed_in("es", monkeypatch, lambda: scored(trained["panx"], runs, **options))
     done = []
-    real = predict.embed
+    real = retrieval.embed
     monkeypatch.setattr(
-        predict, "embed", lambda *args, **more: done.append(args) or real(*args, **more)
+        retrieval, "embed", lambda *args, **more: done.append(args) or real(*args, **more)
     )
     resumed = scored(trained["panx"], runs, **options)
     assert len(done) == 1, "French is done, the Spanish embeddings are kept"
@@ -364,9 +364,9 @@ def _killed_in(language: str, monkeypatch: pytest.MonkeyPatch, call: Any) -> Non
     """Runs something that ends, as if it were killed, when the predictions of a language are about
     to be kept.
     """
-    from adapters_xtl.evaluation import languages
+    from adapters_xtl.evaluation import score_languages
 
-    real = languages.atomic_write
+    real = score_languages.atomic_write
 
     def write(path: Path, content: str | bytes) -> None:
         if path.name == f"{language}.jsonl":
@@ -374,7 +374,7 @@ def _killed_in(language: str, monkeypatch: pytest.MonkeyPatch, call: Any) -> Non
         real(path, content)
 
     with monkeypatch.context() as patched:
-        patched.setattr(languages, "atomic_write", write)
+        patched.setattr(score_languages, "atomic_write", write)
         with pytest.raises(KeyboardInterrupt):
             call()
 
@@ -486,11 +486,11 @@ def test_mined_pairs_are_exported_at_the_threshold_that_was_scored(
         }
         for n in range(100)
     ] + [{"source_id": "s200", "target_id": "t200", "gold": True}]
-    monkeypatch.setattr(predict, "retrieve", lambda *args, **options: rows)
+    monkeypatch.setattr(formats.load("retrieve"), "decode", lambda *args, **options: rows)
     monkeypatch.setattr(
-        predict,
+        retrieval,
         "embed",
-        lambda model, items, **options: np.zeros((len(items), 1, 32), dtype=np.float32),
+        lambda model, format, items, **options: np.zeros((len(items), 1, 32), dtype=np.float32),
     )
     _cache(tmp_path, monkeypatch)
     payload = scored(
@@ -501,7 +501,7 @@ def test_mined_pairs_are_exported_at_the_threshold_that_was_scored(
         "".join(f"{row['source_id']}\t{row['target_id']}\n" for row in rows if row["gold"])
     )
     official = official_files.score_file(
-        "bucc2018", "zh", tmp_path / "out" / "bucc2018" / "test-zh.tsv", labels
+        "bucc2018", "zh", tmp_path / "out" / "bucc2018" / "dev-zh.tsv", labels
     )
     assert official["f1"] == pytest.approx(
         payload["metrics"]["tasks"]["bucc"]["languages"]["zh"]["f1"], abs=1e-6
@@ -536,8 +536,9 @@ def _labels(task: str, examples: list[dict[str, Any]]) -> str:
             for each in examples
         ]
         return json.dumps({"data": [{"title": "", "paragraphs": paragraphs}]}, ensure_ascii=False)
-    if task == "tatoeba":
-        return "".join(f"{row}\n" for row in range(len(examples)))
+    if task == "tatoeba":  # XTREME's English file is sorted; its labels are the rows of the source
+        english = [each["target"].strip() for each in examples]
+        return "".join(f"{row}\n" for row in sorted(range(len(english)), key=english.__getitem__))
     return "".join(f"{each['label']}\n" for each in examples)
 
 
