@@ -25,7 +25,7 @@ from adapters_xtl.cli.commands.score import score
 from adapters_xtl.data.locate import locate_report
 from adapters_xtl.data.reading import Reader, read_report
 from adapters_xtl.data.sources import open_source
-from adapters_xtl.evaluation import retrieval, scoring, xtreme_export
+from adapters_xtl.evaluation import predict, retrieval, scoring, xtreme_export
 from adapters_xtl.evaluation.inputs import example_of
 from adapters_xtl.metrics.xtreme import official_files
 from adapters_xtl.runs.request import Request
