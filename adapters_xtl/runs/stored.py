@@ -146,7 +146,7 @@ def list_runs(store: Store) -> tuple[list[StoredRun], dict[Path, str]]:
         try:
             readable.append(_read(path))
         except RequestError as error:
-            damaged[path] = str(error)
+            damaged[path] = str(error).replace(f"{path}{os.sep}", "")
     for path in store.without_manifest():
         readable_folder = os.access(path, os.R_OK | os.X_OK)
         damaged[path] = f"no {MANIFEST}" if readable_folder else explain_denied(path)

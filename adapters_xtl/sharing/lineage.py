@@ -7,7 +7,6 @@ from pathlib import Path
 
 from adapters_xtl.backbones import Backbone
 from adapters_xtl.backbones.registry import NAMED, resolve
-from adapters_xtl.runs.records import MANIFEST
 from adapters_xtl.runs.request import Module
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored import StoredModule, is_run
@@ -24,15 +23,16 @@ def silent(text: str) -> None:
 
 
 def find(text: str, store: Store, notify: Notify = silent) -> Path | None:
-    """The directory of a finished run (named by it or by the run's id) or of a verified bundle (its
-    directory, `file:…` or a hub id, pulled if need be); None when `text` is none of these.
+    """The directory of a run (named by it or by the run's id) or of a verified bundle (its
+    directory, `file:…` or a hub id, pulled if need be); None when `text` is none of these. Whether
+    the run is finished and whole is seen when it is read.
     """
     path = Path(text)
     try:
         path.exists()
     except (OSError, ValueError):  # too long, or a character that no path has
         return None
-    if is_run(path) and (path / MANIFEST).is_file():
+    if is_run(path):
         return path.resolve()
     found = store.by_id(text)
     return found[0] if found else addresses.locate(text, notify)

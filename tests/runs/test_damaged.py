@@ -12,7 +12,7 @@ import pytest
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import file_digest
 from adapters_xtl.base.typed_json import to_json
-from adapters_xtl.cli.commands import listing
+from adapters_xtl.cli.commands import hub, listing
 from adapters_xtl.cli.commands import memory as memory_plan
 from adapters_xtl.runs.records import METRICS, PROVENANCE, SPEC, write_record
 from adapters_xtl.runs.request import Request
@@ -82,10 +82,21 @@ def test_a_damaged_run_is_named_and_the_others_work(damage: str, tmp_path: Path)
             Request("mnli", on=(str(bad),), backbone="tiny", method="lora", runs=str(store.root)),
             None,
         ),
+        lambda: hub.push(
+            str(bad),
+            f"file:{tmp_path}/hub#x",
+            runs=str(store.root),
+            with_parents=False,
+            private=False,
+            licence="",
+            rows="",
+            notify=lambda text: None,
+        ),
     ):
         with pytest.raises(RequestError) as refused:  # (MismatchError is one)
             use()
-        assert str(bad) in str(refused.value) and "\n" not in str(refused.value)
+        message = str(refused.value)
+        assert str(bad) in message and "\n" not in message
 
 
 def test_verify_names_what_is_wrong_with_a_manifest(tmp_path: Path) -> None:
