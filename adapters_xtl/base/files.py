@@ -81,7 +81,8 @@ def file_digest(path: Path, *, remember: bool = False) -> str:
     note: Path | None = None
     if remember:
         stat = path.stat()
-        key = digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+        place = str(path.resolve()).encode("utf-8", "backslashreplace").decode()
+        key = digest([place, stat.st_size, stat.st_mtime_ns])
         note = cache_dir() / "digests" / key[:2] / key
         with contextlib.suppress(OSError):
             return note.read_text()

@@ -149,5 +149,7 @@ def answer(
     else:
         from rich.console import Console
 
-        Console(width=None if sys.stdout.isatty() else 120).print(*shown, sep="\n", highlight=False)
+        Console(width=None if sys.stdout.isatty() else 120).print(
+            *shown, sep="\n", highlight=False, markup=False
+        )
     return payload

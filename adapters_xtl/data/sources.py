@@ -93,7 +93,7 @@ def _data_file(
     repository: Repository, path: str, classes: Mapping[str, tuple[str, ...]]
 ) -> DataFile:
     return DataFile(
-        f"{repository.where}/{path}",
+        f"{repository.where}/{printable(path, 300)}",
         repository.digest(path),
         lambda: repository.fetch(path),
         classes,

@@ -209,6 +209,13 @@ def test_every_error_of_a_mirror_is_told(copy: Path) -> None:
     assert len(errors) == 4 and sum("unreadable" in error for error in errors) == 2
 
 
+def test_brackets_in_a_message_are_printed_as_they_are(copy: Path) -> None:
+    block = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: '[z-a]*'"
+    (copy / "nyu-mll/multi_nli/README.md").write_text(f"---\n{block}\n---\n")
+    done = xtl("data", "check", "mnli", "--data", copy, code=2)
+    assert "'[z-a]*'" in flat(done.stdout)
+
+
 def test_what_is_not_there(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert (
         "no data set 'tau/commonsense_qa'" in data.check_data("csqa", str(copy), 20)[0]["errors"][0]

@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError
+from adapters_xtl.data.locate import locate
 from adapters_xtl.data.patterns import matches
+from adapters_xtl.data.reading import Reader
 from adapters_xtl.data.readme import read_metadata
 from adapters_xtl.data.repository import MissingRows, local_repository
+from adapters_xtl.data.sources import Mirror
 
 
 def with_block(folder: Path, block: str | bytes) -> Path:
@@ -168,6 +172,18 @@ def test_data_files_that_are_none(tmp_path: Path) -> None:
         finally:
             os.chdir(here)
         assert "not a regular file" in said()
+
+
+def test_names_that_are_no_text_are_shown_escaped(tmp_path: Path) -> None:
+    folder = tmp_path / "google/xtreme/PAWS-X.en"
+    folder.mkdir(parents=True)
+    name = os.fsencode(folder) + b"/train-\xff\n.tsv"
+    with open(name, "wb") as file:
+        file.write(b"sentence1\tsentence2\tlabel\na\tb\n")
+    files = locate(Mirror(tmp_path), tasks.load("pawsx").train[0], "en")
+    with pytest.raises(DataError, match="row 0") as caught:
+        Reader().read(tasks.load("pawsx"), [files], split="train", language="en", scoring=False)
+    assert str(caught.value).isprintable() and files.digests
 
 
 def test_directories_in_circles_are_walked_once(tmp_path: Path) -> None:
