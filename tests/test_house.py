@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters_xtl import methods, tasks
+from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.runs import recipes, settings
 from tests import wings
@@ -196,3 +196,27 @@ def test_nothing_of_the_workplace_is_in_the_product() -> None:
         if name.endswith((".py", ".md", ".toml", ".yml", ".yaml", ".cff", "Makefile", "run")):
             text = (ROOT / name).read_text(encoding="utf-8")
             assert "../shared" not in text and "/work/" not in text, name
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if _wing(path) not in ("formats", "tasks")],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_nobody_outside_the_formats_asks_for_a_format_by_name(path: Path) -> None:
+    """What differs by format is a method or a constant of the format: no comparison with a name,
+    no table of names.
+    """
+    names = set(formats.names())
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            parts: list[ast.expr | None] = [node.left, *node.comparators]
+            parts += [part for side in node.comparators for part in getattr(side, "elts", [])]
+        elif isinstance(node, ast.Dict):
+            parts = list(node.keys)
+        elif isinstance(node, ast.MatchValue):
+            parts = [node.value]
+        else:
+            continue
+        found = {part.value for part in parts if isinstance(part, ast.Constant)}
+        assert not found & names, f"line {node.lineno} compares with {found & names}"

@@ -27,7 +27,7 @@ from adapters_xtl import formats, methods
 from adapters_xtl.memory import activations
 from adapters_xtl.memory.activations import Job, shape
 from adapters_xtl.memory.peak import Way
-from adapters_xtl.models.network import Model
+from adapters_xtl.models.network import Model, on_device
 from benchmarks.gpu_memory import Case, made, rows, weights
 
 pytestmark = pytest.mark.gpu
@@ -106,7 +106,8 @@ def _saved(model: Model, job: Job) -> int:
             found[storage._cdata] = storage
         return tensor
 
-    made_of = formats.load(job.format).collate(rows(job, CONFIG["vocab_size"]), model.tokenizer, 8)
+    arrays = formats.load(job.format).collate(rows(job, CONFIG["vocab_size"]), model.tokenizer, 8)
+    made_of = on_device(arrays, "cpu")
     model.train()
     with FakeTensorMode(allow_non_fake_inputs=True):
         kept = _faked(model)
