@@ -167,6 +167,7 @@ class _Loop:
                 load_checkpoint(checkpoint, trainable, optimizer, scaler)
             else:
                 self.state.stages.append(StageState(training.stages[number].name, len(order)))
+                self._forget_losses()
                 if len(training.stages) > 1:
                     training.notify(
                         f"stage {number + 1} of {len(training.stages)}: {len(order)} steps on"
@@ -281,13 +282,17 @@ class _Loop:
     def _log_loss(self, rate: float, gradient_norm: torch.Tensor | None) -> None:
         """A line of the log: the mean loss of the steps since the last one."""
         loss = float(self.loss_sum) / self.state.unlogged_steps
-        self.loss_sum.zero_()
-        self.state.unlogged_steps = 0
+        self._forget_losses()
         entry: dict[str, float | None] = {"loss": float(f"{loss:.6g}")}
         if gradient_norm is not None:
             entry["grad_norm"] = _finite(float(gradient_norm))
         self.progress.loss = loss
         self._log({**entry, "learning_rate": rate})
+
+    def _forget_losses(self) -> None:
+        """The next line of the log is about the steps from here on."""
+        self.loss_sum.zero_()
+        self.state.unlogged_steps = 0
 
     def _log(self, entry: Mapping[str, float | None]) -> None:
         """`epoch`: passes over the rows of the stage."""

@@ -225,6 +225,31 @@ def test_every_stage_has_its_own_schedule_and_choice(tmp_path: Path) -> None:
     assert {entry["stage"] for entry in result.log if entry["step"] > 8} == {2}
 
 
+def test_a_line_of_the_log_is_about_one_stage(tmp_path: Path) -> None:
+    """Eleven steps, logged every two, then six: the eleventh is in no line of the second stage."""
+
+    def rising() -> Scores:
+        scores = iter(range(100))
+        return lambda: {"score": next(scores)}
+
+    each, paired = (
+        staged(
+            model(),
+            tmp_path / str(eval_every),
+            [rising(), rising()],
+            max_steps=17,
+            epochs=3.0,
+            eval_every=eval_every,
+        )
+        for eval_every in (1, 10)
+    )
+    by_step = {entry["step"]: entry["loss"] for entry in each.log if "loss" in entry}
+    means = {entry["step"]: entry["loss"] for entry in paired.log if "loss" in entry}
+    assert sorted(means) == [2, 4, 6, 8, 10, 12, 13, 14, 15, 16, 17]
+    assert means[2] == pytest.approx((by_step[1] + by_step[2]) / 2, rel=1e-4)
+    assert means[12] == pytest.approx(by_step[12], rel=1e-4)
+
+
 def test_the_second_stage_starts_from_the_best_of_the_first(tmp_path: Path) -> None:
     """The second stage's only step has the rate 0 of the warm-up: what it keeps is the first's."""
     built, alone = model(dropout=True), model(dropout=True)
