@@ -13,22 +13,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from adapters_xtl import tasks
-from adapters_xtl.base.errors import DataError, nearest
+from adapters_xtl.base.errors import DataError
 from adapters_xtl.data.imports.forms import (
     Question,
     choices,
-    columns,
     json_lines,
     pairs,
     questions,
     sentences,
 )
 from adapters_xtl.data.imports.staging import Column, Report, Staging, staging
-from adapters_xtl.tasks import Rows, Task
+from adapters_xtl.data.imports.xtreme_files import (
+    SPLITS,
+    declared_rows,
+    matching_files,
+    parquet_path,
+)
+from adapters_xtl.data.imports.xtreme_retrieval import import_bucc, import_tatoeba
 
 __all__ = ["convert"]
 
-_SPLITS = {"train": "train", "dev": "validation", "val": "validation", "test": "test"}
 _TSV = r"(?P<split>train|dev|test)-(?P<language>\w+)\.tsv"
 _ANSWERS = (Column("context", "string"), Column("question", "string"), Column("answers", "answers"))
 _SQUAD = (Column("id", "string"), Column("title", "string"), *_ANSWERS)
@@ -63,59 +67,11 @@ def convert(source: Path, out: Path) -> Report:
     return build.report()
 
 
-def _rows(task: Task, language: str = "") -> Rows:
-    """The task's first form of the rows that it reports."""
-    return next(iter(task.report.values()))[0].named(task.code(language))
-
-
-def _place(rows: Rows, split: str) -> str:
-    return f"{rows.repo}/{rows.config}/{split}-00000-of-00001.parquet"
-
-
-def _files(
-    build: Staging, folder: Path, task: Task, pattern: str, *others: str
-) -> list[tuple[Path, str, str]]:
-    """(path, split, language) of the files in and below `folder` whose name matches, in the task's
-    order of languages.
-
-    A file of a language that the task does not have is refused. Files that match one of `others`
-    need no word in the report; files that match nothing are noted as unread.
-    """
-    file_of_part: dict[tuple[str, str], Path] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        match = re.fullmatch(pattern, path.name)
-        if match or any(re.fullmatch(other, path.name) for other in others):
-            build.account(path)
-        if match is None:
-            continue
-        parts = match.groupdict()
-        split, language = _SPLITS[parts.get("split") or "dev"], parts["language"]
-        languages = task.all_languages
-        if language not in languages:
-            build.refuse(
-                path,
-                f"task '{task.name}' has no language '{language}'{nearest(language, languages)}",
-            )
-        elif (split, language) in file_of_part:
-            build.problem(
-                path, f"{file_of_part[split, language]} is another file for the same rows"
-            )
-        else:
-            file_of_part[split, language] = path
-    order = task.all_languages.index
-    return [
-        (path, *key)
-        for key, path in sorted(
-            file_of_part.items(), key=lambda item: (item[0][0], order(item[0][1]))
-        )
-    ]
-
-
 def _xnli(build: Staging, folder: Path) -> None:
     task = tasks.load("xnli")
     names = ("language", "sentence1", "sentence2", "gold_label")
     merged: dict[str, list[tuple[str, ...]]] = {}
-    for path, split, language in _files(build, folder, task, _TSV):
+    for path, split, language in matching_files(build, folder, task, _TSV):
         if split == "train" and language != "en":
             build.refuse(path, "the task trains on English")
             continue
@@ -127,7 +83,7 @@ def _xnli(build: Staging, folder: Path) -> None:
                 Column("label", "class", task.labels),
             )
             index = [(first, second, task.labels.index(label)) for first, second, label in rows]
-            build.write(_place(task.train[0], split), kinds, index, path)
+            build.write(parquet_path(task.train[0], split), kinds, index, path)
             build.note(
                 f"{build.name(path)} is MultiNLI's train split as XNLI's authors give it,"
                 " without ids"
@@ -136,17 +92,20 @@ def _xnli(build: Staging, folder: Path) -> None:
             merged.setdefault(split, []).extend((language, *row) for row in rows)
     for split, all_rows in merged.items():
         build.write(
-            _place(_rows(task), split), [Column(name, "string") for name in names], all_rows, folder
+            parquet_path(declared_rows(task), split),
+            [Column(name, "string") for name in names],
+            all_rows,
+            folder,
         )
 
 
 def _pawsx(build: Staging, folder: Path) -> None:
     task = tasks.load("pawsx")
     kinds = [Column(name, "string") for name in ("sentence1", "sentence2", "label")]
-    for path, split, language in _files(build, folder, task, _TSV):
+    for path, split, language in matching_files(build, folder, task, _TSV):
         rows = pairs(build, path, split, task.labels)
         if rows is not None:
-            build.write(_place(_rows(task, language), split), kinds, rows, path)
+            build.write(parquet_path(declared_rows(task, language), split), kinds, rows, path)
 
 
 def _panx(build: Staging, folder: Path) -> None:
@@ -156,23 +115,25 @@ def _panx(build: Staging, folder: Path) -> None:
         Column("ner_tags", "classes", task.labels),
         Column("langs", "strings"),
     )
-    for path, split, language in _files(build, folder, task, _TSV):
+    for path, split, language in matching_files(build, folder, task, _TSV):
         rows = sentences(build, path, split, task.labels)
         if rows is not None:
             prefix = f"{language}:"
             prefixed = sum(token.startswith(prefix) for tokens, _ in rows for token in tokens)
             build.count(path, f"tokens that begin with '{prefix}', as in WikiANN's files", prefixed)
             with_languages = [(tokens, tags, [language] * len(tokens)) for tokens, tags in rows]
-            build.write(_place(_rows(task, language), split), kinds, with_languages, path)
+            build.write(
+                parquet_path(declared_rows(task, language), split), kinds, with_languages, path
+            )
 
 
 def _udpos(build: Staging, folder: Path) -> None:
     task = tasks.load("udpos")
     kinds = (Column("tokens", "strings"), Column("pos_tags", "classes", task.labels))
-    for path, split, language in _files(build, folder, task, _TSV):
+    for path, split, language in matching_files(build, folder, task, _TSV):
         rows = sentences(build, path, split, task.labels)
         if rows is not None:
-            build.write(_place(_rows(task, language), split), kinds, rows, path)
+            build.write(parquet_path(declared_rows(task, language), split), kinds, rows, path)
             build.note("udpos: tokens are surface forms, where the hub's rows hold syntactic words")
 
 
@@ -185,13 +146,18 @@ def _repeats(build: Staging, path: Path, rows: Sequence[Question]) -> int:
 
 def _xquad(build: Staging, folder: Path) -> None:
     task = tasks.load("xquad")
-    for path, split, language in _files(build, folder, task, r"xquad\.(?P<language>\w+)\.json"):
+    for path, split, language in matching_files(
+        build, folder, task, r"xquad\.(?P<language>\w+)\.json"
+    ):
         rows = questions(build, path)
         if rows is not None:
             _repeats(build, path, rows)
             untitled = [(identity, *rest) for identity, _, *rest in rows]
             build.write(
-                _place(_rows(task, language), split), (_SQUAD[0], *_ANSWERS), untitled, path
+                parquet_path(declared_rows(task, language), split),
+                (_SQUAD[0], *_ANSWERS),
+                untitled,
+                path,
             )
 
 
@@ -199,11 +165,11 @@ def _mlqa(build: Staging, folder: Path) -> None:
     task = tasks.load("mlqa")
     pattern = r"(?P<split>dev|test)-context-(?P<language>\w+)-question-(?P=language)\.json"
     crossed = r"(dev|test)-context-\w+-question-\w+\.json"  # not scored by XTREME
-    for path, split, language in _files(build, folder, task, pattern, crossed):
+    for path, split, language in matching_files(build, folder, task, pattern, crossed):
         rows = questions(build, path)
         if rows is not None:
             _repeats(build, path, rows)
-            build.write(_place(_rows(task, language), split), _SQUAD, rows, path)
+            build.write(parquet_path(declared_rows(task, language), split), _SQUAD, rows, path)
 
 
 def _squad(build: Staging, folder: Path) -> None:
@@ -213,14 +179,14 @@ def _squad(build: Staging, folder: Path) -> None:
         rows = questions(build, path) if match else None
         if match and rows is not None:
             _repeats(build, path, rows)
-            build.write(_place(task.train[0], _SPLITS[match[1]]), _SQUAD, rows, path)
+            build.write(parquet_path(task.train[0], SPLITS[match[1]]), _SQUAD, rows, path)
 
 
 def _tydiqa(build: Staging, folder: Path) -> None:
     task = tasks.load("tydiqa")
     merged: dict[str, list[Question]] = {}
     for path in sorted(folder.rglob("tydiqa-goldp-v1.1-*.json")):
-        split = _SPLITS.get(path.stem.rsplit("-", 1)[1], "")
+        split = SPLITS.get(path.stem.rsplit("-", 1)[1], "")
         rows = questions(build, path) if split else None
         if rows is not None:
             build.note(
@@ -231,14 +197,14 @@ def _tydiqa(build: Staging, folder: Path) -> None:
             merged[split] = rows
     splits_read_whole = set(merged)
     pattern = r"tydiqa\.goldp\.(?P<language>\w+)\.(?P<split>train|dev)\.json"
-    for path, split, language in _files(
+    for path, split, language in matching_files(
         build, folder, task, pattern, r"tydiqa-goldp-v1\.1-\w+\.json"
     ):
         rows = questions(build, path) if split not in splits_read_whole else None
         if rows is not None:
             merged.setdefault(split, []).extend(_prefixed(build, path, task.code(language), rows))
     for split, rows in merged.items():
-        build.write(_place(_rows(task), split), _SQUAD, rows, folder)
+        build.write(parquet_path(declared_rows(task), split), _SQUAD, rows, folder)
 
 
 def _prefixed(
@@ -260,122 +226,6 @@ def _prefixed(
     return prefixed
 
 
-def _bucc(build: Staging, folder: Path) -> None:
-    task = tasks.load("bucc")
-    pattern = r"(?P<language>\w+)-en\.(?P<split>dev|test)\.gold"
-    sides = r"(\w+)-en\.(dev|test)\.(?:\1|en)"
-    gold = {
-        (split, language): path
-        for path, split, language in _files(build, folder, task, pattern, sides)
-    }
-    for path in sorted(
-        folder.rglob("*-en.*")
-    ):  # XTREME calls the shared task's train part "test", and drops its gold
-        match = re.fullmatch(sides, path.name)
-        if match and not path.with_suffix(".gold").is_file():
-            build.refuse(path, f"the gold is hidden: no {path.with_suffix('.gold').name}")
-    for (split, language), path in gold.items():
-        if split != "validation":
-            build.refuse(path, "the task scores the dev split only")
-            continue
-        parts = {
-            "source": path.with_suffix(f".{language}"),
-            "target": path.with_suffix(".en"),
-            "gold": path,
-        }
-        absent = [part.name for part in parts.values() if not part.is_file()]
-        if absent:
-            build.refuse(
-                path,
-                f"incomplete: no {' and no '.join(absent)}; mining needs both sides, every"
-                " sentence",
-            )
-            continue
-        fields = {
-            part: [
-                row
-                for _, row in columns(
-                    build, file, 2, "two ids" if part == "gold" else "id and sentence"
-                )
-            ]
-            for part, file in parts.items()
-        }
-        ids: dict[str, set[str]] = {part: set() for part in parts}
-        for part in ("source", "target"):
-            for identity, _ in fields[part]:
-                if identity in ids[part]:
-                    build.problem(parts[part], f"id {identity} is there twice")
-                ids[part].add(identity)
-        lost = sum(
-            first not in ids["source"] or second not in ids["target"]
-            for first, second in fields["gold"]
-        )
-        build.count(
-            path,
-            f"gold pairs, of {len(fields['gold'])}, that name a sentence which is not there",
-            lost,
-        )
-        for part, kinds in next(iter(task.report.values()))[0].parts.items():
-            where = _place(_rows(task, language), part)
-            build.write(
-                where, [Column(name, "string") for name in kinds], fields[part], parts[part]
-            )
-
-
-def _tatoeba(build: Staging, folder: Path) -> None:
-    task = tasks.load("tatoeba")
-    own, laser = r"(?P<language>\w+)-en\.(?P=language)", r"tatoeba\.(\w+)-eng\.(?:\1|eng)"
-    aligned: set[str] = set()
-    kinds = [
-        Column(name, "string")
-        for name in ("source_sentence", "target_sentence", "source_lang", "target_lang")
-    ]
-    for path in sorted(folder.rglob("tatoeba.*-eng.eng")):
-        code = path.name.split(".")[1].removesuffix("-eng")
-        other = path.with_suffix(f".{code}")
-        language = next(
-            (language for language in task.all_languages if task.code(language) == code), ""
-        )
-        if not language or not other.is_file():
-            build.refuse(
-                path,
-                (
-                    f"no {other.name} beside it"
-                    if language
-                    else f"task 'tatoeba' has no language '{code}'"
-                ),
-            )
-            continue
-        first, second = build.lines(other), build.lines(path)
-        if len(first) != len(second):
-            build.problem(path, f"{len(second)} lines, but {other.name} has {len(first)}")
-        rows = [
-            (source, target, code, "eng") for source, target in zip(first, second, strict=False)
-        ]
-        build.write(_place(_rows(task, language), "validation"), kinds, rows, path)
-        aligned.add(language)
-    for path, _, language in _files(build, folder, task, own, r"(\w+)-en\.en", laser):
-        if language in aligned:
-            continue
-        english = path.with_suffix(".en")
-        code = task.code(language)
-        lines = [line.strip() for line in build.lines(english)] if english.is_file() else []
-        state = "sorted, not aligned" if lines == sorted(lines) else "in an unknown order"
-        reason = (
-            f"the English side ({english.name}) is {state}: no line tells which one it translates"
-        )
-        reason += (
-            f"; LASER's aligned tatoeba.{code}-eng.{code} and .eng would be read from this folder"
-        )
-        build.refuse(path, reason if lines else f"incomplete: no {english.name}")
-    for path in sorted(folder.rglob("*-en.en")):
-        if not path.with_suffix(f".{path.name.removesuffix('-en.en')}").is_file():
-            build.refuse(
-                path,
-                f"incomplete: no {path.name.removesuffix('en')}{path.name.removesuffix('-en.en')}",
-            )
-
-
 def _xcopa(build: Staging, folder: Path) -> None:
     task = tasks.load("xcopa")
     english = replace(task, languages={**task.languages, "copa": ("en",)})
@@ -383,7 +233,7 @@ def _xcopa(build: Staging, folder: Path) -> None:
     texts = [Column(name, "string") for name in _TEXTS]
     changed = Column("changed", "bool")
     pattern = r"(?P<split>train|val|test)[-.](?P<language>\w+)\.jsonl"
-    for path, split, language in _files(build, folder, english, pattern):
+    for path, split, language in matching_files(build, folder, english, pattern):
         rows = choices(build, path, split)
         if rows is None:
             continue
@@ -395,7 +245,7 @@ def _xcopa(build: Staging, folder: Path) -> None:
             )
         else:
             kinds = (*texts, Column("label", "int32"), Column("idx", "int32"), changed)
-        where = _place(copa if language == "en" else _rows(task, language), split)
+        where = parquet_path(copa if language == "en" else declared_rows(task, language), split)
         build.write(
             where, kinds, [[row.get(column.name) for column in kinds] for row in rows], path
         )
@@ -426,7 +276,7 @@ def _siqa(build: Staging, folder: Path) -> None:
             for (_, row), label in zip(numbered_rows, labels, strict=False)
         ]
         kinds = [Column(name, "string") for name in (*names, "label")]
-        build.write(_place(rows, _SPLITS[path.stem]), kinds, labelled_rows, path)
+        build.write(parquet_path(rows, SPLITS[path.stem]), kinds, labelled_rows, path)
 
 
 FOLDERS: Mapping[str, Callable[[Staging, Path], None]] = {
@@ -437,8 +287,8 @@ FOLDERS: Mapping[str, Callable[[Staging, Path], None]] = {
     "xquad": _xquad,
     "mlqa": _mlqa,
     "tydiqa": _tydiqa,
-    "bucc2018": _bucc,
-    "tatoeba": _tatoeba,
+    "bucc2018": import_bucc,
+    "tatoeba": import_tatoeba,
     "xcopa": _xcopa,
     "squad": _squad,
     "siqa": _siqa,
