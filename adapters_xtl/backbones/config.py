@@ -18,6 +18,7 @@ from adapters_xtl.base.errors import RequestError, nearest
 from adapters_xtl.base.untrusted import Refusal, parse_json, printable
 
 __all__ = [
+    "check_config",
     "MODEL_TYPES",
     "check_tokenizer_config",
     "encoder_settings",
@@ -96,10 +97,17 @@ def read_config(path: Path, where: str, *, sizes_only: bool = False) -> dict[str
     `sizes_only`: any model type will do, for a plan that loads nothing.
     """
     config = read_object(path, where)
+    check_config(config, f"{where}: {path.name}", sizes_only=sizes_only)
+    return config
+
+
+def check_config(config: Mapping[str, Any], where: str, *, sizes_only: bool = False) -> None:
+    """RequestError, one line that begins with `where` and names every key that is wrong, for a
+    config that is not to be loaded.
+    """
     complaints = list(_complaints(config, sizes_only))
     if complaints:
-        raise RequestError(f"{where}: {path.name}: {'; '.join(complaints)}")
-    return config
+        raise RequestError(f"{where}: {'; '.join(complaints)}")
 
 
 def encoder_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ Id = Annotated[
 def push(
     run: Annotated[str, typer.Argument(help="A run directory, a run id or a bundle directory.")],
     dest: Annotated[
-        str, typer.Argument(help="user/name on the hub, file:DIR or file:DIR/name in a folder.")
+        str, typer.Argument(help="user/name on the hub; file:DIR or file:DIR/NAME, a folder.")
     ],
     with_parents: Annotated[
         bool, typer.Option("--with-parents", help="Push what it stands on, too.")

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from adapters_xtl.base.errors import MismatchError
+from adapters_xtl.backbones.config import check_config
+from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import digest
 from adapters_xtl.base.typed_json import Rule, from_json, to_json
 from adapters_xtl.base.untrusted import JSON_BYTES, Refusal, load_json, parse_json, safe_name
@@ -268,6 +269,10 @@ def _check_agreement(record: BundleRecord, value: Mapping[str, Any]) -> None:
     for name in ("method", "compose", "seed", "options", "protocol"):
         if value["run"][name] != value[name]:
             raise Refusal(f"the key '{name}' and its run differ")
+    try:
+        check_config(backbone.identity.config, "its backbone's config")
+    except RequestError as error:
+        raise Refusal(str(error)) from error
     if (run.bits, run.dtype) != (backbone.bits, backbone.dtype):
         raise Refusal("its backbone's bits or dtype are not its run's")
     if len(record.parents) > PARENTS:

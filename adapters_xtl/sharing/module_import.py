@@ -378,9 +378,8 @@ def _head(
             f"({', '.join(task.labels)}){hint}"
         )
     if len(order) != count or set(order) != set(task.labels):
-        said = (
-            f"the {count} classes of its head have other names ({', '.join(order[:6]) or 'none'})"
-        )
+        own = printable(", ".join(order[:6])) or "none"
+        said = f"the {count} classes of its head have other names ({own})"
         how = (
             f"give those of '{task.name}' ({', '.join(task.labels)}) in the head's order with"
             " --labels"
