@@ -53,8 +53,8 @@ def find(text: str, notify: Notify) -> Path:
     path = locate(text, notify)
     if path is None:
         folder = local(text).absolute()
-        meant = text and folder.is_dir() and shared_folder.named_folders(folder, 2)
-        hint = f"; did you mean {PREFIX}{printable(text)}?" if meant else ""
+        nearby_folders = text and folder.is_dir() and shared_folder.named_folders(folder, 2)
+        hint = f"; did you mean {PREFIX}{printable(text)}?" if nearby_folders else ""
         raise RequestError(
             f"'{printable(text)}': no bundle directory and no hub id (user/name or"
             f" {PREFIX}DIR/name){hint}"
@@ -71,9 +71,9 @@ def describe(text: str, notify: Notify) -> tuple[str, BundleRecord, dict[str, in
         return shared.place, record_of(shared.path, shared.place), _sizes(shared.path)
     if not text.startswith(PREFIX) and hub_id(text) and not local(text).exists() and not offline():
         listed = _listing(text)
-        with tempfile.TemporaryDirectory() as aside:
-            _fetch_descriptions(listed, Path(aside))
-            record = record_of(Path(aside), str(listed))
+        with tempfile.TemporaryDirectory() as temporary:
+            _fetch_descriptions(listed, Path(temporary))
+            record = record_of(Path(temporary), str(listed))
         sizes = {name: file.size for name, file in listed.files.items()}
         return f"{listed.repo}@{listed.commit}", record, sizes
     path = find(text, notify)

@@ -37,13 +37,13 @@ def cached(name: str, notify: Notify) -> Bundle | None:
     if not path.is_dir():
         return None
     try:
-        found = bundle.read(path)
-        if found.digest == name:
-            return found
-        said = f"its digest is {found.digest}"
+        kept_bundle = bundle.read(path)
+        if kept_bundle.digest == name:
+            return kept_bundle
+        difference = f"its digest is {kept_bundle.digest}"
     except XtlError as error:
-        said = str(error).splitlines()[0]
-    notify(f"the cached bundle {name[:12]} was changed and is not used: {said}")
+        difference = str(error).splitlines()[0]
+    notify(f"the cached bundle {name[:12]} was changed and is not used: {difference}")
     os.rename(path, Path(tempfile.mkdtemp(dir=_root(), prefix=".changed-")) / name)
     return None
 
@@ -57,13 +57,13 @@ def keep(fetched: Path, place: str, notify: Notify) -> Bundle:
     """Verifies a directory of fetched files and moves it into the cache; MismatchError, and nothing
     kept, if it fails.
     """
-    found = bundle.read(fetched, place)
-    if cached(found.digest, notify) is None:
+    verified = bundle.read(fetched, place)
+    if cached(verified.digest, notify) is None:
         with contextlib.suppress(OSError):  # another process may have put the same one there by now
-            os.rename(fetched, _root() / found.digest)
+            os.rename(fetched, _root() / verified.digest)
     shutil.rmtree(fetched, ignore_errors=True)
-    note(found, place)
-    return bundle.read(_root() / found.digest)
+    note(verified, place)
+    return bundle.read(_root() / verified.digest)
 
 
 def notes(module_sha256: str) -> list[dict[str, str]]:
@@ -71,9 +71,9 @@ def notes(module_sha256: str) -> list[dict[str, str]]:
     return [read_json(path) for path in sorted((_root() / "places" / module_sha256).glob("*.json"))]
 
 
-def note(found: Bundle, place: str) -> None:
-    value = {"place": place, "bundle": found.digest}
-    path = _root() / "places" / found.module_sha256 / f"{digest(value)[:16]}.json"
+def note(received: Bundle, place: str) -> None:
+    value = {"place": place, "bundle": received.digest}
+    path = _root() / "places" / received.module_sha256 / f"{digest(value)[:16]}.json"
     if not path.is_file():
         write_json(path, value)
 

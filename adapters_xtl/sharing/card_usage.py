@@ -99,7 +99,9 @@ def _peft(folders: Sequence[str]) -> list[str]:
     lines = [
         f'model = PeftModel.from_pretrained(encoder, "{first}/module", adapter_name="{first}")'
     ]
-    lines += [f'model.load_adapter("{each}/module", adapter_name="{each}")' for each in folders[1:]]
+    lines += [
+        f'model.load_adapter("{folder}/module", adapter_name="{folder}")' for folder in folders[1:]
+    ]
     if len(folders) > 1:
         lines.append(f"model.base_model.set_adapter({list(folders)!r})  # active modules add up")
     return [*lines, "model = model.eval()"]

@@ -48,8 +48,8 @@ def stated_rows(root: Path, forms: Iterable[str], trained: Iterable[str]) -> dic
         return {}
     forms = sorted(set(forms))
     stated = {form: statements.get(form, statements.get(data_set_of(form))) for form in forms}
-    said = {form: printable(text, LONGEST) for form, text in stated.items() if text}
-    if not said:
+    stated_forms = {form: printable(text, LONGEST) for form, text in stated.items() if text}
+    if not stated_forms:
         return {}
     files = (
         path
@@ -58,4 +58,4 @@ def stated_rows(root: Path, forms: Iterable[str], trained: Iterable[str]) -> dic
         if is_data(path.name) and path.is_file()
     )
     held = {file_digest(path, remember=True) for path in files}
-    return said if set(trained) <= held else {}
+    return stated_forms if set(trained) <= held else {}

@@ -227,7 +227,7 @@ def _trained_rows(run: StoredRun, rows: str) -> TrainedRows:
     mirror = Path(run.spec.request.get("data") or "").expanduser()
     stated: dict[str, str] = {}
     if data.source == "mirror":
-        forms = {form for each in (*train.values(), *select.values()) for form in each.forms}
+        forms = {form for read in (*train.values(), *select.values()) for form in read.forms}
         forms |= {form for names in report.values() for form in names}
         stated = stated_rows(mirror, forms, run.module.run.data["train"])
     return TrainedRows(

@@ -64,10 +64,10 @@ def read_parent(child: StoredModule, parent: ParentRecord, notify: Notify) -> St
     MismatchError names the digests of child and parent, what was found instead, and what can be
     done.
     """
-    found = _beside(child, parent) if is_run(child.path) else None
-    found = found or _cached(parent, notify)
-    if found is not None:
-        return found
+    stored = _beside(child, parent) if is_run(child.path) else None
+    stored = stored or _cached(parent, notify)
+    if stored is not None:
+        return stored
     tried: list[str] = []
     for place in dict.fromkeys(_places(child, parent, tried)):
         try:
@@ -93,12 +93,14 @@ def ancestors(child: Bundle, notify: Notify) -> list[StoredModule]:
     """Every parent of a bundle and theirs, each once, in the order of the chain. MismatchError
     where one is missing, or was itself trained on others than the child's record says.
     """
-    found: dict[str, StoredModule] = {}
-    _add_ancestors(child.module, found, notify)
-    return list(found.values())
+    ancestor_of_digest: dict[str, StoredModule] = {}
+    _add_ancestors(child.module, ancestor_of_digest, notify)
+    return list(ancestor_of_digest.values())
 
 
-def _add_ancestors(child: StoredModule, found: dict[str, StoredModule], notify: Notify) -> None:
+def _add_ancestors(
+    child: StoredModule, ancestor_of_digest: dict[str, StoredModule], notify: Notify
+) -> None:
     below: list[str] = []
     for record in child.parents:
         parent = read_parent(child, record, notify)
@@ -108,8 +110,8 @@ def _add_ancestors(child: StoredModule, found: dict[str, StoredModule], notify: 
                 f"{child.task}: its parent {parent.task} was trained on {own or 'nothing'}, not on"
                 f" {below}"
             )
-        _add_ancestors(parent, found, notify)
-        found.setdefault(parent.module_sha256, parent)
+        _add_ancestors(parent, ancestor_of_digest, notify)
+        ancestor_of_digest.setdefault(parent.module_sha256, parent)
         below.append(parent.module_sha256)
 
 
@@ -141,4 +143,4 @@ def _stated_places(child: StoredModule, parent: ParentRecord) -> tuple[str, ...]
     if not bundle.is_bundle(child.path):
         return ()
     record = bundle.read(child.path).record
-    return next((each.where for each in record.parents if each.sha256 == parent.sha256), ())
+    return next((stated.where for stated in record.parents if stated.sha256 == parent.sha256), ())

@@ -108,11 +108,11 @@ def _share_parents(
         _share_parents(parent, dest, name, pushed, private=private, notify=notify)
         if any(done.bundle.module_sha256 == record.sha256 for done in pushed):
             continue
-        there = _place_beside(dest, name, record.sha256)
-        if there.startswith(PREFIX):
+        shared_place = _place_beside(dest, name, record.sha256)
+        if shared_place.startswith(PREFIX):
             continue  # the folder has it
         own = pack.default_name(parent)
-        target = there.split("@")[0] or _beside(dest, name, own)
+        target = shared_place.split("@")[0] or _beside(dest, name, own)
         source = read_run(parent.path) if is_run(parent.path) else bundle.read(parent.path)
         pushed.append(_share_one(source, target, own, private=private, notify=notify))
 
@@ -138,15 +138,15 @@ def _share_one(
         return push(source, dest, name, notify, private=private)
     parents = source.module.parents
     published = _published_places(dest, name, notify) if parents else {}
-    with tempfile.TemporaryDirectory(prefix="xtl-bundle-") as aside:
+    with tempfile.TemporaryDirectory(prefix="xtl-bundle-") as temporary:
         pack.pack(
             source,
-            Path(aside),
+            Path(temporary),
             where=lambda sha256: published.get(sha256) or places_of_parent(sha256, dest),
             licence=pack.check_licence(licence),
             rows=rows,
         )
-        pushed = push(bundle.read(Path(aside)), dest, name, notify, private=private)
+        pushed = push(bundle.read(Path(temporary)), dest, name, notify, private=private)
     for parent in pushed.bundle.record.parents:
         if not parent.where and not _is_near(pushed.place, parent.sha256):
             notify(
@@ -215,8 +215,8 @@ def _place_beside(dest: str, name: str, module_sha256: str) -> str:
     none is known.
     """
     if dest.startswith(PREFIX):
-        there = shared_folder.by_module(shared_folder.destination(dest, name), module_sha256)
-        return there[0].place if there else ""
+        shared = shared_folder.by_module(shared_folder.destination(dest, name), module_sha256)
+        return shared[0].place if shared else ""
     places = places_of_parent(module_sha256, dest)
     owner = dest.split("/")[0]
     return next((place for place in places if place.split("/")[0] == owner), "")

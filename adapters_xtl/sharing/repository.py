@@ -43,10 +43,10 @@ def search(owner: str, tag: str = "") -> list[str]:
     from huggingface_hub import HfApi
 
     with hub_errors(owner, "searching"):
-        found = islice(
+        repositories = islice(
             HfApi().list_models(author=owner, filter=[TAG, *([tag] if tag else [])]), 200
         )
-        return [model.id for model in found]
+        return [model.id for model in repositories]
 
 
 def fetch(remote: HubListing, name: str, target: Path, sha256: str | None = None) -> None:
@@ -78,15 +78,17 @@ def fetch(remote: HubListing, name: str, target: Path, sha256: str | None = None
             now = part.stat().st_size if part.is_file() else 0
             failures = 0 if now - before >= PROGRESS else failures + 1
             if failures == TRIES:
-                said = (
+                mismatch = (
                     f"the connection broke at {now:,} of {size:,} bytes ({cut}); they are kept for"
                     " the next try"
                 )
-                raise RunError(f"{remote}: {name}: {said}") from cut
+                raise RunError(f"{remote}: {name}: {mismatch}") from cut
             time.sleep(PAUSE * 2**failures)
-    if sha256 and (found := file_digest(part)) != sha256:
+    if sha256 and (actual_sha256 := file_digest(part)) != sha256:
         part.unlink()
-        raise MismatchError(f"{remote}: {name}: its sha256 is {found}, not the announced {sha256}")
+        raise MismatchError(
+            f"{remote}: {name}: its sha256 is {actual_sha256}, not the announced {sha256}"
+        )
     os.replace(part, target)
 
 
@@ -159,25 +161,25 @@ def upload(
     with hub_errors(repo, "creating"):
         api.create_repo(repo, exist_ok=True, private=private or None)
     for attempt in range(TRIES):
-        there = listing(repo)
+        existing = listing(repo)
         changed = [
             name
             for name, sha256 in names.items()
-            if not _same(folder / name, sha256, there.files.get(name))
+            if not _same(folder / name, sha256, existing.files.get(name))
         ]
-        stale = [name for name in there.files if name not in names and not not_ours(name)]
+        stale = [name for name in existing.files if name not in names and not not_ours(name)]
         if not changed and not stale:
-            return there.commit, False
+            return existing.commit, False
         operations: list[Any] = [
             *(CommitOperationAdd(name, str(folder / name)) for name in changed),
             *(CommitOperationDelete(name) for name in stale),
         ]
         with hub_errors(repo, "pushing to"):
             try:
-                made = api.create_commit(
-                    repo, operations, commit_message=message, parent_commit=there.commit
+                commit = api.create_commit(
+                    repo, operations, commit_message=message, parent_commit=existing.commit
                 )
-                return str(made.oid), True
+                return str(commit.oid), True
             except HfHubHTTPError as error:
                 # somebody else pushed between the listing and the commit: look again
                 if (

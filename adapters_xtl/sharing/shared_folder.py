@@ -142,7 +142,7 @@ def named_folders(path: Path, depth: int = DEPTH) -> list[Path]:
     Directories that are hidden, links, or not readable are passed over. RequestError where there
     are more than `DIRECTORIES`.
     """
-    found: list[Path] = []
+    folders: list[Path] = []
     level, seen = [path], 0
     for _ in range(depth + 1):
         below: list[Path] = []
@@ -152,7 +152,7 @@ def named_folders(path: Path, depth: int = DEPTH) -> list[Path]:
             except OSError:
                 continue
             if any(entry.name == REVISIONS for entry in entries):
-                found.append(folder)
+                folders.append(folder)
             below += [
                 folder / entry.name
                 for entry in entries
@@ -166,7 +166,7 @@ def named_folders(path: Path, depth: int = DEPTH) -> list[Path]:
                 f"{PREFIX}{path}: more than {DIRECTORIES:,} directories below it; name one further"
                 " down"
             )
-    return sorted(found)
+    return sorted(folders)
 
 
 def find(text: str) -> SharedBundle:
@@ -226,7 +226,7 @@ def nothing_at(path: Path) -> RequestError:
 
 def by_module(folder: Path, module_sha256: str, depth: int = DEPTH) -> list[SharedBundle]:
     """Every bundle at or below `folder` that holds this module; damaged ones are passed over."""
-    found = []
+    matches = []
     try:
         names = named_folders(folder, depth)
     except RequestError:
@@ -237,8 +237,8 @@ def by_module(folder: Path, module_sha256: str, depth: int = DEPTH) -> list[Shar
                 with contextlib.suppress(XtlError):
                     record = record_of(shared.path, shared.place)
                     if record.module_sha256 == module_sha256:
-                        found.append(shared)
-    return found
+                        matches.append(shared)
+    return matches
 
 
 def near(shared: SharedBundle, module_sha256: str) -> Iterator[SharedBundle]:
@@ -268,21 +268,21 @@ def add(
     with writable(f"{PREFIX}{folder}"):
         named.mkdir(parents=True, exist_ok=True)
         with locked(named / LOCK):
-            known = [pushed.revision for pushed in revisions(named)]
-            whole = all(_same(source / each, shared.path / each) for each in files)
-            if whole and known and known[-1] == shared.revision:
+            earlier = [pushed.revision for pushed in revisions(named)]
+            is_intact = all(_same(source / file, shared.path / file) for file in files)
+            if is_intact and earlier and earlier[-1] == shared.revision:
                 return shared, False
             # what pushes left that were killed: nobody else writes here under the lock
             for stale in named.glob(".aside-*"):
                 shutil.rmtree(stale, ignore_errors=True)
-            if not whole:
-                aside, old = named / ".aside-new", named / ".aside-old"
-                copy_files(source, aside, files)
+            if not is_intact:
+                new, old = named / ".aside-new", named / ".aside-old"
+                copy_files(source, new, files)
                 if shared.path.exists():
                     os.rename(shared.path, old)
-                os.rename(aside, shared.path)
+                os.rename(new, shared.path)
                 shutil.rmtree(old, ignore_errors=True)
-            order = [*(each for each in known if each != shared.revision), shared.revision]
+            order = [*(name for name in earlier if name != shared.revision), shared.revision]
             write_json(named / REVISIONS, {"revisions": order})
     return shared, True
 

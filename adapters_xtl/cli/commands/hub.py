@@ -78,23 +78,23 @@ def _pushed(pushed: publish.Pushed) -> dict[str, Any]:
     }
 
 
-def _named(found: Bundle) -> dict[str, Any]:
+def _named(received: Bundle) -> dict[str, Any]:
     """By what a bundle is known, for `--json`."""
     return {
-        "task": found.task,
-        "id": found.record.id,
-        "digest": found.digest,
-        "module_sha256": found.module_sha256,
+        "task": received.task,
+        "id": received.record.id,
+        "digest": received.digest,
+        "module_sha256": received.module_sha256,
     }
 
 
 def pull(text: str, out: Path | None, *, notify: Notify) -> tuple[dict[str, Any], Shown]:
     """A bundle and everything it stands on, verified; with `out` a copy of the bundle itself."""
     path = addresses.find(text, notify)
-    found = bundle.read(path)
-    above = ancestors(found, notify)
+    pulled = bundle.read(path)
+    above = ancestors(pulled, notify)
     if out is not None:
-        path = _copy(found, local(str(out)).absolute())
+        path = _copy(pulled, local(str(out)).absolute())
     parents = [
         {
             "task": parent.task,
@@ -103,40 +103,40 @@ def pull(text: str, out: Path | None, *, notify: Notify) -> tuple[dict[str, Any]
         }
         for parent in above
     ]
-    payload = {"path": str(path), **_named(found), "parents": parents}
+    payload = {"path": str(path), **_named(pulled), "parents": parents}
     return payload, [
-        f"{found.record.chain}: {path}",
+        f"{pulled.record.chain}: {path}",
         *(f"parent {parent.task}: {parent.path}" for parent in above),
-        f"verified: bundle {found.digest[:12]}, module {found.module_sha256[:12]}",
+        f"verified: bundle {pulled.digest[:12]}, module {pulled.module_sha256[:12]}",
     ]
 
 
-def _copy(found: Bundle, out: Path) -> Path:
+def _copy(pulled: Bundle, out: Path) -> Path:
     """A bundle at `out`, whole or not at all."""
     if out.is_dir() and any(out.iterdir()):
-        if bundle.is_bundle(out) and bundle.read(out).digest == found.digest:
+        if bundle.is_bundle(out) and bundle.read(out).digest == pulled.digest:
             return out
         raise RequestError(f"-o {out}: not empty, and it does not hold this bundle")
     if out.exists() and not out.is_dir():
         raise RequestError(f"-o {out}: a file")
-    if found.path.resolve() in out.resolve().parents:
+    if pulled.path.resolve() in out.resolve().parents:
         raise RequestError(f"-o {out}: inside of the bundle itself, which would be none with it")
-    names = [*bundle.manifest_of(load_json(found.path / bundle.MANIFEST)), bundle.MANIFEST]
-    aside = out.with_name(f".{out.name[:200]}.{os.getpid()}")
+    names = [*bundle.manifest_of(load_json(pulled.path / bundle.MANIFEST)), bundle.MANIFEST]
+    unfinished = out.with_name(f".{out.name[:200]}.{os.getpid()}")
     with shared_folder.writable(f"-o {out}"):
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             shared_folder.copy_files(
-                found.path.resolve(),
-                aside,
-                {name: (found.path / name).stat().st_size for name in names},
+                pulled.path.resolve(),
+                unfinished,
+                {name: (pulled.path / name).stat().st_size for name in names},
             )
-            bundle.read(aside)
+            bundle.read(unfinished)
             if out.is_dir():
                 out.rmdir()
-            os.rename(aside, out)
+            os.rename(unfinished, out)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
     return out
 
 
@@ -214,9 +214,10 @@ def _in_folder(text: str, notify: Notify) -> list[dict[str, Any]]:
 def _of_owner(owner: str) -> tuple[dict[str, Any], Shown]:
     """Repositories of a user or organisation of the hub that carry our tag."""
     if not safe_name(owner):
-        meant = f"; did you mean {PREFIX}{owner}?" if owner and local(owner).is_dir() else ""
+        suggestion = f"; did you mean {PREFIX}{owner}?" if owner and local(owner).is_dir() else ""
         raise RequestError(
-            f"'{printable(owner)}': takes {PREFIX}DIR, or a user or organisation of the hub{meant}"
+            f"'{printable(owner)}': takes {PREFIX}DIR, or a user or organisation of the hub"
+            f"{suggestion}"
         )
     if offline():
         raise RequestError(
@@ -267,13 +268,13 @@ def verify(text: str, *, notify: Notify) -> tuple[dict[str, Any], Shown]:
     """Checks a bundle directory (or address): every name, file, tensor shape and digest."""
     path = local(text)
     located = path if path.exists() else addresses.locate(text, notify)
-    found = bundle.read(located or path, "" if located else f"'{printable(text)}'")
-    files = sum(1 for file in found.path.rglob("*") if file.is_file())
-    parents = [to_json(parent) for parent in found.record.parents]
-    payload = {"path": str(found.path), "verified": True, **_named(found), "parents": parents}
+    verified = bundle.read(located or path, "" if located else f"'{printable(text)}'")
+    files = sum(1 for file in verified.path.rglob("*") if file.is_file())
+    parents = [to_json(parent) for parent in verified.record.parents]
+    payload = {"path": str(verified.path), "verified": True, **_named(verified), "parents": parents}
     return payload, [
-        f"{found.path}: {found.record.chain}, {files} files as its manifest says; digest"
-        f" {found.digest}"
+        f"{verified.path}: {verified.record.chain}, {files} files as its manifest says; digest"
+        f" {verified.digest}"
     ]
 
 
@@ -285,14 +286,14 @@ def import_(
     tasks.load(task)
     store = Store(Path(runs))
     store.check_writable()
-    found = module_import.take(source, task, store, backbone=backbone, labels=names)
+    imported = module_import.take(source, task, store, backbone=backbone, labels=names)
     payload = {
-        "id": found.id,
-        "path": str(found.path),
-        "reused": found.reused,
-        "method": found.method,
-        "head": found.head or None,
-        "notes": found.notes,
+        "id": imported.id,
+        "path": str(imported.path),
+        "reused": imported.reused,
+        "method": imported.method,
+        "head": imported.head or None,
+        "notes": imported.notes,
     }
-    head = f"with its head for {found.head}" if found.head else "without a head"
-    return payload, [f"{task} ({found.method}), {head}: {found.path}", *found.notes]
+    head = f"with its head for {imported.head}" if imported.head else "without a head"
+    return payload, [f"{task} ({imported.method}), {head}: {imported.path}", *imported.notes]
