@@ -127,7 +127,7 @@ def predict(
     from adapters_xtl.cli.commands import predict as command
 
     command.predict(
-        command.Prediction(
+        command.PredictRequest(
             module=module,
             source=source,
             out=out,

@@ -13,7 +13,7 @@ import adapters_xtl as xtl
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RequestError, RunError
 from adapters_xtl.cli.commands.evaluate import evaluate
-from adapters_xtl.cli.commands.predict import Prediction, predict
+from adapters_xtl.cli.commands.predict import PredictRequest, predict
 from adapters_xtl.cli.commands.score import score
 from adapters_xtl.predictor import Predictor
 from adapters_xtl.runs.request import Request
@@ -36,12 +36,14 @@ def trained(runs: Path) -> str:
     return xtl.recipe("mnli", backbone="tiny", set=settings, runs=runs, notify=quiet).id
 
 
-def asked(trained: str, runs: Path, source: Path, out: Path | None, **options: Any) -> Prediction:
+def request_of(
+    trained: str, runs: Path, source: Path, out: Path | None, **options: Any
+) -> PredictRequest:
     defaults: dict[str, Any] = {
         **{"task": "", "layer": None, "skip_bad": False, "backbone": None, "device": "cpu"},
         "allow_mismatch": False,
     }
-    return Prediction(
+    return PredictRequest(
         module=trained, source=str(source), out=out, runs=str(runs), **{**defaults, **options}
     )
 
@@ -58,7 +60,7 @@ def test_lines_are_answered_in_their_order(
     trained: str, runs: Path, pairs: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.jsonl"
-    assert predict(asked(trained, runs, pairs, out), quiet)["answered"] == 300
+    assert predict(request_of(trained, runs, pairs, out), quiet)["answered"] == 300
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["line"] for row in rows] == list(range(1, 301))
 
@@ -79,7 +81,7 @@ def test_a_library_that_fails_is_one_line_and_leaves_no_file(
     with pytest.raises(
         RunError, match=r"lines 257 to 300 .*nothing was written.*ValueError"
     ) as error:
-        predict(asked(trained, runs, pairs, out), quiet)
+        predict(request_of(trained, runs, pairs, out), quiet)
     assert "\n" not in str(error.value) and error.value.exit_code == 1
     assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl"}
 

@@ -30,7 +30,7 @@ from adapters_xtl.runs.store import Store
 if TYPE_CHECKING:
     from adapters_xtl.predictor import Predictor
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["PredictRequest", "predict"]
 
 Notify = Callable[[str], None]
 EMBEDS = "tatoeba"  # the task by whose rules a text is embedded
@@ -38,7 +38,7 @@ STDOUT = 1
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictRequest:
     """What `xtl predict` is asked for.
 
     module    a run directory, a run id, a bundle directory or a hub id
@@ -65,97 +65,97 @@ class Prediction:
         return self.out is not None and self.out.suffix == ".npy"
 
 
-def predict(asked: Prediction, notify: Notify) -> dict[str, Any]:
+def predict(request: PredictRequest, notify: Notify) -> dict[str, Any]:
     """Answers lines of JSON, a line each as they come; or embeds each line's text.
 
     DataError names a line that cannot be answered; RunError says what a library failed at. A file
     is written whole or not at all.
     """
-    store, problems = Store(Path(asked.runs)), Problems()
-    _check_files(asked.source, asked.out, problems)
-    served, head = _served(asked, store, problems, notify)
+    store, problems = Store(Path(request.runs)), Problems()
+    _check_files(request.source, request.out, problems)
+    served, head = _served(request, store, problems, notify)
     from adapters_xtl import predictor
     from adapters_xtl.backbones import embedded
 
     notify_ignored_launcher(notify)
     if served.plan.backbone.source in ("embedded", "random"):
         embedded.prepare(notify)
-    with _failures_explained(f"loading {asked.module}"):
+    with _failures_explained(f"loading {request.module}"):
         model = predictor.Predictor(served.plan, store, head)
-    task = tasks.load(EMBEDS if asked.embeds else model.task)
-    lines = JsonLines(asked.source, task, asked.skip_bad, notify)
+    task = tasks.load(EMBEDS if request.embeds else model.task)
+    lines = JsonLines(request.source, task, request.skip_bad, notify)
     answered = 0
     try:
         with ExitStack() as stack:
-            if asked.source == "-":
+            if request.source == "-":
                 file: IO[bytes] = sys.stdin.buffer
             else:
-                file = stack.enter_context(open(asked.source, "rb"))
-            if asked.embeds:
-                answered = _write_embeddings(model, lines.chunks(file), asked)
+                file = stack.enter_context(open(request.source, "rb"))
+            if request.embeds:
+                answered = _write_embeddings(model, lines.chunks(file), request)
             else:
-                answered = _write_answers(model, lines.chunks(file), asked)
+                answered = _write_answers(model, lines.chunks(file), request)
     except BrokenPipeError:
         # who reads the answers has seen enough; nothing more can be written, at exit neither
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     skipped = f", {lines.skipped} skipped" if lines.skipped else ""
-    notify(f"{answered} lines answered{skipped}" + (f": {asked.out}" if asked.out else ""))
+    notify(f"{answered} lines answered{skipped}" + (f": {request.out}" if request.out else ""))
     return {
         "answered": answered,
         "skipped": lines.skipped,
-        "out": str(asked.out) if asked.out else None,
+        "out": str(request.out) if request.out else None,
     }
 
 
 def _served(
-    asked: Prediction, store: Store, problems: Problems, notify: Notify
+    request: PredictRequest, store: Store, problems: Problems, notify: Notify
 ) -> tuple[Served, str]:
     """The module and the head that answers ("" for embeddings). RequestError with everything that
     is wrong with the request, those that `problems` holds included.
     """
-    if asked.layer is not None and not asked.embeds:
+    if request.layer is not None and not request.embeds:
         problems.add("--layer is for embeddings: -o FILE.npy")
-    request = Request(
-        task=asked.task or (EMBEDS if asked.embeds else ""),
-        backbone=asked.backbone,
-        device=asked.device,
-        runs=asked.runs,
-        allow_mismatch=asked.allow_mismatch,
+    module_request = Request(
+        task=request.task or (EMBEDS if request.embeds else ""),
+        backbone=request.backbone,
+        device=request.device,
+        runs=request.runs,
+        allow_mismatch=request.allow_mismatch,
     )
     served, head = None, ""
     with problems.catching():
-        served = serve(request, asked.module, store, notify=notify)
-        if not asked.embeds:
-            head = chosen_head(served.plan.task, served.heads, asked.module)
+        served = serve(module_request, request.module, store, notify=notify)
+        if not request.embeds:
+            head = chosen_head(served.plan.task, served.heads, request.module)
             if not head:
                 problems.add(
-                    f"{asked.module}: no head for '{served.plan.task}'; -o FILE.npy writes"
+                    f"{request.module}: no head for '{served.plan.task}'; -o FILE.npy writes"
                     " embeddings"
                 )
-    if served is not None and asked.layer is not None:
+    if served is not None and request.layer is not None:
         layers = int(registry.config(served.plan.backbone)["num_hidden_layers"])
-        if not 0 <= asked.layer <= layers:
-            problems.add(f"--layer {asked.layer}: takes 0 (embeddings) to {layers}")
+        if not 0 <= request.layer <= layers:
+            problems.add(f"--layer {request.layer}: takes 0 (embeddings) to {layers}")
     problems.raise_if_any()
     assert served is not None
     return served, head
 
 
 def _write_answers(
-    model: Predictor, chunks: Iterable[list[NumberedExample]], asked: Prediction
+    model: Predictor, chunks: Iterable[list[NumberedExample]], request: PredictRequest
 ) -> int:
     """Writes a line of JSON for each example, as soon as its chunk is answered; returns their
     number.
     """
     answered = 0
-    with _aside(asked.out) as place:
+    with _aside(request.out) as place:
         # JSON is UTF-8, whatever the terminal's encoding
         target: Any = STDOUT if place is None else place
         with open(target, "w", encoding="utf-8", closefd=place is not None) as file:
             for chunk in chunks:
-                with _failures_explained(_predicting(chunk, asked, answered)):
+                with _failures_explained(_predicting(chunk, request, answered)):
                     answers = model.predict([numbered.example for numbered in chunk])
-                with explained_os_errors(asked.out or Path("stdout")):
+                with explained_os_errors(request.out or Path("stdout")):
                     for numbered, answer in zip(chunk, answers, strict=True):
                         row = {"line": numbered.line, **answer}
                         file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -165,32 +165,32 @@ def _write_answers(
 
 
 def _write_embeddings(
-    model: Predictor, chunks: Iterable[list[NumberedExample]], asked: Prediction
+    model: Predictor, chunks: Iterable[list[NumberedExample]], request: PredictRequest
 ) -> int:
     """Writes one float32 array, a row a line; returns the number of rows."""
     import numpy as np
 
     vectors, answered = [], 0
     for chunk in chunks:
-        with _failures_explained(_predicting(chunk, asked, answered)):
+        with _failures_explained(_predicting(chunk, request, answered)):
             texts = [numbered.example["text"] for numbered in chunk]
-            vectors.append(model.embed(texts, layer=asked.layer))
+            vectors.append(model.embed(texts, layer=request.layer))
         answered += len(chunk)
-    if not vectors or asked.out is None:
-        raise DataError(f"{asked.source}: no line to embed")
-    with _aside(asked.out) as place, explained_os_errors(asked.out):
+    if not vectors or request.out is None:
+        raise DataError(f"{request.source}: no line to embed")
+    with _aside(request.out) as place, explained_os_errors(request.out):
         assert place is not None
         with place.open("wb") as file:
             np.save(file, np.concatenate(vectors), allow_pickle=False)
     return answered
 
 
-def _predicting(chunk: list[NumberedExample], asked: Prediction, answered: int) -> str:
+def _predicting(chunk: list[NumberedExample], request: PredictRequest, answered: int) -> str:
     """What is being done, and what of the answers is kept should it fail."""
-    source = "stdin" if asked.source == "-" else asked.source
-    what = f"answering lines {chunk[0].line} to {chunk[-1].line} of {source} with {asked.module}"
-    if asked.out is not None and _is_regular(asked.out):
-        return f"{what} (nothing was written to {asked.out})"
+    source = "stdin" if request.source == "-" else request.source
+    what = f"answering lines {chunk[0].line} to {chunk[-1].line} of {source} with {request.module}"
+    if request.out is not None and _is_regular(request.out):
+        return f"{what} (nothing was written to {request.out})"
     return f"{what} ({answered} lines were answered before)"
 
 
