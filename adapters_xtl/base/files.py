@@ -62,7 +62,8 @@ def canonical(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """sha256 (64 hex digits) of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
+    # half a character, which argv may hold, is refused where it is named
+    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def cache_dir() -> Path:

@@ -72,6 +72,8 @@ def idle_flags(
         ):
             if value:
                 lines.append(f"{flag} means nothing here: nothing is trained")
+        if request.bits != "auto" and list(named):
+            lines.append("--bits means nothing here: the module is loaded as it was trained")
     elif request.from_layer and request.method == "full":
         lines.append(f"--from-layer means nothing here: {request.method} trains every layer")
     for flag, overrides, modules in (

@@ -62,6 +62,8 @@ WRONG = [
     (["xnli", "--languages", "xtreme,de"], "the set 'xtreme' stands alone"),
     (["mnli", "--device", "cuda"], "--device cuda: no CUDA device is here"),
     (["mnli", "--protocol", "x" * 5000], "5,000 characters"),
+    (["mnli", "--protocol", "\udcff"], "takes clean or xtreme"),
+    (["multi", "--set", "train.tasks=\udcff"], "cannot be trained"),
 ]
 
 
