@@ -80,7 +80,7 @@ def recipe(
     *,
     on: str | Sequence[str] = (),
     compose: str | None = None,
-    method: str = "bottleneck",
+    method: str | None = None,
     backbone: str | None = None,
     data: str | None = None,
     bits: str | int = "auto",
@@ -108,6 +108,7 @@ def recipe(
     line, before anything is trained; RunError says what could not be finished.
     """
     from adapters_xtl.cli.commands import recipe as command
+    from adapters_xtl.methods import DEFAULT
 
     parents = on if isinstance(on, str) else ",".join(on)
     problems = Problems()
@@ -116,7 +117,7 @@ def recipe(
         task=task,
         on=parents,
         compose=compose,
-        method=method,
+        method=method or DEFAULT,
         backbone=backbone,
         data=data,
         bits=str(bits),

@@ -310,9 +310,7 @@ def _draw_untrained(context: Context, module: Module, rows: RunRows, partial: Pa
     run = module.run
     context.notify(f"drawing an untrained module ({run.method}, seed {run.seed}), run {module.id}")
     model = fresh_model(context, module, rows.train)
-    randomize = getattr(methods.load(run.method), "randomize", None)
-    if randomize is not None:
-        randomize(model.encoder)
+    methods.load(run.method).randomize(model.encoder)
     _save_module(context, model, module, partial)
     return Metrics(tasks={}, score=None, train=None)
 
@@ -338,7 +336,7 @@ def _train_and_score(
         f"{trainable:,} of {total:,} parameters train ({trainable - heads:,} in the module,"
         f" {heads:,} in the head)"
     )
-    before = frozen_digest(model) if run.method != "full" else ""
+    before = frozen_digest(model)
     way = plan.fits[module.id].way if module.id in plan.fits else None
     trained = fit(
         Training(
@@ -354,7 +352,7 @@ def _train_and_score(
             checkpointing=way.checkpointing if way else False,
         )
     )
-    if run.method != "full" and frozen_digest(model) != before:
+    if frozen_digest(model) != before:
         raise RunError(
             f"training {module} changed frozen weights; this is a defect, please report it"
         )

@@ -40,16 +40,25 @@ import torch
 
 from adapters_xtl import formats, methods
 from adapters_xtl.backbones import Backbone, loading
+from adapters_xtl.backbones.shape import Shape, shape
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import out_of_memory
 from adapters_xtl.base.files import write_json
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.formats._items import Item, Lengths
 from adapters_xtl.memory import peak
-from adapters_xtl.memory.activations import Job, Shape, shape
+from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import GIB, Way
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import HeadSpec, Host, Model, build, on_device
+from adapters_xtl.models.network import (
+    EncoderSpec,
+    HeadSpec,
+    Host,
+    Model,
+    StackSpec,
+    build,
+    on_device,
+)
 from adapters_xtl.planning import jobs
 from adapters_xtl.training.batches import shares, split, weighted
 from adapters_xtl.training.fit import gradient_checkpointing
@@ -132,7 +141,7 @@ def cases(
                     Way(batch, checkpointing),
                 )
         for method in ("bottleneck", "lora"):
-            options = methods.load(method).DEFAULTS
+            options = methods.load(method).defaults
             for bits in (16, 8, 4):
                 job = Job(method, options, bits=bits, dtype="bfloat16", **common)
                 for checkpointing, offload in ((False, False), (True, False), (False, True)):
@@ -160,10 +169,10 @@ class _Loaded(Host):
         super().__init__()
         self.folder, self.offload = folder, offload
 
-    def encoder(
-        self, backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, **_: Any
-    ) -> Any:
-        encoder = loading._read(self.folder, "benchmark", bits, dtype, device, self.offload)
+    def load(self, spec: EncoderSpec) -> Any:
+        encoder = loading._read(
+            self.folder, "benchmark", spec.bits, spec.dtype, spec.device, self.offload
+        )
         encoder.eval().requires_grad_(False)
         return encoder, _Padding()
 
@@ -190,24 +199,16 @@ def made(case: Case, folder: Path) -> Model:
     for number in range(job.parents):
         saved = folder.parent / f"{job.method}-{number}"
         if not saved.is_dir():
-            encoder, _ = _Loaded(folder, False).encoder(
-                NOWHERE, bits=32, dtype="float32", device="cpu", method=job.method
-            )
+            encoder, _ = _Loaded(folder, False).encoder(EncoderSpec(NOWHERE, job.method))
             how.save(how.attach(encoder, [Link(saved.name)], job.options), saved.name, saved)
         chain.append(Link(saved.name, saved))
     hidden = int(json.loads((folder / "config.json").read_text())["hidden_size"])
     labels = tuple(str(number) for number in range(job.labels))
     head = HeadSpec(job.format, labels, hidden, job.head_dropout, Lengths(job.length, 16))
     return build(
-        NOWHERE,
-        bits=job.bits,
-        dtype=job.dtype,
-        device=job.device,
-        method=job.method,
-        chain=[*chain, Link("child")],
-        options=job.options,
-        from_layer=0,
-        heads={"task": head},
+        EncoderSpec(NOWHERE, job.method, job.bits, job.dtype, job.device),
+        StackSpec([*chain, Link("child")], job.options),
+        {"task": head},
         train=True,
         seed=1,
         host=_Loaded(folder, case.way.offload),

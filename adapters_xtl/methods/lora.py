@@ -1,250 +1,342 @@
 """LoRA (Hu et al. 2021) through the library `peft`.
 
-Active modules add up in every layer they touch, so a stack is additive, not sequential. Count of
-one module: r·(in + out) for every linear layer it is put on.
+Active modules add up in every layer they touch, so a stack is additive, not sequential. Parameters
+of one module: r·(in + out) for every linear layer it is put on, with DoRA `out` more.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters_xtl.base.errors import RunError, nearest
+from adapters_xtl.backbones.shape import LINEAR_LAYERS, linear_sizes, shape
+from adapters_xtl.base.errors import RunError
+from adapters_xtl.base.untrusted import Refusal
+from adapters_xtl.methods._lora_options import (
+    ALPHA,
+    EVERY_LINEAR,
+    RANK,
+    check,
+    layers_of,
+    matches,
+    matches_in_some_layer,
+    plain_description,
+    rank_of,
+)
+from adapters_xtl.methods._method import (
+    ForeignForm,
+    Link,
+    LowRank,
+    Method,
+    ModuleSpec,
+    ShortLived,
+    TensorShapes,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from adapters_xtl.methods import Link
+__all__ = ["METHOD", "Lora"]
 
-__all__ = [
-    "COMPOSES",
-    "DEFAULTS",
-    "LR",
-    "attach",
-    "check",
-    "detach",
-    "footprint",
-    "randomize",
-    "save",
-]
-
-LR = 5e-4
-DEFAULTS: Mapping[str, Any] = {
-    "r": 16,
-    "lora_alpha": 8,
-    "lora_dropout": 0.0,
-    "target_modules": "all-linear",
-}
-COMPOSES = {"stack": "additive", "init": "copy"}
-_COUNTED = {
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "target_modules",
-    "use_rslora",
-    "init_lora_weights",
-    "exclude_modules",
-}
-_OURS = {
-    "task_type",
-    "peft_type",
-    "inference_mode",
-    "base_model_name_or_path",
-    "revision",
-    "auto_mapping",
-    "layers_to_transform",
-    "layers_pattern",
-    "runtime_config",
-    "modules_to_save",
-}
+LEARNING_RATE = 5e-4
+LEARNING_RATES = {"mini": 1e-3, "tiny": 1e-3}
+RANDOM_B_STD = 0.02  # as BERT's initialisation of linear layers
+# the start of a name in a whole model, before the encoder's own
+_WHOLE_MODEL = re.compile(r"^(?:base_model\.model\.)?[a-z_]+\.(?=encoder\.layer\.)")
 
 
-def check(options: Mapping[str, Any]) -> list[str]:
-    from peft import LoraConfig
+class Lora(Method):
+    defaults: Mapping[str, Any] = {
+        "r": RANK,
+        "lora_alpha": ALPHA,
+        "lora_dropout": 0.0,
+        "target_modules": EVERY_LINEAR,
+    }
+    learning_rate = LEARNING_RATE
+    learning_rates = LEARNING_RATES
+    compositions: Mapping[str, str] = {"stack": "additive", "init": "copy"}
+    bits = (32, 16, 8, 4)
+    takes_from_layer = True
+    title = "A LoRA module"
+    library = "peft"
+    colour = "#D55E00"
 
-    known = set(inspect.signature(LoraConfig).parameters) - _OURS
-    problems = [
-        f"method.{name}: LoraConfig of `peft` has no such option{nearest(name, known)}"
-        for name in options
-        if name not in known
-    ]
-    if problems:
-        return problems
-    for name, low in (("r", 1), ("lora_alpha", 0)):
-        value = options.get(name, low)
-        if (
-            not isinstance(value, (int, float))
-            or isinstance(value, bool)
-            or value < low
-            or (name == "r" and value != int(value))
+    # ------------------------------------------------------------------ options and sizes
+
+    def check(self, spec: ModuleSpec) -> tuple[dict[str, Any], list[str]]:
+        return check(spec, self.defaults)
+
+    def count(self, spec: ModuleSpec) -> int:
+        extra = int(bool(spec.options.get("use_dora")))
+        extra += int(bool(spec.options.get("lora_bias")))
+        return sum(
+            rank_of(name, spec.options) * (inputs + outputs) + extra * outputs
+            for name, (inputs, outputs) in layers_of(
+                spec.shape, spec.options, spec.from_layer
+            ).items()
+        )
+
+    # ------------------------------------------------------------------ the network
+
+    def attach(
+        self,
+        encoder: nn.Module,
+        chain: Sequence[Link],
+        options: Mapping[str, Any],
+        *,
+        from_layer: int = 0,
+        fuse: bool = False,
+        train: bool = True,
+    ) -> nn.Module:
+        from peft import PeftModel, get_peft_model
+        from peft.tuners.lora import LoraLayer
+
+        model: Any = encoder
+        for link in chain:
+            source = link.directory or link.start
+            if source is not None:
+                if isinstance(model, PeftModel):
+                    model.load_adapter(str(source), adapter_name=link.name, is_trainable=False)
+                else:
+                    model = PeftModel.from_pretrained(
+                        model, str(source), adapter_name=link.name, is_trainable=False
+                    )
+            elif isinstance(model, PeftModel):
+                model.add_adapter(link.name, _config(encoder, options, from_layer))
+            else:
+                model = get_peft_model(
+                    model, _config(encoder, options, from_layer), adapter_name=link.name
+                )
+        names = [link.name for link in chain]
+        # only the tuner's set_adapter takes a list, and it makes all of them trainable: freeze
+        # everything but the child
+        model.base_model.set_adapter(names)
+        model.requires_grad_(False)
+        if train:
+            model.set_requires_grad(names[-1], True)
+        touched = [
+            module
+            for module in model.modules()
+            if isinstance(module, LoraLayer) and names[-1] in module.lora_A
+        ]
+        if not touched:
+            raise RunError(
+                f"no layer of this backbone got LoRA '{names[-1]}': target_modules matches nothing"
+            )
+        if any(
+            list(module.active_adapters) != names
+            for module in touched
+            if set(names) <= set(module.lora_A)
         ):
-            problems.append(
-                f"method.{name}={value!r}: takes a {'whole ' if name == 'r' else ''}number from"
-                f" {low} on"
-            )
-    dropout = options.get("lora_dropout", 0.0)
-    if not isinstance(dropout, (int, float)) or isinstance(dropout, bool) or not 0 <= dropout < 1:
-        problems.append(f"method.lora_dropout={dropout!r}: takes a number from 0 to below 1")
-    if not problems:
+            raise RunError(
+                "peft did not activate the whole stack"
+            )  # an upstream change would end here, not in a score
+        result: nn.Module = model
+        return result
+
+    def detach(self, encoder: nn.Module) -> nn.Module | None:
+        from peft import PeftModel
+
+        model: Any = encoder
+        bare: nn.Module = model.unload() if isinstance(model, PeftModel) else encoder
+        if hasattr(bare, "peft_config"):
+            del bare.peft_config  # else the next module would be taken for a second one
+        return bare.requires_grad_(False)
+
+    def randomize(self, encoder: nn.Module) -> None:
+        """Draws the zero halves (B) of what trains from N(0, 0.02²): an untrained LoRA would change
+        nothing at all.
+        """
+        from torch import nn as layers
+
+        for name, parameter in encoder.named_parameters():
+            if parameter.requires_grad and ".lora_B." in name and name.endswith("weight"):
+                layers.init.normal_(parameter, std=RANDOM_B_STD)
+
+    def save(self, encoder: nn.Module, name: str, directory: Path) -> None:
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        model: Any = encoder
+        description, weights = self.module_files()
+        directory.mkdir(parents=True, exist_ok=True)
+        state = {
+            key: value.detach().cpu().contiguous()
+            for key, value in get_peft_model_state_dict(
+                model, adapter_name=name, save_embedding_layers=False
+            ).items()
+        }
+        save_file(state, str(directory / weights), metadata={"format": "pt"})
+        config = model.peft_config[name]
+        # the library writes sets in an order of its own in each process, and digests cover the file
+        written: dict[str, Any] = {"inference_mode": True}
+        for key in ("target_modules", "exclude_modules"):
+            if isinstance(getattr(config, key), set):
+                written[key] = sorted(getattr(config, key))
+        before = {key: getattr(config, key) for key in written}
+        vars(config).update(written)
         try:
-            LoraConfig(**options)
-        except (ValueError, TypeError) as error:
-            problems.append(
-                f"method: LoraConfig refuses these options: {str(error).splitlines()[0]}"
+            config.save_pretrained(str(directory))
+        finally:
+            vars(config).update(before)
+        assert (directory / description).is_file()
+
+    # ------------------------------------------------------------------ files
+
+    def module_files(self, fused: bool = False) -> tuple[str, str]:
+        return "adapter_config.json", "adapter_model.safetensors"
+
+    def tensor_shapes(
+        self,
+        description: Mapping[str, Any],
+        backbone: Mapping[str, Any],
+        held: Iterable[str],
+        fused: bool = False,
+    ) -> TensorShapes | None:
+        config = plain_description(description)
+        form = shape(backbone, "its backbone")
+        chosen = config["layers_to_transform"]
+        chosen = [chosen] if isinstance(chosen, int) else chosen
+        shapes: TensorShapes = {}
+        for name, (inputs, outputs) in layers_of(form, config, 0).items():
+            if chosen and int(name.split(".")[2]) not in chosen:
+                continue
+            rank, start = rank_of(name, config), f"base_model.model.{name}.lora_"
+            shapes |= {f"{start}A.weight": (rank, inputs), f"{start}B.weight": (outputs, rank)}
+            if config["use_dora"]:
+                shapes[f"{start}magnitude_vector"] = (outputs,)
+            if config["lora_bias"]:
+                shapes[f"{start}B.bias"] = (outputs,)
+        if not shapes:
+            raise Refusal("its target_modules match no linear layer of its backbone")
+        return shapes
+
+    def loading_code(
+        self,
+        imports: Sequence[str],
+        load: Sequence[str],
+        folders: Sequence[str],
+        names: Sequence[str],
+        fused: bool,
+    ) -> list[str]:
+        lines = [
+            f'model = PeftModel.from_pretrained(encoder, "{folders[0]}/module",'
+            f' adapter_name="{folders[0]}")'
+        ]
+        lines += [
+            f'model.load_adapter("{folder}/module", adapter_name="{folder}")'
+            for folder in folders[1:]
+        ]
+        if len(folders) > 1:
+            lines.append(
+                f"model.base_model.set_adapter({list(folders)!r})  # active modules add up"
             )
-    return problems
+        return ["from peft import PeftModel", *imports, *load, *lines, "model = model.eval()"]
+
+    # ------------------------------------------------------------------ modules of others
+
+    foreign = ForeignForm(
+        weights="adapter_model.safetensors",
+        pickle="adapter_model.bin",
+        resave="save_pretrained(…)",
+        backbone_key="base_model_name_or_path",
+        limits=(
+            "taken in is LoRA on the encoder's linear layers, with bias none and patterns of plain"
+            " names"
+        ),
+        head_prefix="base_model.model.classifier.",
+    )
+
+    def foreign_description(
+        self, config: Mapping[str, Any], names: dict[str, str]
+    ) -> dict[str, Any]:
+        """What it was on by full names, and nothing of the task's own model."""
+        targets = {
+            name.removeprefix("base_model.model.").rsplit(".lora_", 1)[0]
+            for name in names.values()
+            if ".lora_" in name
+        }
+        left_out = (
+            "auto_mapping",
+            "task_type",
+            "modules_to_save",
+            "base_model_name_or_path",
+            "revision",
+            "exclude_modules",
+            "layers_to_transform",
+            "layers_pattern",
+        )
+        kept = {key: value for key, value in config.items() if key not in left_out}
+        for key in ("rank_pattern", "alpha_pattern"):
+            if isinstance(config.get(key), dict):
+                kept[key] = {
+                    _WHOLE_MODEL.sub("", name): value for name, value in config[key].items()
+                }
+        return {**kept, "target_modules": sorted(targets), "inference_mode": True}
+
+    def foreign_options(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        names = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")
+        return {name: config[name] for name in names if config.get(name) not in (None, False)}
+
+    # ------------------------------------------------------------------ memory
+
+    memory_counted = True
+    options_counted = frozenset(
+        (
+            "r",
+            "lora_alpha",
+            "lora_dropout",
+            "target_modules",
+            "exclude_modules",
+            "use_rslora",
+            "init_lora_weights",
+        )
+    )
+
+    def low_rank(self, options: Mapping[str, Any]) -> LowRank:
+        wanted = options.get("target_modules", EVERY_LINEAR)
+        excluded = options.get("exclude_modules") or ()
+        return LowRank(
+            layers=tuple(
+                matches_in_some_layer(name, wanted) and not matches_in_some_layer(name, excluded)
+                for name in LINEAR_LAYERS
+            ),
+            rank=int(options.get("r", RANK)),
+            dropout=float(options.get("lora_dropout", 0)),
+        )
+
+    def short_lived(self, compute: int, states: int, wide: bool) -> ShortLived:
+        mixed = compute != 4
+        return ShortLived(
+            states=3.5,
+            inner=2.45 if wide else 2.1,
+            inner_kept=not mixed,
+            inner_copied=mixed and not wide,
+        )
+
+
+METHOD = Lora()
 
 
 def _config(encoder: Any, options: Mapping[str, Any], from_layer: int) -> Any:
+    """`LoraConfig` of a fresh module. A regular expression is written out as the names it matches:
+    a stranger's would have to be run to know what it matches.
+    """
     from peft import LoraConfig
 
-    if not from_layer:
-        return LoraConfig(**options)
-    if isinstance(
-        options["target_modules"], str
-    ):  # peft takes layers_to_transform with a list of names only
-        return LoraConfig(**{**options, "target_modules": _linear_from(encoder, from_layer)})
-    layers = list(range(from_layer, encoder.config.num_hidden_layers))
-    return LoraConfig(**options, layers_to_transform=layers, layers_pattern="layer")
-
-
-def _linear_from(encoder: Any, layer: int) -> list[str]:
-    """Full names of the linear modules of the layers from `layer` up, with or without LoRA on them
-    already.
-    """
-    from torch import nn
-
-    found = []
-    for name, module in encoder.named_modules():
-        name = name.removeprefix("base_model.model.").removesuffix(".base_layer")
-        number = next((int(part) for part in name.split(".") if part.isdigit()), -1)
-        if isinstance(module, nn.Linear) and ".lora_" not in name and number >= layer:
-            found.append(name)
-    return found
-
-
-def attach(
-    encoder: nn.Module,
-    chain: Sequence[Link],
-    options: Mapping[str, Any],
-    *,
-    from_layer: int = 0,
-    train: bool = True,
-) -> nn.Module:
-    from peft import PeftModel, get_peft_model
-    from peft.tuners.lora import LoraLayer
-
-    model: Any = encoder
-    for link in chain:
-        source = link.directory or link.start
-        if source is not None:
-            if isinstance(model, PeftModel):
-                model.load_adapter(str(source), adapter_name=link.name, is_trainable=False)
-            else:
-                model = PeftModel.from_pretrained(
-                    model, str(source), adapter_name=link.name, is_trainable=False
-                )
-        elif isinstance(model, PeftModel):
-            model.add_adapter(link.name, _config(encoder, options, from_layer))
-        else:
-            model = get_peft_model(
-                model, _config(encoder, options, from_layer), adapter_name=link.name
-            )
-    names = [link.name for link in chain]
-    # only the tuner's set_adapter takes a list, and it makes all of them trainable: freeze
-    # everything but the child
-    model.base_model.set_adapter(names)
-    model.requires_grad_(False)
-    if train:
-        model.set_requires_grad(names[-1], True)
-    touched = [
-        module
-        for module in model.modules()
-        if isinstance(module, LoraLayer) and names[-1] in module.lora_A
-    ]
-    if not touched:
-        raise RunError(
-            f"no layer of this backbone got LoRA '{names[-1]}': target_modules matches nothing"
-        )
-    if any(
-        list(module.active_adapters) != names
-        for module in touched
-        if set(names) <= set(module.lora_A)
-    ):
-        raise RunError(
-            "peft did not activate the whole stack"
-        )  # an upstream change would end here, not in a score
-    result: nn.Module = model
-    return result
-
-
-def detach(encoder: nn.Module) -> nn.Module:
-    from peft import PeftModel
-
-    model: Any = encoder
-    bare: nn.Module = model.unload() if isinstance(model, PeftModel) else encoder
-    if hasattr(bare, "peft_config"):
-        del bare.peft_config  # else the next module would be taken for a second one
-    return bare.requires_grad_(False)
-
-
-def randomize(encoder: nn.Module) -> None:
-    """Draws the zero halves (B) of what trains from N(0, 0.02²): an untrained LoRA would change
-    nothing at all.
-    """
-    from torch import nn as layers
-
-    for name, parameter in encoder.named_parameters():
-        if parameter.requires_grad and ".lora_B." in name:
-            layers.init.normal_(parameter, std=0.02)
-
-
-def footprint(encoder: nn.Module, options: Mapping[str, Any], *, from_layer: int = 0) -> int | None:
-    from torch import nn as layers
-
-    targets = options["target_modules"]
-    if (
-        not set(options) <= _COUNTED
-        or "exclude_modules" in options
-        or not isinstance(targets, (str, list))
-    ):
-        return None
-    if isinstance(targets, str) and targets != "all-linear":
-        return None
-    total = 0
-    for name, module in encoder.named_modules():
-        number = next((int(part) for part in name.split(".") if part.isdigit()), -1)
-        wanted = targets == "all-linear" or any(
-            name == target or name.endswith(f".{target}") for target in targets
-        )
-        if isinstance(module, layers.Linear) and wanted and number >= from_layer:
-            total += int(options["r"]) * (module.in_features + module.out_features)
-    return total
-
-
-def save(encoder: nn.Module, name: str, directory: Path) -> None:
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    model: Any = encoder
-    directory.mkdir(parents=True, exist_ok=True)
-    state = {
-        key: value.detach().cpu().contiguous()
-        for key, value in get_peft_model_state_dict(
-            model, adapter_name=name, save_embedding_layers=False
-        ).items()
-    }
-    save_file(state, str(directory / "adapter_model.safetensors"), metadata={"format": "pt"})
-    config = model.peft_config[name]
-    before = config.inference_mode, config.target_modules
-    config.inference_mode = True
-    if isinstance(
-        config.target_modules, set
-    ):  # written in an order of its own in each process, and digests cover the file
-        config.target_modules = sorted(config.target_modules)
-    try:
-        config.save_pretrained(str(directory))
-    finally:
-        config.inference_mode, config.target_modules = before
+    form = shape(encoder.config.to_dict())
+    chosen = dict(options)
+    if isinstance(chosen.get("exclude_modules"), str):
+        chosen["exclude_modules"] = [
+            name for name in linear_sizes(form) if matches(name, chosen["exclude_modules"])
+        ]
+    targets = chosen.get("target_modules", EVERY_LINEAR)
+    if isinstance(targets, str) and (targets != EVERY_LINEAR or from_layer):
+        # with a list of names only does peft take layers_to_transform
+        return LoraConfig(**{**chosen, "target_modules": list(layers_of(form, chosen, from_layer))})
+    if from_layer:
+        layers = list(range(from_layer, form.layers))
+        return LoraConfig(**chosen, layers_to_transform=layers, layers_pattern="layer")
+    return LoraConfig(**chosen)

@@ -15,8 +15,10 @@ from adapters_xtl.formats import Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import (
+    EncoderSpec,
     HeadSpec,
     Model,
+    StackSpec,
     build,
     head_spec,
     head_specs,
@@ -77,20 +79,10 @@ def trained_model(context: Context, module: Module | None) -> Model:
     """The model of a finished run with all its heads, or the bare backbone, ready to predict."""
     if module is None:
         plan = context.plan
-        return build(
-            plan.backbone,
-            bits=plan.bits,
-            dtype=plan.dtype,
-            device=plan.device,
-            method=plan.request.method,
-            chain=(),
-            options={},
-            from_layer=0,
-            heads={},
-            train=False,
-            seed=0,
-            host=context.host,
+        encoder = EncoderSpec(
+            plan.backbone, plan.request.method, plan.bits, plan.dtype, plan.device
         )
+        return build(encoder, StackSpec(), {}, train=False, host=context.host)
     _check_lineage(context, module)
     heads = stored_module(module, context.store).heads_folder
     model = _model(context, module, head_specs(heads), train=False)
@@ -113,22 +105,18 @@ def _model(
     context: Context, module: Module, heads: Mapping[str, HeadSpec], *, train: bool
 ) -> Model:
     plan, run, fit = context.plan, module.run, context.plan.fits.get(module.id)
-    model = build(
+    encoder = EncoderSpec(
         plan.backbone,
-        bits=run.bits,
-        dtype=run.dtype,
-        device=plan.device,
-        method=run.method,
-        chain=links(module, context.store, trained=not train),
-        options=run.options,
-        from_layer=run.from_layer,
-        heads=heads,
-        train=train,
-        seed=run.seed,
-        fuse=run.compose == "fuse",
-        host=context.host,
+        run.method,
+        run.bits,
+        run.dtype,
+        plan.device,
         offload=fit is not None and fit.way.offload,
     )
+    stack = StackSpec(
+        links(module, context.store, trained=not train), run.options, run.from_layer, run.compose
+    )
+    model = build(encoder, stack, heads, train=train, seed=run.seed, host=context.host)
     if fit is not None:
         model.room = fit.evaluation_tokens
     return model

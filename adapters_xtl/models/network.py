@@ -7,10 +7,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,17 +19,19 @@ from torch import nn
 
 from adapters_xtl import formats, methods
 from adapters_xtl.backbones import Backbone, loading
+from adapters_xtl.backbones.shape import shape
 from adapters_xtl.base.errors import MismatchError, RunError
 from adapters_xtl.base.files import read_json, write_json
 from adapters_xtl.base.process_memory import peak_resident_bytes, reset_peak_resident
 from adapters_xtl.formats import Lengths, Tokenizer
-from adapters_xtl.memory import activations
-from adapters_xtl.methods import Link
+from adapters_xtl.methods import Link, ModuleSpec
 
 __all__ = [
+    "EncoderSpec",
     "HeadSpec",
     "Host",
     "Model",
+    "StackSpec",
     "autocast",
     "build",
     "cap_memory",
@@ -122,7 +124,7 @@ class Model(nn.Module):
     @property
     def longest(self) -> int:
         """Tokens of the longest input that the encoder reads."""
-        return activations.shape(self._config.to_dict()).longest
+        return shape(self._config.to_dict()).longest
 
     @property
     def _config(self) -> Any:
@@ -168,7 +170,9 @@ class Model(nn.Module):
             return {"outputs": outputs}
         terms = formats.load(self.specs[task].format).loss(outputs, batch)
         if self.penalty is not None and self.training:
-            terms["penalty"] = self.penalty(self.encoder)
+            extra = self.penalty(self.encoder)
+            if extra is not None:
+                terms["penalty"] = extra
         return {"outputs": outputs, "terms": terms, "loss": sum(terms.values())}
 
     def trainable(self) -> dict[str, torch.Tensor]:
@@ -178,6 +182,47 @@ class Model(nn.Module):
             for name, parameter in self.named_parameters()
             if parameter.requires_grad
         }
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """The bare encoder that a model is built on.
+
+    bits, dtype  of its weights and of matrix products, as `backbones.loading.load` takes them
+    method       that will be attached to it: libraries prepare an encoder for theirs
+    offload      whether the table of token embeddings stays in the CPU's memory
+    """
+
+    backbone: Backbone
+    method: str
+    bits: int = 32
+    dtype: str = "float32"
+    device: str = "cpu"
+    offload: bool = False
+
+    def key(self) -> tuple[Any, ...]:
+        """What two specs have in common whose encoders are the same."""
+        stored_dtype = self.dtype if self.bits in (16, 8, 4) else ""
+        return (
+            self.backbone.fingerprint,
+            self.bits,
+            stored_dtype,
+            self.device,
+            self.method,
+            self.offload,
+        )
+
+
+@dataclass(frozen=True)
+class StackSpec:
+    """The modules on an encoder: the chain, lowest first, and the settings of its last one. No
+    chain: the bare encoder.
+    """
+
+    chain: Sequence[Link] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    from_layer: int = 0
+    compose: str = ""
 
 
 class Host:
@@ -190,38 +235,50 @@ class Host:
     def __init__(self) -> None:
         self._key: tuple[Any, ...] = ()
         self._model: Model | None = None
+        self._digests: Mapping[str, str] = {}  # of every tensor of the bare encoder, by name
 
-    def encoder(
-        self,
-        backbone: Backbone,
-        *,
-        bits: int,
-        dtype: str,
-        device: str,
-        method: str,
-        offload: bool = False,
-    ) -> tuple[nn.Module, Tokenizer]:
-        """The bare encoder, frozen, and its tokenizer: the one that is here, or loaded."""
-        key = (
-            backbone.fingerprint,
-            bits,
-            dtype if bits in (16, 8, 4) else "",
-            device,
-            method,
-            offload,
-        )
+    def encoder(self, spec: EncoderSpec) -> tuple[nn.Module, Tokenizer]:
+        """The bare encoder, frozen, and its tokenizer: the one that is here, or loaded.
+
+        RunError when the stack that was taken off it has left it changed.
+        """
+        method = methods.load(spec.method)
         before, self._model = self._model, None
-        if before is not None and key == self._key:
-            detach = getattr(methods.load(method), "detach", None)
-            if detach is not None:
-                bare: nn.Module = detach(before.encoder)
+        if before is not None and spec.key() == self._key:
+            bare = method.detach(before.encoder)
+            if bare is not None:
+                self.assert_unchanged(dict(_tensors(bare)), spec.method)
                 return bare.eval(), before.tokenizer
         del before  # gone before the next one is loaded: two do not fit where one just does
         gc.collect()  # the libraries' layers hold circles of references
-        if device == "cuda":
+        if spec.device == "cuda":
             torch.cuda.empty_cache()
-        self._key = key
-        return loading.load(backbone, bits=bits, dtype=dtype, device=device, offload=offload)
+        self._key = ()
+        encoder, tokenizer = self.load(spec)
+        encoder = method.prepare(encoder)
+        self._digests = {name: _digest(name, tensor) for name, tensor in _tensors(encoder)}
+        self._key = spec.key()
+        return encoder, tokenizer
+
+    def load(self, spec: EncoderSpec) -> tuple[nn.Module, Tokenizer]:
+        """The bare encoder and its tokenizer, from their files."""
+        return loading.load(
+            spec.backbone,
+            bits=spec.bits,
+            dtype=spec.dtype,
+            device=spec.device,
+            offload=spec.offload,
+        )
+
+    def assert_unchanged(self, tensors: Mapping[str, torch.Tensor], method: str) -> None:
+        """RunError unless these tensors of the bare encoder, by name, are as they were loaded."""
+        for name, tensor in tensors.items():
+            if _digest(name, tensor) != self._digests.get(name):
+                self._key = ()  # this encoder is used no more
+                raise RunError(
+                    f"method {method} changed the frozen backbone ({name}): what trains on it could"
+                    " not be loaded again"
+                )
 
     def carries(self, model: Model) -> None:
         self._model = model
@@ -232,50 +289,53 @@ class Host:
 
 
 def build(
-    backbone: Backbone,
-    *,
-    bits: int,
-    dtype: str,
-    device: str,
-    method: str,
-    chain: Sequence[Link],
-    options: Mapping[str, Any],
-    from_layer: int,
+    encoder_spec: EncoderSpec,
+    stack: StackSpec,
     heads: Mapping[str, HeadSpec],
+    *,
     train: bool,
-    seed: int,
-    fuse: bool = False,
+    seed: int = 0,
     host: Host | None = None,
-    offload: bool = False,
 ) -> Model:
-    """The model of a chain. With `train`, only the last link and the heads train, and their number
-    is asserted.
+    """The model of a stack. With `train`, only its last module and the heads train, and their
+    number is asserted.
+
+    The weights of fresh modules and heads follow from `seed` alone, whatever the process did
+    before: the seed is set after the library has prepared the encoder, and again before the heads.
     """
     host = host or Host()
-    encoder, tokenizer = host.encoder(
-        backbone, bits=bits, dtype=dtype, device=device, method=method, offload=offload
-    )
+    encoder, tokenizer = host.encoder(encoder_spec)
+    method, fuse = methods.load(encoder_spec.method), stack.compose == "fuse"
+    own = dict(encoder.named_parameters())
+    sizes = shape(cast(Any, encoder).config.to_dict()) if stack.chain and train else None
     torch.manual_seed(seed)
-    how = methods.load(method)
-    fused: dict[str, Any] = {"fuse": True} if fuse else {}
-    expected = (
-        how.footprint(encoder, options, from_layer=from_layer, **fused) if chain and train else None
-    )
-    if chain:
-        encoder = how.attach(encoder, chain, options, from_layer=from_layer, train=train, **fused)
-    torch.manual_seed(seed)  # the heads do not depend on what was attached before them
-    model = Model(
-        encoder, tokenizer, heads, getattr(how, "penalty", None) if fuse and train else None
-    ).to(device)
+    if stack.chain:
+        encoder = method.attach(
+            encoder,
+            stack.chain,
+            stack.options,
+            from_layer=stack.from_layer,
+            fuse=fuse,
+            train=train,
+        )
+    torch.manual_seed(seed)
+    penalty = method.penalty if fuse and train else None
+    model = Model(encoder, tokenizer, heads, penalty).to(encoder_spec.device)
     if train:
+        frozen = {name: value for name, value in own.items() if not value.requires_grad}
+        host.assert_unchanged(frozen, encoder_spec.method)
         head_count = sum(parameter.numel() for parameter in model.heads.parameters())
-        found = sum(parameter.numel() for parameter in model.trainable().values())
-        if expected is not None and found != expected + head_count:
-            raise RunError(
-                f"{found - head_count:,} parameters of the module would train, {expected:,} were"
-                " expected"
+        total = sum(parameter.numel() for parameter in model.trainable().values())
+        if sizes is not None and not fuse:  # a fused module's places are known to its parents alone
+            expected = method.count(
+                ModuleSpec(stack.options, sizes, stack.from_layer, stack.compose)
             )
-        if not found:
+            if total != expected + head_count:
+                raise RunError(
+                    f"{total - head_count:,} parameters of the module would train, {expected:,}"
+                    " were expected"
+                )
+        if not total:
             raise RunError("nothing would train")
     host.carries(model)
     return model
@@ -284,22 +344,29 @@ def build(
 def frozen_digest(model: Model) -> str:
     """sha256 over every frozen parameter and buffer of the encoder, by name: backbone and parents
     together.
-
-    Of their values: bitsandbytes' int8 layers turn their bias into the type of what comes in, to
-    and fro.
     """
     total = hashlib.sha256()
-    state = {
-        name: value for name, value in model.encoder.named_parameters() if not value.requires_grad
-    }
-    for name, value in sorted({**state, **dict(model.encoder.named_buffers())}.items()):
-        exact = (
-            value.detach().float()
-            if value.dtype in (torch.bfloat16, torch.float16)
-            else value.detach()
-        )
-        total.update(f"{name} {tuple(exact.shape)} {exact.dtype}\n".encode())
-        total.update(exact.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for name, tensor in sorted(_tensors(model.encoder), key=lambda item: item[0]):
+        if not tensor.requires_grad:
+            total.update(_digest(name, tensor).encode())
+    return total.hexdigest()
+
+
+def _tensors(encoder: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from encoder.named_parameters()
+    yield from encoder.named_buffers()
+
+
+def _digest(name: str, tensor: torch.Tensor) -> str:
+    """sha256 over a tensor's name, shape and values.
+
+    Of the values, not the type: bitsandbytes' int8 layers turn their bias into the type of what
+    comes in, to and fro.
+    """
+    value = tensor.detach()
+    exact = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+    total = hashlib.sha256(f"{name} {tuple(exact.shape)} {exact.dtype}\n".encode())
+    total.update(exact.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

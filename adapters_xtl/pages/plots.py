@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl import methods as known_methods
 from adapters_xtl.base.files import atomic_write
 from adapters_xtl.pages.comparison_tables import size
 
 __all__ = ["comparison", "scatter"]
 
 # Okabe and Ito 2008: told apart by colour-blind readers too
-_COLOURS = {"full": "#555555", "bottleneck": "#0072B2", "lora": "#D55E00"}
 _OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LARGEST = 1200.0  # area of the largest dot, in square points
 _GIB = 2**30
@@ -52,7 +52,7 @@ def scatter(
     largest = max(row["stored_bytes"] for row in shown)
     methods = list(dict.fromkeys(row["method"] for row in shown))
     spare = iter(_OTHERS * len(methods))
-    colours = {method: _COLOURS.get(method) or next(spare) for method in methods}
+    colours = {method: _colour(method) or next(spare) for method in methods}
     with rc_context(
         {
             "svg.fonttype": "none",
@@ -255,3 +255,8 @@ def _size_keys(largest: float) -> list[Any]:
         )
         for stored_bytes in dict.fromkeys(sizes)
     ]
+
+
+def _colour(method: str) -> str:
+    """The colour that a method has in every plot; "" where it has none of its own."""
+    return known_methods.load(method).colour if method in known_methods.names() else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from adapters_xtl import formats, tasks
+from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.settings import Hyper
@@ -74,7 +74,7 @@ def idle_flags(
                 lines.append(f"{flag} means nothing here: nothing is trained")
         if request.bits != "auto" and list(named):
             lines.append("--bits means nothing here: the module is loaded as it was trained")
-    elif request.from_layer and request.method == "full":
+    elif request.from_layer and not methods.load(request.method).takes_from_layer:
         lines.append(f"--from-layer means nothing here: {request.method} trains every layer")
     for flag, overrides, modules in (
         ("--set", request.overrides, [own] if own else []),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from adapters_xtl import methods
 from adapters_xtl.backbones import BITS
 from adapters_xtl.base.errors import Problems, clipped
 from adapters_xtl.base.machine import gpu, native_dtype
@@ -62,12 +63,16 @@ def allowed_precisions(request: Request, device: str, problems: Problems) -> dic
     if request.bits != "auto" and parse_whole(request.bits) not in BITS:
         problems.add(f"--bits {clipped(request.bits)}: takes auto, {', '.join(map(str, BITS))}")
         return {32: native}
-    if request.method == "full" and request.bits not in ("auto", "32"):
+    if request.method not in methods.names():
+        return {32: native}
+    allowed = methods.load(request.method).bits
+    if request.bits != "auto" and parse_whole(request.bits) not in allowed:
         problems.add(
-            f"--bits {request.bits}: full fine-tuning trains the weights themselves, which stay at"
-            " 32 bits"
+            f"--bits {request.bits}: the backbone's weights have"
+            f" {' or '.join(map(str, allowed))} bits while method {request.method} trains"
         )
-    return peak.precisions(request.bits, request.method, device, native)
+        return {allowed[0]: native}
+    return peak.precisions(request.bits, allowed, device, native)
 
 
 def memory_budget(request: Request, device: str) -> tuple[int | None, str]:

@@ -13,7 +13,7 @@ from adapters_xtl.backbones.config import read_config
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import local
 from adapters_xtl.data.sources import samples_dir
-from adapters_xtl.memory.activations import Job, number, targeted
+from adapters_xtl.memory.activations import Job
 from adapters_xtl.runs.run import Run
 from adapters_xtl.tasks import Task
 
@@ -62,49 +62,6 @@ def config(name: str) -> dict[str, Any]:
     return registry.config(backbone, sizes_only=True)
 
 
-def _unfit(method: str, options: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the options that decide a module's size, in the words of `methods.check`,
-    which wants the libraries.
-    """
-    found: list[str] = []
-    if method == "lora":
-        rank, alpha, rate = (
-            options.get("r", 16),
-            options.get("lora_alpha", 8),
-            options.get("lora_dropout", 0.0),
-        )
-        targets = options.get("target_modules", "all-linear")
-        if not number(rank, 1, 1 << 32) or rank != int(rank):
-            found.append(f"method.r={rank!r}: takes a whole number from 1 on")
-        if not number(alpha, 0, float("inf")):
-            found.append(f"method.lora_alpha={alpha!r}: takes a number from 0 on")
-        if not number(rate, 0, 1):
-            found.append(f"method.lora_dropout={rate!r}: takes a number from 0 to below 1")
-        if not isinstance(targets, (str, list)) or not all(
-            isinstance(each, str) for each in targets
-        ):
-            found.append(
-                f"method.target_modules={targets!r}: takes all-linear, a pattern or a list of names"
-            )
-        elif isinstance(targets, list) and not any(targeted(Job(method, options))):
-            found.append(
-                f"method.target_modules={targets!r}: matches no linear layer; known: query, key,"
-                " value, dense"
-            )
-    if method == "bottleneck":
-        factor = options.get("reduction_factor", 16)
-        factors = list(factor.values()) if isinstance(factor, Mapping) else [factor]
-        if not factors or not all(number(each, 1e-6, float("inf")) for each in factors):
-            found.append(
-                f"method.reduction_factor={factor!r}: takes a number above 0, or one for each layer"
-                " and a default"
-            )
-        for name in ("mh_adapter", "output_adapter"):
-            if not isinstance(options.get(name, False), bool):
-                found.append(f"method.{name}={options[name]!r}: BnConfig takes bool")
-    return found
-
-
 def _sequences(task: Task) -> int:
     """Most sequences of an example of the task, as its sample rows have them."""
     form = formats.load(task.format)
@@ -119,11 +76,7 @@ def _sequences(task: Task) -> int:
 def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> Job:
     """The job of a run; of several tasks together, the one that takes most. `parents`: modules
     below the one that trains.
-
-    RequestError for options that no module can have.
     """
-    if wrong := _unfit(run.method, run.options):
-        raise RequestError("\n".join(wrong))
     members = [tasks.load(name) for name, _ in run.tasks]
     demands = [
         (

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import Backbone, registry
+from adapters_xtl.backbones.shape import Shape, shape
 from adapters_xtl.data.locate import RowFiles, TrainingFiles, locate_report, locate_training
 from adapters_xtl.data.sources import Source, open_source
-from adapters_xtl.memory.activations import Shape, shape
 from adapters_xtl.runs.recipes import Recipe, read_recipe
 from adapters_xtl.tasks import Task
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone, registry
+from adapters_xtl.backbones.shape import shape
 from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.base.machine import gpu
 from adapters_xtl.memory import peak
-from adapters_xtl.memory.activations import Job, shape
+from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import Fit
 from adapters_xtl.planning.effects import check_effects
 from adapters_xtl.planning.evaluations import report_limit
@@ -86,14 +87,13 @@ def plan_memory(request: Request, problems: Problems | None = None) -> MemoryPla
             f"model_type {settings.get('model_type')!r} cannot be trained here: this is the plan of"
             " its sizes"
         )
-    named = registry.NAMED.get(name)
     bits, dtype = next(iter(precisions.items()))
     store = Store(Path(request.runs))
     planner = ModulePlanner(
         request,
         composition(request, problems),
         problems,
-        Backbone(name, "directory", name, lr=named.lr if named else {}),
+        Backbone(name, "directory", name),
         sizes,
         source,
         bits,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone
+from adapters_xtl.backbones.shape import Shape
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data.locate import TrainingFiles
 from adapters_xtl.data.sources import Source
-from adapters_xtl.memory.activations import Shape
-from adapters_xtl.methods import COMPOSES, Method
+from adapters_xtl.methods import COMPOSES, Method, ModuleSpec
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.runs.recipes import Recipe
@@ -37,7 +38,7 @@ def composition(request: Request, problems: Problems) -> str:
         return COMPOSES[0]
     if request.method not in methods.names():
         return request.compose or COMPOSES[0]
-    possible = methods.load(request.method).COMPOSES
+    possible = methods.load(request.method).compositions
     usual = next(name for name in COMPOSES if name in possible)
     compose = request.compose or usual
     if compose not in possible:
@@ -135,7 +136,7 @@ class ModulePlanner:
             if parent is None:
                 return None
             chain = (*chain, parent)
-        if self.compose == "fuse" and "fuse" in self.method.COMPOSES:
+        if self.compose == "fuse" and "fuse" in self.method.compositions:
             different = {module.id for module in chain}
             if len(different) < max(2, len(self.request.on)):
                 self.problems.add("--compose fuse joins two or more different parents: --on A,B")
@@ -162,7 +163,7 @@ class ModulePlanner:
         with self.problems.catching():
             recipe = self.lookups.recipe(name)
         compose = self.compose if parents else ""
-        settings = self._settings(recipe, compose, overrides)
+        settings = self._settings(recipe, compose, overrides, parents)
         if settings.hyper.max_length > self.shape.longest:
             self.problems.add(
                 f"train.max_length={settings.hyper.max_length} for '{name}': {self.backbone.name}"
@@ -211,16 +212,19 @@ class ModulePlanner:
         """
         values = self.request.parent_overrides
         chosen = tuple((key, value) for key, value in values if key.startswith("method."))
-        settings = self._settings(Recipe(), "", Overrides("--set-parents", chosen))
-        run = self._run(settings, "stack" if parents else "", parents)
+        compose = "stack" if parents else ""
+        settings = self._settings(Recipe(), compose, Overrides("--set-parents", chosen), parents)
+        run = self._run(settings, compose, parents)
         return Module(RANDOM, run, parents, {}, settings)
 
-    def _settings(self, recipe: Recipe, compose: str, overrides: Overrides) -> Settings:
+    def _settings(
+        self, recipe: Recipe, compose: str, overrides: Overrides, parents: tuple[Module, ...]
+    ) -> Settings:
         method = self.method
         defaults = Defaults(
             self.request.method,
-            self.backbone.lr.get(self.request.method, method.LR),
-            {} if compose == "fuse" else method.DEFAULTS,
+            method.rate_on(self.backbone.name),
+            {} if compose == "fuse" else method.defaults,
         )
         settings = resolve_settings(
             recipe,
@@ -229,11 +233,31 @@ class ModulePlanner:
             embedded=self.source.kind == "embedded",
             problems=self.problems,
         )
-        if compose == "fuse" or settings.method != method.DEFAULTS:  # a check costs the libraries
-            fuse = {"fuse": True} if compose == "fuse" else {}
-            for problem in method.check(settings.method, **fuse):
+        if compose == "init":
+            options = self._copied_options(parents[-1], overrides)
+        else:
+            spec = ModuleSpec(settings.method, self.shape, self.request.from_layer, compose)
+            options, wrong = method.check(spec)
+            for problem in wrong:
                 self.problems.add(problem)
-        return settings
+        return replace(settings, method=options)
+
+    def _copied_options(self, parent: Module, overrides: Overrides) -> Mapping[str, Any]:
+        """The options of a module that starts as a copy of its parent: the parent's, since the copy
+        has the same tensors.
+        """
+        for key in overrides.keys:
+            if key.startswith("method."):
+                self.problems.add(
+                    f"{overrides.flag} {key}: a module that starts as a copy of its parent"
+                    " (--compose init) has its parent's options; --set-parents reaches those"
+                )
+        if parent.run.from_layer != self.request.from_layer:
+            self.problems.add(
+                f"--from-layer {self.request.from_layer}: {parent}, of which the module starts as a"
+                f" copy, begins at layer {parent.run.from_layer}"
+            )
+        return dict(parent.run.options)
 
     def _run(self, settings: Settings, compose: str, parents: tuple[Module, ...]) -> Run:
         """A run of no task yet, on no rows."""

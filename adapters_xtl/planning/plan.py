@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone
+from adapters_xtl.backbones.shape import Shape
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data import PROTOCOLS
 from adapters_xtl.data.sources import Source
 from adapters_xtl.memory import peak
-from adapters_xtl.memory.activations import Shape
 from adapters_xtl.planning.effects import check_effects, idle_flags
 from adapters_xtl.planning.evaluations import Scope, plan_evaluation, report_limit, scopes_of
 from adapters_xtl.planning.hardware import (

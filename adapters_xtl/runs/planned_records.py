@@ -74,7 +74,7 @@ def planned_provenance(
     here = machine.describe()
     composition, fit = "", None
     if module is not None:
-        composition = methods.load(module.run.method).COMPOSES.get(module.run.compose, "")
+        composition = methods.load(module.run.method).compositions.get(module.run.compose, "")
         fit = plan.fits.get(module.id)
     return Provenance(
         versions=here.versions,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters_xtl import methods
 from adapters_xtl.backbones import Backbone
 from adapters_xtl.data.locate import RowFiles, TrainingFiles
 from adapters_xtl.data.sources import Source
@@ -25,7 +26,7 @@ class Request:
     task: str
     on: tuple[str, ...] = ()
     compose: str | None = None
-    method: str = "bottleneck"
+    method: str = methods.DEFAULT
     backbone: str | None = None
     data: str | None = None
     bits: str = "auto"

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import formats, tasks
+from adapters_xtl import formats, methods, tasks
 from adapters_xtl.backbones import Backbone, registry
+from adapters_xtl.backbones.shape import Shape, shape
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import MismatchError, RequestError, nearest
 from adapters_xtl.base.files import atomic_write, digest, file_digest, write_json
@@ -30,13 +31,7 @@ from adapters_xtl.base.untrusted import (
     unfit_values,
     write_tensors,
 )
-from adapters_xtl.methods._tensor_shapes import (
-    Sizes,
-    check_shapes,
-    module_files,
-    module_shapes,
-    sizes,
-)
+from adapters_xtl.methods import ForeignForm, Method
 from adapters_xtl.runs.records import (
     METRICS,
     PROVENANCE,
@@ -58,27 +53,6 @@ from adapters_xtl.tasks import Task
 __all__ = ["Taken", "take"]
 
 FOREIGN = "foreign"  # source of the rows of a module that was trained elsewhere
-FORMS = {
-    "bottleneck": ("adapter.safetensors", "pytorch_adapter.bin"),
-    "lora": ("adapter_model.safetensors", "adapter_model.bin"),
-}
-OPTIONS = {
-    "bottleneck": ("mh_adapter", "output_adapter", "reduction_factor", "non_linearity"),
-    "lora": ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora"),
-}
-_TAKEN = {
-    "bottleneck": (
-        "taken in are bottleneck adapters without invertible or hypercomplex layers (seq_bn, "
-        "double_seq_bn, par_bn)"
-    ),
-    "lora": (
-        "taken in is LoRA on the encoder's linear layers, with bias none and patterns of plain"
-        " names"
-    ),
-}
-_PREFIX = re.compile(
-    r"^(?:base_model\.model\.)?[a-z_]+\.(?=encoder\.layer\.)"
-)  # of a whole model's names
 _ALONE = (
     "it can be a parent (--on) and embed sentences (bucc, tatoeba), but scores no labelled task"
 )
@@ -127,7 +101,7 @@ def take(
     its order.
     """
     task = tasks.load(task_name)
-    method, weights = _form(source)
+    method, form, weights = _form(source)
     try:
         config = load_json(
             (source / "adapter_config.json").resolve()
@@ -136,9 +110,9 @@ def take(
         raise RequestError(f"{source}/adapter_config.json: {refusal}") from refusal
     if not isinstance(config, dict):
         raise RequestError(f"{source}/adapter_config.json: no JSON object")
-    known = registry.fingerprint(_backbone(config, method, backbone, source))
+    known = registry.fingerprint(_backbone(config, form, backbone, source))
     settings = registry.config(known)
-    size = sizes(settings)
+    size = shape(settings, known.name)
     notes: list[str] = []
     kind = config.get("model_type", settings["model_type"])
     if kind != settings["model_type"]:
@@ -149,22 +123,23 @@ def take(
     try:
         held = tensors(weights.resolve())
         names = _encoder_names(held)
-        written = (
-            _lora_config(config, names) if method == "lora" else _bottleneck_config(config, names)
+        written = method.foreign_description(config, names)
+        renamed = {new: held[old] for old, new in names.items()}
+        expected = methods.expected_tensors(
+            method, written, settings, renamed, options={}, from_layer=0, compose=""
         )
-        shapes = {new: held[old] for old, new in names.items()}
-        check_shapes(shapes, module_shapes(method, "", written, settings, shapes))
+        methods.check_tensors(renamed, expected)
         if fault := unfit_values(weights.resolve(), held):
             raise Refusal(fault)
     except Refusal as refusal:
         fits = (
-            f"; {_TAKEN[method]}"
+            f"; {form.limits}"
             if re.match(r"option |peft_type |holds tensor ", str(refusal))
             else ""
         )
         raise MismatchError(f"{weights}: {refusal}{fits}") from refusal
     try:
-        head = _head(source, method, config, weights, held, task, tuple(labels), size, notes)
+        head = _head(source, form, config, weights, held, task, tuple(labels), size, notes)
     except Refusal as refusal:
         raise MismatchError(f"{weights}: its head: {refusal}") from refusal
     files = [weights, source / "adapter_config.json"]
@@ -175,12 +150,12 @@ def take(
     run = Run(
         tasks=((task.name, task.version),) if head else (),
         backbone=known.fingerprint,
-        method=method,
+        method=method.name,
         compose="",
         bits=32,
         # what the run is: the module's files and, where a head comes along, its weights and labels
         data={"train": (*map(file_digest, files), *labels_digest), "select": ()},
-        options=_options(config, method),
+        options=method.foreign_options(config),
         dtype="float32",
         from_layer=0,
         hyper=Hyper(),
@@ -189,18 +164,20 @@ def take(
     )
     found = store.find(task.name, run.id)
     if found is not None:
-        return Taken(found, run.id, True, method, task.name if head else "", notes)
+        return Taken(found, run.id, True, method.name, task.name if head else "", notes)
     with store.work(task.name, run.id, lambda text: None) as progress:
         if progress.finished is not None:
-            return Taken(progress.finished, run.id, True, method, task.name if head else "", notes)
+            return Taken(
+                progress.finished, run.id, True, method.name, task.name if head else "", notes
+            )
         _write(progress.partial, written, weights, names, head, task, method, size)
         _records(progress.partial, run, task, known, source, notes)
         path = store.commit(task.name, run.id)
-    return Taken(path, run.id, False, method, task.name if head else "", notes)
+    return Taken(path, run.id, False, method.name, task.name if head else "", notes)
 
 
-def _form(source: Path) -> tuple[str, Path]:
-    """(method, weights file) of a directory, by the files that the two libraries write."""
+def _form(source: Path) -> tuple[Method, ForeignForm, Path]:
+    """(method, its form, weights file) of a directory, by the files that libraries write."""
     if not source.is_dir():
         raise RequestError(
             f"{source}: {'a file, not a' if source.exists() else 'no such'} directory"
@@ -211,20 +188,20 @@ def _form(source: Path) -> tuple[str, Path]:
                 f"{own}: has a record of its own; --on, `xtl evaluate` and `xtl hub push` take it "
                 "as it is"
             )
-    for method, (safe, pickled) in FORMS.items():
-        if (source / safe).is_file():
-            return method, source / safe
-        if (source / pickled).is_file():
-            how = (
-                "save_adapter(…, use_safetensors=True)"
-                if method == "bottleneck"
-                else "save_pretrained(…)"
-            )
+    every = [methods.load(name) for name in methods.names()]
+    forms = [(method, method.foreign) for method in every if method.foreign is not None]
+    for method, form in forms:
+        if (source / form.weights).is_file():
+            return method, form, source / form.weights
+        if (source / form.pickle).is_file():
             raise RequestError(
-                f"{source / pickled}: a pickle, which is not opened; save the module again with"
-                f" {how}"
+                f"{source / form.pickle}: a pickle, which is not opened; save the module again with"
+                f" {form.resave}"
             )
-    if (source / "adapter_fusion_config.json").is_file():
+    fusions = [
+        method.module_files(fused=True)[0] for method in every if "fuse" in method.compositions
+    ]
+    if any((source / name).is_file() for name in fusions):
         raise RequestError(
             f"{source}: a fusion layer, which is nothing without its parents; take those in, one"
             " by one"
@@ -232,21 +209,21 @@ def _form(source: Path) -> tuple[str, Path]:
     inside = [
         path
         for path in sorted(source.iterdir())
-        if any((path / safe).is_file() for safe, _ in FORMS.values())
+        if any((path / form.weights).is_file() for _, form in forms)
     ]
     meant = (
         f"; did you mean its {' or '.join(printable(path.name) for path in inside[:4])}?"
         if inside
         else ""
     )
-    expected = " or ".join(safe for safe, _ in FORMS.values())
-    raise RequestError(
-        f"{source}: no {expected}, so nothing that `adapters` or `peft` saved{meant}"
-    )
+    expected = " or ".join(form.weights for _, form in forms)
+    raise RequestError(f"{source}: no {expected}, so nothing that a known library saved{meant}")
 
 
-def _backbone(config: Mapping[str, Any], method: str, asked: str | None, source: Path) -> Backbone:
-    name = asked or config.get("base_model_name_or_path" if method == "lora" else "model_name")
+def _backbone(
+    config: Mapping[str, Any], form: ForeignForm, asked: str | None, source: Path
+) -> Backbone:
+    name = asked or config.get(form.backbone_key)
     if not isinstance(name, str) or not name:
         raise RequestError(f"{source}: its description names no backbone; give --backbone")
     try:
@@ -270,97 +247,36 @@ def _encoder_names(held: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: f"{match[1] or ''}{match[2]}" for name, match in found.items()}
 
 
-def _bottleneck_config(config: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """The library's description, without what matters in training only; a name that no bundle takes
-    is changed in it and in `names`.
-    """
-    kept = ("hidden_size", "model_class", "model_type", "version")
-    table, name = config.get("config"), str(config.get("name"))
-    if isinstance(table, dict):
-        table = {**table, "init_weights_seed": None, "stochastic_depth": 0.0}
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_") or "adapter"
-    if plain != name:
-        names |= {
-            old: new.replace(f".adapters.{name}.", f".adapters.{plain}.")
-            for old, new in names.items()
-        }
-    return {
-        "model_name": "",
-        "config": table,
-        "name": plain,
-        **{key: config[key] for key in kept if key in config},
-    }
-
-
-def _lora_config(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """peft's description for the headless encoder: what it was on by full names, and nothing of the
-    task's own model.
-    """
-    targets = {
-        name.removeprefix("base_model.model.").rsplit(".lora_", 1)[0]
-        for name in names.values()
-        if ".lora_" in name
-    }
-    kept = {
-        key: value
-        for key, value in config.items()
-        if key
-        not in (
-            "auto_mapping",
-            "task_type",
-            "modules_to_save",
-            "base_model_name_or_path",
-            "revision",
-            "exclude_modules",
-            "layers_to_transform",
-            "layers_pattern",
-        )
-    }
-    for key in ("rank_pattern", "alpha_pattern"):
-        if isinstance(config.get(key), dict):
-            kept[key] = {_PREFIX.sub("", name): value for name, value in config[key].items()}
-    return {**kept, "target_modules": sorted(targets), "inference_mode": True}
-
-
-def _options(config: Mapping[str, Any], method: str) -> dict[str, Any]:
-    table = config["config"] if method == "bottleneck" else config
-    return {
-        key: table[key]
-        for key in OPTIONS[method]
-        if table.get(key) not in (None, False) or key.endswith("_adapter")
-    }
-
-
 def _head(
     source: Path,
-    method: str,
+    form: ForeignForm,
     config: Mapping[str, Any],
     weights: Path,
     held: Mapping[str, Tensor],
     task: Task,
     labels: tuple[str, ...],
-    size: Sizes,
+    size: Shape,
     notes: list[str],
 ) -> _Head | None:
     """The head that comes along, or None with the reason in `notes`."""
     names: dict[str, str] = {}
     named: dict[str, Any] = {}
     file = weights.resolve()
-    if method == "lora":
-        base = "base_model.model.classifier."
+    if form.head_prefix:
         names = {
-            name: _CLASSIFIER.get(name.removeprefix(base), "")
+            name: _CLASSIFIER.get(name.removeprefix(form.head_prefix), "")
             for name in held
-            if name.startswith(base)
+            if name.startswith(form.head_prefix)
         }
-    elif (source / "model_head.safetensors").is_file() and (source / "head_config.json").is_file():
-        file = (source / "model_head.safetensors").resolve()
-        description = load_json((source / "head_config.json").resolve())
-        names, named = _library_head(description, tensors(file))
-        held = tensors(file)
-    elif (source / "pytorch_model_head.bin").is_file():
-        notes.append("its head is a pickle (pytorch_model_head.bin) and stays behind")
-        return None
+    elif form.head_files:
+        head_weights, head_config, head_pickle = (source / name for name in form.head_files)
+        if head_weights.is_file() and head_config.is_file():
+            file = head_weights.resolve()
+            names, named = _library_head(load_json(head_config.resolve()), tensors(file))
+            held = tensors(file)
+        elif head_pickle.is_file():
+            notes.append(f"its head is a pickle ({head_pickle.name}) and stays behind")
+            return None
     if not names:
         notes.append(f"it has no head: {_ALONE}")
         return None
@@ -387,7 +303,7 @@ def _head(
         notes.append(f"{said}; {how}. Until then {_ALONE}")
         return None
     wanted = formats.head_shapes(_head_config(task, order, size), size.hidden, size.longest)
-    check_shapes({new: held[old] for old, new in names.items()}, wanted)
+    methods.check_tensors({new: held[old] for old, new in names.items()}, wanted)
     if fault := unfit_values(file, held):
         raise Refusal(fault)
     return _Head(file, names, order)
@@ -428,12 +344,12 @@ def _write(
     names: Mapping[str, str],
     head: _Head | None,
     task: Task,
-    method: str,
-    size: Sizes,
+    method: Method,
+    size: Shape,
 ) -> None:
     for part in ("module", "head"):
         shutil.rmtree(partial / part, ignore_errors=True)
-    description, file = module_files(method, "")
+    description, file = method.module_files()
     write_json(partial / "module" / description, dict(config))
     write_tensors(weights.resolve(), partial / "module" / file, names)
     if head is not None:
@@ -443,7 +359,7 @@ def _write(
         write_tensors(head.source, partial / "head" / task.name / "model.safetensors", head.names)
 
 
-def _head_config(task: Task, labels: Sequence[str], size: Sizes) -> dict[str, Any]:
+def _head_config(task: Task, labels: Sequence[str], size: Shape) -> dict[str, Any]:
     lengths = {"max_length": Hyper().max_length, "stride": Hyper().max_length // 2}
     return {
         "format": task.format,

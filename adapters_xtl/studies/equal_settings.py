@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from adapters_xtl import tasks
+from adapters_xtl.methods import REFERENCE
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.studies.cells import Comparison, Overrides
@@ -18,7 +19,6 @@ from adapters_xtl.studies.cells import Comparison, Overrides
 __all__ = ["EqualSettings"]
 
 OWN = ("lr", "optimizer", "dtype", "tasks")  # what each method keeps as its own recipe has it
-REFERENCE = "full"  # where it is compared; else the first method
 
 
 class EqualSettings:

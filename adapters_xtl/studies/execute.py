@@ -161,9 +161,17 @@ class Worker:
             bits=cell.variant.bits,
             on=cell.chain,
             seed=seed,
+<<<<<<< HEAD
             compose=base.compose if len(methods.load(method).COMPOSES) > 1 else None,
             overrides=(*effective((*equal, *overrides), own_members(cell)), *extra),
             parent_overrides=effective((*parents_equal, *parent_overrides), parents_members(cell)),
+=======
+            compose=base.compose if len(methods.load(method).compositions) > 1 else None,
+            overrides=(*_effective((*equal, *overrides), _own_members(cell)), *extra),
+            parent_overrides=_effective(
+                (*parents_equal, *parent_overrides), _parents_members(cell)
+            ),
+>>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
         )
 
     def _overrides(self, cell: Cell) -> tuple[Overrides, Overrides]:
@@ -183,7 +191,7 @@ class Worker:
         is not known).
         """
         own = self._request(cell, seed, extra)
-        possible = methods.load(own.method).COMPOSES
+        possible = methods.load(own.method).compositions
         compose = own.compose or ("stack" if "stack" in possible else "init")
         if compose != "init" or len(cell.chain) < 2:
             return [own]

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import registry
+from adapters_xtl.backbones.shape import shape
 from adapters_xtl.base import machine
 from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.machine import Hardware
 from adapters_xtl.data.reading import count_language_rows
 from adapters_xtl.memory import peak
-from adapters_xtl.memory.activations import shape
 from adapters_xtl.planning import jobs
 from adapters_xtl.runs.request import Module, Plan
 from adapters_xtl.runs.store import Store

@@ -136,7 +136,7 @@ def row(
         "parents": [module.task for module in plan.modules[: len(plan.modules) - trains]],
         "on": list(chain),
         "compose": compose,
-        "composition": methods.load(run.method).COMPOSES.get(compose, "") if run else "",
+        "composition": methods.load(run.method).compositions.get(compose, "") if run else "",
         "settings": settings if chosen is None else "tuned",
         "tuned": None if chosen is None else dict(chosen),
         "trials": [dict(trial) for trial in trials],
@@ -227,7 +227,7 @@ def differences(cells: Cells, level: float) -> None:
             continue
         scores = _seeds(row)
         full = _full(cells, chain, task)
-        if full is not None and method != "full":
+        if full is not None and method != methods.REFERENCE:
             row["gap_to_full"] = _difference(scores, _seeds(full), level)
         if chain and (task, method, bits, ()) in cells:
             without_parents = _seeds(cells[task, method, bits, ()], scores)
@@ -248,7 +248,12 @@ def _full(rows: Mapping[tuple[Any, ...], T], chain: tuple[str, ...], *task: str)
     are ([task,] method, bits, chain).
     """
     return next(
-        (row for key, row in rows.items() if (*key[:-2], key[-1]) == (*task, "full", chain)), None
+        (
+            row
+            for key, row in rows.items()
+            if (*key[:-2], key[-1]) == (*task, methods.REFERENCE, chain)
+        ),
+        None,
     )
 
 
@@ -294,7 +299,7 @@ def averages(cells: Cells, wanted: Sequence[str], level: float) -> list[dict[str
     entries: list[dict[str, Any]] = []
     for group, values in scores.items():
         method, _, chain = group
-        full = (_full(scores, chain) or {}) if method != "full" else {}
+        full = (_full(scores, chain) or {}) if method != methods.REFERENCE else {}
         entries.append(
             {
                 "method": method,

@@ -24,8 +24,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from adapters_xtl import formats, methods
+from adapters_xtl.backbones.shape import shape
 from adapters_xtl.memory import activations
-from adapters_xtl.memory.activations import Job, shape
+from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import Way
 from adapters_xtl.models.network import Model, on_device
 from benchmarks.gpu_memory import Case, made, rows, weights
@@ -149,7 +150,7 @@ def test_what_autograd_keeps_is_counted(
     )  # asks no data
     job = Job(
         method,
-        methods.load(method).DEFAULTS,
+        methods.load(method).defaults,
         parents=parents,
         bits=bits,
         dtype=dtype,

@@ -24,12 +24,22 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from adapters_xtl import formats, methods
 from adapters_xtl.backbones import Backbone, loading, registry
+from adapters_xtl.backbones.shape import shape
 from adapters_xtl.formats import Item, Lengths
 from adapters_xtl.memory import peak
-from adapters_xtl.memory.activations import Job, shape
+from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import Way
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import Host, Model, build, cap_memory, head_spec, on_device
+from adapters_xtl.models.network import (
+    EncoderSpec,
+    Host,
+    Model,
+    StackSpec,
+    build,
+    cap_memory,
+    head_spec,
+    on_device,
+)
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet, shares, split, weighted
 from adapters_xtl.training.fit import fit as train
@@ -74,10 +84,10 @@ class _Loaded(Host):
         super().__init__()
         self.folder, self.offload = folder, offload
 
-    def encoder(
-        self, backbone: Backbone, *, bits: int, dtype: str, device: str, method: str, **_: Any
-    ) -> Any:
-        encoder = loading._read(self.folder, "random", bits, dtype, device, self.offload)
+    def load(self, spec: EncoderSpec) -> Any:
+        encoder = loading._read(
+            self.folder, "random", spec.bits, spec.dtype, spec.device, self.offload
+        )
         encoder.eval().requires_grad_(False)
         return encoder, _Tokenizer()
 
@@ -87,15 +97,9 @@ def made(job: Job, folder: Path, offload: bool = False) -> Model:
         "classify", ("a", "b", "c"), SIZES["hidden_size"], job.head_dropout, Lengths(job.length, 16)
     )
     return build(
-        Backbone("random", "directory", ""),
-        bits=job.bits,
-        dtype=job.dtype,
-        device="cuda",
-        method=job.method,
-        chain=[Link("child")],
-        options={**methods.load(job.method).DEFAULTS},
-        from_layer=0,
-        heads={"task": head},
+        EncoderSpec(Backbone("random", "directory", ""), job.method, job.bits, job.dtype, "cuda"),
+        StackSpec([Link("child")], methods.load(job.method).defaults),
+        {"task": head},
         train=True,
         seed=1,
         host=_Loaded(folder, offload),
@@ -135,7 +139,7 @@ def test_predicted_within_a_tenth_of_the_allocator(
 ) -> None:
     job = Job(
         method,
-        methods.load(method).DEFAULTS,
+        methods.load(method).defaults,
         bits=bits,
         dtype=dtype,
         device="cuda",
@@ -196,7 +200,7 @@ def fitted(
 
 def test_a_device_that_is_too_small_gets_smaller_parts(folder: Path, tmp_path: Path) -> None:
     job = Job(
-        "lora", methods.load("lora").DEFAULTS, bits=16, dtype="bfloat16", device="cuda", length=256
+        "lora", methods.load("lora").defaults, bits=16, dtype="bfloat16", device="cuda", length=256
     )
     said: list[str] = []
     whole = made(job, folder)
@@ -227,7 +231,7 @@ def test_a_device_that_is_too_small_gets_smaller_parts(folder: Path, tmp_path: P
 @pytest.mark.parametrize("bits", [16, 8, 4])
 def test_the_table_takes_nothing_of_the_device(bits: int, folder: Path, tmp_path: Path) -> None:
     job = Job(
-        "lora", methods.load("lora").DEFAULTS, bits=bits, dtype="bfloat16", device="cuda", batch=8
+        "lora", methods.load("lora").defaults, bits=bits, dtype="bfloat16", device="cuda", batch=8
     )
     table = SIZES["vocab_size"] * SIZES["hidden_size"] * 2
     taken = []
@@ -247,7 +251,7 @@ def test_the_table_takes_nothing_of_the_device(bits: int, folder: Path, tmp_path
 def test_the_planner_chooses_what_then_trains(folder: Path, tmp_path: Path) -> None:
     form = shape({**registry.TINY_CONFIG, **SIZES})
     job = Job(
-        "lora", methods.load("lora").DEFAULTS, bits=16, dtype="bfloat16", device="cuda", length=256
+        "lora", methods.load("lora").defaults, bits=16, dtype="bfloat16", device="cuda", length=256
     )
     budget = int(0.5 * peak.predict(form, job, Way(32)).peak)
     fit = peak.settle(form, {"a": job}, budget, {16: "bfloat16", 8: "bfloat16"}, "--memory")["a"]

@@ -24,6 +24,7 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 from adapters_xtl import methods
 from adapters_xtl.backbones import Backbone, embedded, loading, registry
 from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.backbones.shape import shape
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.machine import native_dtype
 from adapters_xtl.cli.commands import hub as hub_command
@@ -31,10 +32,10 @@ from adapters_xtl.cli.commands import memory as memory_command
 from adapters_xtl.cli.commands import recipe as commands
 from adapters_xtl.formats import Lengths
 from adapters_xtl.memory import activations, peak
-from adapters_xtl.memory.activations import Job, shape
+from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import GIB, KERNELS, Way, predict, settle
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import Model, build, head_spec
+from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build, head_spec
 from adapters_xtl.planning import jobs
 from adapters_xtl.training.fit import gradient_checkpointing
 from tests.command_line import complaints, xtl, xtl_json
@@ -83,7 +84,7 @@ DEEP = {
 
 def model(backbone: Backbone, job: Job, tmp_path: Path) -> Model:
     """As a recipe builds it: parents saved and loaded, then the module that trains, and its head."""
-    how, options = methods.load(job.method), {**methods.load(job.method).DEFAULTS, **job.options}
+    how, options = methods.load(job.method), {**methods.load(job.method).defaults, **job.options}
     chain: list[Link] = []
     for number in range(job.parents):
         encoder, _ = loading.load(backbone)
@@ -101,18 +102,13 @@ def model(backbone: Backbone, job: Job, tmp_path: Path) -> Model:
         Lengths(job.length, 16),
     )
     return build(
-        backbone,
-        bits=job.bits,
-        dtype=job.dtype,
-        device="cpu",
-        method=job.method,
-        chain=[*chain, Link("child")],
-        options=options,
-        from_layer=job.from_layer,
-        heads={"task": head},
+        EncoderSpec(backbone, job.method, job.bits, job.dtype),
+        StackSpec(
+            [*chain, Link("child")], options, job.from_layer, "fuse" if job.fuse else "stack"
+        ),
+        {"task": head},
         train=True,
         seed=1,
-        fuse=job.fuse,
     )
 
 
@@ -264,7 +260,7 @@ def test_what_autograd_keeps_is_counted(
             continue  # no layer of `tiny` but one is a multiple of 64 wide
         job = Job(
             method,
-            methods.load(method).DEFAULTS,
+            methods.load(method).defaults,
             bits=bits,
             dtype=dtype,
             device=device,
@@ -301,7 +297,7 @@ def test_the_peak_of_a_step(
     backbone = checkpoint(**(DEEP if checkpointing else WIDE))
     job = Job(
         method,
-        methods.load(method).DEFAULTS,
+        methods.load(method).defaults,
         bits=bits,
         dtype=dtype,
         device=device,
@@ -352,7 +348,7 @@ def test_the_peak_of_other_jobs(
 ) -> None:
     asked, micro = OTHERS[name]
     backbone = checkpoint(**DEEP)
-    defaults = {} if asked.fuse else methods.load(asked.method).DEFAULTS
+    defaults = {} if asked.fuse else methods.load(asked.method).defaults
     batch = asked.batch if asked.sequences > 1 else 16
     job = replace(
         asked, options={**defaults, **asked.options}, device=device, length=64, batch=batch
@@ -377,10 +373,12 @@ def test_the_planner_counts_parameters_as_the_methods_do(
     method: str, options: dict[str, Any], from_layer: int
 ) -> None:
     encoder, _ = loading.load(NAMED["tiny"])
-    chosen = {**methods.load(method).DEFAULTS, **options}
+    chosen = {**methods.load(method).defaults, **options}
     job = Job(method, chosen, from_layer=from_layer)
-    found = activations.module_parameters(shape(registry.TINY_CONFIG), job)
-    assert found == methods.load(method).footprint(encoder, chosen, from_layer=from_layer)
+    planned_count = activations.module_parameters(shape(registry.TINY_CONFIG), job)
+    attached = methods.load(method).attach(encoder, [Link("a")], chosen, from_layer=from_layer)
+    trained = [each.numel() for each in attached.parameters() if each.requires_grad]
+    assert planned_count == sum(trained)
 
 
 def test_sizes_of_the_backbones_that_need_no_network() -> None:
@@ -399,7 +397,7 @@ def test_sizes_of_the_backbones_that_need_no_network() -> None:
 def large(method: str = "lora", **options: Any) -> Job:
     return Job(
         method,
-        methods.load(method).DEFAULTS,
+        methods.load(method).defaults,
         **{"bits": 16, "dtype": "bfloat16", "device": "cuda", **options},
     )
 
@@ -568,11 +566,15 @@ def plan(task: str, **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "text", "said"),
     [
-        ("lora", "method.r=abc", "method.r='abc': takes a whole number from 1 on"),
+        ("lora", "method.r=abc", "method.r='abc': takes a whole number from 1"),
         ("lora", "method.r=0", "method.r=0"),
         ("lora", "method.lora_dropout=1", "method.lora_dropout=1"),
         ("lora", "method.target_modules=3", "target_modules=3"),
-        ("lora", 'method.target_modules=["quary"]', "matches no linear layer; known: query"),
+        (
+            "lora",
+            'method.target_modules=["quary"]',
+            "'quary' matches none of the linear layers; did you mean 'query'",
+        ),
         ("lora", "method.nonsense=1", "LoraConfig of `peft` has no such option"),
         ("bottleneck", "method.reduction_factor=0", "reduction_factor=0: "),
         ("bottleneck", "method.reduction_factor={1='x'}", "reduction_factor="),
@@ -619,7 +621,7 @@ def test_reduction_factors_by_layer_are_counted(tmp_path: Path) -> None:
     plain, by_layer = plan("mnli"), plan("mnli", set_=[factors])
     assert by_layer["lines"]["module"] - plain["lines"]["module"] == (2 * 1024 + 1) * (256 - 64) * 4
     encoder, _ = loading.load(NAMED["tiny"])
-    options = {**methods.load("bottleneck").DEFAULTS, "reduction_factor": {"1": 4, "default": 16}}
+    options = {**methods.load("bottleneck").defaults, "reduction_factor": {"1": 4, "default": 16}}
     methods.load("bottleneck").attach(encoder, [Link("a")], options)
     trains = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
     assert (
@@ -843,7 +845,7 @@ def test_auto_bits_ask_the_planner(tmp_path: Path) -> None:
     """8 bits where memory requires it, for parents too; ids say so. Full fine-tuning takes the
     8-bit optimizer last.
     """
-    job = Job("lora", methods.load("lora").DEFAULTS, parents=1, batch=16, sequences=5)
+    job = Job("lora", methods.load("lora").defaults, parents=1, batch=16, sequences=5)
     least = peak.least(shape(registry.MINI_CONFIG), job, {16: "bfloat16"})
     roomy, _ = recipe(tmp_path, memory=20.0, task="csqa", on="qqp", method="lora", backbone="mini")
     tight, _ = recipe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import torch
 
 from adapters_xtl import methods
 from adapters_xtl.backbones import loading
-from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.backbones.registry import NAMED, TINY_CONFIG
+from adapters_xtl.backbones.shape import shape
 from adapters_xtl.base.errors import RequestError
-from adapters_xtl.methods import Link
+from adapters_xtl.methods import Link, ModuleSpec
 
 IDS = torch.tensor([[0, 100, 2000, 30, 2], [0, 7, 8, 2, 1]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
@@ -22,6 +24,10 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
 def tiny(**options: Any) -> Any:
     encoder, _ = loading.load(NAMED["tiny"], **options)
     return encoder
+
+
+def spec(options: Mapping[str, Any], from_layer: int = 0, compose: str = "") -> ModuleSpec:
+    return ModuleSpec(options, shape(TINY_CONFIG), from_layer, compose)
 
 
 def states(encoder: Any) -> torch.Tensor:
@@ -62,12 +68,10 @@ def test_the_formula_counts_what_trains(
     method: str, options: dict[str, Any], from_layer: int
 ) -> None:
     module = methods.load(method)
-    chosen = {**module.DEFAULTS, **options}
-    assert module.check(chosen) == []
-    encoder = tiny()
-    expected = module.footprint(encoder, chosen, from_layer=from_layer)
-    attached = module.attach(encoder, [Link("alpha")], chosen, from_layer=from_layer)
-    assert count(attached) == expected
+    chosen = {**module.defaults, **options}
+    assert module.check(spec(chosen, from_layer)) == (chosen, [])
+    attached = module.attach(tiny(), [Link("alpha")], chosen, from_layer=from_layer)
+    assert count(attached) == module.count(spec(chosen, from_layer))
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora"])
@@ -75,7 +79,7 @@ def test_a_fresh_module_changes_nothing_and_a_trained_one_does(method: str) -> N
     torch.manual_seed(0)
     module = methods.load(method)
     bare = states(tiny())
-    attached = module.attach(tiny(), [Link("alpha")], dict(module.DEFAULTS))
+    attached = module.attach(tiny(), [Link("alpha")], dict(module.defaults))
     assert torch.allclose(states(attached), bare, atol=3e-2)
     assert not torch.allclose(states(stirred(attached)), bare, atol=3e-2)
 
@@ -83,7 +87,7 @@ def test_a_fresh_module_changes_nothing_and_a_trained_one_does(method: str) -> N
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "full"])
 def test_save_and_load_give_the_same_states(method: str, tmp_path: Path) -> None:
     module = methods.load(method)
-    options = dict(module.DEFAULTS)
+    options = dict(module.defaults)
     chain: list[Link] = []
     for name in ("first", "second", "third")[: 1 if method == "full" else 3]:
         attached = stirred(module.attach(tiny(), [*chain, Link(name)], options))
@@ -101,7 +105,7 @@ def test_adapters_itself_loads_a_bottleneck_module(tmp_path: Path) -> None:
     import adapters
 
     module = methods.load("bottleneck")
-    attached = stirred(module.attach(tiny(), [Link("mnli")], dict(module.DEFAULTS)))
+    attached = stirred(module.attach(tiny(), [Link("mnli")], dict(module.defaults)))
     module.save(attached, "mnli", tmp_path)
     theirs: Any = tiny()
     adapters.init(theirs)
@@ -113,7 +117,7 @@ def test_peft_itself_loads_a_lora_module(tmp_path: Path) -> None:
     from peft import PeftModel
 
     module = methods.load("lora")
-    attached = stirred(module.attach(tiny(), [Link("mnli")], dict(module.DEFAULTS)))
+    attached = stirred(module.attach(tiny(), [Link("mnli")], dict(module.defaults)))
     module.save(attached, "mnli", tmp_path)
     assert "/" not in (
         json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] or ""
@@ -124,7 +128,7 @@ def test_peft_itself_loads_a_lora_module(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["bottleneck", "lora"])
 def test_only_the_child_gets_gradients(method: str, tmp_path: Path) -> None:
     module = methods.load(method)
-    options = dict(module.DEFAULTS)
+    options = dict(module.defaults)
     module.save(
         stirred(module.attach(tiny(), [Link("alpha")], options)), "alpha", tmp_path / "alpha"
     )
@@ -148,7 +152,7 @@ def test_only_the_child_gets_gradients(method: str, tmp_path: Path) -> None:
         ("bottleneck", {"output_adapter": False}, "nothing would train"),
         ("lora", {"rank": 2}, "no such option"),
         ("lora", {"r": 1.5}, "whole number"),
-        ("lora", {"r": 0}, "from 1 on"),
+        ("lora", {"r": 0}, "from 1 to"),
         ("lora", {"lora_dropout": 1.5}, "below 1"),
         ("full", {"r": 2}, "no options"),
     ],
@@ -157,7 +161,7 @@ def test_options_are_held_against_the_library(
     method: str, options: dict[str, Any], message: str
 ) -> None:
     module = methods.load(method)
-    problems = module.check({**module.DEFAULTS, **options})
+    _, problems = module.check(spec({**module.defaults, **options}))
     assert len(problems) == 1 and message in problems[0]
 
 

@@ -21,7 +21,7 @@ from adapters_xtl.cli.commands.evaluate import evaluate
 from adapters_xtl.evaluation import predict
 from adapters_xtl.models import assembly
 from adapters_xtl.models.context import Context
-from adapters_xtl.models.network import Host, Model
+from adapters_xtl.models.network import EncoderSpec, Host, Model
 from adapters_xtl.planning.finished import serve
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import MANIFEST, Store
@@ -235,7 +235,7 @@ def test_stacks_take_turns_on_one_backbone(
         assert [answers(served(path, runs, host)) for path in paths] == alone
     assert len(loads) == 1
     backbone = fingerprint(NAMED["tiny"])
-    bare, _ = host.encoder(backbone, bits=32, dtype="bfloat16", device="cpu", method=method)
+    bare, _ = host.encoder(EncoderSpec(backbone, method, 32, "bfloat16"))
     assert len(loads) == 1
     fresh, _ = real(backbone)
     assert method == "bottleneck" or weights_digest(bare) == weights_digest(fresh)

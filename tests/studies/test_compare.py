@@ -23,7 +23,6 @@ import pytest
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import embedded
-from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.base.files import read_json
 from adapters_xtl.base.statistics import t_quantile
@@ -710,7 +709,7 @@ def test_full_fine_tuning_has_the_papers_settings(name: str, backbone: str) -> N
     def hyper(source: str) -> settings.Hyper:
         return settings.resolve_settings(
             recipe,
-            settings.Defaults("full", NAMED[backbone].lr.get("full", full.LR), {}),
+            settings.Defaults("full", full.rate_on(backbone), {}),
             settings.Overrides("--set"),
             embedded=source == "embedded",
             problems=problems,

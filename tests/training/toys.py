@@ -14,7 +14,7 @@ from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.formats import IGNORED, Item, Lengths
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import Model, build, head_spec
+from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build, head_spec
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet
 from adapters_xtl.training.fit import fit
@@ -73,15 +73,9 @@ def model(
     hidden = int(registry.config(backbone)["hidden_size"])
     spec = head_spec(format, LABELS, hidden, 0.1 if dropout else 0.0, Lengths(64, 16))
     built = build(
-        backbone,
-        bits=bits,
-        dtype="float32",
-        device="cpu",
-        method=method,
-        chain=[Link("child")],
-        options=DEFAULTS[method],
-        from_layer=0,
-        heads={"task": spec},
+        EncoderSpec(backbone, method, bits),
+        StackSpec([Link("child")], DEFAULTS[method]),
+        {"task": spec},
         train=True,
         seed=1,
     )

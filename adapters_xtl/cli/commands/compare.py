@@ -25,8 +25,8 @@ from adapters_xtl.studies.preview import preview
 __all__ = ["compare", "comparison"]
 
 ALL = "all"  # every target, with these methods and parents unless others are asked for
-ALL_METHODS, ALL_CHAINS = "full,bottleneck,lora,lora@8", ("none", "mnli", "squad1")
-METHODS = "full,bottleneck,lora"
+METHODS = ",".join(methods.COMPARED)
+ALL_METHODS, ALL_CHAINS = f"{METHODS},lora@8", ("none", "mnli", "squad1")
 
 
 def comparison(
@@ -163,7 +163,9 @@ def _variants(text: str, bits: tuple[str, ...], problems: Problems) -> tuple[Var
         method, at, own_bits = name.partition("@")
         if method not in methods.names():
             problems.add(f"--methods: unknown method '{method}'{nearest(method, methods.names())}")
-        shared_bits = ("auto",) if method == "full" else bits or ("auto",)
+        shared_bits = bits or ("auto",)
+        if method in methods.names() and methods.load(method).whole_encoder:
+            shared_bits = ("auto",)
         for value in (own_bits,) if at else shared_bits:
             if value not in allowed:
                 flag = f"--methods {name}" if at else f"--bits {value}"

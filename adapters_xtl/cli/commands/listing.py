@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from adapters_xtl import tasks
+from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import registry
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.data.locate import RowFiles, locate_report, locate_training
@@ -119,7 +119,7 @@ def backbones_table() -> tuple[dict[str, Any], list[Table]]:
             "source": backbone.source,
             "location": backbone.location,
             "note": backbone.note,
-            "lr": dict(backbone.lr),
+            "lr": {method: methods.load(method).rate_on(name) for method in methods.names()},
         }
         for name, backbone in registry.NAMED.items()
     }

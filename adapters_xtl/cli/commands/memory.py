@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from adapters_xtl import methods
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.memory import peak
 from adapters_xtl.planning.memory import MemoryPlan, plan_memory
@@ -17,20 +18,6 @@ from adapters_xtl.runs.request import Request
 
 __all__ = ["plan"]
 
-# options whose bytes are counted, or that have none; of others the library is asked whether it
-# knows them
-COUNTED: Mapping[str, tuple[str, ...]] = {
-    "bottleneck": ("mh_adapter", "output_adapter", "reduction_factor", "non_linearity"),
-    "lora": (
-        "r",
-        "lora_alpha",
-        "lora_dropout",
-        "target_modules",
-        "use_rslora",
-        "init_lora_weights",
-    ),
-    "full": (),
-}
 LINES: Mapping[str, str] = {
     "embeddings": "embedding tables",
     "layers": "encoder layers, as stored",
@@ -62,9 +49,16 @@ def plan(
     if job.sequences > 1:
         notes.append(f"{job.sequences} sequences an example")
     notes.append(f"{job.length} tokens an input: shorter inputs take less")
-    if more := sorted(set(job.options) - set(COUNTED[asked.method])):
+    method = methods.load(asked.method)
+    uncounted = sorted(set(job.options) - method.options_counted)
+    if not method.memory_counted:
         notes.append(
-            f"not counted: what {', '.join(f'method.{option}' for option in more)} may add"
+            f"an upper estimate: method {asked.method} does not describe what its backward pass"
+            " keeps, so every linear layer is counted as one that trains"
+        )
+    elif uncounted:
+        notes.append(
+            f"not counted: what {', '.join(f'method.{option}' for option in uncounted)} may add"
         )
     others = {name: each for name, each in planned.fits.items() if name != planned.target}
     payload = {
