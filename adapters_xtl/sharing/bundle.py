@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from adapters_xtl import formats, methods
-from adapters_xtl.backbones.shape import Shape, shape
+from adapters_xtl.backbones.shape import Shape
 from adapters_xtl.base import untrusted
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import digest, file_digest
@@ -37,20 +37,17 @@ from adapters_xtl.base.untrusted import (
     unfit_name,
     unfit_values,
 )
-<<<<<<< HEAD
-from adapters_xtl.methods._tensor_shapes import (
-    Sizes,
-    check_shapes,
-    module_files,
-    module_shapes,
-    sizes,
-)
+from adapters_xtl.methods import TensorShapes
 from adapters_xtl.runs.records import MANIFEST, Manifest, write_record
 from adapters_xtl.runs.stored import StoredModule, is_run
-from adapters_xtl.sharing.bundle_record import RECORD, RECORD_BYTES, BundleRecord, parse_record
-=======
-from adapters_xtl.methods import Method, TensorShapes
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
+from adapters_xtl.sharing.bundle_record import (
+    RECORD,
+    RECORD_BYTES,
+    BundleRecord,
+    backbone_shape,
+    known_method,
+    parse_record,
+)
 
 __all__ = ["MANIFEST", "SHOWN", "Bundle", "is_bundle", "manifest_of", "read", "seal", "unwanted"]
 
@@ -231,18 +228,11 @@ class _Complaints:
 def _check_module(
     path: Path, record: BundleRecord, held: Mapping[str, int], complaints: _Complaints
 ) -> None:
-<<<<<<< HEAD
     """Holds the module's description and weights against the backbone's sizes."""
     config = record.backbone.identity.config
     description, weights = (
-        f"module/{name}" for name in module_files(record.method, record.compose)
-=======
-    """Descriptions and headers of the module and the heads, held against the backbone's sizes."""
-    backbone = record["backbone"]["identity"]["config"]
-    size, method = _shape(backbone), _method(record["method"])
-    description, weights = (
-        f"module/{name}" for name in method.module_files(record["compose"] == "fuse")
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
+        f"module/{name}"
+        for name in known_method(record.method).module_files(record.compose == "fuse")
     )
     for name in held:
         if name.startswith("module/") and name not in (description, weights):
@@ -251,7 +241,6 @@ def _check_module(
                 f"unknown file; a {record.method} module is {description} and {weights}",
             )
     for name in {description, weights} - set(held):
-<<<<<<< HEAD
         complaints.add(name, "missing")
     if not {description, weights} <= set(held):
         return
@@ -261,7 +250,15 @@ def _check_module(
         return
     wanted = complaints.attempt(
         description,
-        lambda: module_shapes(record.method, record.compose, value, config, held_tensors),
+        lambda: methods.expected_tensors(
+            known_method(record.method),
+            value,
+            config,
+            held_tensors,
+            options=record.run.options,
+            from_layer=record.run.from_layer,
+            compose=record.compose,
+        ),
     )
     if wanted is not None:
         complaints.attempt(weights, lambda: _check_weights(path / weights, held_tensors, wanted))
@@ -277,29 +274,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _check_heads(
     path: Path, record: BundleRecord, held: Mapping[str, int], complaints: _Complaints
 ) -> None:
-    size = sizes(record.backbone.identity.config)
-=======
-        complaints.messages.append(f"{name}: missing")
-    if description in held and weights in held:
-        there = complaints.attempt(weights, lambda: tensors(path / weights))
-        if there is not None:
-            wanted = complaints.attempt(
-                description,
-                lambda: methods.expected_tensors(
-                    method,
-                    load_json(path / description),
-                    backbone,
-                    there,
-                    options=record["run"]["options"],
-                    from_layer=record["run"]["from_layer"],
-                    compose=record["compose"],
-                ),
-            )
-            if wanted is not None:
-                complaints.attempt(weights, lambda: _check_weights(path / weights, there, wanted))
-        else:
-            complaints.attempt(description, lambda: load_json(path / description))
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
+    size = backbone_shape(record.backbone.identity.config)
     heads = {name.split("/")[1] for name in held if name.startswith("head/")}
     for task in sorted(heads ^ set(record.labels)):
         complaints.add(
@@ -311,11 +286,7 @@ def _check_heads(
         )
 
 
-<<<<<<< HEAD
-def _check_head(folder: Path, labels: tuple[str, ...], size: Sizes) -> None:
-=======
-def _head(folder: Path, labels: list[str], size: Shape) -> None:
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
+def _check_head(folder: Path, labels: tuple[str, ...], size: Shape) -> None:
     config = load_json(folder / "config.json")
     wanted = formats.head_shapes(config, size.hidden, size.longest)
     if config["labels"] != list(labels):
@@ -329,237 +300,3 @@ def _check_weights(path: Path, held: Mapping[str, Tensor], wanted: TensorShapes 
     methods.check_tensors(held, wanted)
     if fault := unfit_values(path, held):
         raise Refusal(fault)
-<<<<<<< HEAD
-=======
-
-
-def parse_record(value: Any) -> dict[str, Any]:
-    """bundle.json's value, checked. Refusal names the first key that is missing, malformed or at
-    odds with another.
-    """
-    if isinstance(value, bytes):
-        value = parse_json(value, RECORD_BYTES)
-    if not isinstance(value, dict):
-        raise Refusal("no JSON object")
-    if value.get("format") != FORMAT:
-        raise Refusal(f"format {printable(value.get('format'), 20)}; this version reads {FORMAT}")
-    for name, check in _KEYS.items():
-        if name not in value:
-            raise Refusal(f"lacks the key {name!r}")
-        if not check(value[name]):
-            raise Refusal(
-                f"the key {name!r} is malformed"
-                f" ({printable(json.dumps(value[name], ensure_ascii=False), 60)})"
-            )
-    for name in value:
-        if name not in _KEYS:
-            raise Refusal(f"unknown key {printable(name, 40)!r}")
-    run, backbone = value["run"], value["backbone"]
-    if digest(run)[: len(value["id"])] != value["id"]:
-        raise Refusal(f"the id {value['id']} is not the digest of its run, {digest(run)[:12]}")
-    if not run["backbone"] == backbone["fingerprint"] == digest(backbone["identity"]):
-        raise Refusal(
-            "the backbone's fingerprint is not the digest of its identity, or not the run's"
-        )
-    for name, said in (
-        (name, value[name]) for name in ("method", "compose", "seed", "options", "protocol")
-    ):
-        if run[name] != said:
-            raise Refusal(f"the key {name!r} and its run differ")
-    if (run["bits"], run["dtype"]) != (backbone["bits"], backbone["dtype"]):
-        raise Refusal("its backbone's bits or dtype are not its run's")
-    if value["compose"] == "fuse" and len(value["parents"]) < 2:
-        raise Refusal("it is fused, and has fewer than two parents")
-    if list(run["parents"]) != [parent["id"] for parent in value["parents"]]:
-        raise Refusal("its parents are not those of its run")
-    if not set(value["labels"]) <= {name for name, _ in run["tasks"]}:
-        raise Refusal("it has a head for a task that its run was not trained on")
-    if run["from_layer"] >= _shape(backbone["identity"]["config"]).layers:
-        raise Refusal(
-            f"its run begins at layer {run['from_layer']}, which its backbone does not have"
-        )
-    _method(value["method"])
-    return value
-
-
-def _method(name: str) -> Method:
-    """Refusal for a method that is not known here."""
-    if name not in methods.names():
-        raise Refusal(f"method {printable(name, 20)!r}: known here: {', '.join(methods.names())}")
-    return methods.load(name)
-
-
-def _shape(config: Mapping[str, Any]) -> Shape:
-    """Refusal where a backbone's config.json has no sensible sizes."""
-    try:
-        return shape(config, "its backbone")
-    except RequestError as error:
-        raise Refusal(str(error)) from error
-
-
-def _line(value: Any) -> bool:
-    return isinstance(value, str) and len(value) < 500 and value.isprintable()
-
-
-def _lines(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_line, value)) and all(map(_line, value.values()))
-
-
-def _sha(value: Any) -> bool:
-    return isinstance(value, str) and bool(_HEX.fullmatch(value))
-
-
-def _run(value: Any) -> bool:
-    """Whether a value can be `Run.identity()`: these keys, with values that can be made a `Run` of
-    again.
-    """
-    return (
-        isinstance(value, dict)
-        and set(value) == set(_RUN)
-        and all(check(value[name]) for name, check in _RUN.items())
-    )
-
-
-def _natural(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 40
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _all(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and len(value) <= 1000 and all(map(check, value))
-
-
-def _named(checks: Mapping[str, Callable[[Any], bool]], value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and set(value) <= set(checks)
-        and all(checks[name](value[name]) for name in value)
-    )
-
-
-_WHOLE = (
-    "max_steps",
-    "batch_size",
-    "max_length",
-    "stride",
-    "max_examples",
-    "eval_every",
-    "patience",
-    "select_examples",
-    "cap",
-)
-_SHARES = ("lr", "epochs", "warmup", "weight_decay", "clip", "dropout")
-HYPER: Mapping[str, Callable[[Any], bool]] = {  # the fields of `spec.Hyper`
-    **dict.fromkeys(_WHOLE, _natural),
-    **dict.fromkeys(_SHARES, _number),
-    "optimizer": safe_name,
-    "dtype": safe_name,
-    "tasks": _all(safe_name),
-}
-_RUN: Mapping[str, Callable[[Any], bool]] = {
-    "tasks": lambda value: (
-        isinstance(value, list)
-        and all(
-            isinstance(each, list) and len(each) == 2 and safe_name(each[0]) and _natural(each[1])
-            for each in value
-        )
-    ),
-    "data": lambda value: (
-        _named({"train": _all(_sha), "select": _all(_sha)}, value) and len(value) == 2
-    ),
-    "backbone": lambda value: _sha(value),
-    "method": safe_name,
-    "options": lambda value: (
-        isinstance(value, dict) and len(value) < 100 and all(map(safe_name, value))
-    ),
-    "compose": lambda value: value in ("", "stack", "init", "fuse"),
-    "bits": lambda value: _natural(value) and value in (32, 16, 8, 4),
-    "dtype": lambda value: value in ("float32", "bfloat16", "float16"),
-    "from_layer": _natural,
-    "hyper": lambda value: _named(HYPER, value) and "tasks" in value,
-    "seed": lambda value: type(value) is int,
-    "protocol": lambda value: value in ("clean", "xtreme"),
-    "parents": _all(lambda value: isinstance(value, str) and bool(_ID.fullmatch(value))),
-}
-
-
-def _backbone(value: Any) -> bool:
-    names = {"name", "location", "fingerprint", "revision", "bits", "dtype", "identity"}
-    if not isinstance(value, dict) or set(value) != names or not _sha(value["fingerprint"]):
-        return False
-    identity = value["identity"]
-    texts = all(_line(value[name]) for name in ("name", "location", "revision", "dtype"))
-    return (
-        texts
-        and value["bits"] in (32, 16, 8, 4)
-        and isinstance(identity, dict)
-        and isinstance(identity.get("config"), dict)
-    )
-
-
-def _parent(value: Any) -> bool:
-    if not isinstance(value, dict) or set(value) != {"task", "id", "sha256", "where"}:
-        return False
-    places = value["where"]
-    return (
-        safe_name(value["task"])
-        and safe_name(value["id"])
-        and _sha(value["sha256"])
-        and isinstance(places, list)
-        and (
-            len(places) <= 20
-            and all(isinstance(place, str) and _PLACE.fullmatch(place) for place in places)
-        )
-    )
-
-
-def _metrics(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        safe_name(task)
-        and isinstance(entry, dict)
-        and isinstance(entry.get("score"), _NUMBERS)
-        and all(isinstance(entry.get(name), str) for name in ("split", "metric", "protocol"))
-        and isinstance(entry.get("languages"), dict)
-        and all(
-            safe_name(code)
-            and isinstance(scores, dict)
-            and all(isinstance(each, _NUMBERS) for each in scores.values())
-            for code, scores in entry["languages"].items()
-        )
-        for task, entry in value.items()
-    )
-
-
-def _labels(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        safe_name(task) and isinstance(each, list) for task, each in value.items()
-    )
-
-
-_KEYS: dict[str, Callable[[Any], bool]] = {
-    "format": lambda value: value == FORMAT,
-    "task": safe_name,
-    "id": lambda value: isinstance(value, str) and bool(_ID.fullmatch(value)),
-    "method": safe_name,
-    "options": lambda value: isinstance(value, dict),
-    "labels": _labels,
-    "compose": lambda value: value in ("", "stack", "init", "fuse"),
-    "composition": _line,
-    "seed": lambda value: type(value) is int,
-    "protocol": safe_name,
-    "run": _run,
-    "backbone": _backbone,
-    "module_sha256": _sha,
-    "parents": lambda value: (
-        isinstance(value, list) and len(value) <= 16 and all(map(_parent, value))
-    ),
-    "metrics": _metrics,
-    "trained": lambda value: value is None or isinstance(value, dict),
-    "data": lambda value: isinstance(value, dict) and isinstance(value.get("source"), str),
-    "versions": _lines,
-    "licence": safe_name,
-}
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)

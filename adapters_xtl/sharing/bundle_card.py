@@ -17,16 +17,12 @@ from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.runs.run_card import score_table
 from adapters_xtl.sharing.bundle_record import BundleBackbone, BundleRecord, TrainedRows
-from adapters_xtl.sharing.card_usage import LIBRARY, usage
+from adapters_xtl.sharing.card_usage import usage
 from adapters_xtl.sharing.mirror_rows import data_set_of
 from adapters_xtl.sharing.repository import module_tag
 from adapters_xtl.tasks import Task
 
-<<<<<<< HEAD
 __all__ = ["bundle_card", "claimed"]
-=======
-__all__ = ["bundle_card", "chain_of", "claimed", "folders_of", "repo_of", "snippet"]
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
 
 # pretrained on text alone, or not at all: no task's labels
 UNLABELLED = ("FacebookAI/xlm-roberta-large", "FacebookAI/xlm-roberta-base", NAMED["tiny"].location)
@@ -87,11 +83,7 @@ def _metadata(record: BundleRecord) -> str:
         "language": list(languages),
         "license": record.licence,
         **named,
-<<<<<<< HEAD
-        "library_name": LIBRARY[record.method],
-=======
-        "library_name": methods.load(record["method"]).library,
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
+        "library_name": methods.load(record.method).library,
         "base_model": [base] if re.fullmatch(r"[\w.-]+/[\w.-]+", base) else [],
         "datasets": sorted({data_set_of(form) for form in claimed(record.data)}),
         "metrics": sorted({scores.metric for scores in record.metrics.values()}),
@@ -118,39 +110,19 @@ def _task(name: str) -> Task | None:
     return tasks.load(name) if name in tasks.names() else None
 
 
-<<<<<<< HEAD
 def _summary(record: BundleRecord) -> list[str]:
-    what = {"bottleneck": "A bottleneck adapter", "lora": "A LoRA module"}
     task, name = _task(record.task), record.backbone.name
     title = task.title if task else record.task
-    kind = "An AdapterFusion layer" if record.compose == "fuse" else what.get(record.method, "")
-    start = (
-        f"{kind} for {title} on the frozen encoder {name}"
-        if kind
-        else f"All weights of {name}, fine-tuned for {title}"
-    )
+    method = methods.load(record.method)
+    kind = method.fused_title if record.compose == "fuse" else method.title
+    start = f"{kind or f'A {method.name} module'} for {title} on the frozen encoder {name}"
+    if method.whole_encoder:
+        start = f"All weights of {name}, fine-tuned for {title}"
     parents = " and ".join(parent.task for parent in record.parents)
     how = f" ({record.composition})" if record.composition else ""
     above = f" above {parents}{how}" if parents else ""
     above = f", started as a copy of {parents}" if record.compose == "init" else above
-    lines = [
-        f"{start}{above}. It is loaded with adapters_xtl, or with {LIBRARY[record.method]} alone."
-    ]
-=======
-def _summary(record: Mapping[str, Any]) -> list[str]:
-    task, name = _task(record["task"]), record["backbone"]["name"]
-    title = task.title if task else record["task"]
-    method = methods.load(record["method"])
-    kind = method.fused_title if record["compose"] == "fuse" else method.title
-    start = f"{kind or f'A {method.name} module'} for {title} on the frozen encoder {name}"
-    if method.whole_encoder:
-        start = f"All weights of {name}, fine-tuned for {title}"
-    parents = " and ".join(parent["task"] for parent in record["parents"])
-    how = f" ({record['composition']})" if record["composition"] else ""
-    above = f" above {parents}{how}" if parents else ""
-    above = f", started as a copy of {parents}" if record["compose"] == "init" else above
     lines = [f"{start}{above}. It is loaded with adapters_xtl, or with {method.library} alone."]
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
     note = NAMED[name].note if name in NAMED else ""
     return [*lines, "", f"The encoder: {note}"] if note else lines
 
@@ -197,15 +169,9 @@ def _facts(record: BundleRecord) -> list[tuple[str, str]]:
     return [*facts, ("versions", versions)] if versions else facts
 
 
-<<<<<<< HEAD
 def _data(record: BundleRecord) -> list[str]:
-    data, library = record.data, LIBRARY[record.method]
+    data, library = record.data, methods.load(record.method).library
     if data.source == "foreign":
-=======
-def _data(record: Mapping[str, Any]) -> list[str]:
-    data, library = record["data"], methods.load(record["method"]).library
-    if data["source"] == "foreign":
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
         return [
             "Not on record: adapters_xtl did not train it, it was taken in from a module that"
             f" {library} had saved."
@@ -311,74 +277,8 @@ def _transfer(backbone: BundleBackbone, others: Sequence[str]) -> str:
     return f"{start}. Whether the backbone has seen labels of this task is not on record."
 
 
-<<<<<<< HEAD
 def _parents(record: BundleRecord) -> list[str]:
     if not record.parents:
-=======
-def _use(record: Mapping[str, Any], stack: Sequence[str], fused: Sequence[str]) -> list[str]:
-    folders, library = folders_of(stack), methods.load(record["method"]).library
-    target = "pawsx" if record["task"] != "pawsx" else "xnli"
-    flags = f"--method {record['method']} --backbone {record['backbone']['name']}"
-    shown = ", ".join(f"`{name}`" for name in folders)
-    where = (
-        f"the bundle in the directory {shown}"
-        if len(folders) == 1
-        else f"the bundles in the directories {shown}"
-    )
-    stacks = "stack" in methods.load(record["method"]).compositions
-    compose = "" if stacks else " --compose init"
-    lines = [
-        f"With adapters_xtl and {where}, to train another task above it:",
-        "",
-        "```sh",
-        f"xtl hub verify {folders[-1]}",
-        f"xtl recipe {target} --on ./{folders[-1]} {flags}{compose}",
-        "```",
-        "",
-        f"With {library} alone:",
-        "",
-        "```python",
-        *snippet(record, stack, fused),
-        "```",
-    ]
-    if record["compose"] == "fuse":
-        lines[:7] = []
-    head = (
-        "`head/<task>/` holds the head: linear layers over the last hidden states, as its"
-        " config.json describes."
-    )
-    return [*lines, "", head] if record["labels"] else lines
-
-
-def snippet(
-    record: Mapping[str, Any], stack: Sequence[str], fused: Sequence[str] = ()
-) -> list[str]:
-    """Python that loads a stack with the library alone, from directories named by `folders_of`; it
-    leaves `model`.
-    """
-    folders, backbone = folders_of(stack), record["backbone"]
-    if NAMED.get(backbone["name"]) and NAMED[backbone["name"]].source != "hub":
-        imports = [
-            "from adapters_xtl import backbones, fingerprint  # the encoder alone: no hub has it",
-            "",
-        ]
-        load = [f'encoder, tokenizer = backbones.load(fingerprint.resolve("{backbone["name"]}"))']
-    else:
-        pinned = f', revision="{backbone["revision"]}"' if backbone["revision"] else ""
-        imports = ["from transformers import AutoModel", ""]
-        load = [
-            f'encoder = AutoModel.from_pretrained("{backbone["location"]}"{pinned},'
-            " add_pooling_layer=False)"
-        ]
-    fuses = record["compose"] == "fuse"
-    return methods.load(record["method"]).loading_code(
-        imports, load, folders, list(fused) if fuses else folders, fuses
-    )
-
-
-def _parents(record: Mapping[str, Any]) -> list[str]:
-    if not record["parents"]:
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
         return []
     rows = [
         f"| {parent.task} | `{parent.sha256}` | {', '.join(parent.where) or 'beside this bundle'} |"

@@ -13,16 +13,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from adapters_xtl import methods
 from adapters_xtl.backbones.config import check_config
+from adapters_xtl.backbones.shape import Shape, shape
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import digest
 from adapters_xtl.base.typed_json import Rule, from_json, to_json
-from adapters_xtl.base.untrusted import JSON_BYTES, Refusal, load_json, parse_json, safe_name
-from adapters_xtl.methods._tensor_shapes import module_files, sizes
+from adapters_xtl.base.untrusted import (
+    JSON_BYTES,
+    Refusal,
+    load_json,
+    parse_json,
+    printable,
+    safe_name,
+)
+from adapters_xtl.methods import Method
 from adapters_xtl.runs.records import BackboneRecord, ParentRecord
 from adapters_xtl.runs.run import Run, RunId, Sha256, TaskName
 
 __all__ = [
+    "backbone_shape",
+    "known_method",
     "FORMAT",
     "PLACES",
     "RECORD",
@@ -285,6 +296,21 @@ def _check_agreement(record: BundleRecord, value: Mapping[str, Any]) -> None:
         raise Refusal("its parents are not those of its run")
     if not set(record.labels) <= {name for name, _ in run.tasks}:
         raise Refusal("it has a head for a task that its run was not trained on")
-    if run.from_layer >= sizes(backbone.identity.config).layers:
+    if run.from_layer >= backbone_shape(backbone.identity.config).layers:
         raise Refusal(f"its run begins at layer {run.from_layer}, which its backbone does not have")
-    module_files(record.method, record.compose)
+    known_method(record.method)
+
+
+def known_method(name: str) -> Method:
+    """Refusal for a method that is not known here."""
+    if name not in methods.names():
+        raise Refusal(f"method {printable(name, 20)!r}: known here: {', '.join(methods.names())}")
+    return methods.load(name)
+
+
+def backbone_shape(config: Mapping[str, Any]) -> Shape:
+    """Refusal where a backbone's config.json has no sensible sizes."""
+    try:
+        return shape(config, "its backbone")
+    except RequestError as error:
+        raise Refusal(str(error)) from error

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adapters_xtl import methods
 from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.sharing.bundle_record import BundleRecord
 
-__all__ = ["LIBRARY", "folders_of", "snippet", "usage"]
-
-LIBRARY = {"bottleneck": "adapters", "lora": "peft", "full": "transformers"}
+__all__ = ["folders_of", "snippet", "usage"]
 
 
 def folders_of(stack: Sequence[str]) -> list[str]:
@@ -22,14 +21,14 @@ def folders_of(stack: Sequence[str]) -> list[str]:
 
 def usage(record: BundleRecord, stack: Sequence[str], fused: Sequence[str]) -> list[str]:
     """Lines of Markdown. `stack` and `fused` as in `bundle_card`."""
-    folders, library = folders_of(stack), LIBRARY[record.method]
+    folders, library = folders_of(stack), methods.load(record.method).library
     shown = ", ".join(f"`{name}`" for name in folders)
     several = len(folders) > 1
     lines = []
     if record.compose != "fuse":  # nothing is trained above a fusion layer
         where = f"the bundle{'s' * several} in the director{'ies' if several else 'y'} {shown}"
         target = "pawsx" if record.task != "pawsx" else "xnli"
-        compose = " --compose init" if record.method == "full" else ""
+        compose = "" if "stack" in methods.load(record.method).compositions else " --compose init"
         flags = f"--method {record.method} --backbone {record.backbone.name}{compose}"
         lines = [
             f"With adapters_xtl and {where}, to train another task above it:",
@@ -60,14 +59,7 @@ def snippet(record: BundleRecord, stack: Sequence[str], fused: Sequence[str] = (
     """Python that loads a stack with the library alone, from directories named by `folders_of`; it
     leaves `model`.
     """
-    folders, backbone, method = folders_of(stack), record.backbone, record.method
-    if method == "full":
-        folder = f"{folders[-1]}/module"
-        return [
-            "from transformers import AutoModel",
-            "",
-            f'model = AutoModel.from_pretrained("{folder}", add_pooling_layer=False).eval()',
-        ]
+    folders, backbone = folders_of(stack), record.backbone
     named = NAMED.get(backbone.name)
     if named and named.source != "hub":
         imports = [
@@ -82,37 +74,7 @@ def snippet(record: BundleRecord, stack: Sequence[str], fused: Sequence[str] = (
             f'encoder = AutoModel.from_pretrained("{backbone.location}"{pinned},'
             " add_pooling_layer=False)"
         ]
-    if method == "lora":
-        return ["from peft import PeftModel", *imports, *load, *_peft(folders)]
-    block, names = ("Fuse", list(fused)) if record.compose == "fuse" else ("Stack", folders)
-    return [
-        "import adapters",
-        f"from adapters.composition import {block}",
-        *imports,
-        *load,
-        *_adapters(folders, block, names),
-    ]
-
-
-def _peft(folders: Sequence[str]) -> list[str]:
-    first = folders[0]
-    lines = [
-        f'model = PeftModel.from_pretrained(encoder, "{first}/module", adapter_name="{first}")'
-    ]
-    lines += [
-        f'model.load_adapter("{folder}/module", adapter_name="{folder}")' for folder in folders[1:]
-    ]
-    if len(folders) > 1:
-        lines.append(f"model.base_model.set_adapter({list(folders)!r})  # active modules add up")
-    return [*lines, "model = model.eval()"]
-
-
-def _adapters(folders: Sequence[str], block: str, names: Sequence[str]) -> list[str]:
-    lines = ["adapters.init(encoder)", "model = encoder.eval()"]
-    lines += [
-        f'model.load_adapter("{folder}/module", load_as="{name}", use_safetensors=True)'
-        for folder, name in zip(folders, names, strict=False)
-    ]
-    if block == "Fuse":
-        lines.append(f'model.load_adapter_fusion("{folders[-1]}/module", use_safetensors=True)')
-    return [*lines, f"model.active_adapters = {block}({', '.join(map(repr, names))})"]
+    fuses = record.compose == "fuse"
+    return methods.load(record.method).loading_code(
+        imports, load, folders, list(fused) if fuses else folders, fuses
+    )

@@ -161,17 +161,9 @@ class Worker:
             bits=cell.variant.bits,
             on=cell.chain,
             seed=seed,
-<<<<<<< HEAD
-            compose=base.compose if len(methods.load(method).COMPOSES) > 1 else None,
+            compose=base.compose if len(methods.load(method).compositions) > 1 else None,
             overrides=(*effective((*equal, *overrides), own_members(cell)), *extra),
             parent_overrides=effective((*parents_equal, *parent_overrides), parents_members(cell)),
-=======
-            compose=base.compose if len(methods.load(method).compositions) > 1 else None,
-            overrides=(*_effective((*equal, *overrides), _own_members(cell)), *extra),
-            parent_overrides=_effective(
-                (*parents_equal, *parent_overrides), _parents_members(cell)
-            ),
->>>>>>> e988436 (A method is known in its file alone; its options are checked before anything is loaded; a run's weights follow from its id)
         )
 
     def _overrides(self, cell: Cell) -> tuple[Overrides, Overrides]:
