@@ -230,10 +230,8 @@ def _check_module(
 ) -> None:
     """Holds the module's description and weights against the backbone's sizes."""
     config = record.backbone.identity.config
-    description, weights = (
-        f"module/{name}"
-        for name in known_method(record.method).module_files(record.compose == "fuse")
-    )
+    files = known_method(record.method).module_files(record.compose == "fuse")
+    description, weights = (f"module/{name}" for name in files)
     for name in held:
         if name.startswith("module/") and name not in (description, weights):
             complaints.add(
