@@ -31,7 +31,7 @@ def joules() -> float | None:
             return None
         try:
             handle, used = ctypes.c_void_p(), ctypes.c_ulonglong()
-            if first.isdecimal():
+            if first.isascii() and first.isdecimal():
                 failed = nvml.nvmlDeviceGetHandleByIndex_v2(
                     ctypes.c_uint(int(first)), ctypes.byref(handle)
                 )

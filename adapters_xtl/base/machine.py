@@ -97,7 +97,11 @@ def gpu() -> Gpu | None:
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
     if first in ("", "-1") or not shutil.which("nvidia-smi"):
         return None
-    which = [f"--id={first}"] if first.isdecimal() or first.startswith("GPU-") else []
+    which = (
+        [f"--id={first}"]
+        if (first.isascii() and first.isdecimal()) or first.startswith("GPU-")
+        else []
+    )
     listed = _output(
         "nvidia-smi",
         *which,
