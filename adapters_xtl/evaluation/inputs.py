@@ -7,8 +7,7 @@ from typing import Any
 
 from adapters_xtl import formats
 from adapters_xtl.base.errors import DataError
-from adapters_xtl.formats import Format, has_lone_surrogate
-from adapters_xtl.formats._rows import example_of_columns
+from adapters_xtl.formats import Format, example_of_columns, has_lone_surrogate
 from adapters_xtl.tasks import Task
 
 __all__ = ["example_of", "examples_of"]

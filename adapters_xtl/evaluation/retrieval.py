@@ -17,7 +17,6 @@ from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import atomic_write, cache_dir, digest
 from adapters_xtl.evaluation.predict import Progress, forward
 from adapters_xtl.formats import Item, Lengths
-from adapters_xtl.formats._heads import mean_pool
 from adapters_xtl.models.network import Model
 
 __all__ = [
@@ -62,10 +61,10 @@ def retrieval_layer(layers: int) -> int:
 
 
 def layer_of(model: Model, layer: str) -> int:
-    """The hidden state whose vectors are scored: the one that was asked for, else
+    """The hidden state whose vectors are scored: the one that was asked for by number, else
     `retrieval_layer`.
     """
-    return int(layer) if layer.isdecimal() else retrieval_layer(model.layers)
+    return retrieval_layer(model.layers) if layer in ("", ALL) else int(layer)
 
 
 def sentence_length(model: Model) -> int:
@@ -90,7 +89,7 @@ def vectors_of(
     RequestError for a layer that the backbone does not have.
     """
     layers = list(range(model.layers + 1)) if layer == ALL else [layer_of(model, layer)]
-    if not 0 <= max(layers) <= model.layers:
+    if not all(0 <= number <= model.layers for number in layers):
         raise RequestError(f"layer {layer}: this backbone has hidden states 0 to {model.layers}")
     lengths = Lengths(sentence_length(model))
     items = formats.load(format).encode(examples, (), model.tokenizer, lengths, train=False)
@@ -116,14 +115,15 @@ def embed(
     dtype: str,
     progress: Progress | None = None,
 ) -> np.ndarray:
-    """Means over each sentence's tokens of the hidden states `layers`: (sentences, layers, hidden)
-    float32.
+    """What the format makes of the hidden states `layers` of each sentence (their mean over its
+    tokens): (sentences, layers, hidden) float32.
     """
+    form = formats.load(format)
 
     def pooled(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
         states = model.hidden_states(batch, max(layers))
-        means = [mean_pool(states[layer], batch["attention_mask"]) for layer in layers]
-        return list(torch.stack(means, 1).cpu().numpy())
+        by_layer = [form.outputs(states[layer], batch) for layer in layers]
+        return [np.stack(vectors) for vectors in zip(*by_layer, strict=True)]
 
     if not items:
         return np.empty((0, len(layers), model.hidden), dtype=np.float32)

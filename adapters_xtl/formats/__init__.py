@@ -25,6 +25,7 @@ from adapters_xtl.formats._items import (
     pad,
     text_items,
 )
+from adapters_xtl.formats._rows import example_of_columns
 
 __all__ = [
     "IGNORED",
@@ -37,6 +38,7 @@ __all__ = [
     "Lengths",
     "Tokenizer",
     "encode_batch",
+    "example_of_columns",
     "fault",
     "has_lone_surrogate",
     "head_shapes",

@@ -88,5 +88,8 @@ def test_retrieval_reads_what_a_short_backbone_reads(tmp_path: Path) -> None:
     )
     np.testing.assert_allclose(long, cut, atol=1e-6)
     assert np.abs(long - other).max() > 1e-3
+    for layer in (-1, 5):
+        with pytest.raises(RequestError, match=f"layer {layer}"):
+            module.embed(["a text"], layer=layer)
     record = json.loads((Path(payload["path"]) / "metrics.json").read_text())
     assert record["tasks"]["tatoeba"]["max_length"] == 64
