@@ -50,6 +50,7 @@ if "XTL_TEST_CACHE" not in os.environ:  # the workers of one session inherit the
     _use_a_cache_of_ones_own()
     os.environ["XTL_TEST_CACHE"] = "1"
 STARTS_PROCESSES = {"subprocess", "multiprocessing"}
+SLOW_FOLDERS = {ROOT / "tests" / "memory"}  # counts every tensor of many trainings, a second each
 
 
 def shared_dir() -> Path:
@@ -93,8 +94,8 @@ def runs(tmp_path: Path) -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks as `slow` every test that starts processes (itself, or in a helper or fixture of it), or
-    that reads the outside data, which are large.
+    """Marks as `slow` every test that starts processes (itself, or in a helper or fixture of it),
+    that reads the outside data, which are large, or that lies in a slow folder.
     """
     known: dict[types.CodeType, bool] = {}
     for item in items:
@@ -102,8 +103,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
         functions = [item.function, *(each.func for found in definitions for each in found)]
-        if "mirror" in item.fixturenames or any(
-            starts_processes(function, known) for function in functions
+        if (
+            item.path.parent in SLOW_FOLDERS
+            or "mirror" in item.fixturenames
+            or any(starts_processes(function, known) for function in functions)
         ):
             item.add_marker("slow")
 
