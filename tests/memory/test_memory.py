@@ -19,7 +19,10 @@ from typing import Any
 import bitsandbytes
 import pytest
 import torch
-from transformers import XLMRobertaConfig, XLMRobertaModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
 from adapters_xtl import methods
 from adapters_xtl.backbones import Backbone, embedded, loading, registry
@@ -49,6 +52,25 @@ def _tokenizer() -> None:
     embedded.prepare(lambda text: None)
 
 
+def small_tokenizer() -> PreTrainedTokenizerFast:
+    """XLM-R's special tokens, with their ids, and a few words: fewer ids than any checkpoint here."""
+    special = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+    words = {word: number for number, word in enumerate((*special, "one", "two", "three"))}
+    inner = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    inner.pre_tokenizer = Whitespace()
+    begin, pad, end, unknown, mask = special
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        bos_token=begin,
+        cls_token=begin,
+        pad_token=pad,
+        eos_token=end,
+        sep_token=end,
+        unk_token=unknown,
+        mask_token=mask,
+    )
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Backbone]:
     """Random XLM-Rs of other sizes than `tiny`, as checkpoint directories."""
@@ -60,8 +82,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Backbo
             path = tmp_path_factory.mktemp("backbone")
             settings = XLMRobertaConfig(**{**registry.TINY_CONFIG, "vocab_size": 3000, **sizes})
             XLMRobertaModel(settings, add_pooling_layer=False).save_pretrained(path)
-            for name in registry.tokenizer_files(embedded.prepare()):
-                (path / name).symlink_to(embedded.prepare() / name)
+            small_tokenizer().save_pretrained(path)
             made[key] = registry.resolve(str(path))
         return made[key]
 
