@@ -19,7 +19,7 @@ WRONG = [
     (["mnli", "--compose", "stak"], "did you mean 'stack'?"),
     (["mnli", "--method", "lora", "--compose", "fuse"], "not possible for method lora"),
     (["mnli", "--bits", "7"], "--bits 7"),
-    (["mnli", "--method", "full", "--bits", "8"], "stay at 32 bits"),
+    (["mnli", "--method", "full", "--bits", "8"], "have 32 bits while method full trains"),
     (["mnli", "--seed", "-1"], "--seed -1"),
     (["mnli", "--split", "test"], "--split test"),
     (["mnli", "--protocol", "cleen"], "--protocol cleen"),

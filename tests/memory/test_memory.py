@@ -804,7 +804,7 @@ def test_the_table_adds_up_and_says_what_is_assumed() -> None:
         (["mnli", "--set", "train.batch=3"], "unknown key 'train.batch'"),
         (["mnli", "--backbone", "xlmr-lage"], "did you mean 'xlmr-large'"),
         (["mnli", "--from-layer", "24"], "layers 0 to 23"),
-        (["mnli", "--method", "full", "--bits", "8"], "stay at 32 bits"),
+        (["mnli", "--method", "full", "--bits", "8"], "32 bits"),
     ],
 )
 def test_a_wrong_plan_is_refused(arguments: list[str], message: str) -> None:
