@@ -50,7 +50,11 @@ if "XTL_TEST_CACHE" not in os.environ:  # the workers of one session inherit the
     _use_a_cache_of_ones_own()
     os.environ["XTL_TEST_CACHE"] = "1"
 STARTS_PROCESSES = {"subprocess", "multiprocessing"}
-SLOW_FOLDERS = {ROOT / "tests" / "memory"}  # counts every tensor of many trainings, a second each
+# these train real networks many times over, or count every tensor of many trainings
+SLOW_PLACES = {
+    ROOT / "tests" / name
+    for name in ("memory", "training/test_fit.py", "training/test_out_of_memory.py")
+}
 
 
 def shared_dir() -> Path:
@@ -95,7 +99,7 @@ def runs(tmp_path: Path) -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks as `slow` every test that starts processes (itself, or in a helper or fixture of it),
-    that reads the outside data, which are large, or that lies in a slow folder.
+    that reads the outside data, which are large, or that lies in one of SLOW_PLACES.
     """
     known: dict[types.CodeType, bool] = {}
     for item in items:
@@ -104,7 +108,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         definitions = item._fixtureinfo.name2fixturedefs.values()  # type: ignore[attr-defined]
         functions = [item.function, *(each.func for found in definitions for each in found)]
         if (
-            item.path.parent in SLOW_FOLDERS
+            not SLOW_PLACES.isdisjoint((item.path, item.path.parent))
             or "mirror" in item.fixturenames
             or any(starts_processes(function, known) for function in functions)
         ):
