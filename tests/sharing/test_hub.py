@@ -268,7 +268,6 @@ def test_parallel_pushes_all_end_up_in_the_index(mnli: Path, child: Path, tmp_pa
         (child, f"{drive}/same")
     ] * 2
     dests += [(mnli, str(drive))] * 2
-    drive.mkdir()
     environment = {**os.environ, "XTL_CACHE": str(tmp_path / "xtl"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "adapters_xtl", "hub", "push"]
     jobs = [
