@@ -117,7 +117,7 @@ def test_the_named_configs_pass(tmp_path: Path, name: str) -> None:
         ("initializer_range", 1e300),
         ("bos_token_id", "x"),
     ],
-    ids=str,
+    ids=lambda value: "absent" if value is ABSENT else str(value),
 )
 def test_what_is_wrong_is_named_by_its_key(tmp_path: Path, key: str, value: Any) -> None:
     assert key in refused(written(tmp_path, **{key: value}))
