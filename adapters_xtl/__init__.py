@@ -17,13 +17,21 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapters_xtl.api import PulledBundle, PushedBundle, RunResult, evaluate, pull, push, recipe
     from adapters_xtl.base.errors import (
         DataError,
         MismatchError,
         RequestError,
         RunError,
         XtlError,
+    )
+    from adapters_xtl.cli.python_api import (
+        PulledBundle,
+        PushedBundle,
+        RunResult,
+        evaluate,
+        pull,
+        push,
+        recipe,
     )
     from adapters_xtl.predictor import Predictor, load
 
@@ -52,7 +60,7 @@ _HOMES = {
     **dict.fromkeys(("load", "Predictor"), "adapters_xtl.predictor"),
     **dict.fromkeys(
         ("recipe", "evaluate", "push", "pull", "RunResult", "PushedBundle", "PulledBundle"),
-        "adapters_xtl.api",
+        "adapters_xtl.cli.python_api",
     ),
     **dict.fromkeys(
         ("XtlError", "RunError", "RequestError", "DataError", "MismatchError"),

@@ -33,7 +33,7 @@ from adapters_xtl.models.network import (
     save_heads,
 )
 from adapters_xtl.runs import run_card
-from adapters_xtl.runs.lookup import Outcome, finished_directory, from_store, outcome
+from adapters_xtl.runs.outcome import Outcome, finished_directory, from_store, outcome
 from adapters_xtl.runs.planned_records import planned_provenance, planned_spec
 from adapters_xtl.runs.records import (
     METRICS,
@@ -50,10 +50,10 @@ from adapters_xtl.runs.records import (
 )
 from adapters_xtl.runs.request import Evaluation, Module, Plan
 from adapters_xtl.runs.store import WORK, Store
-from adapters_xtl.runs.stored import read_run
+from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.training.batches import TrainSet, share_evenly
 from adapters_xtl.training.fit import fit
-from adapters_xtl.training.training import Stage, StageResult, Training
+from adapters_xtl.training.stages import Stage, StageResult, Training
 
 __all__ = ["execute"]
 

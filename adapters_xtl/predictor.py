@@ -25,7 +25,7 @@ from adapters_xtl.evaluation.inputs import examples_of
 from adapters_xtl.models.assembly import trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
-from adapters_xtl.planning.finished import chosen_head, serve
+from adapters_xtl.planning.finished_modules import chosen_head, serve
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
 

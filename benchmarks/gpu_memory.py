@@ -59,7 +59,7 @@ from adapters_xtl.models.network import (
     build,
     on_device,
 )
-from adapters_xtl.planning import jobs
+from adapters_xtl.planning import memory_jobs
 from adapters_xtl.training.batches import shares, split, weighted
 from adapters_xtl.training.fit import gradient_checkpointing
 
@@ -426,7 +426,7 @@ def main() -> int:
         )
         return 2
     started, device = time.monotonic(), "cpu" if options.smoke else "cuda"
-    config = SMOKE if options.smoke else dict(jobs.FACTS["FacebookAI/xlm-roberta-large"])
+    config = SMOKE if options.smoke else dict(memory_jobs.FACTS["FacebookAI/xlm-roberta-large"])
     form = shape(config)
     lengths: tuple[tuple[int, str], ...] = ((128, "classify"), (256, "classify"), (384, "span"))
     if options.smoke:

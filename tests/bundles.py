@@ -12,7 +12,7 @@ import pytest
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.files import cache_dir, read_json, write_json
 from adapters_xtl.cli.commands import recipe as commands
-from adapters_xtl.runs.stored import read_run
+from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.sharing import bundle, pack
 
 QUICK = ("train.max_steps=2", "train.eval_every=2", "train.select_examples=20")

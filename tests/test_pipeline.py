@@ -27,7 +27,7 @@ from adapters_xtl.evaluation import predict
 from adapters_xtl.models.assembly import trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host
-from adapters_xtl.planning.finished import plan_scoring
+from adapters_xtl.planning.finished_modules import plan_scoring
 from adapters_xtl.runs.store import Store, verify
 from tests.command_line import complaints, xtl, xtl_json
 

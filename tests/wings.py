@@ -27,7 +27,7 @@ FLOORS = (
     ("studies",),
     ("pages",),
     ("cli",),
-    ("api", "__main__"),
+    ("__main__",),
 )
 FLOOR_OF = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 

@@ -55,7 +55,7 @@ def plan(
     """Predict a training's memory and the fastest way that fits a budget, from the config alone;
     train nothing.
     """
-    from adapters_xtl.cli.commands import memory as command
+    from adapters_xtl.cli.commands import plan as command
     from adapters_xtl.cli.commands.recipe import request
 
     problems = Problems()

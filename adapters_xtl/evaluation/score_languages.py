@@ -17,7 +17,7 @@ from adapters_xtl.evaluation import predict, retrieval, scoring
 from adapters_xtl.evaluation.rows import RunRows
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Model, peak_memory
-from adapters_xtl.planning.finished import head_for
+from adapters_xtl.planning.finished_modules import head_for
 from adapters_xtl.runs.lineage import stored_module
 from adapters_xtl.runs.request import Evaluation, Module, Plan
 from adapters_xtl.tasks import Task

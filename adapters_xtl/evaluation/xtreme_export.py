@@ -17,7 +17,7 @@ from pathlib import Path
 from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.evaluation.scoring import predictions
-from adapters_xtl.runs.stored import read_run
+from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.tasks import Task
 
 __all__ = ["ROWS", "check", "export"]

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl import tasks
-from adapters_xtl.runs.stored import StoredRun, read_run
+from adapters_xtl.runs.stored_runs import StoredRun, read_run
 
 __all__ = ["checked", "cost", "intervals", "listed", "planned", "result", "runs", "spread"]
 

@@ -12,7 +12,7 @@ from adapters_xtl.base.files import digest
 from adapters_xtl.base.numbers import whole
 from adapters_xtl.data.sources import Source
 from adapters_xtl.planning.lookups import Lookups, ReportFiles
-from adapters_xtl.runs.lookup import finished_directory
+from adapters_xtl.runs.outcome import finished_directory
 from adapters_xtl.runs.request import Evaluation, Module
 from adapters_xtl.runs.store import Store
 from adapters_xtl.tasks import Task

@@ -20,7 +20,7 @@ from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import Defaults, Overrides, Settings, resolve_settings
 from adapters_xtl.runs.store import Store
-from adapters_xtl.sharing import lineage
+from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
 
 __all__ = ["RANDOM", "SELF", "ModulePlanner", "composition"]
@@ -76,7 +76,7 @@ class ModulePlanner:
     dtype: str
     store: Store
     lookups: Lookups
-    notify: Callable[[str], None] = lineage.silent
+    notify: Callable[[str], None] = module_lookup.silent
     lean: frozenset[str] = frozenset()
     described: Callable[[str], Module | None] | None = None
 
@@ -312,8 +312,8 @@ class ModulePlanner:
             if self.described is not None:
                 parent = self.described(name)
             else:
-                path = lineage.find(name, self.store, self.notify)
-                parent = lineage.read(path, self.notify) if path is not None else None
+                path = module_lookup.find(name, self.store, self.notify)
+                parent = module_lookup.read(path, self.notify) if path is not None else None
         if parent is None:
             if len(self.problems.messages) == reported:
                 self.problems.add(

@@ -16,7 +16,6 @@ from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data import PROTOCOLS
 from adapters_xtl.data.sources import Source
 from adapters_xtl.memory import peak
-from adapters_xtl.planning.effects import check_effects, idle_flags
 from adapters_xtl.planning.evaluations import Scope, plan_evaluation, report_limit, scopes_of
 from adapters_xtl.planning.hardware import (
     Machine,
@@ -25,12 +24,13 @@ from adapters_xtl.planning.hardware import (
     choose_machine,
     memory_budget,
 )
-from adapters_xtl.planning.jobs import job_of
+from adapters_xtl.planning.ineffective_settings import check_effects, idle_flags
 from adapters_xtl.planning.lookups import Lookups
+from adapters_xtl.planning.memory_jobs import job_of
 from adapters_xtl.planning.modules import ModulePlanner, composition
 from adapters_xtl.runs.request import Module, Plan, Request
 from adapters_xtl.runs.store import Store
-from adapters_xtl.sharing import lineage
+from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
 
 __all__ = ["Planner", "check_request"]
@@ -70,7 +70,7 @@ def check_request(request: Request, problems: Problems) -> None:
 class Planner:
     """Plans requests against one store."""
 
-    def __init__(self, store: Store, notify: lineage.Notify = lineage.silent) -> None:
+    def __init__(self, store: Store, notify: module_lookup.Notify = module_lookup.silent) -> None:
         self.store, self.notify = store, notify
         self.lookups = Lookups()
         self._plans: dict[str, Plan] = {}

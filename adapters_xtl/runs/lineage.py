@@ -11,7 +11,7 @@ from collections.abc import Callable
 from adapters_xtl.base.errors import MismatchError
 from adapters_xtl.runs.request import Module
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import StoredModule, read_run_module
+from adapters_xtl.runs.stored_runs import StoredModule, read_run_module
 
 __all__ = ["check_lineage", "stored_module"]
 

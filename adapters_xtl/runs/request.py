@@ -14,7 +14,7 @@ from adapters_xtl.memory.peak import Fit
 from adapters_xtl.runs.records import EvaluationRecord
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import Hyper, Settings
-from adapters_xtl.runs.stored import StoredModule
+from adapters_xtl.runs.stored_runs import StoredModule
 
 __all__ = ["Evaluation", "Module", "Plan", "Request"]
 

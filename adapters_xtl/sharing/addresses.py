@@ -16,7 +16,7 @@ from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import digest, explained_os_errors, local
 from adapters_xtl.base.hub import HubListing, listing, offline
 from adapters_xtl.base.untrusted import Refusal, load_json, not_ours, printable
-from adapters_xtl.sharing import bundle, bundle_cache, repository, shared_folder
+from adapters_xtl.sharing import bundle, bundle_cache, hub_repository, shared_folder
 from adapters_xtl.sharing.bundle import Bundle
 from adapters_xtl.sharing.bundle_record import RECORD, BundleRecord, record_of
 from adapters_xtl.sharing.shared_folder import PREFIX, SharedBundle
@@ -29,7 +29,7 @@ _DESCRIPTIONS = (bundle.MANIFEST, RECORD)
 
 
 def hub_id(text: str) -> tuple[str, str] | None:
-    """`user/name[@revision]` → (repository, revision or ""); None for any other text."""
+    """`user/name[@revision]` → (hub_repository, revision or ""); None for any other text."""
     match = _HUB_ID.fullmatch(text)
     return (match[1], match[2] or "") if match else None
 
@@ -165,7 +165,7 @@ def _fetch_descriptions(listed: HubListing, into: Path) -> dict[str, str]:
     for name in _DESCRIPTIONS:
         if name not in listed.files:
             raise MismatchError(f"{listed}: {name}: missing")
-        repository.fetch(listed, name, into / name)
+        hub_repository.fetch(listed, name, into / name)
     return _manifest(into, str(listed))
 
 
@@ -219,4 +219,4 @@ def _fetch_all(listed: HubListing, partial: Path, notify: Notify) -> None:
     total = sum(file.size for file in held.values())
     notify(f"pulling {listed} ({len(held)} files, {total:,} bytes)")
     for name, sha256 in shas.items():
-        repository.fetch(listed, name, partial / name, sha256)
+        hub_repository.fetch(listed, name, partial / name, sha256)

@@ -39,7 +39,7 @@ from adapters_xtl.base.untrusted import (
 )
 from adapters_xtl.methods import TensorShapes
 from adapters_xtl.runs.records import MANIFEST, Manifest, write_record
-from adapters_xtl.runs.stored import StoredModule, is_run
+from adapters_xtl.runs.stored_runs import StoredModule, is_run
 from adapters_xtl.sharing.bundle_record import (
     RECORD,
     RECORD_BYTES,
@@ -85,7 +85,7 @@ class Bundle:
 
     @property
     def module(self) -> StoredModule:
-        """The module in it, as `adapters_xtl.runs.stored` reads one of a run."""
+        """The module in it, as `adapters_xtl.runs.stored_runs` reads one of a run."""
         record = self.record
         return StoredModule(
             path=self.path,

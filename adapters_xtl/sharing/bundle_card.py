@@ -18,8 +18,8 @@ from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.runs.run_card import score_table
 from adapters_xtl.sharing.bundle_record import BundleBackbone, BundleRecord, TrainedRows
 from adapters_xtl.sharing.card_usage import usage
+from adapters_xtl.sharing.hub_repository import module_tag
 from adapters_xtl.sharing.mirror_rows import data_set_of
-from adapters_xtl.sharing.repository import module_tag
 from adapters_xtl.tasks import Task
 
 __all__ = ["bundle_card", "claimed"]

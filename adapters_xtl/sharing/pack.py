@@ -17,7 +17,7 @@ from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.base.untrusted import printable, safe_name
 from adapters_xtl.runs.records import Metrics, RowsCount, Spec, TaskScores
 from adapters_xtl.runs.store import is_finished, verify
-from adapters_xtl.runs.stored import StoredModule, StoredRun, read_run
+from adapters_xtl.runs.stored_runs import StoredModule, StoredRun, read_run
 from adapters_xtl.sharing import bundle, bundle_record
 from adapters_xtl.sharing.bundle_card import bundle_card, claimed
 from adapters_xtl.sharing.bundle_record import (

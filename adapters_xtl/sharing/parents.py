@@ -12,8 +12,8 @@ from adapters_xtl.base.errors import MismatchError, XtlError
 from adapters_xtl.base.hub import offline
 from adapters_xtl.runs.records import ParentRecord
 from adapters_xtl.runs.store import is_finished
-from adapters_xtl.runs.stored import StoredModule, is_run, read_run_module
-from adapters_xtl.sharing import addresses, bundle, bundle_cache, repository, shared_folder
+from adapters_xtl.runs.stored_runs import StoredModule, is_run, read_run_module
+from adapters_xtl.sharing import addresses, bundle, bundle_cache, hub_repository, shared_folder
 from adapters_xtl.sharing.bundle import Bundle
 from adapters_xtl.sharing.shared_folder import PREFIX, SharedBundle
 
@@ -133,7 +133,7 @@ def _places(child: StoredModule, parent: ParentRecord, tried: list[str]) -> Iter
     owners = dict.fromkeys(place.split("/")[0] for place in origins if not place.startswith(PREFIX))
     for owner in owners if not offline() else ():
         try:
-            yield from repository.search(owner, repository.module_tag(parent.sha256))
+            yield from hub_repository.search(owner, hub_repository.module_tag(parent.sha256))
         except XtlError as error:
             tried.append(str(error).splitlines()[0])
 

@@ -12,14 +12,14 @@ from adapters_xtl.base.files import file_digest, folder_bytes, local
 from adapters_xtl.base.hub import offline
 from adapters_xtl.base.untrusted import load_json, printable
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import StoredModule, StoredRun, is_run, read_run
+from adapters_xtl.runs.stored_runs import StoredModule, StoredRun, is_run, read_run
 from adapters_xtl.sharing import (
     addresses,
     bundle,
     bundle_cache,
-    lineage,
+    hub_repository,
+    module_lookup,
     pack,
-    repository,
     shared_folder,
 )
 from adapters_xtl.sharing.bundle import Bundle
@@ -51,7 +51,7 @@ def find_shareable(text: str, store: Store, notify: Notify) -> Shareable:
     """
     path: Path | None = local(text)
     if path is None or not bundle.is_bundle(path):
-        path = lineage.find(text, store, notify)
+        path = module_lookup.find(text, store, notify)
     if path is None:
         ids = [run.name for run in store.all()]
         raise RequestError(
@@ -193,7 +193,7 @@ def push(source: Bundle, dest: str, name: str, notify: Notify, *, private: bool 
     else:
         notify(f"pushing {len(files)} files, {sum(files.values()):,} bytes, to {dest}")
         shas = {**names, bundle.MANIFEST: file_digest(folder / bundle.MANIFEST)}
-        commit, new = repository.upload(
+        commit, new = hub_repository.upload(
             dest, folder, shas, private=private, message=f"{source.task} {source.record.id}"
         )
         place = f"{dest}@{commit}"

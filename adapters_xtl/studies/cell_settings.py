@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import Problems
-from adapters_xtl.planning.effects import without_effect
+from adapters_xtl.planning.ineffective_settings import without_effect
 from adapters_xtl.planning.modules import RANDOM, SELF
 from adapters_xtl.studies.cells import Cell, Comparison, Overrides
 

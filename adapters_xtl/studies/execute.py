@@ -21,10 +21,10 @@ from adapters_xtl.base.errors import Problems, RequestError, RunError, XtlError
 from adapters_xtl.base.machine import gpu
 from adapters_xtl.planning.modules import SELF
 from adapters_xtl.planning.plan import Planner
-from adapters_xtl.runs.lookup import Outcome, finished_directory, from_store
+from adapters_xtl.runs.outcome import Outcome, finished_directory, from_store
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import read_run
+from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.studies import separate_process
 from adapters_xtl.studies.cell_settings import (
     check_overrides,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from adapters_xtl.runs.lookup import finished_directory
-from adapters_xtl.studies import forecast
+from adapters_xtl.runs.outcome import finished_directory
+from adapters_xtl.studies import cost_forecast
 from adapters_xtl.studies.execute import Worker
 
 __all__ = ["preview"]
@@ -18,7 +18,7 @@ def preview(worker: Worker) -> dict[str, Any]:
 
     `planned_tensor_bytes` is the predicted peak of the tensors, not of the process. Nothing is run.
     """
-    speeds = forecast.speeds(worker.store, worker.comparison.base.device)
+    speeds = cost_forecast.speeds(worker.store, worker.comparison.base.device)
     runs: dict[str, dict[str, Any]] = {}
     for cell, kind, seed, values, plan in worker.ahead():
         entry_of_cell = {
@@ -59,10 +59,10 @@ def preview(worker: Worker) -> dict[str, Any]:
                 "state": IN_STORE if path else "would train",
             }
             if not path and module.run.tasks:
-                entry["predicted_training_seconds"] = forecast.seconds(
+                entry["predicted_training_seconds"] = cost_forecast.seconds(
                     module, speeds, remote=plan.source.kind == "hub"
                 )
-                entry["planned_tensor_bytes"] = forecast.peak_bytes(plan, module)
+                entry["planned_tensor_bytes"] = cost_forecast.peak_bytes(plan, module)
             elif not path:  # the control `random`: drawn, not trained
                 entry["predicted_training_seconds"] = 0.0
             runs.setdefault(module.id, entry)

@@ -13,10 +13,10 @@ from adapters_xtl.base.files import folder_bytes, read_json
 from adapters_xtl.base.statistics import interval, paired
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.metrics.xtreme.averages import means
-from adapters_xtl.runs.lookup import Outcome, finished_directory
+from adapters_xtl.runs.outcome import Outcome, finished_directory
 from adapters_xtl.runs.request import Plan
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import is_run, read_run
+from adapters_xtl.runs.stored_runs import is_run, read_run
 
 __all__ = ["Cells", "Scored", "averages", "differences", "row", "unequal"]
 

@@ -54,7 +54,7 @@ from adapters_xtl.training.checkpoints import (
 from adapters_xtl.training.micro_batches import LESS_MEMORY, MicroBatches
 from adapters_xtl.training.optimizer import learning_rate, make_optimizer
 from adapters_xtl.training.progress import Cost, Progress
-from adapters_xtl.training.training import Stage, StageResult, Training, TrainingResult
+from adapters_xtl.training.stages import Stage, StageResult, Training, TrainingResult
 
 __all__ = ["fit", "gradient_checkpointing"]
 

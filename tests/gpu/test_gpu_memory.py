@@ -44,7 +44,7 @@ from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet, shares, split, weighted
 from adapters_xtl.training.fit import fit as train
 from adapters_xtl.training.fit import gradient_checkpointing
-from adapters_xtl.training.training import Stage, Training, TrainingResult
+from adapters_xtl.training.stages import Stage, Training, TrainingResult
 
 pytestmark = pytest.mark.gpu
 SIZES = {

@@ -31,7 +31,7 @@ from adapters_xtl.backbones.shape import shape
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.machine import native_dtype
 from adapters_xtl.cli.commands import hub as hub_command
-from adapters_xtl.cli.commands import memory as memory_command
+from adapters_xtl.cli.commands import plan as memory_command
 from adapters_xtl.cli.commands import recipe as commands
 from adapters_xtl.formats import Lengths
 from adapters_xtl.memory import activations, peak
@@ -39,12 +39,12 @@ from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import GIB, KERNELS, Way, predict, settle
 from adapters_xtl.methods import Link
 from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build, head_spec
-from adapters_xtl.planning import jobs
+from adapters_xtl.planning import memory_jobs
 from adapters_xtl.training.fit import gradient_checkpointing
 from tests.command_line import complaints, xtl, xtl_json
 from tests.memory_meter import Meter, like_cuda
 
-LARGE = shape(jobs.FACTS["FacebookAI/xlm-roberta-large"])
+LARGE = shape(memory_jobs.FACTS["FacebookAI/xlm-roberta-large"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -403,14 +403,14 @@ def test_the_planner_counts_parameters_as_the_methods_do(
 
 
 def test_sizes_of_the_backbones_that_need_no_network() -> None:
-    base = shape(jobs.FACTS["FacebookAI/xlm-roberta-base"])
+    base = shape(memory_jobs.FACTS["FacebookAI/xlm-roberta-base"])
     assert (round(LARGE.parameters / 1e6), round(base.parameters / 1e6)) == (
         559,
         277,
     ), "without pooler and LM head"
     assert (LARGE.layers, LARGE.hidden, LARGE.heads, LARGE.inner) == (24, 1024, 16, 4096)
     named = ("facebook/xlm-roberta-xl", "bert-base-multilingual-cased")
-    large, multilingual = (shape(jobs.config(name)) for name in named)
+    large, multilingual = (shape(memory_jobs.config(name)) for name in named)
     assert (round(large.parameters / 1e9, 1), round(multilingual.parameters / 1e6)) == (3.5, 177)
     assert (large.longest, multilingual.longest) == (512, 512)
 
@@ -759,8 +759,8 @@ def test_a_plan_for_large_takes_no_network_and_no_torch() -> None:
     assert len(plan["activation_bytes_by_layer"]) == 24
     assert seconds < 6, "under two seconds on a machine that does nothing else"
     code = (
-        "import sys; from adapters_xtl.cli.commands import memory, recipe;"
-        " memory.plan(recipe.request(task='mnli', on='', set_=[], set_parents=[],"
+        "import sys; from adapters_xtl.cli.commands import plan, recipe;"
+        " plan.plan(recipe.request(task='mnli', on='', set_=[], set_parents=[],"
         " backbone='xlmr-large', device='cuda'), 8.0); print(sorted(set(sys.modules) & {'torch',"
         " 'transformers', 'adapters', 'peft'}))"
     )

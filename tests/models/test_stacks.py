@@ -22,7 +22,7 @@ from adapters_xtl.evaluation import predict
 from adapters_xtl.models import assembly
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import EncoderSpec, Host, Model
-from adapters_xtl.planning.finished import serve
+from adapters_xtl.planning.finished_modules import serve
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import MANIFEST, Store
 

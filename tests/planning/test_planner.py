@@ -12,7 +12,7 @@ import pytest
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError, MismatchError, Problems, RequestError, RunError
 from adapters_xtl.cli.commands.recipe import request
-from adapters_xtl.planning.memory import plan_memory
+from adapters_xtl.planning.memory_plan import plan_memory
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.store import Store

@@ -13,11 +13,11 @@ from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import file_digest
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.cli.commands import hub, listing
-from adapters_xtl.cli.commands import memory as memory_plan
+from adapters_xtl.cli.commands import plan as memory_plan
 from adapters_xtl.runs.records import METRICS, PROVENANCE, SPEC, write_record
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store, verify
-from adapters_xtl.runs.stored import list_runs, read_run
+from adapters_xtl.runs.stored_runs import list_runs, read_run
 from tests.runs.test_records import METRICS as SCORES
 from tests.runs.test_records import PROVENANCE as ORIGIN
 from tests.runs.test_records import SPEC as TRAINING

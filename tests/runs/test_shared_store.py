@@ -12,7 +12,7 @@ import pytest
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.cli.commands import listing, recipe
 from adapters_xtl.runs.store import Store, verify
-from adapters_xtl.runs.stored import list_runs
+from adapters_xtl.runs.stored_runs import list_runs
 
 GROUP, OTHER_USER = 54321, 65534
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which root may")

@@ -21,7 +21,7 @@ from huggingface_hub.utils import reset_sessions
 from adapters_xtl.base.errors import MismatchError, RequestError, RunError, XtlError
 from adapters_xtl.base.files import folder_digest, read_json
 from adapters_xtl.cli.commands import hub as commands
-from adapters_xtl.sharing import addresses, bundle, bundle_cache, repository, shared_folder
+from adapters_xtl.sharing import addresses, bundle, bundle_cache, hub_repository, shared_folder
 from tests.bundles import QUICK, cache, change, pack_run, reseal, stack, train, twin
 from tests.command_line import complaints, xtl, xtl_json
 from tests.hub_server import Cut, Failure, HubServer
@@ -105,7 +105,7 @@ def asking(server: HubServer, patch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         patch.delenv("HF_TOKEN", raising=False)
-        patch.setattr(repository, "PAUSE", 0.001)
+        patch.setattr(hub_repository, "PAUSE", 0.001)
         reset_sessions()
         yield server
     reset_sessions()
@@ -728,7 +728,7 @@ def test_a_pull_that_failed_leaves_nothing_and_the_next_one_resumes(
 ) -> None:
     push(mnli, "ann/mnli")
     name = "module/adapter.safetensors"
-    server.cuts.append(Cut(name, after=300, times=repository.TRIES))
+    server.cuts.append(Cut(name, after=300, times=hub_repository.TRIES))
     bob.become()
     with pytest.raises(RunError) as caught:
         pull("ann/mnli")

@@ -28,7 +28,7 @@ from adapters_xtl.evaluation.predict import predict
 from adapters_xtl.models.assembly import trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
-from adapters_xtl.planning.finished import plan_scoring
+from adapters_xtl.planning.finished_modules import plan_scoring
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_import
 from tests.bundles import QUICK, cache, pack_run, stack, train

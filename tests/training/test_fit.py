@@ -21,7 +21,7 @@ from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet
 from adapters_xtl.training.checkpoints import newest_checkpoint, read_state
 from adapters_xtl.training.fit import fit, gradient_checkpointing
-from adapters_xtl.training.training import Stage, Training, TrainingResult
+from adapters_xtl.training.stages import Stage, Training, TrainingResult
 from tests.memory_meter import Meter
 from tests.training.toys import FullDevice, apart, items, model, train, weights
 

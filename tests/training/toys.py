@@ -18,7 +18,7 @@ from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build, he
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet
 from adapters_xtl.training.fit import fit
-from adapters_xtl.training.training import Stage, Training, TrainingResult
+from adapters_xtl.training.stages import Stage, Training, TrainingResult
 
 LABELS = ("no", "yes", "maybe")
 

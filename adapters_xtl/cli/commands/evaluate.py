@@ -13,8 +13,8 @@ from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.evaluation import xtreme_export
 from adapters_xtl.pages import tables
-from adapters_xtl.planning.finished import plan_scoring
-from adapters_xtl.runs.lookup import Outcome, from_store
+from adapters_xtl.planning.finished_modules import plan_scoring
+from adapters_xtl.runs.outcome import Outcome, from_store
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.store import Store
 

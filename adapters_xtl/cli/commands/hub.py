@@ -22,10 +22,10 @@ from adapters_xtl.sharing import (
     addresses,
     bundle,
     bundle_cache,
+    hub_repository,
     module_import,
     pack,
     publish,
-    repository,
     shared_folder,
 )
 from adapters_xtl.sharing.bundle import Bundle
@@ -223,8 +223,8 @@ def _of_owner(owner: str) -> tuple[dict[str, Any], Shown]:
         raise RequestError(
             f"{printable(owner)}: HF_HUB_OFFLINE is set; `xtl hub list` alone lists the cache"
         )
-    repositories = repository.search(owner)
-    lines = repositories or [f"{owner}: nothing tagged {repository.TAG}"]
+    repositories = hub_repository.search(owner)
+    lines = repositories or [f"{owner}: nothing tagged {hub_repository.TAG}"]
     return {"bundles": [{"place": repo} for repo in repositories]}, [*lines]
 
 

@@ -17,7 +17,7 @@ from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Source, open_source
 from adapters_xtl.pages import tables
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import list_runs
+from adapters_xtl.runs.stored_runs import list_runs
 from adapters_xtl.tasks import Rows, Task
 
 __all__ = ["backbones_table", "runs_table", "tasks_table"]

@@ -23,7 +23,7 @@ from adapters_xtl.base.errors import (
 from adapters_xtl.base.files import explained_os_errors
 from adapters_xtl.base.launchers import notify_ignored_launcher
 from adapters_xtl.cli.commands.json_lines import JsonLines, NumberedExample
-from adapters_xtl.planning.finished import Served, chosen_head, serve
+from adapters_xtl.planning.finished_modules import Served, chosen_head, serve
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store
 

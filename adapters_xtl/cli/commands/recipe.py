@@ -228,7 +228,7 @@ class _LazyHost:
 
 
 def _execute(planned: Plan, store: Store, lazy_host: _LazyHost, notify: Notify, force: bool) -> Any:
-    from adapters_xtl.runs.lookup import from_store
+    from adapters_xtl.runs.outcome import from_store
 
     started = time.monotonic()
     stored = None if force else from_store(planned, store)
@@ -246,7 +246,7 @@ def _execute(planned: Plan, store: Store, lazy_host: _LazyHost, notify: Notify, 
 
 
 def _dry(planned: Plan, store: Store) -> tuple[dict[str, Any], Shown]:
-    from adapters_xtl.runs.lookup import finished_directory, from_store
+    from adapters_xtl.runs.outcome import finished_directory, from_store
 
     stored = {
         module.id: finished_directory(module, store) is not None for module in planned.modules

@@ -14,8 +14,8 @@ from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.evaluation import scoring
 from adapters_xtl.pages import tables
 from adapters_xtl.runs.store import Store, verify
-from adapters_xtl.runs.stored import is_run, read_run
-from adapters_xtl.sharing import lineage
+from adapters_xtl.runs.stored_runs import is_run, read_run
+from adapters_xtl.sharing import module_lookup
 
 __all__ = ["score"]
 
@@ -36,7 +36,7 @@ def score(run: str, runs: str, bootstrap: str = "0") -> tuple[dict[str, Any], Sh
             f"--bootstrap {clipped(bootstrap)}: takes a number of resamples, 0 (no intervals) to"
             f" {MOST_RESAMPLES:,}"
         )
-    path = lineage.find(run, Store(Path(runs)))
+    path = module_lookup.find(run, Store(Path(runs)))
     if path is None or not is_run(path):
         what = "a bundle, which holds no predictions" if path else "no run directory and no run id"
         raise RequestError(f"{run}: {what}")

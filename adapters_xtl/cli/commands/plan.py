@@ -13,7 +13,7 @@ from rich.table import Table
 from adapters_xtl import methods
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.memory import peak
-from adapters_xtl.planning.memory import MemoryPlan, plan_memory
+from adapters_xtl.planning.memory_plan import MemoryPlan, plan_memory
 from adapters_xtl.runs.request import Request
 
 __all__ = ["plan"]

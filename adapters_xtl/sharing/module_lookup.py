@@ -9,7 +9,7 @@ from adapters_xtl.backbones import Backbone
 from adapters_xtl.backbones.registry import NAMED, resolve
 from adapters_xtl.runs.request import Module
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import StoredModule, is_run
+from adapters_xtl.runs.stored_runs import StoredModule, is_run
 from adapters_xtl.sharing import addresses
 from adapters_xtl.sharing.parents import read_module, read_parent
 

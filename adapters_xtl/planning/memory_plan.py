@@ -17,17 +17,17 @@ from adapters_xtl.base.machine import gpu
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import Fit
-from adapters_xtl.planning.effects import check_effects
 from adapters_xtl.planning.evaluations import report_limit
 from adapters_xtl.planning.hardware import allowed_precisions, choose_machine, memory_budget
-from adapters_xtl.planning.jobs import config, job_of
+from adapters_xtl.planning.ineffective_settings import check_effects
 from adapters_xtl.planning.lookups import Lookups
+from adapters_xtl.planning.memory_jobs import config, job_of
 from adapters_xtl.planning.modules import ModulePlanner, composition
 from adapters_xtl.planning.plan import check_from_layer, check_request
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import is_run
-from adapters_xtl.sharing import addresses, lineage
+from adapters_xtl.runs.stored_runs import is_run
+from adapters_xtl.sharing import addresses, module_lookup
 
 __all__ = ["MemoryPlan", "plan_memory"]
 
@@ -146,9 +146,9 @@ def _described(name: str, store: Store) -> Module | None:
     path = Path(name)
     runs = [path] if is_run(path) else store.by_id(name)
     if runs:
-        return lineage.read(runs[0])
+        return module_lookup.read(runs[0])
     try:
-        run = addresses.describe(name, lineage.silent)[1].run
+        run = addresses.describe(name, module_lookup.silent)[1].run
     except RequestError as error:
         if "no bundle directory" in str(error):
             return None

@@ -13,7 +13,7 @@ from adapters_xtl.planning.hardware import Machine, choose_machine
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.runs.request import Evaluation, Module, Plan, Request
 from adapters_xtl.runs.store import Store
-from adapters_xtl.sharing import lineage
+from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
 
 __all__ = ["Served", "chosen_head", "head_for", "plan_scoring", "serve"]
@@ -31,15 +31,15 @@ class Served:
     heads: tuple[str, ...]
 
 
-def _module(name: str, store: Store, notify: lineage.Notify) -> Module:
-    path = lineage.find(name, store, notify)
+def _module(name: str, store: Store, notify: module_lookup.Notify) -> Module:
+    path = module_lookup.find(name, store, notify)
     if path is None:
         run_ids = [run.name for run in store.all()]
         raise RequestError(
             f"{clipped(name)}: no run or bundle directory, no run id and no hub"
             f" id{nearest(name, run_ids)}"
         )
-    return lineage.read(path, notify)
+    return module_lookup.read(path, notify)
 
 
 def serve(
@@ -47,7 +47,7 @@ def serve(
     name: str,
     store: Store,
     lookups: Lookups | None = None,
-    notify: lineage.Notify = lineage.silent,
+    notify: module_lookup.Notify = module_lookup.silent,
     problems: Problems | None = None,
 ) -> Served:
     """The finished module `name` (a run, a bundle, a hub id), ready to be used.
@@ -64,7 +64,7 @@ def serve(
         task = tasks.load(request.task or recorded)
     if module is not None:
         with problems.catching():
-            backbone = lookups.fingerprinted(lineage.backbone(module, request.backbone))
+            backbone = lookups.fingerprinted(module_lookup.backbone(module, request.backbone))
     machine: Machine = choose_machine(request, problems)
     with problems.catching():
         source = lookups.source(machine.data)
@@ -102,7 +102,7 @@ def plan_scoring(
     *,
     layer: str = "",
     lookups: Lookups | None = None,
-    notify: lineage.Notify = lineage.silent,
+    notify: module_lookup.Notify = module_lookup.silent,
     problems: Problems | None = None,
 ) -> Plan:
     """The plan that scores the finished module `name` on a task; nothing is trained. See `serve`.

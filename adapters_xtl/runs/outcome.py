@@ -9,7 +9,7 @@ from adapters_xtl.base.errors import RunError
 from adapters_xtl.runs.records import Metrics
 from adapters_xtl.runs.request import Module, Plan
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import StoredRun, is_run, read_run
+from adapters_xtl.runs.stored_runs import StoredRun, is_run, read_run
 
 __all__ = ["Outcome", "from_store", "finished_directory", "outcome"]
 

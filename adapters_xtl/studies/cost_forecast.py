@@ -17,10 +17,10 @@ from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.machine import Hardware
 from adapters_xtl.data.reading import count_language_rows
 from adapters_xtl.memory import peak
-from adapters_xtl.planning import jobs
+from adapters_xtl.planning import memory_jobs
 from adapters_xtl.runs.request import Module, Plan
 from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored import list_runs
+from adapters_xtl.runs.stored_runs import list_runs
 
 __all__ = ["Speeds", "examples", "peak_bytes", "seconds", "speeds"]
 
@@ -99,7 +99,7 @@ def peak_bytes(planned: Plan, module: Module) -> int:
     if module.id in planned.fits:
         return planned.fits[module.id].prediction.peak
     form = shape(registry.config(planned.backbone), planned.backbone.name)
-    job = jobs.job_of(module.run, planned.device, len(module.below))
+    job = memory_jobs.job_of(module.run, planned.device, len(module.below))
     return peak.predict(
         form, replace(job, length=min(job.length, form.longest)), peak.Way(job.batch)
     ).peak
