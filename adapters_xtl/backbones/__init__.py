@@ -28,7 +28,7 @@ class Backbone:
     source: str  # "embedded", "hub", "directory", "random"
     location: str  # hub id, path, or what the random one is made of
     fingerprint: str = (
-        ""  # sha256 over config and weights; "" until `adapters_xtl.backbones.registry` has looked
+        ""  # sha256 over config and weights; "" until `fingerprint.fingerprinted` has looked
     )
     revision: str = ""
     note: str = ""

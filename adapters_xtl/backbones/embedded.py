@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapters_xtl.backbones import registry
+from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.base.errors import MismatchError, RequestError, RunError
 from adapters_xtl.base.files import (
     apply_umask,
@@ -44,7 +45,7 @@ from adapters_xtl.base.locks import locked
 __all__ = ["FILES", "FINGERPRINT", "directory", "is_ready", "prepare"]
 
 FILES = registry.MINI_FILES
-FINGERPRINT = registry.fingerprint(registry.NAMED["mini"]).fingerprint
+FINGERPRINT = fingerprinted(registry.NAMED["mini"]).fingerprint
 STAMP = "complete.json"  # name → size of every file; written last
 WAITING = "embedded encoder: another process builds it; waiting"
 BUILD_PREFIX = ".build-"

@@ -32,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 from adapters_xtl.backbones import BITS, DTYPES, Backbone, embedded, registry
 from adapters_xtl.backbones import config as config_file
 from adapters_xtl.backbones.checkpoint import checkpoint_in
+from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.backbones.quantised import (
     quantisation_options,
     settle_quantised_layers,
@@ -89,7 +90,7 @@ def load(
         raise ValueError(f"bits {bits} of {BITS}, dtype {dtype} of {DTYPES}")
     usable(device)
     if backbone.source == "directory" and backbone.fingerprint:
-        now = registry.fingerprint(backbone).fingerprint
+        now = fingerprinted(backbone).fingerprint
         if now != backbone.fingerprint:
             raise MismatchError(
                 f"backbone {backbone.name}: its files changed (fingerprint {now[:12]}, was"
@@ -151,7 +152,7 @@ def folder(backbone: Backbone) -> Path:
 
     # pinned: what is fetched is the revision that was listed, even if the hub has moved on
     # meanwhile
-    pinned = backbone if backbone.revision else registry.fingerprint(backbone)
+    pinned = backbone if backbone.revision else fingerprinted(backbone)
     names = list(registry.files(pinned))
     with hub_errors(pinned.location, "fetching"):
         return Path(

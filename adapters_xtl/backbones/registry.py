@@ -1,15 +1,12 @@
-"""What a backbone's name means: a named one, a directory or a hub id; its config and fingerprint.
-No weights are loaded here.
+"""What a backbone's name means (a named one, a directory, a hub id), its config and its files.
 
-A fingerprint is a digest of the configuration, the weights' sha256 and the tokenizer's sha256. For
-a hub id the weights' sha256 are the hub's own LFS records, so that a run's id needs no download;
-the same files in a local directory give the same fingerprint.
+No weights are loaded here. `fingerprint` computes the digest of a backbone, `loading` loads it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +17,7 @@ from adapters_xtl.backbones.checkpoint import Checkpoint, checkpoint_in
 from adapters_xtl.backbones.config import MODEL_TYPES
 from adapters_xtl.base import hub
 from adapters_xtl.base.errors import RequestError, nearest
-from adapters_xtl.base.files import digest, file_digest, local
+from adapters_xtl.base.files import file_digest, local
 from adapters_xtl.base.untrusted import printable
 
 __all__ = [
@@ -30,25 +27,12 @@ __all__ = [
     "NAMED",
     "TINY_CONFIG",
     "TINY_SEED",
+    "checkpoint_of",
     "config",
     "files",
-    "fingerprint",
-    "identity",
     "resolve",
     "tokenizer_files",
 ]
-
-# keys of a config.json that say how a file was written or is used, not what the encoder computes
-NOT_IDENTITY = frozenset(
-    {
-        "_name_or_path",
-        "_attn_implementation_autoset",
-        "architectures",
-        "dtype",
-        "torch_dtype",
-        "transformers_version",
-    }
-)
 
 # XLMRobertaConfig of the embedded encoder. With a transformers_version up to 4.57.2 in the file,
 # transformers knows that the tokenizer beside it is not one of Mistral's with the wrong regular
@@ -141,8 +125,8 @@ def resolve(name: str) -> Backbone:
     """The backbone that `name` means: a named one, a checkpoint directory, or a hub id
     (`user/name[@revision]`).
 
-    A directory is checked here, for its files; a hub id is looked up by `fingerprint`. RequestError
-    otherwise.
+    A directory is checked here, for its files; a hub id is looked up when it is
+    fingerprinted. RequestError otherwise.
     """
     if name in NAMED:
         return NAMED[name]
@@ -159,8 +143,8 @@ def resolve(name: str) -> Backbone:
         return Backbone(name, "directory", str(path.absolute()))
     if name in BARE_IDS:
         return Backbone(name, "hub", BARE_IDS[name])
-    if found := _HUB_ID.fullmatch(name):
-        return Backbone(name, "hub", found[1], revision=found[2] or "")
+    if match := _HUB_ID.fullmatch(name):
+        return Backbone(name, "hub", match[1], revision=match[2] or "")
     raise RequestError(
         f"unknown backbone '{printable(name)}'{nearest(name, [*NAMED, *BARE_IDS])} (or a directory"
         " or hub id)"
@@ -177,39 +161,14 @@ def config(backbone: Backbone, *, sizes_only: bool = False) -> dict[str, Any]:
         return dict(MINI_CONFIG)
     if backbone.source == "random":
         return dict(TINY_CONFIG)
-    return _checkpoint(backbone).config(sizes_only=sizes_only)
-
-
-def fingerprint(backbone: Backbone) -> Backbone:
-    """The backbone with its fingerprint and, for a hub id, the revision it has now (40 hex digits).
-
-    RequestError when a file is lacking, the hub cannot be reached, or the architecture is not
-    supported.
-    """
-    revision = _checkpoint(backbone).revision if backbone.source in ("hub", "directory") else ""
-    return replace(backbone, fingerprint=digest(identity(backbone)), revision=revision)
-
-
-def identity(backbone: Backbone) -> dict[str, Any]:
-    """What the fingerprint is the digest of: {"config", "weights": sha256, "tokenizer": name →
-    sha256}.
-    """
-    if backbone.source == "embedded":
-        return _identity(MINI_CONFIG, [MINI_FILES["model.safetensors"]], _mini_tokenizer())
-    if backbone.source == "random":
-        return _identity(TINY_CONFIG, [f"seed {TINY_SEED}"], _mini_tokenizer())
-    checkpoint = _checkpoint(backbone)
-    checkpoint.check()
-    weights = [checkpoint.sha256(name) for name in checkpoint.weights()]
-    tokenizer = {name: checkpoint.sha256(name) for name in checkpoint.tokenizer()}
-    return _identity(checkpoint.config(), weights, tokenizer)
+    return checkpoint_of(backbone).config(sizes_only=sizes_only)
 
 
 def files(backbone: Backbone) -> tuple[str, ...]:
     """Names of the files of a directory or hub backbone that are read: configuration, weights,
     tokenizer.
     """
-    checkpoint = _checkpoint(backbone)
+    checkpoint = checkpoint_of(backbone)
     checkpoint.check()
     return (
         "config.json",
@@ -224,22 +183,8 @@ def tokenizer_files(folder: Path) -> tuple[str, ...]:
     return checkpoint_in(folder, str(folder)).tokenizer()
 
 
-def _identity(
-    settings: Mapping[str, Any], weights: Iterable[str], tokenizer: Mapping[str, str]
-) -> dict[str, Any]:
-    plain = {key: value for key, value in settings.items() if key not in NOT_IDENTITY}
-    return {"config": plain, "weights": sorted(weights), "tokenizer": dict(tokenizer)}
-
-
-def _mini_tokenizer() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in MINI_FILES.items()
-        if name not in ("config.json", "model.safetensors")
-    }
-
-
-def _checkpoint(backbone: Backbone) -> Checkpoint:
+def checkpoint_of(backbone: Backbone) -> Checkpoint:
+    """The checkpoint files of a directory or hub backbone."""
     if backbone.source == "directory":
         return checkpoint_in(Path(backbone.location), f"--backbone {backbone.name}", _NAMES)
     return _hub(backbone.location, backbone.revision)

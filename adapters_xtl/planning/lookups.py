@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import Backbone, registry
+from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.backbones.shape import Shape, shape
 from adapters_xtl.data.locate import RowFiles, TrainingFiles, locate_report, locate_training
 from adapters_xtl.data.sources import Source, open_source
@@ -54,14 +55,14 @@ class Lookups:
     def backbone(self, name: str) -> Backbone:
         """The backbone of this name with its fingerprint. RequestError where there is none."""
         if name not in self._backbones:
-            self._backbones[name] = registry.fingerprint(registry.resolve(name))
+            self._backbones[name] = fingerprinted(registry.resolve(name))
         return self._backbones[name]
 
     def fingerprinted(self, backbone: Backbone) -> Backbone:
         """A backbone with its fingerprint. RequestError where its files are not to be had."""
         key = f"{backbone.source} {backbone.location}@{backbone.revision}"
         if key not in self._backbones:
-            self._backbones[key] = registry.fingerprint(backbone)
+            self._backbones[key] = fingerprinted(backbone)
         return self._backbones[key]
 
     def shape(self, backbone: Backbone) -> Shape:

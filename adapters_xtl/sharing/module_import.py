@@ -1,9 +1,8 @@
-"""A module that another tool saved, taken into the store: adapters by `adapters` (save_adapter),
-LoRA by `peft` (save_pretrained), both as safetensors. Names of tensors become those of the headless
-encoder; nothing is unpickled.
+"""A module that another tool saved, imported into the store: adapters that `adapters` saved
+(save_adapter), LoRA that `peft` saved (save_pretrained), both as safetensors. Its tensors are
+renamed to those of the headless encoder; nothing is unpickled.
 
-A head comes along where it is structurally our own (`<s>` → dropout → dense → tanh → dropout → out)
-and its classes have the task's names. Any other head stays behind: then the module is a parent for
+`foreign_head` decides whether its head comes along. Without a head the module is a parent for
 others, or embeds sentences.
 """
 
@@ -16,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import formats, methods, tasks
+from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone, registry
+from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.backbones.shape import Shape, shape
 from adapters_xtl.base import machine
-from adapters_xtl.base.errors import MismatchError, RequestError, nearest
+from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import atomic_write, digest, file_digest, write_json
 from adapters_xtl.base.untrusted import (
     Refusal,
@@ -48,26 +48,12 @@ from adapters_xtl.runs.records import (
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.runs.store import Store
+from adapters_xtl.sharing.foreign_head import ForeignHead, head_config, read_head
 from adapters_xtl.tasks import Task
 
 __all__ = ["Taken", "take"]
 
 FOREIGN = "foreign"  # source of the rows of a module that was trained elsewhere
-_ALONE = (
-    "it can be a parent (--on) and embed sentences (bucc, tatoeba), but scores no labelled task"
-)
-_CLASSIFIER = {
-    "dense.weight": "dense.weight",
-    "dense.bias": "dense.bias",
-    "out_proj.weight": "out.weight",
-    "out_proj.bias": "out.bias",
-}
-_FLEX = {
-    "1.weight": "dense.weight",
-    "1.bias": "dense.bias",
-    "4.weight": "out.weight",
-    "4.bias": "out.bias",
-}
 
 
 @dataclass
@@ -82,13 +68,6 @@ class Taken:
     method: str
     head: str = ""
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass
-class _Head:
-    source: Path
-    names: dict[str, str]
-    labels: tuple[str, ...]
 
 
 def take(
@@ -110,14 +89,14 @@ def take(
         raise RequestError(f"{source}/adapter_config.json: {refusal}") from refusal
     if not isinstance(config, dict):
         raise RequestError(f"{source}/adapter_config.json: no JSON object")
-    known = registry.fingerprint(_backbone(config, form, backbone, source))
-    settings = registry.config(known)
-    size = shape(settings, known.name)
+    encoder = fingerprinted(_backbone(config, form, backbone, source))
+    settings = registry.config(encoder)
+    size = shape(settings, encoder.name)
     notes: list[str] = []
     kind = config.get("model_type", settings["model_type"])
     if kind != settings["model_type"]:
         raise MismatchError(
-            f"{source}: saved for a model of type {printable(kind, 40)!r}, and {known.name} is of"
+            f"{source}: saved for a model of type {printable(kind, 40)!r}, and {encoder.name} is of"
             f" type {settings['model_type']!r}"
         )
     try:
@@ -139,7 +118,7 @@ def take(
         )
         raise MismatchError(f"{weights}: {refusal}{fits}") from refusal
     try:
-        head = _head(source, form, config, weights, held, task, tuple(labels), size, notes)
+        head = read_head(source, form, config, weights, held, task, tuple(labels), size, notes)
     except Refusal as refusal:
         raise MismatchError(f"{weights}: its head: {refusal}") from refusal
     files = [weights, source / "adapter_config.json"]
@@ -149,7 +128,7 @@ def take(
         labels_digest = (digest({"labels": list(head.labels)}),)
     run = Run(
         tasks=((task.name, task.version),) if head else (),
-        backbone=known.fingerprint,
+        backbone=encoder.fingerprint,
         method=method.name,
         compose="",
         bits=32,
@@ -162,16 +141,16 @@ def take(
         seed=0,
         protocol="clean",
     )
-    found = store.find(task.name, run.id)
-    if found is not None:
-        return Taken(found, run.id, True, method.name, task.name if head else "", notes)
+    finished = store.find(task.name, run.id)
+    if finished is not None:
+        return Taken(finished, run.id, True, method.name, task.name if head else "", notes)
     with store.work(task.name, run.id, lambda text: None) as progress:
         if progress.finished is not None:
             return Taken(
                 progress.finished, run.id, True, method.name, task.name if head else "", notes
             )
         _write(progress.partial, written, weights, names, head, task, method, size)
-        _records(progress.partial, run, task, known, source, notes)
+        _records(progress.partial, run, task, encoder, source, notes)
         path = store.commit(task.name, run.id)
     return Taken(path, run.id, False, method.name, task.name if head else "", notes)
 
@@ -221,15 +200,15 @@ def _form(source: Path) -> tuple[Method, ForeignForm, Path]:
 
 
 def _backbone(
-    config: Mapping[str, Any], form: ForeignForm, asked: str | None, source: Path
+    config: Mapping[str, Any], form: ForeignForm, requested: str | None, source: Path
 ) -> Backbone:
-    name = asked or config.get(form.backbone_key)
+    name = requested or config.get(form.backbone_key)
     if not isinstance(name, str) or not name:
         raise RequestError(f"{source}: its description names no backbone; give --backbone")
     try:
         return registry.resolve(name)
     except RequestError as error:
-        if asked:
+        if requested:
             raise
         raise RequestError(
             f"{source}: its backbone is {printable(name)!r}: {error}; give --backbone"
@@ -243,98 +222,8 @@ def _encoder_names(held: Mapping[str, Tensor]) -> dict[str, str]:
     pattern = re.compile(
         r"(base_model\.model\.)?(?:[a-z_]+\.)?((?:encoder\.layer\.|embeddings\.).+)"
     )
-    found = {name: match for name in held if (match := pattern.fullmatch(name))}
-    return {name: f"{match[1] or ''}{match[2]}" for name, match in found.items()}
-
-
-def _head(
-    source: Path,
-    form: ForeignForm,
-    config: Mapping[str, Any],
-    weights: Path,
-    held: Mapping[str, Tensor],
-    task: Task,
-    labels: tuple[str, ...],
-    size: Shape,
-    notes: list[str],
-) -> _Head | None:
-    """The head that comes along, or None with the reason in `notes`."""
-    names: dict[str, str] = {}
-    named: dict[str, Any] = {}
-    file = weights.resolve()
-    if form.head_prefix:
-        names = {
-            name: _CLASSIFIER.get(name.removeprefix(form.head_prefix), "")
-            for name in held
-            if name.startswith(form.head_prefix)
-        }
-    elif form.head_files:
-        head_weights, head_config, head_pickle = (source / name for name in form.head_files)
-        if head_weights.is_file() and head_config.is_file():
-            file = head_weights.resolve()
-            names, named = _library_head(load_json(head_config.resolve()), tensors(file))
-            held = tensors(file)
-        elif head_pickle.is_file():
-            notes.append(f"its head is a pickle ({head_pickle.name}) and stays behind")
-            return None
-    if not names:
-        notes.append(f"it has no head: {_ALONE}")
-        return None
-    ours = formats.load(task.format).head_shapes(size.hidden, len(task.labels))
-    if not task.labels or not set(names.values()) == set(_CLASSIFIER.values()) == set(ours):
-        notes.append(f"its head is not the one that '{task.name}' has here: {_ALONE}")
-        return None
-    count = held[next(old for old, new in names.items() if new == "out.bias")].shape[0]
-    order = labels or tuple(name for name, _ in sorted(named.items(), key=lambda item: item[1]))
-    if labels and (len(order) != count or set(order) != set(task.labels)):
-        stray = next((label for label in order if label not in task.labels), "")
-        hint = nearest(stray, task.labels) if stray else ""
-        raise RequestError(
-            f"--labels: the head has {count} classes, '{task.name}' {len(task.labels)} "
-            f"({', '.join(task.labels)}){hint}"
-        )
-    if len(order) != count or set(order) != set(task.labels):
-        own = printable(", ".join(order[:6])) or "none"
-        said = f"the {count} classes of its head have other names ({own})"
-        how = (
-            f"give those of '{task.name}' ({', '.join(task.labels)}) in the head's order with"
-            " --labels"
-        )
-        notes.append(f"{said}; {how}. Until then {_ALONE}")
-        return None
-    wanted = formats.head_shapes(_head_config(task, order, size), size.hidden, size.longest)
-    methods.check_tensors({new: held[old] for old, new in names.items()}, wanted)
-    if fault := unfit_values(file, held):
-        raise Refusal(fault)
-    return _Head(file, names, order)
-
-
-def _library_head(
-    description: Any, held: Mapping[str, Tensor]
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """(names, label → number) of a head of `adapters` that has our structure; ({}, {}) has no names
-    for any other.
-    """
-    table = description.get("config") if isinstance(description, dict) else None
-    if not isinstance(description, dict):
-        raise Refusal("head_config.json is no JSON object")
-    if not isinstance(table, dict):  # the model class's own head: XLM-R's and RoBERTa's are ours
-        names = {name: _CLASSIFIER.get(name.removeprefix("classifier."), "") for name in held}
-        table = description
-    else:
-        ours = {
-            "head_type": "classification",
-            "layers": 2,
-            "activation_function": "tanh",
-            "use_pooler": False,
-            "bias": True,
-        }
-        start = f"heads.{description.get('name')}."
-        fits = all(table.get(key) == value for key, value in ours.items())
-        names = {name: _FLEX.get(name.removeprefix(start), "") if fits else "" for name in held}
-    found = table.get("label2id")
-    usable = isinstance(found, dict) and all(type(value) is int for value in found.values())
-    return names, dict(found) if usable and isinstance(found, dict) else {}
+    matches = {name: match for name in held if (match := pattern.fullmatch(name))}
+    return {name: f"{match[1] or ''}{match[2]}" for name, match in matches.items()}
 
 
 def _write(
@@ -342,7 +231,7 @@ def _write(
     config: Mapping[str, Any],
     weights: Path,
     names: Mapping[str, str],
-    head: _Head | None,
+    head: ForeignHead | None,
     task: Task,
     method: Method,
     size: Shape,
@@ -354,21 +243,9 @@ def _write(
     write_tensors(weights.resolve(), partial / "module" / file, names)
     if head is not None:
         write_json(
-            partial / "head" / task.name / "config.json", _head_config(task, head.labels, size)
+            partial / "head" / task.name / "config.json", head_config(task, head.labels, size)
         )
         write_tensors(head.source, partial / "head" / task.name / "model.safetensors", head.names)
-
-
-def _head_config(task: Task, labels: Sequence[str], size: Shape) -> dict[str, Any]:
-    lengths = {"max_length": Hyper().max_length, "stride": Hyper().max_length // 2}
-    return {
-        "format": task.format,
-        "labels": list(labels),
-        "outputs": list(formats.load(task.format).output_names(labels)),
-        "hidden": size.hidden,
-        "dropout": 0.1,
-        "lengths": lengths,
-    }
 
 
 def _records(

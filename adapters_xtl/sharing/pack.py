@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import Backbone, registry
+from adapters_xtl.backbones.fingerprint import identity
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import digest, folder_digest, read_json, write_json
 from adapters_xtl.base.typed_json import from_json
@@ -192,10 +193,10 @@ def _backbone(spec: Spec, module: StoredModule) -> BundleBackbone:
     else:
         pinned = f"@{record.revision}" if record.revision else ""
         named = registry.resolve(record.location + pinned)
-    identity = registry.identity(named)
-    if digest(identity) != record.fingerprint:
+    parts = identity(named)
+    if digest(parts) != record.fingerprint:
         raise MismatchError(
-            f"backbone {record.name}: its fingerprint is {digest(identity)[:12]} now, and the"
+            f"backbone {record.name}: its fingerprint is {digest(parts)[:12]} now, and the"
             f" run was trained on {record.fingerprint[:12]}"
         )
     local = named.source == "directory"
@@ -207,7 +208,7 @@ def _backbone(spec: Spec, module: StoredModule) -> BundleBackbone:
         revision=record.revision,
         bits=spec.bits,
         dtype=module.run.dtype,
-        identity=from_json(BackboneIdentity, identity),
+        identity=from_json(BackboneIdentity, parts),
     )
 
 

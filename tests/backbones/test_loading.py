@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from adapters_xtl.backbones import Backbone, embedded, loading, registry
+from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.models.network import Model, frozen_digest
 
@@ -217,11 +218,11 @@ def test_layers_keeps_the_first_so_many(tmp_path: Path) -> None:
 
 
 def test_a_directory_with_minis_files_is_mini() -> None:
-    backbone = registry.fingerprint(registry.resolve(str(embedded.prepare())))
+    backbone = fingerprinted(registry.resolve(str(embedded.prepare())))
     assert (
         backbone.fingerprint
         == embedded.FINGERPRINT
-        == registry.fingerprint(registry.NAMED["mini"]).fingerprint
+        == fingerprinted(registry.NAMED["mini"]).fingerprint
     )
 
 
@@ -312,7 +313,7 @@ def _edit(folder: Path, **changes: Any) -> None:
 
 
 def test_a_directory_that_changed_since_it_was_fingerprinted_is_refused(tmp_path: Path) -> None:
-    backbone = registry.fingerprint(_bert(tmp_path / "model"))
+    backbone = fingerprinted(_bert(tmp_path / "model"))
     loading.load(backbone)
     _edit(tmp_path / "model", layer_norm_eps=1e-5)
     with pytest.raises(MismatchError, match=backbone.fingerprint[:12]):
@@ -329,8 +330,8 @@ def test_a_cached_hub_model_loads_offline(tmp_path: Path, monkeypatch: pytest.Mo
     (folder.parent.parent / "refs").mkdir()
     (folder.parent.parent / "refs" / "main").write_text(sha)
     registry._hub.cache_clear()
-    backbone = registry.fingerprint(registry.resolve("user/model"))
-    assert backbone.fingerprint == registry.fingerprint(directory).fingerprint
+    backbone = fingerprinted(registry.resolve("user/model"))
+    assert backbone.fingerprint == fingerprinted(directory).fingerprint
     encoder, tokenizer = loading.load(backbone)
     assert torch.equal(_states(encoder, tokenizer), _states(*loading.load(directory)))
     registry._hub.cache_clear()

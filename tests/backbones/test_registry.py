@@ -14,6 +14,7 @@ import huggingface_hub
 import pytest
 
 from adapters_xtl.backbones import Backbone, registry
+from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.base.errors import RequestError
 from tests.hub_client import asking
 from tests.hub_server import Failure, HubServer, commit
@@ -56,7 +57,7 @@ def _checkpoint(folder: Path, **files: str | bytes | None) -> Path:
 
 
 def _taken(folder: Path) -> str:
-    return registry.fingerprint(registry.resolve(str(folder))).fingerprint
+    return fingerprinted(registry.resolve(str(folder))).fingerprint
 
 
 @pytest.mark.parametrize("name", registry.NAMED)
@@ -199,11 +200,9 @@ def test_sharded_and_pickled_weights_and_vocabularies_are_listed(tmp_path: Path)
 
 
 def test_mini_and_tiny_need_no_files() -> None:
-    found = {
-        name: registry.fingerprint(registry.NAMED[name]).fingerprint for name in ("mini", "tiny")
-    }
+    found = {name: fingerprinted(registry.NAMED[name]).fingerprint for name in ("mini", "tiny")}
     assert found["mini"].startswith("561818e38596") and found["tiny"] != found["mini"]
-    assert found["tiny"] == registry.fingerprint(registry.NAMED["tiny"]).fingerprint
+    assert found["tiny"] == fingerprinted(registry.NAMED["tiny"]).fingerprint
     assert registry.config(registry.NAMED["mini"])["hidden_size"] == 384
     assert registry.config(registry.NAMED["tiny"])["num_hidden_layers"] == 4
     assert (
@@ -225,12 +224,12 @@ def test_the_hub_gives_the_fingerprint_of_the_same_directory_and_no_weights_are_
     hub: HubServer,
 ) -> None:
     folder = hub.root / "user/model"
-    found = registry.fingerprint(registry.resolve("user/model"))
+    found = fingerprinted(registry.resolve("user/model"))
     assert found.fingerprint == _taken(folder) and found.revision == commit(folder)
     assert hub.sent(".safetensors") == hub.sent(".bin") == 0 < hub.sent("config.json")
     assert registry.config(found) == CONFIG
     asked = len(hub.log)
-    registry.fingerprint(registry.resolve("user/model"))
+    fingerprinted(registry.resolve("user/model"))
     registry.config(registry.resolve("user/model"))
     listed = [sent.path for sent in hub.log[asked:] if "/resolve/" not in sent.path]
     assert not listed, "what a repository holds is asked once a process"
@@ -252,7 +251,7 @@ def test_a_hub_that_does_not_answer_gives_one_line(
 ) -> None:
     hub.fail["user/model"] = failure
     with pytest.raises(RequestError, match=message) as caught:
-        registry.fingerprint(registry.resolve("user/model"))
+        fingerprinted(registry.resolve("user/model"))
     assert "\n" not in str(caught.value) and "user/model" in str(caught.value)
 
 
@@ -264,14 +263,14 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         asking(server, tmp_path / "home", monkeypatch),
         pytest.raises(RequestError, match=r"connection refused.*--backbone mini"),
     ):
-        registry.fingerprint(registry.resolve("user/model"))
+        fingerprinted(registry.resolve("user/model"))
 
 
 def test_a_hub_models_config_is_checked_before_anything_else_is_fetched(hub: HubServer) -> None:
     config = {**CONFIG, "_attn_implementation_internal": "someone/kernel"}
     (hub.root / "user/model/config.json").write_text(json.dumps(config))
     with pytest.raises(RequestError, match="_attn_implementation_internal"):
-        registry.fingerprint(registry.resolve("user/model"))
+        fingerprinted(registry.resolve("user/model"))
     with pytest.raises(RequestError, match="_attn_implementation_internal"):
         registry.config(registry.resolve("user/model"))
     assert not hub.sent(".safetensors")
@@ -284,16 +283,16 @@ def test_offline_the_cache_is_read_or_named(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     backbone = registry.resolve("user/model")
     with pytest.raises(RequestError, match="HF_HUB_OFFLINE"):
-        registry.fingerprint(backbone)
+        fingerprinted(backbone)
     folder = _checkpoint(tmp_path / "hub" / "models--user--model" / "snapshots" / SHA)
     (tmp_path / "hub" / "models--user--model" / "refs").mkdir()
     (tmp_path / "hub" / "models--user--model" / "refs" / "main").write_text(SHA)
-    found = registry.fingerprint(backbone)
+    found = fingerprinted(backbone)
     assert (found.fingerprint, found.revision) == (_taken(folder), SHA)
     (folder / "model.safetensors").unlink()
     registry._hub.cache_clear()
     with pytest.raises(RequestError, match=r"HF_HUB_OFFLINE.*no weights"):
-        registry.fingerprint(backbone)
+        fingerprinted(backbone)
     shutil.rmtree(folder)
 
 

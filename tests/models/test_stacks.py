@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from adapters_xtl.backbones import embedded, loading
+from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.backbones.loading import weights_digest
-from adapters_xtl.backbones.registry import NAMED, fingerprint
+from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import file_digest, folder_digest, read_json, write_json
 from adapters_xtl.cli.commands import recipe as commands
@@ -234,7 +235,7 @@ def test_stacks_take_turns_on_one_backbone(
     for _ in range(2):
         assert [answers(served(path, runs, host)) for path in paths] == alone
     assert len(loads) == 1
-    backbone = fingerprint(NAMED["tiny"])
+    backbone = fingerprinted(NAMED["tiny"])
     bare, _ = host.encoder(EncoderSpec(backbone, method, 32, "bfloat16"))
     assert len(loads) == 1
     fresh, _ = real(backbone)
