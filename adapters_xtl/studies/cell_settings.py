@@ -26,17 +26,17 @@ def check_overrides(comparison: Comparison, cells: Sequence[Cell], problems: Pro
         ),
     ):
         every = [("", key) for key, _ in base]
-        every += [(method, key) for method, found in own.items() for key, _ in found]
+        every += [(method, key) for method, overrides in own.items() for key, _ in overrides]
         for method, key in dict.fromkeys(every):
-            concerned = [each for each in reached if method in ("", each.variant.method)]
-            given = f"{flag} {method}:{key}" if method else f"{flag} {key}"
+            concerned = [cell for cell in reached if method in ("", cell.variant.method)]
+            setting = f"{flag} {method}:{key}" if method else f"{flag} {key}"
             names = own_members if flag == "--set" else parents_members
             reasons = [
                 without_effect(key, names(cell)) if names(cell) else "every parent exists already"
                 for cell in concerned
             ]
             if reasons and all(reasons):
-                problems.add(f"{given}: means nothing for any task: {reasons[0]}")
+                problems.add(f"{setting}: means nothing for any task: {reasons[0]}")
 
 
 def effective(overrides: Overrides, members: Sequence[str]) -> Overrides:

@@ -66,8 +66,8 @@ class Cell:
     chain: tuple[str, ...]
     trains: bool = False
     bare: bool = False  # nothing is trained at all: the backbone itself is scored
-    # what is scored is there already, whatever the seed: the backbone, or a module that was given
-    there: bool = False
+    # the backbone itself, or a module that was trained before, is scored: no seed changes it
+    finished_module: bool = False
 
     def __str__(self) -> str:
         bits = "" if self.variant.bits == "auto" else f" {self.variant.bits}-bit"

@@ -12,6 +12,7 @@ from adapters_xtl.base.files import digest
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.runs.request import Plan
 from adapters_xtl.studies import published
+from adapters_xtl.studies.cell_plans import CellPlans
 from adapters_xtl.studies.cells import Comparison, Overrides, Tuning
 from adapters_xtl.studies.execute import Done, Worker
 from adapters_xtl.studies.summary import averages, differences, row, unequal
@@ -42,22 +43,22 @@ def run(worker: Worker, *, command: str, notify: Callable[[str], None]) -> dict[
     """
     started = time.monotonic()
     finished_cells = []
-    for number, cell in enumerate(worker.cells, start=1):
-        notify(f"[{number}/{len(worker.cells)}] {cell}")
+    for number, cell in enumerate(worker.plans.cells, start=1):
+        notify(f"[{number}/{len(worker.plans.cells)}] {cell}")
         finished_cells.append(worker.run(cell))
     if not any(finished.runs for finished in finished_cells):
         failures = [failure for finished in finished_cells for failure in finished.failures]
         only_wrong_requests = all(failure["wrong_request"] for failure in failures)
         messages = "\n".join(dict.fromkeys(failure["error"] for failure in failures))
         raise (RequestError if only_wrong_requests else RunError)(messages)
-    record = _record(worker, finished_cells, command)
+    record = _record(worker.plans, finished_cells, command)
     record["seconds"] = round(time.monotonic() - started, 3)
     return record
 
 
-def first_plan(worker: Worker) -> Plan:
+def first_plan(plans: CellPlans) -> Plan:
     """The plan of the first cell's first run: backbone, data and device are the same in all."""
-    return worker.plan(worker.steps(worker.cells[0], worker.comparison.seeds[0])[0])
+    return plans.plan(plans.steps(plans.cells[0], plans.comparison.seeds[0])[0])
 
 
 def folder_name(comparison: Comparison) -> str:
@@ -110,8 +111,8 @@ def _tuning(tuning: Tuning | None) -> dict[str, Any] | None:
     }
 
 
-def _record(worker: Worker, finished_cells: Sequence[Done], command: str) -> dict[str, Any]:
-    comparison, plan = worker.comparison, first_plan(worker)
+def _record(plans: CellPlans, finished_cells: Sequence[Done], command: str) -> dict[str, Any]:
+    comparison, plan = plans.comparison, first_plan(plans)
     row_of_cell: dict[tuple[str, str, str, tuple[str, ...]], dict[str, Any]] = {}
     # an untrained backbone is the same under every method: its run → its one row
     bare_rows: dict[str, dict[str, Any]] = {}
@@ -121,12 +122,12 @@ def _record(worker: Worker, finished_cells: Sequence[Done], command: str) -> dic
         cell = finished.cell
         cell_row = row(
             finished.runs,
-            worker.store,
+            plans.store,
             method=cell.variant.method,
             chain=cell.chain,
             trains=cell.trains,
             level=LEVEL,
-            settings=worker.settings(cell),
+            settings=plans.settings_source(cell),
             trials=finished.trials,
             chosen=dict(finished.chosen) if finished.chosen is not None else None,
         )
@@ -135,7 +136,7 @@ def _record(worker: Worker, finished_cells: Sequence[Done], command: str) -> dic
         row_of_cell[cell.task, cell.variant.method, cell.variant.bits, cell.chain] = cell_row
     rows = list({id(cell_row): cell_row for cell_row in row_of_cell.values()}.values())
     differences(row_of_cell, LEVEL)
-    tasks = [task for task in comparison.tasks if task not in worker.left_out]
+    tasks = [task for task in comparison.tasks if task not in plans.left_out]
     seeds = comparison.seeds
     return {
         "kind": "comparison",
@@ -156,9 +157,9 @@ def _record(worker: Worker, finished_cells: Sequence[Done], command: str) -> dic
         "rows": rows,
         "averages": averages(row_of_cell, tasks, LEVEL),
         "failed": [failure for finished in finished_cells for failure in finished.failures],
-        "left_out": dict(worker.left_out),
+        "left_out": dict(plans.left_out),
         "no_evidence": _no_evidence(plan),
-        "notes": _notes(comparison, rows, worker.left_out, plan, worker.equal_settings.reference),
+        "notes": _notes(comparison, rows, plans.left_out, plan, plans.equal_settings.reference),
         "published": published.record(tasks),
         "provenance": to_json(machine.describe()),
     }

@@ -32,8 +32,8 @@ from adapters_xtl.runs import settings
 from adapters_xtl.runs.recipes import read_recipe
 from adapters_xtl.studies import summary
 from adapters_xtl.studies.cells import Tuning
-from adapters_xtl.studies.execute import best
 from adapters_xtl.studies.published import FIGURES
+from adapters_xtl.studies.tuning import best
 from tests.command_line import complaints, xtl, xtl_json
 
 QUICK = ("train.max_steps=2", "train.eval_every=1", "train.select_examples=20")

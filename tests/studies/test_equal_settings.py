@@ -10,7 +10,7 @@ import pytest
 
 from adapters_xtl.cli.commands import compare
 from adapters_xtl.runs.request import Module
-from adapters_xtl.studies.execute import Worker
+from adapters_xtl.studies.cell_plans import CellPlans
 
 OWN = {"lr", "optimizer", "dtype", "tasks"}
 
@@ -30,8 +30,8 @@ def planned(runs: Path, task: str, *settings: str, **options: Any) -> list[tuple
         "set_parents": (),
         **options,
     }
-    worker = Worker(compare.comparison(task=task, set_=settings, runs=str(runs), **flags), print)
-    return [tuple(worker.plan(worker.steps(cell, 1)[-1]).modules) for cell in worker.cells]
+    plans = CellPlans(compare.comparison(task=task, set_=settings, runs=str(runs), **flags))
+    return [tuple(plans.plan(plans.steps(cell, 1)[-1]).modules) for cell in plans.cells]
 
 
 def differing(modules: list[Module]) -> set[str]:

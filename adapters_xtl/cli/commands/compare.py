@@ -18,6 +18,7 @@ from adapters_xtl.cli.commands.recipe import request
 from adapters_xtl.pages import comparison_tables, plots
 from adapters_xtl.runs.settings import HYPER_FIELDS, parse_override
 from adapters_xtl.studies import comparison_record
+from adapters_xtl.studies.cell_plans import CellPlans
 from adapters_xtl.studies.cells import Comparison, Overrides, Tuning, Variant
 from adapters_xtl.studies.execute import Worker
 from adapters_xtl.studies.preview import preview
@@ -99,14 +100,14 @@ def compare(
 
     The payload is the written record and its `path`; with `dry_run` it is the runs to come.
     """
-    worker = Worker(comparison, notify)
-    plan = comparison_record.first_plan(worker)
+    plans = CellPlans(comparison)
+    plan = comparison_record.first_plan(plans)
     if comparison.base.parent_overrides and not any(comparison.chains):
         notify("--set-parents has no effect: nothing compared here has parents (--on)")
-    for line in (plan.notes[0].replace(f" · method {plan.request.method}", ""), *worker.idle):
+    for line in (plan.notes[0].replace(f" · method {plan.request.method}", ""), *plans.idle):
         notify(line)
     if dry_run:
-        runs_to_come = preview(worker)
+        runs_to_come = preview(plans)
         return runs_to_come, comparison_tables.ahead(runs_to_come["runs"], runs_to_come["total"])
     folder = (
         Path(out)
@@ -119,7 +120,7 @@ def compare(
         raise RequestError(
             f"{'--out' if out else '--runs'} {folder}: cannot be written ({error.strerror})"
         ) from error
-    record = comparison_record.run(worker, command=command, notify=notify)
+    record = comparison_record.run(Worker(plans, notify), command=command, notify=notify)
     record["plots"] = [file.name for file in plots.comparison(record, folder)]
     write_json(folder / "comparison.json", record)
     shown = [
