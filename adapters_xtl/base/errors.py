@@ -106,15 +106,15 @@ class Problems:
         if not self.messages:
             return
         if kind is None:
-            named = {_named(each) for each in self._kinds}
-            kind = named.pop() if len(named) == 1 else RequestError
+            kinds = {_named(error_type) for error_type in self._kinds}
+            kind = kinds.pop() if len(kinds) == 1 else RequestError
         raise kind("\n".join(self.messages))
 
 
 def _named(kind: type[XtlError]) -> type[XtlError]:
     """The kind of the tree above that an error is of."""
     tree = (DataError, MismatchError, RequestError, RunError)
-    return next((each for each in tree if issubclass(kind, each)), XtlError)
+    return next((error_type for error_type in tree if issubclass(kind, error_type)), XtlError)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -125,7 +125,7 @@ def scan(folder: Path, wanted: Iterable[str]) -> tuple[dict[str, int], list[str]
     in which nothing lies is complained of, too.
     """
     patterns = [re.compile(pattern) for pattern in wanted]
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     complaints: list[str] = []
     seen, todo = 0, [""]
     while todo:
@@ -136,7 +136,7 @@ def scan(folder: Path, wanted: Iterable[str]) -> tuple[dict[str, int], list[str]
         for entry in entries:
             name, seen = f"{base}{entry.name}", seen + 1
             if seen > FILES:
-                return found, [*complaints, f"more than {FILES} files"]
+                return sizes, [*complaints, f"more than {FILES} files"]
             mode = entry.stat(follow_symlinks=False)
             shown = printable(name)
             if not_ours(name) and not stat.S_ISLNK(mode.st_mode):
@@ -150,8 +150,8 @@ def scan(folder: Path, wanted: Iterable[str]) -> tuple[dict[str, int], list[str]
             elif not any(pattern.fullmatch(name) for pattern in patterns):
                 complaints.append(f"{shown}: {unwanted(name)}")
             else:
-                found[name] = mode.st_size
-    return found, complaints
+                sizes[name] = mode.st_size
+    return sizes, complaints
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -181,12 +181,12 @@ def load_json(path: Path, limit: int = JSON_BYTES) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise Refusal(f"the key {printable(twice)!r} occurs twice")
-    return found
+    return values
 
 
 def _constant(text: str) -> Any:
@@ -284,7 +284,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
         fields = {"dtype", "shape", "data_offsets"}
         if name != "__metadata__" and (not isinstance(entry, dict) or set(entry) != fields):
             raise Refusal(f"tensor {printable(name)}: its header entry is malformed")
-    found: dict[str, Tensor] = {}
+    header_tensors: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="np") as opened:
             end = 8 + length
@@ -298,12 +298,12 @@ def tensors(path: Path) -> dict[str, Tensor]:
                     )
                 # the library has checked that tensors follow one another without a gap
                 start, end = end, end + math.prod(shape) * DTYPES[dtype]
-                found[name] = Tensor(dtype, shape, start, end)
+                header_tensors[name] = Tensor(dtype, shape, start, end)
     except (SafetensorError, OSError, ValueError, OverflowError) as error:
         if isinstance(error, Refusal):
             raise
         raise Refusal(f"no valid safetensors file ({printable(error, 160)})") from error
-    return found
+    return header_tensors
 
 
 def unfit_values(path: Path, held: Mapping[str, Tensor]) -> str:

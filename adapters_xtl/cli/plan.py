@@ -59,7 +59,7 @@ def plan(
     from adapters_xtl.cli.commands.recipe import request
 
     problems = Problems()
-    asked = request(
+    plan_request = request(
         problems=problems,
         task=task,
         on=on,
@@ -74,4 +74,4 @@ def plan(
         set_parents=set_parents,
         runs=runs,
     )
-    answer(as_json, lambda: command.plan(asked, memory, problems))
+    answer(as_json, lambda: command.plan(plan_request, memory, problems))

@@ -136,12 +136,12 @@ def _as_names(
     flat = array.flatten() if nested else array
     flat = flat.cast(pa.string() if is_text(flat.type) else pa.int64())
 
-    def unknown(wrong: pa.Array, known: str) -> None:
+    def unknown(wrong: pa.Array, numbering: str) -> None:
         bad = pc.index(pc.fill_null(wrong, False), True).as_py()
         if bad >= 0:
             row = pc.list_parent_indices(array)[bad].as_py() if nested else bad
             value = flat[bad].as_py()
-            hint = known or nearest(str(value), labels)
+            hint = numbering or nearest(str(value), labels)
             raise DataError(f"{where}, row {row}: unknown class {value!r}{hint}")
 
     if pa.types.is_integer(flat.type):

@@ -51,7 +51,7 @@ def weights_digest(context: Context, module: Module | None) -> str:
             "dtype": plan.dtype,
             "device": plan.device,
             "compose": module.run.compose if module else "",
-            "modules": [stored_module(each, context.store).module_sha256 for each in stack],
+            "modules": [stored_module(module, context.store).module_sha256 for module in stack],
         }
     )
 

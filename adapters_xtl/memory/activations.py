@@ -225,14 +225,14 @@ def layers(form: Shape, job: Job) -> list[tuple[float, float]]:
     """(bytes a token, bytes whatever the batch) that each layer keeps for the backward pass, lowest
     first.
     """
-    found = []
+    bytes_by_layer = []
     flow = trains_weights(job)
     for number in range(form.layers):
         kept = _Kept(form, job, flow, number)
         kept.layer(adapted=number >= job.from_layer)
         flow = kept.flow
-        found.append((kept.token, kept.fixed))
-    return found
+        bytes_by_layer.append((kept.token, kept.fixed))
+    return bytes_by_layer
 
 
 def head(form: Shape, job: Job) -> tuple[float, float]:

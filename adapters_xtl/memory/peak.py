@@ -215,7 +215,7 @@ class Fit:
         return ", ".join(parts)
 
     def record(self) -> dict[str, Any]:
-        found = self.prediction
+        prediction = self.prediction
         return {
             "bits": self.job.bits,
             "dtype": self.job.dtype,
@@ -225,13 +225,13 @@ class Fit:
             "accumulation": self.accumulation,
             "checkpointing": self.way.checkpointing,
             "embeddings_on_cpu": self.way.offload,
-            "moment": found.moment,
-            "lines": dict(found.lines),
-            "planned_peak_bytes": found.peak,
-            "reserve_bytes": self.needs - found.peak,
+            "moment": prediction.moment,
+            "lines": dict(prediction.lines),
+            "planned_peak_bytes": prediction.peak,
+            "reserve_bytes": self.needs - prediction.peak,
             "needs_bytes": self.needs,
-            "host_bytes": found.host,
-            "activation_bytes_by_layer": list(found.layers),
+            "host_bytes": prediction.host,
+            "activation_bytes_by_layer": list(prediction.layers),
             "relative_seconds": round(self.cost, 3),
         }
 
@@ -245,13 +245,13 @@ CHECKPOINTING, OFFLOAD, OPTIMIZER = 1.35, 1.05, 1.02
 OVERHEAD = {"cuda": 128, "cpu": 8}  # tokens whose time a pass costs before its first one
 
 
-def precisions(asked: str, allowed: Sequence[int], device: str, native: str) -> dict[int, str]:
+def precisions(requested: str, allowed: Sequence[int], device: str, native: str) -> dict[int, str]:
     """Bits of the backbone's weights → compute type: the one that is asked for, or for "auto" all
     of the `allowed` ones that make sense on the device, best first.
     """
     quantised = "bfloat16" if device == "cpu" or native == "bfloat16" else native
-    if asked != "auto":
-        return {int(asked): "float32" if asked == "32" else quantised}
+    if requested != "auto":
+        return {int(requested): "float32" if requested == "32" else quantised}
     if tuple(allowed) == (32,):
         return {32: native}
     plain = {} if device == "cuda" else {32: native}
@@ -270,11 +270,11 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
     whole = methods.load(job.method).whole_encoder
     free = whole and job.optimizer == "adamw" and "optimizer" not in job.keep
     optimizers = [job.optimizer, *(["adamw8bit"] if free else [])]
-    for rank, (each, dtype) in enumerate(bits.items()):
+    for rank, (precision, dtype) in enumerate(bits.items()):
         for optimizer in optimizers:
-            asked = replace(
+            variant = replace(
                 job,
-                bits=each,
+                bits=precision,
                 dtype=job.dtype if "dtype" in job.keep else dtype,
                 optimizer=optimizer,
             )
@@ -288,16 +288,17 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
                         cost *= (CHECKPOINTING if checkpointing else 1) * (
                             OFFLOAD if offload else 1
                         )
-                        cost *= SLOWER.get(each, 1) * (
+                        cost *= SLOWER.get(precision, 1) * (
                             OPTIMIZER if optimizer != job.optimizer else 1
                         )
                         changes = rank + (optimizer != job.optimizer)
-                        found = predict(form, asked, way)
+                        prediction = predict(form, variant, way)
                         room = sum(
-                            found.lines[name] for name in ("gradients", "activations", "workspace")
+                            prediction.lines[name]
+                            for name in ("gradients", "activations", "workspace")
                         )
                         tokens = max(job.length, room // (10 * form.inner + 20 * form.hidden))
-                        yield Fit(asked, way, found, cost, changes, tokens)
+                        yield Fit(variant, way, prediction, cost, changes, tokens)
 
 
 def choose(form: Shape, job: Job, budget: int | None, bits: Mapping[int, str]) -> Fit | None:
@@ -307,8 +308,8 @@ def choose(form: Shape, job: Job, budget: int | None, bits: Mapping[int, str]) -
     leaves them alone fits: smaller micro-batches, the table on the CPU and checkpointing come
     first, even where fewer bits would be faster.
     """
-    found = [way for way in _ways(form, job, bits) if budget is None or way.needs <= budget]
-    return min(found, key=lambda way: (way.changes, way.cost), default=None)
+    fitting = [way for way in _ways(form, job, bits) if budget is None or way.needs <= budget]
+    return min(fitting, key=lambda way: (way.changes, way.cost), default=None)
 
 
 def least(form: Shape, job: Job, bits: Mapping[int, str]) -> Fit:
@@ -328,18 +329,18 @@ def settle(
     Where nothing fits: RequestError with the smallest budget that would do or, without a `flag` (a
     budget that nobody asked for), the ways that need least.
     """
-    for each, dtype in bits.items():
-        found = {name: choose(form, job, budget, {each: dtype}) for name, job in jobs.items()}
-        settled = {name: fit for name, fit in found.items() if fit is not None}
+    for precision, dtype in bits.items():
+        fits = {name: choose(form, job, budget, {precision: dtype}) for name, job in jobs.items()}
+        settled = {name: fit for name, fit in fits.items() if fit is not None}
         if len(settled) == len(jobs):
             return settled
     # all share their bits: the smallest budget is that of the bits whose most demanding job demands
     # least
     lean = [
-        {name: least(form, job, {each: dtype}) for name, job in jobs.items()}
-        for each, dtype in bits.items()
+        {name: least(form, job, {precision: dtype}) for name, job in jobs.items()}
+        for precision, dtype in bits.items()
     ]
-    best = min(lean, key=lambda found: max(fit.needs for fit in found.values()))
+    best = min(lean, key=lambda fits: max(fit.needs for fit in fits.values()))
     if not flag:
         return best
     name, fit = max(best.items(), key=lambda entry: entry[1].needs)

@@ -192,8 +192,8 @@ def check(spec: ModuleSpec, recorded: Mapping[str, Any]) -> tuple[dict[str, Any]
 
 def places_of(options: Mapping[str, Any]) -> list[str]:
     """Where a module stands in each layer: "attention", "output"."""
-    found = ["attention"] if options.get("mh_adapter", False) else []
-    return [*found, "output"] if options.get("output_adapter", True) else found
+    places = ["attention"] if options.get("mh_adapter", False) else []
+    return [*places, "output"] if options.get("output_adapter", True) else places
 
 
 def bottleneck_width(options: Mapping[str, Any], hidden: int, layer: int) -> int:
@@ -260,14 +260,14 @@ def _unmatched_layers(options: Mapping[str, Any], form: Shape) -> list[str]:
     factors = options.get("reduction_factor")
     if not isinstance(factors, Mapping):
         return []
-    known = {str(layer) for layer in range(form.layers)}
-    stray = sorted(set(factors) - known - {"default"}, key=int)
+    layer_names = {str(layer) for layer in range(form.layers)}
+    stray = sorted(set(factors) - layer_names - {"default"}, key=int)
     if stray:
         return [
             f"method.reduction_factor: layer {stray[0]} does not exist; the backbone has layers 0"
             f" to {form.layers - 1}"
         ]
-    missing = sorted(known - set(factors), key=int)
+    missing = sorted(layer_names - set(factors), key=int)
     if missing and "default" not in factors:
         return [f"method.reduction_factor: no factor for layer {missing[0]}, and no default"]
     return []

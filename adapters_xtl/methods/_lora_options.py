@@ -218,7 +218,7 @@ def matches_in_some_layer(name: str, wanted: Iterable[str] | str) -> bool:
     """
     if isinstance(wanted, str):
         return True
-    return matches(name, [_LAYER.sub("", each) for each in wanted])
+    return matches(name, [_LAYER.sub("", pattern) for pattern in wanted])
 
 
 def _unmatched(spec: ModuleSpec, options: Mapping[str, Any]) -> list[str]:
@@ -234,13 +234,15 @@ def _unmatched(spec: ModuleSpec, options: Mapping[str, Any]) -> list[str]:
         ("alpha_pattern", targeted),
     ):
         wanted = options.get(option) or ()
-        for each in [wanted] if isinstance(wanted, str) else wanted:
-            pattern = each if isinstance(wanted, str) else [each]
+        for layer_name in [wanted] if isinstance(wanted, str) else wanted:
+            pattern = layer_name if isinstance(wanted, str) else [layer_name]
             if any(matches(name, pattern) for name in among):
                 continue
-            hint = nearest(each, ends)
+            hint = nearest(layer_name, ends)
             which = "of the layers with a LoRA" if among is targeted else "of the linear layers"
-            problems.append(f"method.{option}: {printable(each)!r} matches none {which}{hint}")
+            problems.append(
+                f"method.{option}: {printable(layer_name)!r} matches none {which}{hint}"
+            )
     if not problems and not targeted:
         problems.append("method.exclude_modules: it leaves no layer that target_modules matches")
     return problems

@@ -70,7 +70,7 @@ def one_of(*choices: Any) -> Parser:
 
 
 def read_options(
-    given: Mapping[str, Any],
+    requested: Mapping[str, Any],
     parsers: Mapping[str, Parser],
     refused: Mapping[str, str],
     defaults: Mapping[str, Any],
@@ -88,14 +88,16 @@ def read_options(
     """
     options: dict[str, Any] = {}
     problems: list[str] = []
-    for name, value in given.items():
+    for name, value in requested.items():
         shown = repr(value) if len(repr(value)) <= SHOWN else f"{repr(value)[:SHOWN]}…"
         if name in refused:
             if name not in defaults or _differ(value, defaults[name]):
                 problems.append(f"method.{name}={shown}: {refused[name]}")
         elif name not in parsers:
-            known = [*parsers, *refused]
-            problems.append(f"method.{name}: {owner} has no such option{nearest(name, known)}")
+            option_names = [*parsers, *refused]
+            problems.append(
+                f"method.{name}: {owner} has no such option{nearest(name, option_names)}"
+            )
         else:
             try:
                 read = parsers[name](value)

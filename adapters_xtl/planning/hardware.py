@@ -47,8 +47,8 @@ def choose_machine(request: Request, problems: Problems, *, absent_ok: bool = Fa
     data = request.data or ("hub" if cuda else "embedded")
     defaulted = [
         name
-        for name, given in (("backbone", request.backbone), ("data", request.data))
-        if given is None
+        for name, value in (("backbone", request.backbone), ("data", request.data))
+        if value is None
     ]
     device, why = ("cuda", "a CUDA device is here") if cuda else ("cpu", "no CUDA device")
     note = f"backbone {backbone} · data {data} · method {request.method} · device {device}"
@@ -79,8 +79,8 @@ def memory_budget(request: Request, device: str) -> tuple[int | None, str]:
     """(bytes that training may take, None for no limit; the flag that set them, "" for none)."""
     if request.memory is not None and 0 < request.memory < math.inf:
         return peak.in_bytes(request.memory), f"--memory {request.memory:g}"
-    found = gpu() if device == "cuda" else None
-    return (found.memory_bytes - peak.CONTEXT, "") if found else (None, "")
+    device_gpu = gpu() if device == "cuda" else None
+    return (device_gpu.memory_bytes - peak.CONTEXT, "") if device_gpu else (None, "")
 
 
 def check_memory(request: Request, problems: Problems) -> None:

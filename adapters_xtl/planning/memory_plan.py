@@ -123,10 +123,10 @@ def _jobs(planner: ModulePlanner, device: str) -> dict[str, Job]:
     report_limit(request.overrides, task, problems)
     if any(key == "eval.max_examples" for key, _ in request.overrides):
         problems.add("--set eval.max_examples: means nothing for the memory of a training")
-    found = planner.requested()
-    if found is None:
+    requested = planner.requested()
+    if requested is None:
         return {}
-    parents, target = found
+    parents, target = requested
     trained_parents, own = planner.trained_by(parents, target)
     check_effects(request, trained_parents, own, problems)
     jobs: dict[str, Job] = {}

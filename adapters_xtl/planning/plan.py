@@ -157,11 +157,11 @@ class Planner:
         )
         task, source = resolved.task, resolved.source
         limit = report_limit(request.overrides, task, problems)
-        found = planner.requested()
-        if found is None:
+        requested = planner.requested()
+        if requested is None:
             problems.raise_if_any()
-        assert found is not None
-        parents, target = found
+        assert requested is not None
+        parents, target = requested
         trained_parents, own = planner.trained_by(parents, target)
         check_effects(request, trained_parents, own, problems)
         scopes = resolved.scopes

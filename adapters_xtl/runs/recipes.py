@@ -86,7 +86,7 @@ class _Tables:
         tables = [RecipeTable(str(self.path), train=train)]
         for name in inner:
             if name not in ("embedded", *self.methods):
-                self._unknown(f"train.{name}", [f"train.{each}" for each in self._conditions()])
+                self._unknown(f"train.{name}", [f"train.{item}" for item in self._conditions()])
         for method in self.methods:
             tables += self._for_method(inner, method, f"train.{method}", embedded=False)
         embedded, deeper = self._split(self._table(inner, "embedded", "train."))
@@ -94,14 +94,14 @@ class _Tables:
         for name in deeper:
             if name not in self.methods:
                 self._unknown(
-                    f"train.embedded.{name}", [f"train.embedded.{each}" for each in self.methods]
+                    f"train.embedded.{name}", [f"train.embedded.{item}" for item in self.methods]
                 )
         for method in self.methods:
             tables += self._for_method(deeper, method, f"train.embedded.{method}", embedded=True)
         by_method = self._table(document, "method")
         for name in by_method:
             if name not in self.methods:
-                self._unknown(f"method.{name}", [f"method.{each}" for each in self.methods])
+                self._unknown(f"method.{name}", [f"method.{item}" for item in self.methods])
         for method in self.methods:
             options = self._table(by_method, method, "method.")
             tables.append(
@@ -112,8 +112,10 @@ class _Tables:
     def _conditions(self) -> tuple[str, ...]:
         return ("embedded", *self.methods)
 
-    def _unknown(self, name: str, known: Any) -> None:
-        self.problems.add(f"{self.path}: unknown table [{clipped(name)}]{nearest(name, known)}")
+    def _unknown(self, name: str, valid_names: Any) -> None:
+        self.problems.add(
+            f"{self.path}: unknown table [{clipped(name)}]{nearest(name, valid_names)}"
+        )
 
     def _table(self, outer: Mapping[str, Any], name: str, prefix: str = "") -> Mapping[str, Any]:
         """The table `name` of another; empty where it is not there, or is no table."""

@@ -144,18 +144,18 @@ def _checked(name: str, value: Any, origin: str, problems: Problems) -> Any:
         problems.add(f"{origin}: train.{name} is one of {', '.join(choices)}, not {shown}")
         return item.default
     is_whole = isinstance(item.default, int)
-    found = whole(value) if is_whole else number(value)
-    if found is None:
+    parsed = whole(value) if is_whole else number(value)
+    if parsed is None:
         kind = "a whole number" if is_whole else "a number"
         problems.add(f"{origin}: train.{name} takes {kind}, not {shown}")
         return item.default
     low, high = item.metadata["low"], item.metadata["high"]
     above_low = name in ("lr", "epochs")
-    if found > high or found < low or (above_low and found <= low):
+    if parsed > high or parsed < low or (above_low and parsed <= low):
         bounds = f"{low:g}..{high:g}{' (above 0)' if above_low else ''}"
-        problems.add(f"{origin}: train.{name}={found:g} is outside {bounds}")
+        problems.add(f"{origin}: train.{name}={parsed:g} is outside {bounds}")
         return item.default
-    return found
+    return parsed
 
 
 def _unusable(value: Any, depth: int = 0) -> str:
@@ -163,9 +163,9 @@ def _unusable(value: Any, depth: int = 0) -> str:
     if depth > DEEPEST:
         return "is nested too deeply"
     if isinstance(value, dict):
-        return next(filter(None, (_unusable(each, depth + 1) for each in value.values())), "")
+        return next(filter(None, (_unusable(item, depth + 1) for item in value.values())), "")
     if isinstance(value, list):
-        return next(filter(None, (_unusable(each, depth + 1) for each in value)), "")
+        return next(filter(None, (_unusable(item, depth + 1) for item in value)), "")
     if isinstance(value, float) and not math.isfinite(value):
         return "takes no infinity and no nan"
     if isinstance(value, int) and number(value) is None and not isinstance(value, bool):
@@ -221,9 +221,9 @@ def resolve_settings(
     for key, value in overrides.values:
         section, _, name = key.partition(".")
         if key == "eval.max_examples":
-            found = whole(value)
-            if found is not None and found >= 0:
-                limit = found
+            parsed = whole(value)
+            if parsed is not None and parsed >= 0:
+                limit = parsed
             else:
                 problems.add(
                     f"{overrides.flag}: eval.max_examples takes a whole number from 0 on, not"
@@ -234,7 +234,9 @@ def resolve_settings(
         elif section == "method" and name:
             set_option(name, value, overrides.flag)
         else:
-            known = [f"train.{item}" for item in HYPER_FIELDS]
-            known += ["eval.max_examples", "method.<option>"]
-            problems.add(f"{overrides.flag}: unknown key '{clipped(key)}'{nearest(key, known)}")
+            valid_names = [f"train.{item}" for item in HYPER_FIELDS]
+            valid_names += ["eval.max_examples", "method.<option>"]
+            problems.add(
+                f"{overrides.flag}: unknown key '{clipped(key)}'{nearest(key, valid_names)}"
+            )
     return Settings(Hyper(**train), options, limit)

@@ -136,9 +136,11 @@ def read(path: Path, where: str = "") -> Bundle:
             for name, sha in shas.items()
             if name.startswith("module/")
         }
-        found, recorded = digest(files), record.module_sha256
-        if found != recorded:
-            complaints.add("module/", f"its digest is {found}, not the {recorded} of {RECORD}")
+        module_digest, recorded = digest(files), record.module_sha256
+        if module_digest != recorded:
+            complaints.add(
+                "module/", f"its digest is {module_digest}, not the {recorded} of {RECORD}"
+            )
     complaints.raise_if_any()
     assert record is not None
     return Bundle(path, digest(listed), record)
@@ -150,7 +152,7 @@ def _check_digests(
     """sha256 of the files that lie there and stand in the manifest; None where one was not read to
     its end: a text that is too long, or large weights that are refused already.
     """
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     whole = True
     for name in sorted(set(held) & set(listed)):
         reason = unwanted(name, held[name])
@@ -159,10 +161,12 @@ def _check_digests(
         if reason or (held[name] > _LONG and complaints.about(name)):
             whole = False
             continue
-        found[name] = file_digest(path / name)
-        if found[name] != listed[name]:
-            complaints.add(name, f"its sha256 is {found[name]}, not the manifest's {listed[name]}")
-    return found if whole else None
+        digests[name] = file_digest(path / name)
+        if digests[name] != listed[name]:
+            complaints.add(
+                name, f"its sha256 is {digests[name]}, not the manifest's {listed[name]}"
+            )
+    return digests if whole else None
 
 
 def unwanted(name: str, size: int = 0) -> str:
@@ -217,11 +221,11 @@ class _Complaints:
             return None
 
     def raise_if_any(self) -> None:
-        found = list(dict.fromkeys(self.messages))
-        if found:
-            more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        complaints = list(dict.fromkeys(self.messages))
+        if complaints:
+            more = [f"and {len(complaints) - SHOWN} more"] if len(complaints) > SHOWN else []
             raise MismatchError(
-                "\n".join(f"{self.where}: {message}" for message in [*found[:SHOWN], *more])
+                "\n".join(f"{self.where}: {message}" for message in [*complaints[:SHOWN], *more])
             )
 
 

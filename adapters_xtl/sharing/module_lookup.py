@@ -34,8 +34,8 @@ def find(text: str, store: Store, notify: Notify = silent) -> Path | None:
         return None
     if is_run(path):
         return path.resolve()
-    found = store.by_id(text)
-    return found[0] if found else addresses.locate(text, notify)
+    stored_paths = store.by_id(text)
+    return stored_paths[0] if stored_paths else addresses.locate(text, notify)
 
 
 def read(path: Path, notify: Notify = silent) -> Module:
@@ -52,10 +52,10 @@ def _planned(stored: StoredModule, notify: Notify) -> Module:
     return Module(stored.task, stored.run, below, stored=stored)
 
 
-def backbone(module: Module, asked: str | None) -> Backbone:
+def backbone(module: Module, requested: str | None) -> Backbone:
     """The backbone to load a module on: the one that is asked for, else the one on its record."""
-    if asked is not None:
-        return resolve(asked)
+    if requested is not None:
+        return resolve(requested)
     if module.stored is None:
         raise TypeError(f"{module} was not read from a run or a bundle")
     record = module.stored.backbone

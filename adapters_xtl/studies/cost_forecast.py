@@ -77,13 +77,13 @@ def examples(module: Module) -> int | None:
     return round(total * hyper.epochs) or None
 
 
-def seconds(module: Module, known: Speeds, *, remote: bool) -> float | None:
+def seconds(module: Module, speeds: Speeds, *, remote: bool) -> float | None:
     """Predicted seconds of a training alone, its scoring not included; None where it cannot be
     told.
     """
     run = module.run
     key = (run.backbone, run.method, run.bits)
-    rate = known.get((*key, module.task)) or known.get((*key, ""))
+    rate = speeds.get((*key, module.task)) or speeds.get((*key, ""))
     if not rate or not rate[0] or not rate[1] or (remote and not run.hyper.max_steps):
         return None
     wanted = examples(module)

@@ -32,14 +32,14 @@ LINES: Mapping[str, str] = {
 
 
 def plan(
-    asked: Request, budget_gib: float | None, problems: Problems | None = None
+    request: Request, budget_gib: float | None, problems: Problems | None = None
 ) -> tuple[dict[str, Any], list[Table | str]]:
-    """The memory plan of `asked`, for JSON and to be shown. Nothing is loaded.
+    """The memory plan of `request`, for JSON and to be shown. Nothing is loaded.
 
     RequestError with every problem, those that `problems` holds included, and naming the smallest
     budget where `budget_gib` is too small.
     """
-    planned = plan_memory(replace(asked, memory=budget_gib), problems)
+    planned = plan_memory(replace(request, memory=budget_gib), problems)
     job, fit, smallest = (
         planned.jobs[planned.target],
         planned.fits[planned.target],
@@ -49,23 +49,23 @@ def plan(
     if job.sequences > 1:
         notes.append(f"{job.sequences} sequences an example")
     notes.append(f"{job.length} tokens an input: shorter inputs take less")
-    method = methods.load(asked.method)
+    method = methods.load(request.method)
     uncounted = sorted(set(job.options) - method.options_counted)
     if not method.memory_counted:
         notes.append(
-            f"an upper estimate: method {asked.method} does not describe what its backward pass"
+            f"an upper estimate: method {request.method} does not describe what its backward pass"
             " keeps, so every linear layer is counted as one that trains"
         )
     elif uncounted:
         notes.append(
             f"not counted: what {', '.join(f'method.{option}' for option in uncounted)} may add"
         )
-    others = {name: each for name, each in planned.fits.items() if name != planned.target}
+    others = {name: other_fit for name, other_fit in planned.fits.items() if name != planned.target}
     payload = {
-        "task": asked.task,
+        "task": request.task,
         "trains": planned.target,
         "backbone": planned.backbone,
-        "method": asked.method,
+        "method": request.method,
         "device": planned.device,
         "parents": job.parents,
         "length": job.length,
@@ -74,7 +74,7 @@ def plan(
         **fit.record(),
         "smallest_budget_bytes": smallest.needs,
         "smallest": str(smallest),
-        "others": {name: each.record() for name, each in others.items()},
+        "others": {name: other_fit.record() for name, other_fit in others.items()},
         "notes": notes,
     }
     return payload, _shown(planned, notes)
@@ -91,25 +91,25 @@ def _shown(planned: MemoryPlan, notes: list[str]) -> list[Table | str]:
     def line(text: str, size: int) -> None:
         table.add_row(text, f"{size / 2**20:,.1f}", f"{size:,}")
 
-    found = fit.prediction
+    prediction = fit.prediction
     for key, text in LINES.items():
-        if found.lines[key]:
-            line(text, found.lines[key])
+        if prediction.lines[key]:
+            line(text, prediction.lines[key])
     table.add_section()
-    line(f"peak ({found.moment})", found.peak)
-    line("reserve for what the allocator cannot reuse", fit.needs - found.peak)
+    line(f"peak ({prediction.moment})", prediction.peak)
+    line("reserve for what the allocator cannot reuse", fit.needs - prediction.peak)
     line("needed", fit.needs)
     if budget is not None:
         line("budget", budget)
-    if found.host:
-        line("embedding tables, on the CPU", found.host)
+    if prediction.host:
+        line("embedding tables, on the CPU", prediction.host)
     shown: list[Table | str] = [*notes, table]
     shown += [
         f"{name}, trained before it: {other}, {peak.gib(other.needs)} GiB"
         for name, other in fits.items()
         if name != target
     ]
-    by_layer = found.layers
+    by_layer = prediction.layers
     lowest, highest = min(by_layer), max(by_layer)
     kept = (
         f"{lowest / 2**20:,.1f}"

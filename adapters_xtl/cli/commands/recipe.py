@@ -106,7 +106,9 @@ def recipe(
         if not seeds:
             return answers[0]
         payloads = [payload for payload, _ in answers]
-        return {"dry_run": True, "runs": payloads}, [each for _, shown in answers for each in shown]
+        return {"dry_run": True, "runs": payloads}, [
+            entry for _, shown in answers for entry in shown
+        ]
     host = _LazyHost()
     answers = []
     for number, (planned, bare) in zip(numbers, plans, strict=True):
@@ -130,7 +132,7 @@ def recipe(
         "summary": summary,
     }
     shown: Shown = [*tables.spread(summary)]
-    shown += [f"run: {each['path']} (seed {number})" for number, each in runs.items()]
+    shown += [f"run: {entry['path']} (seed {number})" for number, entry in runs.items()]
     return payload, shown
 
 
