@@ -122,7 +122,7 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
     ends = per_token * tokens + copies + tokens * (40 + size.states * job.length)
     if full:  # the embeddings' sum, dropout and ids
         ends += tokens * (form.hidden * (4 + (1 if cuda else 4)) + 24)
-    forward, back = (each * tokens for each in activations.passing(form, job))
+    forward, back = (size_of_token * tokens for size_of_token in activations.passing(form, job))
     scratch = float(
         {8: 4, 4: 6}.get(job.bits, 6 if trains_weights(job) else 0) * one
     )  # a weight dequantised; its gradient, to be cast
@@ -130,7 +130,7 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
     # gradients, activations and workspace at the moments that may be the worst
     moments: dict[str, tuple[float, float, float]] = {}
     if way.checkpointing:
-        inputs = sum(1 for each in layers if each) * tokens * size.states * form.hidden + ends
+        inputs = sum(1 for kept in layers if kept) * tokens * size.states * form.hidden + ends
         moments["backward begins"] = before, inputs + max(layers), max(forward, back, scratch)
         if (
             full and size.compute != 4
@@ -175,7 +175,7 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
         {name: int(value) for name, value in lines.items()},
         moment,
         tables if way.offload else 0,
-        tuple(int(each) for each in layers),
+        tuple(int(layer) for layer in layers),
     )
 
 

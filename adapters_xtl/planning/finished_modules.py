@@ -1,4 +1,4 @@
-"""Plans for modules that are finished: what they can answer, and what they are scored on."""
+"""Plans for modules that are trained already: for prediction, and for scoring on a task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that would change nothing: refused where they would give a run another id, else said."""
+"""Settings that would change nothing: refused where they would change a run's id, else reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_effects(
 def idle_flags(
     request: Request, parents: Sequence[Module], own: Module | None, named: Iterable[Module]
 ) -> tuple[str, ...]:
-    """What was asked for and changes nothing, one line each.
+    """Flags of the request that change nothing, one line each.
 
     `named`: modules of the request that exist already, given by their run, bundle or hub id.
     """

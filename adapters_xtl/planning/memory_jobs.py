@@ -1,4 +1,4 @@
-"""What a run asks of the memory: its job, and the config of its backbone."""
+"""A run as a job for the memory prediction: its sizes, and the config of its backbone."""
 
 from __future__ import annotations
 

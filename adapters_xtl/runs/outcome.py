@@ -1,4 +1,4 @@
-"""Looks up in the store what a plan asks for. No heavy library is imported, so it is quick."""
+"""The finished run that answers a plan, looked up in the store. No heavy library is imported."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def from_store(plan: Plan, store: Store) -> Outcome | None:
 
 
 def outcome(run: StoredRun, *, reused: bool, seconds: float) -> Outcome:
-    """What a finished run answers to a request."""
+    """The outcome of a request that a finished run answers."""
     return Outcome(run.spec.id, run.path, reused, seconds, run.metrics)

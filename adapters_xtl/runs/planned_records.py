@@ -1,4 +1,4 @@
-"""The records of a run that a plan is about to make: what is known before it begins."""
+"""The spec and provenance of a planned run, as far as they are known before it begins."""
 
 from __future__ import annotations
 

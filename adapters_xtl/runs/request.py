@@ -1,4 +1,4 @@
-"""What was asked for and what it comes to: requests, modules, evaluations, plans."""
+"""A request as the user makes it, and the plan that it becomes: modules and their evaluations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ __all__ = ["Evaluation", "Module", "Plan", "Request"]
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, as the command line has it. None and "auto" stand for the defaults."""
+    """One training or evaluation that the user requests, in the flags of the command line.
+
+    None and "auto" stand for the defaults.
+    """
 
     task: str
     on: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ _DESCRIPTIONS = (bundle.MANIFEST, RECORD)
 
 
 def hub_id(text: str) -> tuple[str, str] | None:
-    """`user/name[@revision]` → (hub_repository, revision or ""); None for any other text."""
+    """`user/name[@revision]` → (repository, revision or ""); None for any other text."""
     match = _HUB_ID.fullmatch(text)
     return (match[1], match[2] or "") if match else None
 
@@ -49,7 +49,7 @@ def locate(text: str, notify: Notify) -> Path | None:
 
 
 def find(text: str, notify: Notify) -> Path:
-    """`locate`; RequestError where there is nothing."""
+    """As `locate`, but RequestError where the address names no bundle."""
     path = locate(text, notify)
     if path is None:
         folder = local(text).absolute()
@@ -63,8 +63,9 @@ def find(text: str, notify: Notify) -> Path:
 
 
 def describe(text: str, notify: Notify) -> tuple[str, BundleRecord, dict[str, int]]:
-    """(place, bundle.json, file name → bytes) of a bundle. Of one in a folder or on a hub its
-    descriptions are read, and no weights.
+    """(place, bundle.json, file name → bytes) of a bundle.
+
+    Of a bundle in a folder or on a hub only manifest.json and bundle.json are read, no weights.
     """
     if text.startswith(PREFIX) and not bundle.is_bundle(shared_folder.address(text)[0]):
         shared = shared_folder.find(text)
@@ -89,8 +90,9 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _check_names(files: Mapping[str, int], where: str) -> None:
-    """MismatchError, before anything is fetched, for files that no bundle has. `files`: name →
-    bytes.
+    """MismatchError, before anything is fetched, for files that do not belong in a bundle.
+
+    `files`: name → bytes.
     """
     reasons = {name: bundle.unwanted(name, size) for name, size in files.items()}
     complaints = [
@@ -177,7 +179,7 @@ def _from_hub(text: str, notify: Notify) -> Bundle:
     assert match is not None
     repo, revision = match[0], match[1] or "main"
     if offline():
-        commit, cached = bundle_cache.known(repo, revision, notify)
+        commit, cached = bundle_cache.cached_revision(repo, revision, notify)
         if cached is None:
             raise RequestError(
                 f"{text}: HF_HUB_OFFLINE is set and the cache lacks it; unset it, or give"
@@ -187,7 +189,7 @@ def _from_hub(text: str, notify: Notify) -> Bundle:
         return cached
     listed = _listing(text)
     place = f"{listed.repo}@{listed.commit}"
-    _, pulled = bundle_cache.known(listed.repo, listed.commit, notify)
+    _, pulled = bundle_cache.cached_revision(listed.repo, listed.commit, notify)
     if pulled is None:
         with (
             bundle_cache.partial(f"{repo.replace('/', '--')}@{listed.commit}") as partial,

@@ -20,7 +20,16 @@ from adapters_xtl.base.locks import locked
 from adapters_xtl.sharing import bundle
 from adapters_xtl.sharing.bundle import Bundle
 
-__all__ = ["cached", "held", "keep", "known", "note", "notes", "partial", "remember"]
+__all__ = [
+    "cached",
+    "cached_digests",
+    "cached_revision",
+    "keep",
+    "note",
+    "notes",
+    "partial",
+    "remember",
+]
 
 Notify = Callable[[str], None]
 
@@ -48,7 +57,7 @@ def cached(name: str, notify: Notify) -> Bundle | None:
     return None
 
 
-def held() -> list[str]:
+def cached_digests() -> list[str]:
     """Digests of all bundles in the cache."""
     return sorted(path.name for path in _root().glob("[0-9a-f]*") if len(path.name) == 64)
 
@@ -72,6 +81,7 @@ def notes(module_sha256: str) -> list[dict[str, str]]:
 
 
 def note(received: Bundle, place: str) -> None:
+    """Records that the bundle's module lies at `place`."""
     value = {"place": place, "bundle": received.digest}
     path = _root() / "places" / received.module_sha256 / f"{digest(value)[:16]}.json"
     if not path.is_file():
@@ -82,9 +92,10 @@ def _ref(repo: str, revision: str) -> Path:
     return _root() / "refs" / repo.replace("/", "--") / f"{digest(revision)[:16]}.json"
 
 
-def known(repo: str, revision: str, notify: Notify) -> tuple[str, Bundle | None]:
-    """(commit, bundle) that a hub's revision was when it was last asked for, where the cache has
-    it.
+def cached_revision(repo: str, revision: str, notify: Notify) -> tuple[str, Bundle | None]:
+    """(commit, bundle) that a hub's revision stood for when it was last pulled.
+
+    ("", None) where it never was; the bundle is None where the cache lacks it now.
     """
     path = _ref(repo, revision)
     if not path.is_file():
@@ -100,8 +111,9 @@ def remember(repo: str, revisions: Iterable[str], commit: str, name: str) -> Non
 
 @contextlib.contextmanager
 def partial(name: str) -> Iterator[Path]:
-    """A directory for what is being fetched, under a lock. What a MismatchError leaves there is
-    removed.
+    """A directory for files that are being fetched, held under a lock.
+
+    It stays after an interruption, so that fetching resumes; a MismatchError removes it.
     """
     folder = _root() / "partial" / name
     with explained_os_errors(folder):
@@ -111,5 +123,5 @@ def partial(name: str) -> Iterator[Path]:
         try:
             yield folder
         except MismatchError:
-            shutil.rmtree(folder, ignore_errors=True)  # it will not get better
+            shutil.rmtree(folder, ignore_errors=True)  # a resumed download would be refused again
             raise

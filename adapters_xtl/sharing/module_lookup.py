@@ -1,4 +1,4 @@
-"""Trained modules that exist already: found by name, read with the parents they stand on."""
+"""Finds a trained module by path, run id or address, and reads it together with its parents."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _planned(stored: StoredModule, notify: Notify) -> Module:
 
 
 def backbone(module: Module, requested: str | None) -> Backbone:
-    """The backbone to load a module on: the one that is asked for, else the one on its record."""
+    """The backbone to load a module on: the one requested, else the one on the module's record."""
     if requested is not None:
         return resolve(requested)
     if module.stored is None:

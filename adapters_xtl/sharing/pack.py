@@ -84,9 +84,11 @@ def pack(
 ) -> None:
     """Writes the bundle of a run into the empty directory `into`.
 
-    `where`: sha256 of a parent's module → places where it is known to lie. `licence`: the hub's
-    name of one, else what the training data allows to say. `rows`: what the rows of a mirror are,
-    in words. MismatchError where the run's files are not those of its manifest.
+    where    sha256 of a parent's module → the places that hold it
+    licence  by the hub's name; "" for the one that follows from the training data
+    rows     a mirror's rows, described in words
+
+    MismatchError where the run's files are not those of its manifest.
     """
     verify(run.path)
     check_rows(rows, run.provenance.data.source)
@@ -104,7 +106,7 @@ def pack(
     stack = [*_tasks_below(run.module), record.task]
     (into / "README.md").write_text(bundle_card(record, stack, names), encoding="utf-8")
     bundle.seal(into)
-    bundle.read(into, str(run.path))  # what a reader would refuse is not shared
+    bundle.read(into, str(run.path))  # a bundle that a reader would refuse is not shared
 
 
 def _record(
@@ -255,8 +257,9 @@ def _licence(data: TrainedRows) -> str:
 
 
 def check_rows(text: str, source: str) -> str:
-    """What rows are, in words for a card. RequestError where that is known already, or for what is
-    no line of text.
+    """`text`, the user's description of a mirror's rows, for the card.
+
+    RequestError where the rows are no mirror's, or the text is not one line.
     """
     if text and source != "mirror":
         kind = "an imported module's" if source == "foreign" else source
@@ -267,7 +270,7 @@ def check_rows(text: str, source: str) -> str:
 
 
 def check_licence(text: str) -> str:
-    """A licence as the hub names it (`apache-2.0`, `cc-by-4.0`). RequestError for what cannot be
+    """A licence by the hub's name (`apache-2.0`, `cc-by-4.0`). RequestError for text that cannot be
     one.
     """
     if text and not safe_name(text):

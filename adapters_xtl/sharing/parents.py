@@ -1,6 +1,6 @@
 """Where the modules are that a module was trained on: runs beside it, the cache, folders, hubs.
 
-A parent is known by the digest of its weights, so whatever is found is the one, or is refused.
+A parent is identified by the digest of its weights: a candidate with another digest is refused.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def read_module(path: Path) -> StoredModule:
 def parent_on_this_machine(
     child: StoredModule, parent: ParentRecord, notify: Notify
 ) -> StoredModule | None:
-    """A module's parent where nothing needs to be fetched: a run beside it, or a bundle of the
-    cache, with exactly the recorded weights. None where neither is.
+    """A module's parent if it is on this machine: a run in the child's store, or a bundle of the
+    cache, with exactly the recorded weights. None where there is neither.
     """
     beside = _beside(child, parent)
     if beside is not None and beside.module_sha256 == parent.sha256:
@@ -40,9 +40,7 @@ def parent_on_this_machine(
 
 
 def _beside(child: StoredModule, parent: ParentRecord) -> StoredModule | None:
-    """The finished run, in the same store as the child's, that a parent was; its weights are not
-    looked at.
-    """
+    """The parent's finished run in the child's store, by its id; its weights are not compared."""
     path = child.path.parent.parent / parent.task / parent.id
     return read_run_module(path) if is_run(path) and is_finished(path) else None
 
@@ -58,11 +56,11 @@ def _cached(parent: ParentRecord, notify: Notify) -> StoredModule | None:
 def read_parent(child: StoredModule, parent: ParentRecord, notify: Notify) -> StoredModule:
     """A module's parent; pulled if need be.
 
-    A run's parent is the run beside it (`check_lineage` compares the weights before they are used).
-    Any other is known by the digest of its weights. It is looked for in the cache, in the folder or
-    with the user that the child came from, then where the child's bundle says that it lies.
-    MismatchError names the digests of child and parent, what was found instead, and what can be
-    done.
+    The parent of a run is a run in the same store (`check_lineage` compares the weights before they
+    are used). The parent of a bundle is identified by the digest of its weights. It is searched for
+    in the cache, in the folder or with the hub user that the child came from, then at the places
+    that the child's bundle names. MismatchError names the digests of child and parent, the modules
+    that were examined, and what the user can do.
     """
     stored = _beside(child, parent) if is_run(child.path) else None
     stored = stored or _cached(parent, notify)
@@ -124,9 +122,9 @@ def _places(child: StoredModule, parent: ParentRecord, tried: list[str]) -> Iter
     ]
     shared = [
         SharedBundle.at(place) for place in origins if place.startswith(PREFIX)
-    ] + shared_folder.lying_at(child.path)
+    ] + shared_folder.bundle_at(child.path)
     for bundle_there in dict.fromkeys(shared):
-        for beside in shared_folder.near(bundle_there, parent.sha256):
+        for beside in shared_folder.bundles_near(bundle_there, parent.sha256):
             yield beside.place
     yield from _stated_places(child, parent)
     yield from (note["place"] for note in bundle_cache.notes(parent.sha256))

@@ -1,4 +1,4 @@
-"""Modules are shared: packed as bundles and pushed to a folder or a hub, with their parents."""
+"""Packs modules as bundles and pushes them, with their parents, to a folder or a hub."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ Shareable = StoredRun | Bundle
 
 @dataclass(frozen=True)
 class Pushed:
-    """A bundle and where it lies now. `new`: whether the push changed anything there; `bytes`: of
-    all its files.
+    """A bundle that was pushed.
+
+    place  its address at the destination
+    new    whether the push changed anything there
+    bytes  of all its files
     """
 
     bundle: Bundle
@@ -112,7 +115,7 @@ def _share_parents(
         if shared_place.startswith(PREFIX):
             continue  # the folder has it
         own = pack.default_name(parent)
-        target = shared_place.split("@")[0] or _beside(dest, name, own)
+        target = shared_place.split("@")[0] or _parent_destination(dest, name, own)
         source = read_run(parent.path) if is_run(parent.path) else bundle.read(parent.path)
         pushed.append(_share_one(source, target, own, private=private, notify=notify))
 
@@ -150,22 +153,24 @@ def _share_one(
     for parent in pushed.bundle.record.parents:
         if not parent.where and not _is_near(pushed.place, parent.sha256):
             notify(
-                f"its parent {parent.task} is not known to lie where whoever pulls it can find it:"
-                " push it too, with --with-parents"
+                f"its parent {parent.task} is not shared, as far as this machine knows, so whoever"
+                " pulls this bundle may not find it: push it too, with --with-parents"
             )
     return pushed
 
 
 def _is_near(place: str, module_sha256: str) -> bool:
-    """Whether whoever pulls the bundle at `place` finds a parent without being told where."""
+    """Whether the parent lies in or beside the folder of the bundle at `place`, where a pull
+    searches by itself.
+    """
     if not place.startswith(PREFIX):
         return False
     shared = shared_folder.SharedBundle.at(place)
-    return next(shared_folder.near(shared, module_sha256), None) is not None
+    return next(shared_folder.bundles_near(shared, module_sha256), None) is not None
 
 
 def _check_destination(dest: str) -> None:
-    """RequestError for what no bundle can be pushed to."""
+    """RequestError unless `dest` is an address that a bundle can be pushed to."""
     if dest.startswith(PREFIX):
         shared_folder.destination(dest, "")
         return
@@ -180,7 +185,7 @@ def _check_destination(dest: str) -> None:
 
 
 def push(source: Bundle, dest: str, name: str, notify: Notify, *, private: bool = False) -> Pushed:
-    """A finished bundle goes to a folder or a hub. `name`: what it is called in a folder."""
+    """Pushes a finished bundle to a folder or a hub. `name`: its name in a folder."""
     _check_destination(dest)
     folder = source.path
     names = bundle.manifest_of(load_json(folder / bundle.MANIFEST))
@@ -201,9 +206,9 @@ def push(source: Bundle, dest: str, name: str, notify: Notify, *, private: bool 
     return Pushed(source, place, new, folder_bytes(folder))
 
 
-def _beside(dest: str, name: str, parent: str) -> str:
-    """Where a parent goes that is pushed with the bundle called `name`: into the same folder, or to
-    the same user of the hub. `parent`: its name.
+def _parent_destination(dest: str, name: str, parent: str) -> str:
+    """The destination of a parent that is pushed together with the bundle `name`: the same folder,
+    or the same user of the hub. `parent`: the parent's name.
     """
     if dest.startswith(PREFIX):
         return f"{PREFIX}{shared_folder.destination(dest, name)}"
@@ -225,9 +230,9 @@ def _place_beside(dest: str, name: str, module_sha256: str) -> str:
 def places_of_parent(module_sha256: str, dest: str) -> list[str]:
     """Repositories of a hub that hold a module, as far as this cache knows.
 
-    Those of the user that `dest` names, else all; the first `PLACES`. Directories are none of them:
-    whoever receives a bundle cannot reach those of this machine, and finds what lies in the folder
-    of the bundle itself.
+    Those of the user that `dest` names if there are any, else all; at most `PLACES`. Directories
+    are left out: the receiver of a bundle cannot reach directories of this machine, and a pull
+    searches the bundle's own folder by itself.
     """
     notes = bundle_cache.notes(module_sha256)
     places = {note["place"] for note in notes if not note["place"].startswith(PREFIX)}
@@ -236,11 +241,11 @@ def places_of_parent(module_sha256: str, dest: str) -> list[str]:
 
 
 def _published_places(dest: str, name: str, notify: Notify) -> dict[str, Sequence[str]]:
-    """sha256 of a parent's module → where the bundle that `dest` holds now says that it lies; {}
-    where it holds none.
+    """sha256 of a parent's module → its places, as recorded in the bundle that `dest` holds now;
+    {} where it holds none.
 
-    What was published once is said again. Else a bundle would differ from itself as soon as a
-    second place is known.
+    A new push repeats these places. Otherwise an unchanged module would be pushed as another bundle
+    as soon as a second place of its parent is known.
     """
     if dest.startswith(PREFIX):
         dest = f"{PREFIX}{shared_folder.destination(dest, name) / name}"

@@ -3,8 +3,6 @@
     <folder>/<bundle's name>/revisions.json    {"revisions": […]}: the newest last
     <folder>/<bundle's name>/<revision>/       a bundle; the first 12 hex digits of its digest
 
-One rule says what an address means, whatever lies on the disk.
-
 As a destination, `file:PATH` is the folder PATH. The bundle lies in it under its own name (task,
 parents, method, backbone, e.g. `xnli-on-mnli-lora-xlmr-large`). A PATH that ends in that name is
 the folder above it, so that the place of a bundle is also its destination.
@@ -14,7 +12,7 @@ that was pushed to `file:DIR/NAME` is found from `file:DIR`, too. Where several 
 PATH, it is the one that no other of them was trained on.
 
 Pushes to different names share no file. Pushes to one name take turns under a lock. A bundle is
-written aside and renamed; it counts from the moment it stands in revisions.json.
+written to a temporary directory and renamed; it is part of the folder once revisions.json lists it.
 """
 
 from __future__ import annotations
@@ -44,10 +42,10 @@ __all__ = [
     "copy_files",
     "destination",
     "find",
-    "lying_at",
+    "bundle_at",
     "named_folders",
-    "nothing_at",
-    "near",
+    "no_bundle_error",
+    "bundles_near",
     "revisions",
     "writable",
 ]
@@ -127,8 +125,8 @@ def revisions(named: Path) -> list[SharedBundle]:
     return [SharedBundle(named / revision) for revision in listed]
 
 
-def lying_at(path: Path) -> list[SharedBundle]:
-    """The bundle whose directory `path` is, where it lies in a folder; else none."""
+def bundle_at(path: Path) -> list[SharedBundle]:
+    """[the bundle] if `path` is the directory of a bundle in a shared folder, else []."""
     return [SharedBundle(path)] if (path.parent / REVISIONS).is_file() else []
 
 
@@ -170,14 +168,14 @@ def named_folders(path: Path, depth: int = DEPTH) -> list[Path]:
 
 
 def find(text: str) -> SharedBundle:
-    """The bundle that `file:PATH[@REVISION]` means as a source. RequestError where none does, or
-    several do.
+    """The bundle that `file:PATH[@REVISION]` names as a source. RequestError where there is none,
+    or several fit.
     """
     path, revision = address(text)
     own = revisions(path)
     names = [path] if own else named_folders(path)
     if not names:
-        raise nothing_at(path)
+        raise no_bundle_error(path)
     candidates = {named: _newest(revisions(named), revision) for named in names}
     fitting = [shared for shared in candidates.values() if shared is not None]
     if not fitting:
@@ -192,7 +190,9 @@ def find(text: str) -> SharedBundle:
 
 
 def _newest(pushed: list[SharedBundle], revision: str) -> SharedBundle | None:
-    """The newest bundle whose revision begins as asked; RequestError where several digests do."""
+    """The newest bundle whose revision begins with `revision`; RequestError where several digests
+    begin so.
+    """
     fitting = [shared for shared in pushed if shared.revision.startswith(revision[:REVISION])]
     if revision and len({shared.revision for shared in fitting}) > 1:
         raise RequestError(
@@ -203,7 +203,7 @@ def _newest(pushed: list[SharedBundle], revision: str) -> SharedBundle | None:
 
 
 def _uppermost(candidates: list[SharedBundle]) -> list[SharedBundle]:
-    """Those that none of the others was trained on; all of them where a record cannot be read."""
+    """The bundles that are no parent of another candidate; all where a record cannot be read."""
     try:
         records = {shared: record_of(shared.path, shared.place) for shared in candidates}
     except XtlError:
@@ -212,8 +212,8 @@ def _uppermost(candidates: list[SharedBundle]) -> list[SharedBundle]:
     return [shared for shared in candidates if records[shared].module_sha256 not in below]
 
 
-def nothing_at(path: Path) -> RequestError:
-    """The error for a path at and below which no bundle lies."""
+def no_bundle_error(path: Path) -> RequestError:
+    """The error for a path that neither is a bundle nor has one below it."""
     if (path / "index.json").is_file() and (path / "bundles").is_dir():
         return RequestError(
             f"{PREFIX}{path}: a folder of an older version of adapters_xtl (index.json), which this"
@@ -241,7 +241,7 @@ def by_module(folder: Path, module_sha256: str, depth: int = DEPTH) -> list[Shar
     return matches
 
 
-def near(shared: SharedBundle, module_sha256: str) -> Iterator[SharedBundle]:
+def bundles_near(shared: SharedBundle, module_sha256: str) -> Iterator[SharedBundle]:
     """Bundles with this module where a child's parent is looked for: in the folder of the child,
     then in the folders beside that one.
     """

@@ -1,5 +1,4 @@
-"""What a training will cost, before it runs: its memory from its sizes, its time from finished runs
-like it.
+"""Predicts what a training will cost: its memory from sizes, its time from finished runs like it.
 
 No time is guessed: without a finished run of the same backbone, method, precision and hardware, or
 without the number of rows (a hub's rows are not fetched to be counted), the answer is None.

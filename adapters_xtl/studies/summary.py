@@ -44,7 +44,7 @@ _NAMED = (
 
 @dataclass(frozen=True)
 class Scored:
-    """One finished run of a cell: its plan, and what the store has of it."""
+    """One finished run of a cell: its seed, its plan, and the run in the store."""
 
     seed: int
     plan: Plan
@@ -52,7 +52,7 @@ class Scored:
 
 
 def _entry(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The scores of a run's one task; of several tasks, what can be said of them together."""
+    """The scores entry of a run's task; for several tasks, an entry that describes their mean."""
     entries: list[Mapping[str, Any]] = list(metrics["tasks"].values())
     if len(entries) == 1:
         return entries[0]
@@ -70,7 +70,7 @@ def _stored(path: Path | None) -> int:
 
 
 def _trained(path: Path) -> dict[str, Any] | None:
-    """What is known of a training: a run has its costs, a bundle its parameters."""
+    """The record of a training: its cost and parameters for a run, its parameters for a bundle."""
     trained: dict[str, Any] | None = (
         to_json(read_run(path).metrics.train)
         if is_run(path)
@@ -106,9 +106,9 @@ def row(
     trials: Sequence[Mapping[str, Any]],
     level: float,
 ) -> dict[str, Any]:
-    """One row, JSON-ready, of a cell's finished runs (at least one); `settings` is said of it where
-    nothing was tuned.
+    """One row, JSON-ready, of a cell's finished runs (at least one).
 
+    `settings`: "given" or "default", recorded where nothing was tuned.
     `trains`: the last module was trained for it; otherwise that module is a parent, scored as it
     is. Bytes are those of files; `peak_memory_bytes` is the largest of the seeds, seconds the mean,
     examples_per_second all examples by all seconds. The cost columns are those of the module's own

@@ -174,7 +174,7 @@ def _facts(record: BundleRecord) -> dict[str, Any]:
 
 def _in_cache(notify: Notify) -> list[dict[str, Any]]:
     listed = []
-    for name in bundle_cache.held():
+    for name in bundle_cache.cached_digests():
         cached = bundle_cache.cached(name, notify)
         if cached is not None:
             notes = bundle_cache.notes(cached.module_sha256)
@@ -189,7 +189,7 @@ def _in_folder(text: str, notify: Notify) -> list[dict[str, Any]]:
     path, revision = shared_folder.address(text)
     names = shared_folder.named_folders(path)
     if not names:
-        raise shared_folder.nothing_at(path)
+        raise shared_folder.no_bundle_error(path)
     listed = []
     for named in names:
         try:

@@ -1,6 +1,4 @@
-"""`xtl plan`: what a training will take of the memory, line by line, and the way to run it that
-fits a budget.
-"""
+"""`xtl plan`: the predicted memory of a training, line by line, and how to fit a budget."""
 
 from __future__ import annotations
 
