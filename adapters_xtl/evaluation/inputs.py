@@ -27,7 +27,7 @@ def example_of(task: Task, value: Any) -> dict[str, Any]:
     kept = {name: fields[name] for name in names if fields.get(name) is not None}
     missing = [name for name in required if name not in kept]
     if missing:
-        raise DataError(f"no {' and no '.join(missing)}: '{task.name}' takes {form.input_help}")
+        raise DataError(f"no {' and no '.join(missing)}: expected {form.input_help}")
     form.check_input(kept)
     identity = None if named.get("id") is None else str(named["id"])
     if identity is not None and has_lone_surrogate(identity):

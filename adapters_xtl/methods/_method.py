@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 COMPOSES = ("stack", "init", "fuse")
+OURS = "adapters_xtl"
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 TensorShapes = dict[str, tuple[int, ...]]
 
 
@@ -182,10 +184,16 @@ class Method:
     """The module in a few words with an article, e.g. "A LoRA module"."""
     fused_title: str = ""
     """The same of a fused module."""
-    library: str = "adapters_xtl"
-    """The Python library that loads the module, as model cards name it."""
+    library: str = OURS
+    """The Python library that loads the module, as model cards name it; with another than ours,
+    `loading_code` is written too."""
     colour: str = ""
     """Colour of its points in plots (#rrggbb); "" for the next free one."""
+
+    @property
+    def has_own_library(self) -> bool:
+        """Whether a library other than ours loads the module."""
+        return self.library != OURS
 
     # ------------------------------------------------------------------ options and sizes
 
@@ -196,8 +204,10 @@ class Method:
     def check(self, spec: ModuleSpec) -> tuple[dict[str, Any], list[str]]:
         """(options as they are recorded, what is wrong with them, one line each).
 
-        The check is complete: what it lets pass can be attached. It imports no library.
+        The check is complete: what it lets pass can be attached. It imports no library. By default
+        an option takes what its default is one of; where that is a float, 2 is recorded as 2.0.
         """
+        options = dict(spec.options)
         problems = [
             f"method.{name}: {self.name} has no such option{nearest(name, self.defaults)}"
             for name in spec.options
@@ -205,9 +215,12 @@ class Method:
         ]
         for name, default in self.defaults.items():
             value = spec.options.get(name, default)
-            if type(value) is not type(default):
-                problems.append(f"method.{name}={value!r}: takes a {type(default).__name__}")
-        return dict(spec.options), problems
+            if type(default) is float and type(value) is int:
+                options[name] = float(value)
+            elif type(value) is not type(default):
+                kind = _KINDS.get(type(default), type(default).__name__)
+                problems.append(f"method.{name}={value!r}: takes {kind}")
+        return options, problems
 
     def count(self, spec: ModuleSpec) -> int:
         """Number of parameters that train in one module, heads left out, from sizes alone."""

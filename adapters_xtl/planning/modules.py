@@ -337,7 +337,7 @@ class ModulePlanner:
             )
         if parent.run.method != self.request.method:
             self.problems.add(
-                f"--on {name}: a {parent.run.method} module, but this request is"
+                f"--on {name}: its method is {parent.run.method}, but this request's is"
                 f" {self.request.method}"
             )
         fingerprint = self.backbone.fingerprint

@@ -240,7 +240,7 @@ def _check_module(
         if name.startswith("module/") and name not in (description, weights):
             complaints.add(
                 printable(name),
-                f"unknown file; a {record.method} module is {description} and {weights}",
+                f"unknown file; a module of method {record.method} is {description} and {weights}",
             )
     for name in {description, weights} - set(held):
         complaints.add(name, "missing")

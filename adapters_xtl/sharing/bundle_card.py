@@ -115,14 +115,17 @@ def _summary(record: BundleRecord) -> list[str]:
     title = task.title if task else record.task
     method = methods.load(record.method)
     kind = method.fused_title if record.compose == "fuse" else method.title
-    start = f"{kind or f'A {method.name} module'} for {title} on the frozen encoder {name}"
+    start = (
+        f"{kind or f'A module of method {method.name}'} for {title} on the frozen encoder {name}"
+    )
     if method.whole_encoder:
         start = f"All weights of {name}, fine-tuned for {title}"
     parents = " and ".join(parent.task for parent in record.parents)
     how = f" ({record.composition})" if record.composition else ""
     above = f" above {parents}{how}" if parents else ""
     above = f", started as a copy of {parents}" if record.compose == "init" else above
-    lines = [f"{start}{above}. It is loaded with adapters_xtl, or with {method.library} alone."]
+    alone = f", or with {method.library} alone" if method.has_own_library else ""
+    lines = [f"{start}{above}. It is loaded with adapters_xtl{alone}."]
     note = NAMED[name].note if name in NAMED else ""
     return [*lines, "", f"The encoder: {note}"] if note else lines
 

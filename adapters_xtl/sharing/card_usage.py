@@ -21,14 +21,14 @@ def folders_of(stack: Sequence[str]) -> list[str]:
 
 def usage(record: BundleRecord, stack: Sequence[str], fused: Sequence[str]) -> list[str]:
     """Lines of Markdown. `stack` and `fused` as in `bundle_card`."""
-    folders, library = folders_of(stack), methods.load(record.method).library
+    folders, method = folders_of(stack), methods.load(record.method)
     shown = ", ".join(f"`{name}`" for name in folders)
     several = len(folders) > 1
     lines = []
     if record.compose != "fuse":  # nothing is trained above a fusion layer
         where = f"the bundle{'s' * several} in the director{'ies' if several else 'y'} {shown}"
         target = "pawsx" if record.task != "pawsx" else "xnli"
-        compose = "" if "stack" in methods.load(record.method).compositions else " --compose init"
+        compose = "" if "stack" in method.compositions else " --compose init"
         flags = f"--method {record.method} --backbone {record.backbone.name}{compose}"
         lines = [
             f"With adapters_xtl and {where}, to train another task above it:",
@@ -40,7 +40,7 @@ def usage(record: BundleRecord, stack: Sequence[str], fused: Sequence[str]) -> l
             "",
         ]
     lines += [
-        f"With {library} alone:",
+        f"With {method.library} alone:" if method.has_own_library else "In Python:",
         "",
         "```python",
         *snippet(record, stack, fused),

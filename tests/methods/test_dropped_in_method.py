@@ -96,6 +96,7 @@ def test_a_dropped_in_method_is_trained_stacked_scored_shared_and_compared(
     assert pulled
     card = (bundle / "README.md").read_text()
     assert "A set of bias terms" in card and "adapters_xtl.load" in card
+    assert "adapters_xtl alone" not in card, "no library but ours loads it"
     scored = xtl("evaluate", bundle, "--task", "xnli", "--languages", "de")
     assert scored["metrics"]["tasks"]["xnli"]["languages"]["de"] == own["de"]
 
