@@ -371,7 +371,7 @@ def test_a_pickle_under_the_name_of_weights(weights: str, bad: Path, tmp_path: P
     [
         ("setup.py", "code"),
         ("module/run.sh", "code"),
-        ("module/extra.json", "unknown file; a bottleneck module"),
+        ("module/extra.json", "unknown file; a module of method bottleneck"),
         ("notes.txt", "unknown file"),
         ("head/xnli/config.json", "differ on whether it is there"),
         ("deep/a/b/c.json", "unknown file"),
