@@ -274,8 +274,9 @@ def _unmatched_layers(options: Mapping[str, Any], form: Shape) -> list[str]:
 
 
 def named_config(description: Mapping[str, Any], form: Shape) -> tuple[str, dict[str, Any]]:
-    """(the adapter's name, its table of options) of a description by `adapters`. Refusal for what
-    is not known to be plain.
+    """(the adapter's name, its table of options) of a description that `adapters` wrote.
+
+    Refusal for every key that this version does not know.
     """
     if description.get("hidden_size", form.hidden) != form.hidden:
         raise Refusal(
@@ -296,15 +297,16 @@ def named_config(description: Mapping[str, Any], form: Shape) -> tuple[str, dict
         # a text there would be looked up, or fetched
         raise Refusal("its description holds no table 'config'")
     if not isinstance(name, str) or not all(map(safe_name, name.split(","))) or "." in name:
-        raise Refusal(f"the adapter's name {printable(name, 40)!r} is none")
+        raise Refusal(f"the adapter's name {printable(name, 40)!r} is not a plain name")
     if description.get("adapter_names", name.split(",")) != name.split(","):
-        raise Refusal("its adapter_names are not those of its name")
+        raise Refusal("its adapter_names differ from the names in its name")
     return name, config
 
 
 def _plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A stranger's table of options, its defaults filled in. What it has beyond plain bottlenecks
-    is refused by its name.
+    """An adapter's table of options from outside, with the library's defaults filled in.
+
+    Refusal names the first option that is not one of a plain bottleneck adapter.
     """
     for option in REQUIRED:
         if option not in config:

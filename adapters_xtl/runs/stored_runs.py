@@ -122,7 +122,7 @@ def read_run(path: Path) -> StoredRun:
         return _read(path)
     except MismatchError as error:
         raise MismatchError(
-            f"{error}; the run is damaged: move {path} away, and it is made again when it is needed"
+            f"{error}; the run is damaged: move {path} away, and the next request trains it again"
         ) from error
 
 

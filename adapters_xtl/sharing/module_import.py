@@ -182,8 +182,8 @@ def _form(source: Path) -> tuple[Method, ForeignForm, Path]:
     ]
     if any((source / name).is_file() for name in fusions):
         raise RequestError(
-            f"{source}: a fusion layer, which is nothing without its parents; take those in, one"
-            " by one"
+            f"{source}: a fusion layer, which works only with its parents; import each of those"
+            " instead"
         )
     inside = [
         path
@@ -196,7 +196,9 @@ def _form(source: Path) -> tuple[Method, ForeignForm, Path]:
         else ""
     )
     expected = " or ".join(form.weights for _, form in forms)
-    raise RequestError(f"{source}: no {expected}, so nothing that a known library saved{meant}")
+    raise RequestError(
+        f"{source}: no {expected}: not a module that `adapters` or `peft` saved{meant}"
+    )
 
 
 def _backbone(

@@ -56,7 +56,7 @@ def training_run(path: Path) -> StoredRun:
     if run.spec.kind == "training":
         return run
     if run.spec.module is None:
-        raise RequestError(f"{path}: scored the bare backbone; there is no module to share")
+        raise RequestError(f"{path}: an evaluation of the bare backbone; it has no module to share")
     beside = path.parent.parent / run.spec.module.task / run.spec.module.id
     if not is_finished(beside):
         raise RequestError(
@@ -181,7 +181,7 @@ def _tasks_below(module: StoredModule) -> list[str]:
         return [parent.task for parent in module.parents]
     start = parent_on_this_machine(module, module.parents[-1], lambda text: None)
     if start is None:
-        raise MismatchError(f"{module.path}: its parent is neither beside it nor in the cache")
+        raise MismatchError(f"{module.path}: its parent is neither in its store nor in the cache")
     return _tasks_below(start)
 
 

@@ -105,7 +105,7 @@ def _share_parents(
         if parent is None:
             raise MismatchError(
                 f"{child.path}: its parent {record.task} ({record.id}, module {record.sha256}) is"
-                " neither beside it nor in the cache, so it cannot be pushed; `xtl hub pull` it"
+                " neither in its store nor in the cache, so it cannot be pushed; `xtl hub pull` it"
                 " first"
             )
         _share_parents(parent, dest, name, pushed, private=private, notify=notify)

@@ -99,7 +99,7 @@ def address(text: str) -> tuple[Path, str]:
     match = re.fullmatch(r"(.+)@([0-9a-f]{4,64})", text.removeprefix(PREFIX))
     path, revision = (match[1], match[2]) if match else (text.removeprefix(PREFIX), "")
     if not path:
-        raise RequestError(f"{text}: names no directory; {PREFIX}. is this one")
+        raise RequestError(f"{text}: names no directory; write {PREFIX}. for the current one")
     return local(path).absolute(), revision
 
 
