@@ -78,12 +78,12 @@ def read_parent(child: StoredModule, parent: ParentRecord, notify: Notify) -> St
             return pulled.module
         if pulled is not None:
             tried.append(f"{place} holds another module, {pulled.module_sha256}")
-    searched = f" ({'; '.join(tried)})" if tried else " (none is recorded)"
+    searched = f" ({'; '.join(tried)})" if tried else " (no place is known for it)"
     raise MismatchError(
         f"{child.path}: {child.task} (module {child.module_sha256}) was trained on {parent.task}"
-        f" with module {parent.sha256}, which is not in the store of the child, not in the cache and"
-        f" at no other known place{searched}; pull that module by its address, or have its owner"
-        " push both: xtl hub push RUN DEST --with-parents"
+        f" with module {parent.sha256}, which is not in the child's store, not in the cache and at"
+        f" no other known place{searched}; pull that module by its address, or have its owner push"
+        " both: xtl hub push RUN DEST --with-parents"
     )
 
 
