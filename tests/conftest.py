@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import types
@@ -28,6 +29,13 @@ if not os.environ.get("XTL_GPU"):  # on the CPU, whatever is here; `make test-gp
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: each keeps to a core of its own
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# started by `nohup` or in the background of a script, the runner ignores these, and so would every
+# process that a test starts and signals
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        _handler = signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(_number, _handler)
 
 ROOT = Path(__file__).parent.parent
 
