@@ -13,7 +13,7 @@ from adapters_xtl.methods import _options
 from adapters_xtl.methods._method import ModuleSpec
 
 __all__ = [
-    "ALPHA",
+    "ALPHA_PER_RANK",
     "EVERY_LINEAR",
     "RANK",
     "check",
@@ -25,7 +25,8 @@ __all__ = [
 ]
 
 RANK = 16
-ALPHA = 8
+ALPHA_PER_RANK = 2  # LoRA's part is scaled by alpha / r: a larger rank is then not a weaker one
+LIBRARY_ALPHA = 8  # of a LoraConfig that names none
 LARGEST_RANK = 1 << 16
 LARGEST_ALPHA = 1e9
 EVERY_LINEAR = "all-linear"
@@ -206,6 +207,7 @@ def check(spec: ModuleSpec, recorded: Mapping[str, Any]) -> tuple[dict[str, Any]
     )
     if problems:
         return options, problems
+    options.setdefault("lora_alpha", ALPHA_PER_RANK * options.get("r", RANK))
     return options, [*_unmatched(spec, options), *_at_odds(options)]
 
 
@@ -272,7 +274,7 @@ def plain_description(description: Mapping[str, Any]) -> dict[str, Any]:
     for option in ("r", "target_modules"):  # the library would guess them
         if option not in description:
             raise Refusal(f"its description lacks the option {option}")
-    config = {**_LIBRARY_DEFAULTS, "lora_alpha": ALPHA, **description}
+    config = {**_LIBRARY_DEFAULTS, "lora_alpha": LIBRARY_ALPHA, **description}
     parsers = {
         **_PARSERS,
         "lora_alpha": _options.number(0, LARGEST_ALPHA),

@@ -165,6 +165,8 @@ class Method:
 
     defaults: Mapping[str, Any] = {}
     """Options and their default values; they are part of a run's identity."""
+    defaults_by_backbone: Mapping[str, Mapping[str, Any]] = {}
+    """Named backbone → the default values that were chosen for it, where they differ."""
     learning_rate: float = 1e-4
     """Peak learning rate on a backbone that `learning_rates` does not name."""
     learning_rates: Mapping[str, float] = {}
@@ -196,6 +198,10 @@ class Method:
         return self.library != OURS
 
     # ------------------------------------------------------------------ options and sizes
+
+    def defaults_on(self, backbone: str) -> dict[str, Any]:
+        """Default options on the backbone of this name."""
+        return {**self.defaults, **self.defaults_by_backbone.get(backbone, {})}
 
     def rate_on(self, backbone: str) -> float:
         """Default peak learning rate on the backbone of this name."""

@@ -224,7 +224,7 @@ class ModulePlanner:
         defaults = Defaults(
             self.request.method,
             method.rate_on(self.backbone.name),
-            {} if compose == "fuse" else method.defaults,
+            {} if compose == "fuse" else method.defaults_on(self.backbone.name),
         )
         settings = resolve_settings(
             recipe,
