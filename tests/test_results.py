@@ -6,7 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl import methods
+from adapters_xtl.backbones.registry import MINI_CONFIG
+from adapters_xtl.backbones.shape import shape
 from adapters_xtl.base.files import canonical, read_json
+from adapters_xtl.methods import ModuleSpec
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store
@@ -15,9 +19,15 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 
 def test_zero_shot_xnli_on_the_sample_rows(tmp_path: Path) -> None:
-    """25 points over chance in each language, by the default recipe on the rows that ship."""
+    """25 points over chance in each language, by the recipe, at the reduction factor of its command, on the rows that ship."""
     found = read_json(RESULTS / "xnli-embedded.json")
-    asked = Request(task="xnli", backbone="mini", data="embedded", device="cpu")
+    asked = Request(
+        task="xnli",
+        backbone="mini",
+        data="embedded",
+        device="cpu",
+        overrides=(("method.reduction_factor", 16),),
+    )
     planned = Planner(Store(tmp_path)).plan(asked)
     assert planned.target is not None
     now, then = asdict(planned.target.run), found["run"]
@@ -71,3 +81,27 @@ def test_the_page_of_the_comparison_shows_what_its_files_hold() -> None:
             all(len(row["score"]["seeds"]) == 3 for row in comparison["rows"])
             and not comparison["failed"]
         )
+
+
+def test_the_page_of_the_defaults_shows_every_trial_and_the_defaults_are_of_them() -> None:
+    folder = RESULTS / "defaults-mini"
+    page = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    comparison = read_json(folder / "panx.json")
+    counts = set()
+    for row in comparison["rows"]:
+        tried = []
+        for trial in row["trials"]:
+            values = dict(trial["values"])
+            rate = values.pop("train.lr")
+            ((key, option),) = values.items()
+            name = key.removeprefix("method.")
+            tried.append((rate, option))
+            line = (
+                f"| panx | {row['method']} | {rate:g} | {name} {option} | {trial['select']:.1f} |"
+            )
+            assert line in page
+        counts.add(len(tried))
+        method = methods.load(row["method"])
+        spec = ModuleSpec(method.defaults_on("mini"), shape(MINI_CONFIG))
+        assert (method.rate_on("mini"), method.check(spec)[0][name]) in tried
+    assert counts == {6}, "as many trials for each method"
