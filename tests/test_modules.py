@@ -611,16 +611,16 @@ def test_the_commands_say_what_is_wrong(
         "--data",
         "embedded",
     ]
-    said = complaints(command("evaluate", trained["mnli"], *wrong, code=2))
-    for word in (
-        "only xtreme is known",
-        "--set train.lr: a finished module",
-        "did you mean 'eval.max_examples'",
-        "whole number from 0 on, not -3",
-        "'zz'",
-        "--layer: 'mnli'",
-    ):
-        assert any(word in each for each in said), said
+    # the problems of one stage come together: those of the flags, then those of the settings'
+    # values, the languages and the layer
+    first = complaints(command("evaluate", trained["mnli"], *wrong, code=2))
+    for word in ("known: xtreme", "--set train.lr", "did you mean 'eval.max_examples'"):
+        assert any(word in line for line in first), first
+    wrong = ["--set", "eval.max_examples=-3", "--languages", "zz", "--layer", "1"]
+    wrong += ["--data", "embedded"]
+    second = complaints(command("evaluate", trained["mnli"], *wrong, code=2))
+    for word in ("whole number from 0 on, not -3", "'zz'", "--layer: 'mnli'"):
+        assert any(word in line for line in second), second
     said = complaints(
         command(
             "evaluate", "x" * 300, "--task", "xnli", "--languages", "zz", "--data", "no/dir", code=2

@@ -242,7 +242,7 @@ def test_several_tasks_share_one_module(runs: Path) -> None:
 def test_a_named_run_must_fit(runs: Path) -> None:
     payload = run("qqp", runs)
     assert run("pawsx", runs, on=payload["path"], languages="de")["metrics"]["train"]["steps"] == 3
-    with pytest.raises(RequestError, match="bottleneck module"):
+    with pytest.raises(RequestError, match="method is bottleneck"):
         run("pawsx", runs, on=payload["id"], method="lora", languages="de")
 
 
