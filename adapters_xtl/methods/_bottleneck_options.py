@@ -123,7 +123,7 @@ _OPTIONS_OF_FUSION = (
     "dropout_prob",
 )
 REQUIRED = ("mh_adapter", "output_adapter", "reduction_factor", "non_linearity")
-_OFF: tuple[Any, ...] = (None, False, [], {}, 0)
+_OFF: tuple[Any, ...] = (None, False, 0)
 
 SMALLEST_FACTOR, LARGEST_FACTOR = 1e-3, 1e6
 
@@ -308,10 +308,8 @@ def _plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Refusal names the first option that is not one of a plain bottleneck adapter.
     """
-    for option in REQUIRED:
-        if option not in config:
-            raise Refusal(f"its description lacks the option {option}")
-    for option, value in config.items():
+    # what is known to be no plain adapter tells more than what is unknown, and is said first
+    for option, value in sorted(config.items(), key=lambda item: item[0] not in _REFUSED):
         where = f"option {printable(option, 40)} = {printable(value, 40)}"
         if option == "leave_out":
             if not isinstance(value, list) or not all(
@@ -330,6 +328,9 @@ def _plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
                 _PARSERS[option](value)
             except ValueError as error:
                 raise Refusal(f"{where}: {error}") from error
+    for option in REQUIRED:
+        if option not in config:
+            raise Refusal(f"its description lacks the option {option}")
     if type(config.get("scaling", 1.0)) is int:  # the library takes no whole number
         raise Refusal(f"option scaling = {config['scaling']}: a number such as 1.0")
     factors = config["reduction_factor"]
@@ -341,6 +342,7 @@ def _plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def bottleneck_shapes(name: str, config: Mapping[str, Any], form: Shape) -> TensorShapes:
+    config = _plain_config(config)
     if problems := _unmatched_layers(config, form):
         raise Refusal(problems[0].removeprefix("method."))
     shapes: TensorShapes = {}

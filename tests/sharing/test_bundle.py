@@ -695,7 +695,7 @@ def _config(value: dict[str, Any], **options: Any) -> None:
         (lambda value: _config(value, reduction_factor=1e-9), "reduction_factor"),
         (lambda value: _config(value, reduction_factor=4), "has shape"),
         (lambda value: _config(value, leave_out=[3]), "does not call for"),
-        (lambda value: _config(value, surprise=1), "option surprise: unknown"),
+        (lambda value: _config(value, surprise=1), "option surprise = 1: unknown"),
         (lambda value: value.update(hidden_size=1024), "made for hidden size 1024"),
         (lambda value: value.update(name="../mnli"), "the adapter's name"),
         (lambda value: [], "no JSON object"),
@@ -724,7 +724,7 @@ def test_options_of_adapters_that_bundles_do_not_carry(
         (
             "fuse",
             lambda value: value.update(adapter_names=["a", "b"]),
-            "adapter_names are not those",
+            "adapter_names differ",
         ),
         (
             "fuse",
