@@ -19,6 +19,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from adapters_xtl import methods
 from adapters_xtl.backbones import embedded, loading, registry
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import read_json, write_json
@@ -30,7 +31,6 @@ from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host, Model
 from adapters_xtl.planning.finished_modules import plan_scoring
 from adapters_xtl.runs.store import Store
-from adapters_xtl.sharing import module_import
 from tests.bundles import QUICK, cache, pack_run, stack, train
 from tests.command_line import complaints, xtl
 
@@ -539,7 +539,8 @@ def test_other_labels_and_another_head_are_runs_of_their_own(
 
 
 def test_forms_are_those_of_the_libraries(tmp_path: Path) -> None:
-    assert {name for names in module_import.FORMS.values() for name in names} == {
+    forms = [form for name in methods.names() if (form := methods.load(name).foreign)]
+    assert {file for form in forms for file in (form.weights, form.pickle)} == {
         "adapter.safetensors",
         "pytorch_adapter.bin",
         "adapter_model.safetensors",

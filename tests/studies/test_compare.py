@@ -44,7 +44,7 @@ FLAGS = [
     "embedded",
     "--device",
     "cpu",
-    *(word for setting in QUICK for word in ("--set", setting, "--set-parents", setting)),
+    *(word for setting in QUICK for word in ("--set", setting)),
 ]
 
 
