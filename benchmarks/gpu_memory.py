@@ -52,11 +52,11 @@ from adapters_xtl.memory.peak import GIB, Way
 from adapters_xtl.methods import Link
 from adapters_xtl.models.network import (
     EncoderSpec,
-    HeadSpec,
     Host,
     Model,
     StackSpec,
     build,
+    head_spec,
     on_device,
 )
 from adapters_xtl.planning import memory_jobs
@@ -204,7 +204,7 @@ def made(case: Case, folder: Path) -> Model:
         chain.append(Link(saved.name, saved))
     hidden = int(json.loads((folder / "config.json").read_text())["hidden_size"])
     labels = tuple(str(number) for number in range(job.labels))
-    head = HeadSpec(job.format, labels, hidden, job.head_dropout, Lengths(job.length, 16))
+    head = head_spec(job.format, labels, hidden, job.head_dropout, Lengths(job.length, 16))
     return build(
         EncoderSpec(NOWHERE, job.method, job.bits, job.dtype, job.device),
         StackSpec([*chain, Link("child")], job.options),
