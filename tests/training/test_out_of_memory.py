@@ -78,7 +78,11 @@ def test_the_parts_of_a_batch_give_its_loss_and_gradients(format: str, size: int
     if format == "tag":
         built = model(format)
         means = [
-            float(built("task", on_device(module.collate(part, built.tokenizer), "cpu"))["loss"])
+            float(
+                built("task", on_device(module.collate(part, built.tokenizer), "cpu"))[
+                    "loss"
+                ].detach()
+            )
             for part in split(rows, size)
         ]
         assert abs(sum(means) / len(means) - whole) > 1e-4
