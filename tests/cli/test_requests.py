@@ -183,7 +183,7 @@ def test_seed_and_options_change_the_id_and_languages_do_not(runs: Path) -> None
     plain = planned()
     assert (
         planned("--languages", "de") == plain
-        and planned("--set", "method.reduction_factor=16") == plain
+        and planned("--set", "method.reduction_factor=4") == plain
     )
     assert (
         len(
