@@ -24,6 +24,8 @@ FLOORS = (
     ("planning", "models"),
     ("training", "evaluation"),
     ("experiment", "predictor"),
+    ("engines",),
+    ("grid",),
     ("studies",),
     ("pages",),
     ("cli",),

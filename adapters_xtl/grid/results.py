@@ -1,0 +1,104 @@
+"""What a study shows, as data: tables of scores and differences, and figures. `pages` draws them.
+
+They are part of a study's record (`to_json`, `from_json` of `base.typed_json`), so that a table or
+a figure can be drawn again without the runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Entry", "Figure", "Line", "Point", "Series", "Table"]
+
+Verdict = Literal["", "higher", "lower", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of a table or a heat map: a score, or a difference of two scores.
+
+    value         None where there is no number; `note` says why
+    low, high     its interval; None with one seed
+    verdict       of a difference: whether the interval excludes 0; "" for a score
+    holm          the same after Holm's correction over the table's differences; "" without one
+    best          the best of its column
+    note          "one seed", "failed", "not run", "2 of 3 seeds": what a reader must know
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: Verdict = ""
+    holm: Verdict = ""
+    best: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table. `difference`: its numbers are differences, and are shown with a sign."""
+
+    label: str
+    entries: tuple[Entry, ...]
+    difference: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `name` is that of its files, `corner` the heading above the labels of its lines."""
+
+    name: str
+    title: str
+    corner: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+    decimals: int = 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a figure. `x` is a number, or the name of a category (a language, a task).
+
+    area  in a scatter, what the dot's area stands for, in bytes
+    """
+
+    x: float | str
+    y: float | None
+    low: float | None = None
+    high: float | None = None
+    verdict: Verdict = ""
+    note: str = ""
+    area: float = 0.0
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that belong together: one colour, one line of the legend."""
+
+    name: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure: `name` is that of its files.
+
+    kind     heatmap  the entries of `table`, coloured by value around 0 where they are differences,
+                      hatched where inconclusive
+             bars     a bar for each category and series, in the order of the points
+             curve    y against a number x, with a band from low to high
+             forest   a line for each point: its interval, and 0 marked
+             dumbbell two series over the same categories, joined
+             scatter  y against a number x, a dot for each point
+    """
+
+    name: str
+    kind: Literal["heatmap", "bars", "curve", "forest", "dumbbell", "scatter"]
+    title: str
+    x_label: str = ""
+    y_label: str = ""
+    table: Table | None = None
+    series: tuple[Series, ...] = ()
+    caption: str = ""
