@@ -32,8 +32,10 @@ class Job:
     module   id of the module of that plan which the job trains (a parent that several requests
              share, say); "" for all that the request asks, its scores included
     trials   the settings of the trial with the best select score are added to the request's
-             overrides when the job starts; () where the request is complete
+             overrides when the job starts; () where the request is complete. A trial that failed
+             does not count; where every trial failed, so does the job
     after    keys of the jobs that must have ended well before this one starts
+    awaits   keys of the jobs that must have ended before this one starts, well or not: its trials
     memory   predicted peak of the job's tensors in bytes; 0 where it cannot be predicted
     """
 
@@ -43,6 +45,7 @@ class Job:
     module: str = ""
     trials: tuple[Trial, ...] = ()
     after: tuple[str, ...] = ()
+    awaits: tuple[str, ...] = ()
     memory: int = 0
 
 
