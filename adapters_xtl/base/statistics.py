@@ -1,7 +1,7 @@
-"""Student's t over seeds: intervals of a mean, and paired differences with their verdict.
+"""Student's t over seeds: intervals of a mean, paired differences with their p-values and verdicts.
 
-These intervals cover the choice of a seed (initialisation, order of the rows), not that of the
-scored rows: for those see `adapters_xtl.metrics.bootstrap`.
+These intervals and p-values cover the choice of a seed (initialisation, order of the rows), not
+that of the scored rows: for those see `adapters_xtl.evaluation.scoring`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Difference", "Interval", "interval", "paired", "t_quantile"]
+__all__ = [
+    "Difference",
+    "Interval",
+    "Verdict",
+    "holm",
+    "interval",
+    "paired",
+    "t_quantile",
+    "two_sided_p",
+    "verdict",
+    "verdict_of_p",
+]
+
+Verdict = Literal["higher", "lower", "equivalent", "inconclusive"]
 
 SCORES = (0.0, 100.0)  # the range of a score
 DIFFERENCES = (-100.0, 100.0)  # and of a difference of two scores
@@ -37,14 +50,16 @@ class Interval:
 class Difference:
     """Mean of a - b over the seeds that both have.
 
-    `interval` is None with one common seed. `verdict`: "higher" or "lower" (a against b),
-    "inconclusive" when the interval includes 0 or there is none.
+    interval  None with one common seed
+    verdict   what the interval says, see `verdict`; "inconclusive" without an interval
+    p         two-sided p-value of the paired t-test that the mean is 0; None with one common seed
     """
 
     mean: float
     interval: Interval | None
     seeds: tuple[int, ...]
-    verdict: str
+    verdict: Verdict
+    p: float | None = None
 
     def record(self) -> dict[str, Any]:
         return {
@@ -52,6 +67,7 @@ class Difference:
             "interval": self.interval.record() if self.interval else None,
             "seeds": list(self.seeds),
             "verdict": self.verdict,
+            "p": self.p,
         }
 
 
@@ -112,9 +128,12 @@ def interval(
 
 
 def paired(
-    a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95
+    a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95, *, margin: float = 0.0
 ) -> Difference | None:
-    """a - b over the seeds that both have (seed → score); None without a common one."""
+    """a - b over the seeds that both have (seed → score); None without a common one.
+
+    `margin`: the largest difference, in points, that is of no interest; see `verdict`.
+    """
     seeds = tuple(sorted(set(a) & set(b)))
     if not seeds:
         return None
@@ -122,5 +141,89 @@ def paired(
     bounds = interval(differences, level, limits=DIFFERENCES)
     if bounds is None:
         return Difference(differences[0], None, seeds, "inconclusive")
-    verdict = "higher" if bounds.low > 0 else "lower" if bounds.high < 0 else "inconclusive"
-    return Difference(bounds.mean, bounds, seeds, verdict)
+    conclusion = verdict(bounds.low, bounds.high, margin)
+    return Difference(bounds.mean, bounds, seeds, conclusion, _paired_p(differences))
+
+
+def verdict(low: float, high: float, margin: float = 0.0) -> Verdict:
+    """What the interval [low, high] of a difference says, given a margin fixed before the data.
+
+    "equivalent"    it lies within ±margin: there is no difference beyond the margin. This comes
+                    first: an interval of [0.1, 0.3] is "equivalent" for a margin of 0.5. With the
+                    margin 0, nothing is equivalent
+    "higher"        it lies above 0
+    "lower"         it lies below 0
+    "inconclusive"  it includes 0 and does not lie within ±margin
+
+    With a 95 % interval, "equivalent" is the two one-sided tests (Schuirmann 1987) at 2.5 % each.
+    ValueError for a margin below 0.
+    """
+    if not margin >= 0:
+        raise ValueError(f"margin {margin}: takes a number from 0 on")
+    if margin and -margin <= low and high <= margin:
+        return "equivalent"
+    return "higher" if low > 0 else "lower" if high < 0 else "inconclusive"
+
+
+def two_sided_p(t: float, df: int) -> float:
+    """P(|T| >= |t|) under Student's t with `df` degrees of freedom (a whole number from 1 on).
+
+    `two_sided_p(2.0, 10)` = 0.073388. Small values have a small relative error too.
+    """
+    if df < 1 or df != int(df) or math.isnan(t):
+        raise ValueError(f"no p-value for t = {t} and {df} degrees of freedom")
+    if math.isinf(t):
+        return 0.0
+    if t * t < df:
+        return max(0.0, 1.0 - _two_sided(abs(t), df))
+    # the incomplete beta function I_x(a, 1/2), Abramowitz and Stegun 1964, 26.5.4 and 26.7.1: its
+    # terms shrink by x <= 1/2 at least
+    a, x = df / 2, df / (df + t * t)
+    term = total = 1.0
+    step = 0
+    while term > total * 1e-17:
+        term *= x * (a + 0.5 + step) / (a + 1 + step)
+        total += term
+        step += 1
+    log_beta = math.lgamma(a) + math.lgamma(0.5) - math.lgamma(a + 0.5)
+    factor = math.exp(a * math.log(x) - log_beta) if x > 0 else 0.0
+    return min(1.0, factor * math.sqrt(1 - x) / a * total)
+
+
+def _paired_p(differences: Sequence[float]) -> float:
+    """The p-value of the paired t-test. Where all differences are equal: 0, or 1 if they are 0."""
+    n = len(differences)
+    mean = math.fsum(differences) / n
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in differences) / (n - 1))
+    if deviation == 0:
+        return 0.0 if mean else 1.0
+    return two_sided_p(mean / deviation * math.sqrt(n), n - 1)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """The p-values adjusted for being a family of tests, in the order given (Holm 1979).
+
+    The k-th smallest of m is multiplied by m - k + 1; an adjusted value is at least that of every
+    smaller p-value and at most 1. Below α each of them is significant with a family-wise error of
+    α. None (a difference with one seed) is no test: it stays None and does not count in m.
+    ValueError for a p-value outside 0 to 1.
+    """
+    for p in p_values:
+        if p is not None and not 0 <= p <= 1:
+            raise ValueError(f"p-value {p}: takes a number from 0 to 1")
+    tests = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(tests):
+        largest = max(largest, min(1.0, (len(tests) - rank) * p))
+        adjusted[place] = largest
+    return adjusted
+
+
+def verdict_of_p(mean: float, p: float | None, level: float = 0.95) -> Verdict:
+    """ "higher" or "lower", by the sign of the mean, where p < 1 - level; else "inconclusive", also
+    for a p of None. With p from `holm` it is the verdict after the correction.
+    """
+    if p is None or p >= 1 - level or mean == 0:
+        return "inconclusive"
+    return "higher" if mean > 0 else "lower"

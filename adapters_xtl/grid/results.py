@@ -6,12 +6,15 @@ a figure can be drawn again without the runs.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Entry", "Figure", "Line", "Point", "Series", "Table"]
+from adapters_xtl.base.errors import RequestError, clipped
 
-Verdict = Literal["", "higher", "lower", "inconclusive"]
+__all__ = ["Entry", "Figure", "Line", "Point", "Series", "Table", "file_name"]
+
+Verdict = Literal["", "higher", "lower", "equivalent", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Entry:
 
     value         None where there is no number; `note` says why
     low, high     its interval; None with one seed
-    verdict       of a difference: whether the interval excludes 0; "" for a score
+    verdict       of a difference: what its interval says, see `base.statistics.verdict`; "" for a
+                  score
     holm          the same after Holm's correction over the table's differences; "" without one
     best          the best of its column
     note          "one seed", "failed", "not run", "2 of 3 seeds": what a reader must know
@@ -102,3 +106,18 @@ class Figure:
     table: Table | None = None
     series: tuple[Series, ...] = ()
     caption: str = ""
+
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+def file_name(name: str) -> str:
+    """The name of a table or a figure, where its files can be called so: letters, digits and
+    `._+-`. RequestError otherwise: a record may be a stranger's, and `../x` would leave its folder.
+    """
+    if not _FILE_NAME.fullmatch(name):
+        raise RequestError(
+            f"{clipped(name)}: takes letters, digits and ._+- (at most 100, a letter or digit"
+            " first): files are named for the table or figure"
+        )
+    return name

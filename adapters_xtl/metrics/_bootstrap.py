@@ -99,10 +99,7 @@ def interval(
     groups = {"": items} if isinstance(items, Items) else dict(items)
     if not groups or any(len(group.ids) == 0 for group in groups.values()):
         raise DataError("no items to resample")
-    if resamples < 1 or not 0 < level < 1:
-        raise DataError(
-            f"an interval needs resamples >= 1 and 0 < level < 1, not {resamples} and {level}"
-        )
+    _check_options(resamples, level)
     batches = [list(groups.values())] if parallel else [[group] for group in groups.values()]
     streams = [
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(len(batches))
@@ -148,6 +145,88 @@ def rows_interval(
     if not values:
         raise DataError("no resample of the rows can be scored")
     return {name: _tails(np.array(resampled), level) for name, resampled in values.items()}
+
+
+def paired_interval(
+    first: Mapping[str, Items],
+    second: Mapping[str, Items],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """Percentile bootstrap interval of each metric's difference, first - second, in points.
+
+    `first`, `second`: language → items of two systems on the same rows. The paired bootstrap of
+    Efron and Tibshirani 1993, chapter 8: an id is drawn for both systems and in every language that
+    has it. With several languages it is the difference of the unweighted means over them. The same
+    seed gives the same interval. DataError without items or on a senseless option.
+    """
+    _check_options(resamples, level)
+    groups = [group for language in first for group in (first[language], second[language])]
+    if not groups or any(len(group.ids) == 0 for group in groups):
+        raise DataError("no items to resample")
+    stream = np.random.default_rng(seed)
+    result = {}
+    for name, values in _resampled(groups, {}, resamples, stream).items():
+        differences = values[:, 0::2] - values[:, 1::2]
+        defined = ~np.isnan(differences)
+        differences, defined = differences[defined.any(axis=1)], defined[defined.any(axis=1)]
+        if len(differences):
+            means = np.where(defined, differences, 0.0).sum(axis=1) / defined.sum(axis=1)
+            result[name] = _tails(means, level)
+    return result
+
+
+def paired_rows_interval(
+    first: Mapping[str, Sequence[Row]],
+    second: Mapping[str, Sequence[Row]],
+    ids: Mapping[str, Sequence[Hashable]],
+    score: Callable[[Sequence[Row], str], Mapping[str, float]],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, list[float]]:
+    """The same of any score: `ids` are the rows' ids in each language, and every resample of the
+    rows is scored anew. Resamples that cannot be scored are left out; DataError where none can be.
+    """
+    _check_options(resamples, level)
+    places: dict[Hashable, dict[str, list[int]]] = {}  # id → language → its rows
+    for language, keys in ids.items():
+        for place, key in enumerate(keys):
+            places.setdefault(key, {}).setdefault(language, []).append(place)
+    clusters = list(places.values())
+    if not clusters:
+        raise DataError("no items to resample")
+    stream = np.random.default_rng(seed)
+    values: dict[str, list[float]] = {}
+    for _ in range(resamples):
+        drawn = [clusters[number] for number in stream.integers(0, len(clusters), len(clusters))]
+        differences: dict[str, list[float]] = {}
+        try:
+            for language in first:
+                chosen = [place for cluster in drawn for place in cluster.get(language, ())]
+                scores, others = (
+                    score([rows[language][place] for place in chosen], language)
+                    for rows in (first, second)
+                )
+                for name in scores.keys() & others.keys():
+                    differences.setdefault(name, []).append(scores[name] - others[name])
+        except DataError:
+            continue
+        for name, parts in differences.items():
+            values.setdefault(name, []).append(sum(parts) / len(parts))
+    if not values:
+        raise DataError("no resample of the rows can be scored")
+    return {name: _tails(np.array(resampled), level) for name, resampled in values.items()}
+
+
+def _check_options(resamples: int, level: float) -> None:
+    if resamples < 1 or not 0 < level < 1:
+        raise DataError(
+            f"an interval needs resamples >= 1 and 0 < level < 1, not {resamples} and {level}"
+        )
 
 
 def _tails(values: Floats, level: float) -> list[float]:

@@ -10,7 +10,7 @@ import pytest
 from adapters_xtl import metrics
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.metrics import accuracy, bucc, lareqa, mewslix, mlqa, squad, squad_v2, tagging
-from adapters_xtl.metrics._bootstrap import Items, interval
+from adapters_xtl.metrics._bootstrap import Items, interval, paired_interval
 
 
 def correct_or_not(right: np.ndarray, ids: list[str] | None = None) -> Items:
@@ -157,3 +157,45 @@ def test_nothing_to_resample() -> None:
     for items in (correct_or_not(np.ones(0)), {}, {"de": correct_or_not(np.ones(0))}):
         with pytest.raises(DataError):
             interval(items)
+
+
+def test_a_paired_difference_is_narrower_than_its_two_scores() -> None:
+    rng = np.random.default_rng(3)
+    first = rng.random(500) < 0.7
+    second = np.where(rng.random(500) < 0.05, ~first, first)  # they differ in 5 % of the items
+    bounds = paired_interval(
+        {"en": correct_or_not(first)}, {"en": correct_or_not(second)}, resamples=2000
+    )["accuracy"]
+    difference = first.astype(float) - second.astype(float)
+    error = 100 * difference.std() / np.sqrt(500)
+    assert bounds == pytest.approx(
+        [100 * difference.mean() - 1.96 * error, 100 * difference.mean() + 1.96 * error], abs=0.25
+    )
+    assert bounds[1] - bounds[0] < 0.5 * np.diff(interval(correct_or_not(first))["accuracy"])[0]
+
+
+def test_a_paired_difference_draws_translations_together() -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.random(300) < 0.8, rng.random(300) < 0.7
+    ids = [f"q{number}" for number in range(300)]
+    one = paired_interval({"en": correct_or_not(first, ids)}, {"en": correct_or_not(second, ids)})
+    nine = paired_interval(
+        {code: correct_or_not(first, ids) for code in "abcdefghi"},
+        {code: correct_or_not(second, ids) for code in "abcdefghi"},
+    )
+    assert nine["accuracy"] == pytest.approx(one["accuracy"])  # nine copies say no more than one
+    apart = paired_interval(
+        {code: correct_or_not(first, [f"{code}{i}" for i in ids]) for code in "abcdefghi"},
+        {code: correct_or_not(second, [f"{code}{i}" for i in ids]) for code in "abcdefghi"},
+    )
+    assert np.diff(apart["accuracy"]) == pytest.approx(np.diff(one["accuracy"]) / 3, rel=0.15)
+
+
+def test_equal_systems_differ_by_nothing_and_senseless_options_are_refused() -> None:
+    items = {"en": correct_or_not(np.arange(50) % 3 == 0)}
+    assert paired_interval(items, items)["accuracy"] == [0.0, 0.0]
+    for options in ({"resamples": 0}, {"level": 1.0}):
+        with pytest.raises(DataError, match="resamples"):
+            paired_interval(items, items, **options)
+    with pytest.raises(DataError, match="no items"):
+        paired_interval({}, {})

@@ -1,0 +1,99 @@
+"""Two runs compared over items: paired by id, translations together, other rows refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from adapters_xtl import tasks
+from adapters_xtl.base.errors import DataError
+from adapters_xtl.evaluation import scoring
+
+Predictions = dict[str, list[dict[str, Any]]]
+
+
+def classified(right: np.ndarray, ids: list[str] | None = None) -> list[dict[str, Any]]:
+    return [
+        {"id": ids[row] if ids else None, "prediction": int(correct), "gold": 1}
+        for row, correct in enumerate(right)
+    ]
+
+
+def test_the_difference_is_that_of_the_means_over_languages() -> None:
+    first = {"en": classified(np.array([1, 1, 1, 0])), "de": classified(np.array([1, 0]))}
+    second = {"en": classified(np.array([1, 0, 1, 0])), "de": classified(np.array([0, 0]))}
+    difference = scoring.item_difference(tasks.load("pawsx"), first, second)
+    assert difference.mean == pytest.approx(((75 - 50) + (50 - 0)) / 2)
+    assert difference.low <= difference.mean <= difference.high
+    assert difference.items == 4, "rows without an id count by their place"
+
+
+def test_translations_count_as_one_item() -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"q{number}" for number in range(400)]
+    first, second = rng.random(400) < 0.8, rng.random(400) < 0.74
+
+    def runs(named: list[str], codes: str) -> tuple[Predictions, Predictions]:
+        return (
+            {code: classified(first, named) for code in codes},
+            {code: classified(second, named) for code in codes},
+        )
+
+    task = tasks.load("pawsx")
+    one = scoring.item_difference(task, *runs(ids, "a"))
+    nine = scoring.item_difference(task, *runs(ids, "abcdefghi"))
+    assert (nine.low, nine.high, nine.items) == (
+        pytest.approx(one.low),
+        pytest.approx(one.high),
+        400,
+    )
+
+
+def test_answers_are_compared_by_the_tasks_own_metric() -> None:
+    gold = ["the red house"]
+    first = {"en": [{"id": "q1", "prediction": "red house", "gold": gold}] * 1}
+    second = {"en": [{"id": "q1", "prediction": "house", "gold": gold}] * 1}
+    difference = scoring.item_difference(tasks.load("xquad"), first, second)
+    # F1 without articles: 1 against 2 · (1 · 1/2) / (1 + 1/2) = 2/3
+    assert difference.mean == pytest.approx(100 / 3) and difference.low == pytest.approx(100 / 3)
+    assert difference.verdict == "higher"
+
+
+def test_a_margin_that_was_stated_beforehand() -> None:
+    right = np.arange(200) % 3 == 0
+    runs = {"en": classified(right)}, {"en": classified(right)}
+    task = tasks.load("pawsx")
+    assert scoring.item_difference(task, *runs).verdict == "inconclusive"
+    assert scoring.item_difference(task, *runs, margin=1.0).verdict == "equivalent"
+
+
+def test_a_metric_that_is_no_function_of_sums_is_scored_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(1)
+    first, second = ({"en": classified(rng.random(60) < rate)} for rate in (0.9, 0.5))
+    task = tasks.load("pawsx")
+    by_sums = scoring.item_difference(task, first, second, resamples=300)
+    metric = scoring.metrics.get(task.scorer)
+    monkeypatch.setattr(type(metric), "score", lambda self, rows, language, **_: {
+        "accuracy": 100 * float(np.mean([row["prediction"] == row["gold"] for row in rows]))
+    })  # fmt: skip
+    monkeypatch.setattr(type(metric), "items", lambda *_, **__: [])
+    anew = scoring.item_difference(task, first, second, resamples=300)
+    assert anew.mean == by_sums.mean
+    assert (anew.low, anew.high) == pytest.approx((by_sums.low, by_sums.high), abs=4.0)
+
+
+def test_other_rows_and_other_languages_are_refused() -> None:
+    task = tasks.load("pawsx")
+    one = {"en": classified(np.ones(3), ["a", "b", "c"])}
+    other = {"en": classified(np.ones(3), ["a", "b", "d"])}
+    with pytest.raises(DataError, match=r"en: .*same rows"):
+        scoring.item_difference(task, one, other)
+    with pytest.raises(DataError, match=r"other languages \(en and de\)"):
+        scoring.item_difference(task, one, {"de": one["en"]})
+    regraded = [{**row, "gold": 0} for row in one["en"]]
+    with pytest.raises(DataError, match="same rows"):
+        scoring.item_difference(task, one, {"en": regraded})
