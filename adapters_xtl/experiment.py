@@ -54,6 +54,7 @@ from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.training.batches import TrainSet, share_evenly
 from adapters_xtl.training.fit import fit
 from adapters_xtl.training.stages import Stage, StageResult, Training
+from adapters_xtl.training.tracking import TrackedRun, tracked
 
 __all__ = ["execute"]
 
@@ -219,15 +220,18 @@ def _train(context: Context, module: Module, rows: RunRows) -> bool:
             return False
         with _failures_explained(context, module.task, module.id, f"training {module}"):
             notify_left_out(plan.source, rows, notify)
-            write_record(run.partial / SPEC, planned_spec(plan, "training", module, evaluation))
+            spec = planned_spec(plan, "training", module, evaluation)
+            write_record(run.partial / SPEC, spec)
             provenance = _provenance(context, module, rows)
             write_record(run.partial / PROVENANCE, provenance)
             if evaluation is None:
                 metrics = _draw_untrained(context, module, rows, run.partial)
             else:
-                metrics, inference = _train_and_score(
-                    context, module, evaluation, rows, run.partial
-                )
+                with tracked(spec, plan.request.trackers, store.root, notify) as trackers:
+                    metrics, inference = _train_and_score(
+                        context, module, evaluation, rows, run.partial, trackers
+                    )
+                    trackers.scores(metrics)
                 provenance = replace(provenance, inference=inference)
             _write_results(run.partial, provenance, metrics)
         store.commit(module.task, module.id)
@@ -249,12 +253,15 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
             notify_left_out(plan.source, rows, notify)
             scored = module or "the bare backbone"
             notify(f"evaluating {scored} on {plan.task}, run {evaluation.id}")
-            write_record(run.partial / SPEC, planned_spec(plan, "evaluation", module, evaluation))
+            spec = planned_spec(plan, "evaluation", module, evaluation)
+            write_record(run.partial / SPEC, spec)
             provenance = _provenance(context, module, rows)
             model = trained_model(context, module)
             metrics, inference = _score(
                 context, model, module, evaluation, rows, run.partial, saved=True
             )
+            with tracked(spec, plan.request.trackers, store.root, notify) as trackers:
+                trackers.scores(metrics)
             _write_results(run.partial, replace(provenance, inference=inference), metrics)
         return store.commit(plan.task, evaluation.id), True
 
@@ -321,7 +328,12 @@ def _selected_step(stage: StageResult) -> SelectedStep:
 
 
 def _train_and_score(
-    context: Context, module: Module, evaluation: Evaluation, rows: RunRows, partial: Path
+    context: Context,
+    module: Module,
+    evaluation: Evaluation,
+    rows: RunRows,
+    partial: Path,
+    trackers: TrackedRun,
 ) -> tuple[Metrics, Inference]:
     plan, run, notify = context.plan, module.run, context.notify
     composed = f", {run.compose}" if run.parents else ""
@@ -350,6 +362,7 @@ def _train_and_score(
             notify=notify,
             micro_batch=way.micro_batch if way else None,
             checkpointing=way.checkpointing if way else False,
+            on_log=trackers.log,
         )
     )
     if frozen_digest(model) != before:

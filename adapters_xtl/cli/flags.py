@@ -29,6 +29,7 @@ __all__ = [
     "Method",
     "On",
     "Protocol",
+    "ReportTo",
     "Runs",
     "Seed",
     "Set",
@@ -127,6 +128,14 @@ AllowMismatch = Annotated[
     bool, typer.Option("--allow-mismatch", help="Load a module on weights it was not trained on.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+ReportTo = Annotated[
+    str,
+    typer.Option(
+        "--report-to",
+        metavar="NAMES",
+        help="tensorboard, wandb, trackio, mlflow: trackers that follow the training.",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Any unfit row is an error.")]
 
 

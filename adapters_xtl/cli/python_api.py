@@ -97,14 +97,16 @@ def recipe(
     memory: float | None = None,
     force: bool = False,
     allow_mismatch: bool = False,
+    report_to: str | Sequence[str] = (),
     notify: Notify = _to_stderr,
 ) -> RunResult:
     """Trains a module for a task, and its parents where the store lacks them, and scores it; or
     finds the finished run.
 
     `on`: the parents, "mnli,squad1" or a list of names. `set` and `set_parents`: settings such as
-    {"train.max_steps": 20}, or as the flags have them, ["train.max_steps=20"]. `notify` takes each
-    line for the user (default: stderr). RequestError names every problem of the request, one a
+    {"train.max_steps": 20}, or as the flags have them, ["train.max_steps=20"]. `report_to`: the
+    trackers that follow the training, "tensorboard,wandb" or a list. `notify` takes each line for
+    the user (default: stderr). RequestError names every problem of the request, one a
     line, before anything is trained; RunError says what could not be finished.
     """
     from adapters_xtl.cli.commands import recipe as command
@@ -133,6 +135,7 @@ def recipe(
         strict=strict,
         memory=memory,
         allow_mismatch=allow_mismatch,
+        report_to=report_to if isinstance(report_to, str) else ",".join(report_to),
     )
     request = replace(
         request,

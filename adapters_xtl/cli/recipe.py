@@ -23,6 +23,7 @@ from adapters_xtl.cli.flags import (
     Method,
     On,
     Protocol,
+    ReportTo,
     Runs,
     Seed,
     Set,
@@ -66,6 +67,7 @@ def recipe(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs and their ids; run nothing.")
     ] = False,
+    report_to: ReportTo = "",
     as_json: Json = False,
 ) -> None:
     """Train a module for TASK (and its parents, if the store lacks them) and evaluate it."""
@@ -93,6 +95,7 @@ def recipe(
         strict=strict,
         memory=memory,
         allow_mismatch=allow_mismatch,
+        report_to=report_to,
     )
     answer(
         as_json,

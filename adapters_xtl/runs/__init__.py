@@ -11,6 +11,7 @@ records          spec.json, provenance.json, metrics.json and manifest.json as t
 stored           `StoredRun`, `StoredModule`: what was written, read back; `list_runs`
 lookup           `from_store`: the finished run that answers a plan
 lineage          `check_lineage`: whether a module stands on what it was trained on
+trackers         the experiment trackers of `--report-to`
 planned_records  what is known of a run before it begins
 run_card         the README.md of a run
 """

@@ -32,7 +32,8 @@ def planned_spec(
 ) -> Spec:
     """spec.json of the training or an evaluation of `module`; None: of the bare backbone."""
     request = asdict(plan.request)
-    request.pop("runs")
+    for name in ("runs", "trackers"):  # where it lies and who follows it: neither makes the run
+        request.pop(name)
     backbone = plan.backbone
     if kind == "training" and module is not None:
         task, run_id = module.task, module.id

@@ -23,7 +23,8 @@ __all__ = ["Evaluation", "Module", "Plan", "Request"]
 class Request:
     """One training or evaluation that the user requests, in the flags of the command line.
 
-    None and "auto" stand for the defaults.
+    None and "auto" stand for the defaults. `trackers`: those that follow the runs (`--report-to`);
+    they are no part of any record.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Request:
     strict: bool = False
     allow_mismatch: bool = False
     memory: float | None = None  # GiB
+    trackers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

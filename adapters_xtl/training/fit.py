@@ -147,6 +147,8 @@ class _Loop:
             self.state = read_state(checkpoint)
             self.loss_sum += self.state.unlogged_loss
             training.notify(f"resuming from step {self.state.step} of {self.total_steps}")
+            for entry in self.state.log:
+                training.on_log(entry)
         self.cost = Cost(training.device, self.state.seconds, self.state.joules)
         reset_peak_memory(training.device)
         for number in range(max(0, len(self.state.stages) - 1), len(training.stages)):
@@ -302,7 +304,9 @@ class _Loop:
         examples = sum(len(batch.items) for batch in self.orders[number][: stage.steps])
         place = {"epoch": round(examples / items, 4), "step": self.state.step}
         several = {"stage": number + 1} if len(self.training.stages) > 1 else {}
-        self.state.log.append({**entry, **place, **several})
+        line = {**entry, **place, **several}
+        self.state.log.append(line)
+        self.training.on_log(line)
 
     def _evaluate(self, stage: Stage) -> None:
         """Scores the select rows. The random states are put back: the training stays the same."""

@@ -41,6 +41,8 @@ class Training:
     notify         takes lines for the user
     micro_batch    examples that pass through the model at once (None: the whole batch)
     checkpointing  whether the encoder's layers compute their activations twice to keep fewer
+    on_log         takes each line of the training's log as it is written; of a training that is
+                   resumed also those that were written before
     """
 
     model: Model
@@ -53,6 +55,7 @@ class Training:
     notify: Callable[[str], None]
     micro_batch: int | None = None
     checkpointing: bool = False
+    on_log: Callable[[Mapping[str, Any]], None] = lambda entry: None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.settings import parse_override
 from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.trackers import parse_trackers
 
 __all__ = ["recipe", "request", "spread"]
 
@@ -31,6 +32,7 @@ def request(
     on: str,
     set_: Sequence[str],
     set_parents: Sequence[str],
+    report_to: str = "",
     problems: Problems | None = None,
     **options: Any,
 ) -> Request:
@@ -52,10 +54,15 @@ def request(
     names = tuple(name.strip() for name in on.split(","))
     if on and not all(names):
         collected.add(f"--on {clipped(on)}: expected names separated by commas, e.g. mnli,squad1")
+    trackers = parse_trackers(report_to, collected)
     if problems is None:
         collected.raise_if_any()
     return Request(
-        on=tuple(filter(None, names)), overrides=own, parent_overrides=parents, **options
+        on=tuple(filter(None, names)),
+        overrides=own,
+        parent_overrides=parents,
+        trackers=trackers,
+        **options,
     )
 
 
@@ -235,6 +242,8 @@ def _execute(planned: Plan, store: Store, lazy_host: _LazyHost, notify: Notify, 
     started = time.monotonic()
     stored = None if force else from_store(planned, store)
     if stored is not None:
+        if planned.request.trackers:
+            notify(f"--report-to has no effect: the store has run {stored.id}")
         return replace(stored, seconds=round(time.monotonic() - started, 3))
     if planned.backbone.source in ("embedded", "random"):
         from adapters_xtl.backbones import embedded
