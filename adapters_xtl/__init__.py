@@ -2,9 +2,11 @@
 
 >>> import adapters_xtl as xtl
 >>> run = xtl.recipe("mnli")                        # trains, or finds the finished run
->>> model = xtl.load(run.path)
+>>> run.table()                                    # scores; a notebook renders them
+>>> model = xtl.load(run)
 >>> model.predict([("The train was cancelled.", "No train went.")])
->>> xtl.push(run.path, "file:hub")
+>>> child = xtl.recipe("xnli", on=run)             # another task on top of it
+>>> xtl.push(child, "file:hub", with_parents=True)
 
 The names below are the public interface; everything else is private and may change. What they need
 costs seconds and is imported when they are first used.
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from adapters_xtl.cli.python_api import (
         PulledBundle,
         PushedBundle,
-        RunResult,
+        Run,
         evaluate,
         pull,
         push,
@@ -44,8 +46,8 @@ __all__ = [
     "PulledBundle",
     "PushedBundle",
     "RequestError",
+    "Run",
     "RunError",
-    "RunResult",
     "XtlError",
     "__version__",
     "evaluate",
@@ -59,7 +61,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("load", "Predictor"), "adapters_xtl.predictor"),
     **dict.fromkeys(
-        ("recipe", "evaluate", "push", "pull", "RunResult", "PushedBundle", "PulledBundle"),
+        ("recipe", "evaluate", "push", "pull", "Run", "PushedBundle", "PulledBundle"),
         "adapters_xtl.cli.python_api",
     ),
     **dict.fromkeys(

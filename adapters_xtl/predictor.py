@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from adapters_xtl import formats, tasks
-from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.arguments import module_text, switch, text
+from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.evaluation import predict, retrieval
 from adapters_xtl.evaluation.inputs import examples_of
 from adapters_xtl.models.assembly import trained_model
@@ -126,7 +128,7 @@ def _silent(text: str) -> None:
 
 
 def load(
-    module: str | Path,
+    module: str | os.PathLike[str],
     *,
     task: str = "",
     backbone: str | None = None,
@@ -134,8 +136,8 @@ def load(
     runs: str | Path = "runs",
     allow_mismatch: bool = False,
 ) -> Predictor:
-    """Loads a trained module: a run directory, a run id (under `runs`), a bundle directory or a hub
-    id.
+    """Loads a trained module: a `Run`, a run directory, a run id (under `runs`), a bundle directory
+    or a hub id.
 
     task            whose inputs are answered; "": the module's own
     backbone        a name, a hub id or a directory; None: the recorded one
@@ -145,10 +147,17 @@ def load(
     RequestError when there is no such module, or no head for the task; MismatchError when the
     backbone or a parent is not the one it was trained on.
     """
-    store = Store(Path(runs))
+    problems = Problems()
+    name = module_text("module", module, problems)
     request = Request(
-        task=task, backbone=backbone, device=device, runs=str(runs), allow_mismatch=allow_mismatch
+        task=text("task", task, problems) or "",
+        backbone=text("backbone", backbone, problems, path=True),
+        device=text("device", device, problems) or "auto",
+        runs=text("runs", runs, problems, path=True) or "runs",
+        allow_mismatch=switch("allow_mismatch", allow_mismatch, problems),
     )
-    served = serve(request, str(module), store)
-    head = chosen_head(served.plan.task, served.heads, str(module))
+    problems.raise_if_any()
+    store = Store(Path(request.runs))
+    served = serve(request, name, store)
+    head = chosen_head(served.plan.task, served.heads, name)
     return Predictor(served.plan, store, head)

@@ -3,27 +3,36 @@
 Their keyword arguments are named as the flags of `xtl recipe`, `xtl evaluate`, `xtl hub push` and
 `xtl hub pull` and mean the same; what the commands print with `--json` is what they return. They
 are offered as `adapters_xtl.recipe` and so on; `adapters_xtl.load` stands in `predictor`.
+
+Wherever a module is named, a string (a task, a run id, a directory, a hub id), a path, a `Run` or a
+`PulledBundle` can stand: the last two are path-like and give their module.
 """
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from adapters_xtl.base.errors import Problems
+from adapters_xtl.base.arguments import module_text, number, switch, text, texts
+from adapters_xtl.base.errors import Problems, clipped
+from adapters_xtl.base.progress_stream import progress_stream
 
-__all__ = ["PulledBundle", "PushedBundle", "RunResult", "evaluate", "pull", "push", "recipe"]
+if TYPE_CHECKING:
+    from adapters_xtl.pages.run_views import ScorePlot, ScoreTable
+
+__all__ = ["PulledBundle", "PushedBundle", "Run", "evaluate", "pull", "push", "recipe"]
 
 Notify = Callable[[str], None]
 Settings = Mapping[str, Any] | Sequence[str]
+Named = str | os.PathLike[str]  # a module, by whatever names it
 
 
 @dataclass(frozen=True)
-class RunResult:
-    """The run that answers a request.
+class Run:
+    """A finished run: the answer of `recipe` and `evaluate`.
 
     id        of the run, 12 hex digits
     path      its directory
@@ -32,6 +41,9 @@ class RunResult:
     metrics   the content of metrics.json: scores by task and language, 0 to 100, and what training
               took
     exported  the files that `evaluate(export=…)` wrote
+
+    A run can be given wherever a module is: `recipe(…, on=run)`, `load(run)`, `evaluate(run)`,
+    `push(run, …)`. In a notebook it shows its scores.
     """
 
     id: str
@@ -40,12 +52,43 @@ class RunResult:
     seconds: float
     metrics: Mapping[str, Any] = field(repr=False)
     exported: tuple[Path, ...] = ()
+    scored: str = field(default="", repr=False)  # what was asked for as the module
 
     @property
     def score(self) -> float | None:
         """Mean of the tasks' headline metrics, 0 to 100; None where nothing was scored."""
         score: float | None = self.metrics["score"]
         return score
+
+    @property
+    def module(self) -> str:
+        """What names the module that was trained or scored: the directory of its run, or what
+        `evaluate` was asked with. RequestError for the bare backbone, which has none.
+        """
+        from adapters_xtl.runs.module_place import module_place
+
+        return module_place(self.path, self.scored)
+
+    def table(self) -> ScoreTable:
+        """The scores as tables, which a notebook renders; its `rows` hold the numbers."""
+        from adapters_xtl.pages.run_views import ScoreTable
+
+        return ScoreTable(self.metrics)
+
+    def plot(self) -> ScorePlot:
+        """The headline scores by language as bars, which a notebook shows; `save(path)` writes
+        them. RunError where nothing was scored.
+        """
+        from adapters_xtl.pages.run_views import ScorePlot
+
+        return ScorePlot(self.metrics, f"{self.path.parent.name} · {self.id}")
+
+    def __fspath__(self) -> str:
+        return self.module
+
+    def _repr_mimebundle_(self, include: Any, exclude: Any, **options: Any) -> dict[str, str]:
+        shown: dict[str, str] = self.table()._repr_mimebundle_(include, exclude, **options)
+        return shown
 
 
 @dataclass(frozen=True)
@@ -62,7 +105,9 @@ class PushedBundle:
 
 @dataclass(frozen=True)
 class PulledBundle:
-    """A verified bundle on this machine, with the bundles of its parents."""
+    """A verified bundle on this machine, with the bundles of its parents. It can be given wherever
+    a module is.
+    """
 
     path: Path
     task: str
@@ -70,22 +115,26 @@ class PulledBundle:
     digest: str
     parents: tuple[Path, ...] = ()
 
+    def __fspath__(self) -> str:
+        return str(self.path)
 
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+
+def _show(line: str) -> None:
+    """Prints a line for the user: on stderr, or in a notebook below the cell."""
+    print(line, file=progress_stream(), flush=True)
 
 
 def recipe(
     task: str,
     *,
-    on: str | Sequence[str] = (),
+    on: Named | Sequence[Named] = (),
     compose: str | None = None,
     method: str | None = None,
-    backbone: str | None = None,
-    data: str | None = None,
+    backbone: Named | None = None,
+    data: Named | None = None,
     bits: str | int = "auto",
     device: str = "auto",
-    languages: str | None = None,
+    languages: str | Sequence[str] | None = None,
     split: str | None = None,
     protocol: str = "clean",
     from_layer: int = 0,
@@ -98,44 +147,46 @@ def recipe(
     force: bool = False,
     allow_mismatch: bool = False,
     report_to: str | Sequence[str] = (),
-    notify: Notify = _to_stderr,
-) -> RunResult:
+    notify: Notify = _show,
+) -> Run:
     """Trains a module for a task, and its parents where the store lacks them, and scores it; or
     finds the finished run.
 
-    `on`: the parents, "mnli,squad1" or a list of names. `set` and `set_parents`: settings such as
-    {"train.max_steps": 20}, or as the flags have them, ["train.max_steps=20"]. `report_to`: the
-    trackers that follow the training, "tensorboard,wandb" or a list. `notify` takes each line for
-    the user (default: stderr). RequestError names every problem of the request, one a
-    line, before anything is trained; RunError says what could not be finished.
+    `on`: the parents, a task, a run, a bundle, a hub id or a list of them. `set` and `set_parents`:
+    settings such as {"train.max_steps": 20}, or as the flags have them, ["train.max_steps=20"].
+    `report_to`: the trackers that follow the training, "tensorboard,wandb" or a list.
+    `notify` takes each line for the user (default: stderr; in a notebook, below the cell).
+
+    RequestError names every problem of the request, one a line, before anything is trained;
+    RunError says what could not be finished.
     """
     from adapters_xtl.cli.commands import recipe as command
     from adapters_xtl.methods import DEFAULT
 
-    parents = on if isinstance(on, str) else ",".join(on)
     problems = Problems()
+    parents = _parents(on, problems)
     request = command.request(
         problems=problems,
-        task=task,
+        task=text("task", task, problems) or "",
         on=parents,
-        compose=compose,
-        method=method or DEFAULT,
-        backbone=backbone,
-        data=data,
-        bits=str(bits),
-        device=device,
-        languages=languages,
-        split=split,
-        protocol=protocol,
-        from_layer=from_layer,
-        seed=seed,
-        set_=_texts(set),
-        set_parents=_texts(set_parents),
-        runs=str(runs),
-        strict=strict,
-        memory=memory,
-        allow_mismatch=allow_mismatch,
-        report_to=report_to if isinstance(report_to, str) else ",".join(report_to),
+        compose=text("compose", compose, problems),
+        method=text("method", method, problems) or DEFAULT,
+        backbone=text("backbone", backbone, problems, path=True),
+        data=text("data", data, problems, path=True),
+        bits=text("bits", str(bits) if isinstance(bits, int) else bits, problems) or "auto",
+        device=text("device", device, problems) or "auto",
+        languages=texts("languages", languages, problems),
+        split=text("split", split, problems),
+        protocol=text("protocol", protocol, problems) or "clean",
+        from_layer=number("from_layer", from_layer, problems, whole=True) or 0,
+        seed=number("seed", seed, problems, whole=True, default=1),
+        set_=_texts("set", set, problems),
+        set_parents=_texts("set_parents", set_parents, problems),
+        runs=text("runs", runs, problems, path=True) or "runs",
+        strict=switch("strict", strict, problems),
+        memory=number("memory", memory, problems),
+        allow_mismatch=switch("allow_mismatch", allow_mismatch, problems),
+        report_to=texts("report_to", report_to, problems) or "",
     )
     request = replace(
         request,
@@ -143,19 +194,24 @@ def recipe(
         parent_overrides=(*request.parent_overrides, *_pairs(set_parents)),
     )
     payload, _ = command.recipe(
-        request, baseline=False, force=force, dry_run=False, problems=problems, notify=notify
+        request,
+        baseline=False,
+        force=switch("force", force, problems),
+        dry_run=False,
+        problems=problems,
+        notify=notify,
     )
-    return _result(payload)
+    return _result(payload, parents[-1] if parents else "")
 
 
 def evaluate(
-    module: str | Path,
+    module: Named,
     *,
     task: str = "",
-    data: str | None = None,
-    languages: str | None = None,
+    data: Named | None = None,
+    languages: str | Sequence[str] | None = None,
     split: str | None = None,
-    backbone: str | None = None,
+    backbone: Named | None = None,
     device: str = "auto",
     set: Settings = (),
     runs: str | Path = "runs",
@@ -164,10 +220,10 @@ def evaluate(
     strict: bool = False,
     allow_mismatch: bool = False,
     force: bool = False,
-    notify: Notify = _to_stderr,
-) -> RunResult:
-    """Scores a finished module (a run directory or id, a bundle directory, a hub id) on a task; or
-    finds the finished evaluation.
+    notify: Notify = _show,
+) -> Run:
+    """Scores a finished module (a run, its directory or id, a bundle, a hub id) on a task; or finds
+    the finished evaluation.
 
     `layer`: for retrieval, the hidden state that is pooled, or "all". `export`: ("xtreme", DIR)
     writes the predictions in XTREME's layout. Errors as for `recipe`.
@@ -176,36 +232,37 @@ def evaluate(
     from adapters_xtl.cli.commands.recipe import request as request_of
 
     problems = Problems()
+    name = module_text("module", module, problems)
     request = request_of(
         problems=problems,
-        task=task,
+        task=text("task", task, problems) or "",
         on="",
-        set_=_texts(set),
+        set_=_texts("set", set, problems),
         set_parents=(),
-        data=data,
-        languages=languages,
-        split=split,
-        backbone=backbone,
-        device=device,
-        runs=str(runs),
-        strict=strict,
-        allow_mismatch=allow_mismatch,
+        data=text("data", data, problems, path=True),
+        languages=texts("languages", languages, problems),
+        split=text("split", split, problems),
+        backbone=text("backbone", backbone, problems, path=True),
+        device=text("device", device, problems) or "auto",
+        runs=text("runs", runs, problems, path=True) or "runs",
+        strict=switch("strict", strict, problems),
+        allow_mismatch=switch("allow_mismatch", allow_mismatch, problems),
     )
     request = replace(request, overrides=(*request.overrides, *_pairs(set)))
     payload, _ = command.evaluate(
         request,
-        str(module),
-        layer=str(layer),
-        export=(export[0], str(export[1])) if export else None,
-        force=force,
+        name,
+        layer=_layer(layer, problems),
+        export=_export(export, problems),
+        force=switch("force", force, problems),
         problems=problems,
         notify=notify,
     )
-    return _result(payload)
+    return _result(payload, name)
 
 
 def push(
-    run: str | Path,
+    run: Named,
     dest: str,
     *,
     with_parents: bool = False,
@@ -213,7 +270,7 @@ def push(
     licence: str = "",
     rows: str = "",
     runs: str | Path = "runs",
-    notify: Notify = _to_stderr,
+    notify: Notify = _show,
 ) -> PushedBundle:
     """Shares a finished run (or a bundle directory) as a bundle: on the hub ("user/name") or in a
     folder ("file:DIR/name").
@@ -223,20 +280,22 @@ def push(
     """
     from adapters_xtl.cli.commands import hub
 
-    payload, _ = hub.push(
-        str(run),
-        dest,
-        runs=str(runs),
-        with_parents=with_parents,
-        private=private,
-        licence=licence,
-        rows=rows,
-        notify=notify,
-    )
+    problems = Problems()
+    options: dict[str, Any] = {
+        "runs": text("runs", runs, problems, path=True) or "runs",
+        "with_parents": switch("with_parents", with_parents, problems),
+        "private": switch("private", private, problems),
+        "licence": text("licence", licence, problems) or "",
+        "rows": text("rows", rows, problems) or "",
+    }
+    name = module_text("run", run, problems)
+    place = text("dest", dest, problems, path=True) or ""
+    problems.raise_if_any()
+    payload, _ = hub.push(name, place, notify=notify, **options)
     return _pushed(payload)
 
 
-def pull(id: str, *, out: str | Path | None = None, notify: Notify = _to_stderr) -> PulledBundle:
+def pull(id: str, *, out: str | Path | None = None, notify: Notify = _show) -> PulledBundle:
     """Fetches a bundle ("user/name[@revision]", "file:DIR/name") and the parents it stands on, all
     verified; with `out` it is also copied there.
 
@@ -244,7 +303,11 @@ def pull(id: str, *, out: str | Path | None = None, notify: Notify = _to_stderr)
     """
     from adapters_xtl.cli.commands import hub
 
-    payload, _ = hub.pull(id, None if out is None else Path(out), notify=notify)
+    problems = Problems()
+    name = text("id", id, problems) or ""
+    target = text("out", out, problems, path=True)
+    problems.raise_if_any()
+    payload, _ = hub.pull(name, None if target is None else Path(target), notify=notify)
     return PulledBundle(
         Path(payload["path"]),
         payload["task"],
@@ -254,22 +317,61 @@ def pull(id: str, *, out: str | Path | None = None, notify: Notify = _to_stderr)
     )
 
 
-def _texts(settings: Settings) -> Sequence[str]:
-    return () if isinstance(settings, Mapping) else settings
+def _texts(name: str, settings: Any, problems: Problems) -> Sequence[str]:
+    """Settings as the flags have them: those of a list. See `_pairs` for a mapping's."""
+    if isinstance(settings, Mapping):
+        for key in settings:
+            if not isinstance(key, str):
+                problems.add(f"{name}: {key!r}: a setting's name is a text")
+        return ()
+    if isinstance(settings, (list, tuple)) and all(isinstance(item, str) for item in settings):
+        return settings
+    problems.add(f"{name}={clipped(repr(settings))}: takes a mapping, or a list of key=value texts")
+    return ()
 
 
-def _pairs(settings: Settings) -> Sequence[tuple[str, Any]]:
-    return tuple(settings.items()) if isinstance(settings, Mapping) else ()
+def _pairs(settings: Any) -> Sequence[tuple[str, Any]]:
+    if not isinstance(settings, Mapping):
+        return ()
+    return tuple((key, value) for key, value in settings.items() if isinstance(key, str))
 
 
-def _result(payload: Mapping[str, Any]) -> RunResult:
-    return RunResult(
+def _export(export: Any, problems: Problems) -> tuple[str, str] | None:
+    """(form, directory) of an export."""
+    if export is None:
+        return None
+    if isinstance(export, (list, tuple)) and len(export) == 2:
+        form, directory = export
+        if isinstance(form, str) and isinstance(directory, (str, os.PathLike)):
+            return form, str(os.fspath(directory))
+    problems.add(f"export={clipped(repr(export))}: takes ('xtreme', DIR)")
+    return None
+
+
+def _layer(layer: Any, problems: Problems) -> str:
+    if isinstance(layer, (int, str)) and not isinstance(layer, bool):
+        return str(layer)
+    problems.add(f"layer={clipped(repr(layer))}: takes a number of a layer, or 'all'")
+    return ""
+
+
+def _parents(on: Any, problems: Problems) -> list[str]:
+    """The parents by what names them. One text may name several, separated by commas."""
+    if isinstance(on, str):
+        return on.split(",") if on else []
+    several = on if isinstance(on, (list, tuple)) else [on]
+    return [module_text("on", parent, problems) for parent in several]
+
+
+def _result(payload: Mapping[str, Any], scored: str) -> Run:
+    return Run(
         payload["id"],
         Path(payload["path"]),
         payload["reused"],
         payload["seconds"],
         payload["metrics"],
         tuple(Path(path) for path in payload.get("exported", ())),
+        scored,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 from adapters_xtl import formats
 from adapters_xtl.base.errors import out_of_memory
+from adapters_xtl.base.progress_stream import progress_stream, rewritten
 from adapters_xtl.formats import Item
 from adapters_xtl.models.network import Model, autocast, on_device
 
@@ -110,18 +110,16 @@ def predict(
 
 
 def progress_line(text: str) -> Progress:
-    """A progress callable that rewrites one line on a terminal and stays quiet elsewhere."""
+    """A progress callable that rewrites one line on a terminal and in a notebook, and stays quiet
+    elsewhere.
+    """
     started = time.monotonic()
 
     def show(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            left = (time.monotonic() - started) * (total - done) / max(done, 1)
+        left = (time.monotonic() - started) * (total - done) / max(done, 1)
+        line = rewritten(f"{text} {done}/{total} · {math.ceil(left)} s left")
+        if line is not None:
             end = "\n" if done == total else ""
-            print(
-                f"\r\x1b[K{text} {done}/{total} · {math.ceil(left)} s left",
-                end=end,
-                file=sys.stderr,
-                flush=True,
-            )
+            print(line, end=end, file=progress_stream(), flush=True)
 
     return show

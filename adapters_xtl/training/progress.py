@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from adapters_xtl.base import energy
+from adapters_xtl.base.progress_stream import progress_stream, rewritten
 
 __all__ = ["Cost", "Progress"]
 
 
 class Progress:
-    """Steps, loss, examples/s and time left on stderr: one line rewritten on a terminal, else one
-    every ten seconds.
+    """Steps, loss, examples/s and time left: one line that is rewritten on a terminal and in a
+    notebook, else one every ten seconds.
     """
 
     def __init__(self, examples_per_step: int) -> None:
         self._per_step = examples_per_step
         self._started = self._last_shown = time.monotonic()
         self._first_step: int | None = None
-        self._terminal = sys.stderr.isatty()
+        self._rewrites = rewritten("") is not None
         self.loss: float | None = None  # the last one logged
 
     def step(self, step: int, total: int) -> None:
@@ -27,7 +27,7 @@ class Progress:
         now = time.monotonic()
         if self._first_step is None:  # it also warms up, and is not timed
             self._first_step, self._started = step, now
-        if now - self._last_shown < (0.5 if self._terminal else 10) and step < total:
+        if now - self._last_shown < (0.5 if self._rewrites else 10) and step < total:
             return
         self._last_shown = now
         timed, left = step - self._first_step, total - step
@@ -38,7 +38,7 @@ class Progress:
         time_left = f"{minutes}:{seconds:02d} left"
         self._print(
             f"step {step}/{total} · loss {loss} · {speed} examples/s · {time_left}",
-            end="" if self._terminal and left else "\n",
+            end="" if self._rewrites and left else "\n",
         )
 
     def score(self, step: int, score: float) -> None:
@@ -46,8 +46,7 @@ class Progress:
         self._print(f"step {step}: select score {score:.2f}", end="\n")
 
     def _print(self, text: str, end: str) -> None:
-        clear = "\r\x1b[K" if self._terminal else ""
-        print(clear + text, end=end, file=sys.stderr, flush=True)
+        print(rewritten(text) or text, end=end, file=progress_stream(), flush=True)
 
 
 class Cost:

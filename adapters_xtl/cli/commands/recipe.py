@@ -29,7 +29,7 @@ Shown = list[Table | str]
 
 def request(
     *,
-    on: str,
+    on: str | Sequence[str],
     set_: Sequence[str],
     set_parents: Sequence[str],
     report_to: str = "",
@@ -51,9 +51,12 @@ def request(
         return tuple(values)
 
     own, parents = overrides(set_, "--set"), overrides(set_parents, "--set-parents")
-    names = tuple(name.strip() for name in on.split(","))
+    named = on.split(",") if isinstance(on, str) else on
+    names = tuple(name.strip() for name in named)
     if on and not all(names):
-        collected.add(f"--on {clipped(on)}: expected names separated by commas, e.g. mnli,squad1")
+        collected.add(
+            f"--on {clipped(','.join(named))}: expected names separated by commas, e.g. mnli,squad1"
+        )
     trackers = parse_trackers(report_to, collected)
     if problems is None:
         collected.raise_if_any()
