@@ -53,7 +53,7 @@ class Full(Method):
     compositions: Mapping[str, str] = {"init": "copy"}
     whole_encoder = True
     library = "transformers"
-    colour = "#555555"
+    colour = "#7A7A7A"
 
     def check(self, spec: ModuleSpec) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"method.{name}: full fine-tuning has no options" for name in spec.options]
