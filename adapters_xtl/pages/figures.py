@@ -18,7 +18,7 @@ from adapters_xtl.pages.heatmaps import draw_heatmap
 from adapters_xtl.pages.lying_plots import draw_dumbbells, draw_forest
 from adapters_xtl.pages.plot_style import DASHES, MARKERS, add_legend, canvas, colours_of, ink
 from adapters_xtl.pages.series import categories_of, note_of, points_by_category
-from adapters_xtl.pages.study_tables import one_line
+from adapters_xtl.pages.table_text import one_line
 
 __all__ = ["save", "svg"]
 

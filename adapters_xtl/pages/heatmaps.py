@@ -7,13 +7,12 @@ readers can tell apart), scores from light to dark. In a table with both, the sc
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from adapters_xtl.grid.results import Figure, Table
 from adapters_xtl.pages.plot_style import canvas, ink
-from adapters_xtl.pages.study_tables import EntryText, entry_text, one_line
+from adapters_xtl.pages.table_text import EntryText, broken, entry_text, one_line
 
 __all__ = ["draw_heatmap"]
 
@@ -40,12 +39,12 @@ def draw_heatmap(figure: Figure) -> Any:
         text.interval for line in texts for text in line
     )
     cell_width, cell_height = _CELL if intervals else _SMALL_CELL
-    labels = [_broken(one_line(line.label), _LABEL_LENGTH) for line in table.lines]
+    labels = [broken(one_line(line.label), _LABEL_LENGTH) for line in table.lines]
     columns = [one_line(column) for column in table.columns]
     fitting = int(0.95 * 72 * cell_width / (_CHARACTER * _LABEL_SIZE))
-    broken = [_broken(column, fitting) for column in columns]
-    slanted = any(len(part) > fitting for column in broken for part in column.split("\n"))
-    columns = columns if slanted else broken
+    in_lines = [broken(column, fitting) for column in columns]
+    slanted = any(len(part) > fitting for column in in_lines for part in column.split("\n"))
+    columns = columns if slanted else in_lines
     longest = max(map(len, columns), default=0)
     widest = max((len(part) for label in labels for part in label.split("\n")), default=0)
     deepest = max((column.count("\n") + 1 for column in columns), default=1)
@@ -70,19 +69,6 @@ def draw_heatmap(figure: Figure) -> Any:
         colours.add_bar(drawn, panel)
     _add_keys(panel, table)
     return drawn
-
-
-def _broken(label: str, length: int) -> str:
-    """The label in up to three lines of at most `length` characters, broken behind a space or a
-    mark; in one line where that is not enough.
-    """
-    lines = [""]
-    for part in re.findall(r"[^ _>+,;:/-]+[ _>+,;:/-]*|[ _>+,;:/-]+", label):
-        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > length:
-            lines.append("")
-        lines[-1] += part
-    fits = len(lines) <= 3 and all(len(line.rstrip()) <= length for line in lines)
-    return "\n".join(line.rstrip() for line in lines) if fits else label
 
 
 class _Colours:

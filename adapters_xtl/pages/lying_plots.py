@@ -8,7 +8,7 @@ from typing import Any
 from adapters_xtl.grid.results import Entry, Figure, Point
 from adapters_xtl.pages.plot_style import MARKERS, add_legend, canvas, colours_of, ink
 from adapters_xtl.pages.series import categories_of, note_of, points_by_category
-from adapters_xtl.pages.study_tables import entry_text, one_line
+from adapters_xtl.pages.table_text import entry_text, one_line
 
 __all__ = ["draw_dumbbells", "draw_forest"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from adapters_xtl.grid.results import Figure, Point, Series
-from adapters_xtl.pages.study_tables import NO_NUMBER, one_line
+from adapters_xtl.pages.table_text import NO_NUMBER, one_line
 
 __all__ = ["categories_of", "note_of", "points_by_category"]
 

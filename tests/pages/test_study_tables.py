@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import read_json
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.grid.results import Entry, Line, Table
-from adapters_xtl.pages import study_tables
+from adapters_xtl.pages import latex_tables, study_tables, table_text
 
 HOSTILE = (
     "a&b_c|d%e",
@@ -82,9 +84,9 @@ def test_markdown_shows_signs_marks_intervals_and_what_has_no_number() -> None:
 
 def test_notes_explain_only_the_marks_that_are_used() -> None:
     plain = Table("t", "T", "", ("a",), (Line("x", (Entry(1.0),)),), notes=("points",))
-    assert study_tables.notes(plain) == ("points",)
+    assert table_text.notes(plain) == ("points",)
     failed = Table("t", "T", "", ("a",), (Line("x", (Entry(None, verdict="inconclusive"),)),))
-    assert study_tables.notes(failed) == ()
+    assert table_text.notes(failed) == ()
 
 
 def test_csv_is_a_line_for_each_entry_in_full_precision() -> None:
@@ -101,7 +103,7 @@ def test_csv_is_a_line_for_each_entry_in_full_precision() -> None:
 
 
 def test_latex_has_booktabs_real_minus_signs_bold_and_small_intervals() -> None:
-    text = study_tables.latex(transfer_table(("mnli",)))
+    text = latex_tables.latex(transfer_table(("mnli",)))
     for part in (
         r"\toprule", r"\bottomrule", r"none & 70.1 & 55.0 & \textit{failed} \\",
         r"mnli & \textbf{+1.2$^{*}$} & ($-$0.3) & \textit{no number} \\",
@@ -119,7 +121,7 @@ def test_hostile_labels_are_escaped_in_every_form(label: str) -> None:
     assert not re.search(r"<(?!br>)", "".join(markdown))
     rows = list(csv.DictReader(io.StringIO(study_tables.csv(table))))
     assert len(rows) == 9 and not any(row["line"].startswith(("=", "+", "-", "@")) for row in rows)
-    body = study_tables.latex(table).split(r"\midrule")[2].split(r"\addlinespace")[0]
+    body = latex_tables.latex(table).split(r"\midrule")[2].split(r"\addlinespace")[0]
     assert len(re.findall(r"(?<!\\)&", body.split(r"\\")[0])) == 3
     assert not re.search(r"(?<!\\)[%#]|\\input|\\b\b", body)
     for text in (*markdown, study_tables.csv(table), body):
@@ -127,7 +129,7 @@ def test_hostile_labels_are_escaped_in_every_form(label: str) -> None:
 
 
 def test_letters_without_a_glyph_in_pdflatex_are_told_by_their_code_points() -> None:
-    text = study_tables.latex(transfer_table(("Łódź é", "عر")))
+    text = latex_tables.latex(transfer_table(("Łódź é", "عر")))
     assert r"\ifdefined\Umathchar عر\else U+0639 U+0631\fi{}" in text
     assert "Łódź é &" in text and "U+0141" not in text
 
@@ -135,12 +137,12 @@ def test_letters_without_a_glyph_in_pdflatex_are_told_by_their_code_points() -> 
 def test_wide_tables_span_both_columns() -> None:
     columns = tuple(f"task{number}" for number in range(11))
     wide = Table("w", "W", "on", columns, (Line("none", tuple(Entry(50.0) for _ in columns)),))
-    assert r"\begin{table*}" in study_tables.latex(wide)
+    assert r"\begin{table*}" in latex_tables.latex(wide)
 
 
 def test_the_terminal_shows_labels_as_they_are() -> None:
     console = Console(width=120, file=io.StringIO(), force_terminal=False)
-    console.print(study_tables.terminal(transfer_table(("[bold]x[/bold]",))))
+    console.print(study_tables.rich_table(transfer_table(("[bold]x[/bold]",))))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[bold]x[/bold]" in text and "+1.2*" in text and "failed" in text and "one seed" in text
 
@@ -209,7 +211,7 @@ def test_all_forms_have_the_same_numbers(table: Table) -> None:
     markdown_rows = [
         re.split(r"(?<!\\)\|", line)[2:-1] for line in study_tables.markdown(table).split("\n")[4:]
     ][: len(table.lines)]
-    body = study_tables.latex(table).split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
+    body = latex_tables.latex(table).split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
     latex_rows = [
         [re.sub(r"\$-\$", "-", re.sub(r"\$\^\{.*?\}\$", "", cell)) for cell in parts]
         for row in body.replace(r"\midrule", "")
@@ -235,3 +237,31 @@ def test_all_forms_have_the_same_numbers(table: Table) -> None:
             assert from_markdown == pytest.approx(expected, abs=tolerance)
             shown = printed_numbers(numbers_of_latex[number][place + 1])
             assert shown == pytest.approx([entry.value], abs=tolerance)
+
+
+@pytest.mark.parametrize("engine", ["pdflatex", "lualatex"])
+def test_latex_compiles(engine: str, tmp_path: Path) -> None:
+    if shutil.which(engine) is None:
+        pytest.skip(f"{engine} is not installed (Debian: texlive-latex-recommended)")
+    table = transfer_table((*HOSTILE, "Łódź é ñ ő", '"quoted" <x> ^ ~ \\ {'))
+    columns = (*(f"{label} {number}" for number, label in enumerate(HOSTILE)), "mean without x y z")
+    wide = Table(
+        "wide", "100 % & more", "", columns, (Line("none", tuple(Entry(50.0) for _ in columns)),)
+    )
+    for each in (table, wide):
+        study_tables.save(each, tmp_path)
+    (tmp_path / "paper.tex").write_text(
+        r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}"
+        r"\input{transfer}\input{wide}\end{document}"
+    )
+    done = subprocess.run(
+        [engine, "-halt-on-error", "-interaction=nonstopmode", "paper.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    log = (tmp_path / "paper.log").read_text(errors="replace")
+    too_wide = [float(width) for width in re.findall(r"Overfull \\hbox \(([0-9.]+)pt", log)]
+    assert not [width for width in too_wide if width > 1], log[-2000:]

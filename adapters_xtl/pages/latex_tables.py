@@ -1,0 +1,166 @@
+"""A study's table as LaTeX, for booktabs."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from itertools import zip_longest
+
+from adapters_xtl.grid.results import Line, Table
+from adapters_xtl.pages.table_text import EntryText, broken, entry_text, notes, one_line
+
+__all__ = ["latex"]
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\char34}",
+    "`": r"\textasciigrave{}",
+    "[": "{[}",  # not an option of the \\ before it
+    "]": "{]}",
+    "*": r"$^{*}$",
+    "°": r"$^{\circ}$",
+    "·": r"\textperiodcentered{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≈": r"$\approx$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "→": r"$\rightarrow$",
+    "−": r"$-$",
+    "–": "--",
+    "—": "---",
+    "…": r"\ldots{}",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+}
+# grave, acute, circumflex, tilde, macron, breve, dot, diaeresis, ring, double acute, caron, cedilla
+_ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
+_HEADING_LENGTH = 12  # characters, after which a heading is broken
+_WIDE = 7  # columns, from which on a table spans both columns of a page, in small type
+
+
+def latex(table: Table) -> str:
+    """A `table` environment to `\\input`; it needs `\\usepackage{booktabs,graphicx}`.
+
+    A table that is too wide for its place is made smaller. Intervals and notes stand in small type
+    below their numbers. A letter that pdfLaTeX has no glyph for is written by its code point there,
+    and as it is under LuaLaTeX and XeLaTeX.
+    """
+    wide = len(table.columns) >= _WIDE
+    environment = "table*" if wide else "table"
+    lines = [
+        f"% {_comment(table.title)}",
+        r"% needs \usepackage{booktabs,graphicx}",
+        rf"\begin{{{environment}}}[t]",
+        r"\centering",
+        *([r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"] if wide else [r"\small"]),
+        rf"\caption{{{_latex(table.title)}.}}",
+        rf"\label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}",
+        r"\toprule",
+        " & ".join([_latex(table.corner), *map(_latex_heading, table.columns)]) + r" \\",
+        r"\midrule",
+    ]
+    for place, line in enumerate(table.lines):
+        above = _latex_line(table, table.lines[place - 1]) if place else []
+        if place and line.difference and not table.lines[place - 1].difference:
+            lines.append(r"\midrule")
+        elif len(above) > 1:
+            lines.append(r"\addlinespace[2pt]")
+        lines += _latex_line(table, line)
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    below = notes(table)
+    if below:
+        text = " ".join(f"{_latex(note).rstrip('.')}." for note in below)
+        lines += [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {text}}}"]
+    return "\n".join([*lines, rf"\end{{{environment}}}"]) + "\n"
+
+
+def _latex_line(table: Table, line: Line) -> list[str]:
+    """A line of numbers, and below it up to two of intervals and notes."""
+    texts = [entry_text(entry, table.decimals, signed=line.difference) for entry in line.entries]
+    numbers = []
+    for text in texts:
+        shown = _latex_number(text.number) if text.number else rf"\textit{{{_latex(text.note)}}}"
+        numbers.append(rf"\textbf{{{shown}}}" if text.number and text.best else shown)
+    below = zip_longest(*(_latex_below(text) for text in texts), fillvalue="")
+    rows = [" & ".join([_latex(line.label), *numbers])]
+    rows += [
+        " & ".join(["", *(rf"{{\scriptsize {part}}}" if part else "" for part in parts)])
+        for parts in below
+    ]
+    return [rf"{row} \\" for row in rows]
+
+
+def _latex_heading(column: str) -> str:
+    """The heading of a column, a long one in several lines."""
+    parts = broken(one_line(column), _HEADING_LENGTH).split("\n")
+    if len(parts) == 1:
+        return _latex(column)
+    stacked = r" \\ ".join(map(_latex, parts))
+    return rf"\shortstack[r]{{{stacked}}}"
+
+
+def _latex_below(text: EntryText) -> list[str]:
+    """What stands below a number: its interval, its note."""
+    parts = [_latex_number(text.interval), _latex(text.note)] if text.number else []
+    return [part for part in parts if part]
+
+
+def _latex_number(text: str) -> str:
+    """A number or an interval, with real minus signs, on one line."""
+    signs = {**_LATEX, "-": "$-$", " ": "~"}
+    return "".join(signs.get(character, character) for character in text)
+
+
+def _latex(text: str) -> str:
+    """Text that LaTeX prints as it is, whichever engine compiles it."""
+    parts = []
+    for foreign, run in _runs(one_line(text)):
+        if foreign:
+            codes = " ".join(f"U+{ord(character):04X}" for character in run)
+            parts.append(rf"\ifdefined\Umathchar {run}\else {codes}\fi{{}}")
+        else:
+            parts.append("".join(_LATEX.get(character, character) for character in run))
+    return "".join(parts)
+
+
+def _runs(text: str) -> list[tuple[bool, str]]:
+    """The text cut where letters begin or end that pdfLaTeX does not know: (whether it is of
+    those, characters).
+    """
+    runs: list[tuple[bool, str]] = []
+    for character in text:
+        foreign = character not in _LATEX and not _is_latin(character)
+        if runs and runs[-1][0] == foreign:
+            runs[-1] = (foreign, runs[-1][1] + character)
+        else:
+            runs.append((foreign, character))
+    return runs
+
+
+def _is_latin(character: str) -> bool:
+    """ASCII, and the letters that LaTeX has in its oldest encoding too."""
+    if character.isascii() or character in "ßæÆøØœŒłŁı":
+        return True
+    decomposed = unicodedata.normalize("NFD", character)
+    return len(decomposed) == 2 and decomposed[0].isascii() and decomposed[1] in _ACCENTS
+
+
+def _comment(text: str) -> str:
+    return one_line(text).encode("ascii", "replace").decode()
