@@ -65,7 +65,9 @@ class Table:
 class Point:
     """A point of a figure. `x` is a number, or the name of a category (a language, a task).
 
-    area  in a scatter, what the dot's area stands for, in bytes
+    y     None where there is no number; `note` says why
+    note  what a reader must know; in a scatter the name that stands beside the dot
+    area  in a scatter, what the dot's area stands for, in bytes; 0 for nothing
     """
 
     x: float | str
@@ -96,6 +98,9 @@ class Figure:
              forest   a line for each point: its interval, and 0 marked
              dumbbell two series over the same categories, joined
              scatter  y against a number x, a dot for each point
+             forest and dumbbell lie on their side: their y runs from left to right, and is what
+             `y_label` names
+    caption  what a reader must know: units, what an interval is, what it is no evidence for
     """
 
     name: str

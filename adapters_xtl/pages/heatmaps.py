@@ -12,7 +12,7 @@ from typing import Any
 
 from adapters_xtl.grid.results import Figure, Table
 from adapters_xtl.pages.plot_style import canvas, ink
-from adapters_xtl.pages.table_text import EntryText, broken, entry_text, one_line
+from adapters_xtl.pages.table_text import EntryText, broken, entry_text, is_inconclusive, one_line
 
 __all__ = ["draw_heatmap"]
 
@@ -60,7 +60,7 @@ def draw_heatmap(figure: Figure) -> Any:
     for row, (line, line_texts) in enumerate(zip(table.lines, texts, strict=True)):
         for place, (entry, text) in enumerate(zip(line.entries, line_texts, strict=True)):
             face = colours.of(entry.value, line.difference)
-            hatched = entry.verdict == "inconclusive" and entry.value is not None
+            hatched = is_inconclusive(entry, difference=line.difference)
             _draw_cell(panel, place, row, text, face, hatched=hatched, interval=intervals)
     _label_axes(panel, columns, labels, slanted=slanted)
     panel.set_xlabel(figure.x_label)
@@ -208,7 +208,11 @@ def _add_keys(panel: Any, table: Table) -> None:
     entries = [entry for line in table.lines for entry in line.entries]
     numbers = [entry for entry in entries if entry.value is not None]
     keys: list[Any] = []
-    if any(entry.verdict == "inconclusive" for entry in numbers):
+    if any(
+        is_inconclusive(entry, difference=line.difference)
+        for line in table.lines
+        for entry in line.entries
+    ):
         keys.append(
             Patch(facecolor="#F5F5F5", edgecolor="#8C8C8C", hatch="////", label="inconclusive")
         )

@@ -8,7 +8,7 @@ from typing import Any
 from adapters_xtl.grid.results import Entry, Figure, Point
 from adapters_xtl.pages.plot_style import MARKERS, add_legend, canvas, colours_of, ink
 from adapters_xtl.pages.series import categories_of, note_of, points_by_category
-from adapters_xtl.pages.table_text import entry_text, one_line
+from adapters_xtl.pages.table_text import entry_text, is_inconclusive, one_line
 
 __all__ = ["draw_dumbbells", "draw_forest"]
 
@@ -59,7 +59,7 @@ def draw_forest(figure: Figure) -> Any:
         for name, colour in colours.items()
         if len(colours) > 1
     ]
-    if any(point.verdict == "inconclusive" for _, _, point in lines):
+    if any(is_inconclusive(_entry(point), difference=True) for _, _, point in lines):
         handles.append(
             Line2D(
                 [],
@@ -108,7 +108,7 @@ def _draw_forest_line(
 ) -> None:
     if point.y is None:
         return
-    open_dot = point.verdict == "inconclusive"
+    open_dot = is_inconclusive(_entry(point), difference=True)
     if point.low is not None and point.high is not None:
         panel.plot(
             [max(point.low, limits[0]), min(point.high, limits[1])],
@@ -138,8 +138,11 @@ def _draw_forest_line(
 def _forest_text(point: Point) -> str:
     if point.y is None:
         return note_of(point)
-    text = entry_text(Entry(point.y, point.low, point.high, note=point.note), signed=True)
-    return "  ".join(text.lines)
+    return "  ".join(entry_text(_entry(point), signed=True).lines)
+
+
+def _entry(point: Point) -> Entry:
+    return Entry(point.y, point.low, point.high, point.verdict, note=point.note)
 
 
 # ---------------------------------------------------------------------------- dumbbells

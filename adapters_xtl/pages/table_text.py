@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from adapters_xtl.grid.results import Entry, Table
 
-__all__ = ["NO_NUMBER", "EntryText", "broken", "entry_text", "notes", "one_line"]
+__all__ = ["NO_NUMBER", "EntryText", "broken", "entry_text", "is_inconclusive", "notes", "one_line"]
 
 NO_NUMBER = "no number"  # where an entry has neither a number nor a note
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # categories that show nothing of themselves
@@ -41,12 +41,21 @@ class EntryText:
         return tuple(part for part in (self.number, self.interval, self.note) if part)
 
 
+def is_inconclusive(entry: Entry, *, difference: bool) -> bool:
+    """Whether the entry is a number that shows no difference: its interval includes 0, or it is a
+    difference without an interval (one seed).
+    """
+    if entry.value is None:
+        return False
+    return entry.verdict == "inconclusive" or (difference and entry.low is None)
+
+
 def entry_text(entry: Entry, decimals: int = 1, *, signed: bool = False) -> EntryText:
     """The entry's number, interval and note as text; `signed` for a difference."""
     if entry.value is None:
         return EntryText("", "", one_line(entry.note) or NO_NUMBER, False)
     number = _number(entry.value, decimals, signed)
-    if entry.verdict == "inconclusive":
+    if is_inconclusive(entry, difference=signed):
         number = f"({number})"
     elif entry.verdict == "equivalent":
         number += _EQUIVALENT
@@ -68,7 +77,11 @@ def notes(table: Table) -> tuple[str, ...]:
     """The table's notes, and what its marks mean: only of marks that it uses."""
     entries = [entry for line in table.lines for entry in line.entries]
     marks = []
-    if any(entry.verdict == "inconclusive" and entry.value is not None for entry in entries):
+    if any(
+        is_inconclusive(entry, difference=line.difference)
+        for line in table.lines
+        for entry in line.entries
+    ):
         marks.append(
             "(in parentheses): inconclusive, the interval includes 0 or there is none (one seed)"
         )

@@ -220,7 +220,7 @@ def test_a_forest_plot_writes_its_numbers_and_reaches_to_its_intervals(
     drawn: dict[str, str],
 ) -> None:
     shown = texts(drawn["forest"])
-    assert "-3.5  [-8.0, +1.0]" in shown and "+2.0  one seed" in shown
+    assert "(-3.5)  [-8.0, +1.0]" in shown and "(+2.0)  one seed" in shown
 
 
 @pytest.mark.parametrize("label", ["$x_1$ & <b>", "العربية", "日本語", "two\nlines", '"q" \\'])

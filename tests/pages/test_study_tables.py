@@ -89,6 +89,14 @@ def test_notes_explain_only_the_marks_that_are_used() -> None:
     assert table_text.notes(failed) == ()
 
 
+def test_a_difference_with_one_seed_shows_nothing_and_is_marked() -> None:
+    line = Line("mnli", (Entry(9.0, note="one seed"),), difference=True)
+    table = Table("t", "T", "", ("a",), (Line("none", (Entry(50.0, note="one seed"),)), line))
+    assert table_text.entry_text(line.entries[0], signed=True).number == "(+9.0)"
+    assert table_text.entry_text(table.lines[0].entries[0]).number == "50.0"
+    assert "one seed" in table_text.notes(table)[0]
+
+
 def test_csv_is_a_line_for_each_entry_in_full_precision() -> None:
     rows = list(csv.DictReader(io.StringIO(study_tables.csv(transfer_table()))))
     assert len(rows) == 4 * 3 and tuple(rows[0]) == study_tables.CSV_COLUMNS
