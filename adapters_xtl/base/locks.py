@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from adapters_xtl.base.files import explained_os_errors
 
-__all__ = ["locked"]
+__all__ = ["available", "locked"]
 
 
 @contextlib.contextmanager
@@ -31,3 +31,15 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
         yield
     finally:
         lock.release()
+
+
+def available(path: Path) -> bool:
+    """Whether nobody holds the lock on the file `path` at this moment."""
+    lock = FileLock(path)
+    with explained_os_errors(path):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+    lock.release()
+    return True

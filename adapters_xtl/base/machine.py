@@ -12,7 +12,20 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["Cpu", "Git", "Gpu", "Hardware", "Machine", "describe", "gpu", "native_dtype"]
+__all__ = [
+    "Cpu",
+    "Git",
+    "Gpu",
+    "Hardware",
+    "Machine",
+    "describe",
+    "gpu",
+    "native_dtype",
+    "usable_cores",
+    "usable_memory",
+]
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container; "max" where there is none
 
 PACKAGES = (
     "adapters-xtl",
@@ -152,6 +165,23 @@ def _memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
+
+
+def usable_memory() -> int | None:
+    """Bytes of memory that processes here may take in all: the machine's, or the container's limit.
+
+    None where neither is known.
+    """
+    try:
+        limit = int(_CGROUP_LIMIT.read_text())
+    except (OSError, ValueError):
+        return _memory()
+    return min(limit, _memory() or limit)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return _cpu().cores
 
 
 def describe() -> Machine:

@@ -7,12 +7,14 @@ import signal
 import time
 from types import FrameType
 
-__all__ = ["acknowledge_interrupt", "interrupt_on_signals"]
+__all__ = ["acknowledge_interrupt", "interrupt_on_signals", "obey_interrupt"]
 
 # what Slurm, Docker and cloud machines send before they kill; what a terminal sends when it closes
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 10.0  # seconds after which another signal ends the process at once
+OBEYED = 1.0  # the same, once the first one is being obeyed; a moment later is the same key press
 REPEAT = 5.0  # seconds after which an interrupt that had no effect is raised again
+_patience = PATIENCE
 _first: tuple[int, float] | None = None  # the first signal that came, and when
 
 
@@ -35,12 +37,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGALRM, _interrupt_again)
         signal.setitimer(signal.ITIMER_REAL, REPEAT, REPEAT)
         raise KeyboardInterrupt
-    if time.monotonic() - _first[1] > PATIENCE:
+    if time.monotonic() - _first[1] > _patience:
         os._exit(128 + number)
 
 
 def _interrupt_again(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def obey_interrupt() -> None:
+    """Says that the interrupt has come where what runs is being stopped, which may take seconds.
+
+    It is not raised again, and another signal ends the process at once.
+    """
+    global _patience
+    _patience = OBEYED
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def acknowledge_interrupt() -> int:

@@ -2,6 +2,57 @@
 
 What other wings use:
 
-job      `Job`: one run, with the jobs that must end before it; `Event`: what an engine reports;
-         `Engine`: what carries out jobs
+load      the engine of a name, with its options
+job       `Job`: one run, with the jobs that must end before it; `Event`: what an engine reports;
+          `Engine`: what carries out jobs
+failures  `Failures`: the recorded errors of a study's jobs
+trials    `resolved_request`: the request of a tuned job, with the settings of its best trial
 """
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from adapters_xtl.base.errors import RequestError, clipped, nearest
+from adapters_xtl.engines.job import Engine
+
+__all__ = ["DEFAULT", "load", "names"]
+
+DEFAULT = "local"
+# files of this folder that are no engines
+_SHARED = ("failures", "job", "options", "schedule", "trials", "worker", "worker_process")
+
+
+def names() -> tuple[str, ...]:
+    """Names of all engines, sorted: the files of this folder but for those that they share."""
+    stems = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
+    return tuple(sorted(stem for stem in stems if stem[0] != "_" and stem not in _SHARED))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def load(
+    name: str = DEFAULT,
+    jobs: int = 1,
+    options: Mapping[str, str] | None = None,
+    notify: Callable[[str], None] = _say,
+) -> Engine:
+    """The engine `name` that carries out at most `jobs` jobs at a time (0: as many as it can).
+
+    `options` are its own, as `--engine-set key=value` gives them; `notify` takes lines that are of
+    no single job. RequestError, with the nearest name, where there is no such engine or option, or
+    a package is missing that it needs.
+    """
+    if name not in names():
+        raise RequestError(f"--engine: unknown engine '{clipped(name)}'{nearest(name, names())}")
+    if jobs < 0:
+        raise RequestError(f"--jobs {jobs}: takes a whole number, 0 for as many as can run")
+    engine: Engine = importlib.import_module(f"{__name__}.{name}").engine(
+        jobs, dict(options or {}), notify
+    )
+    return engine

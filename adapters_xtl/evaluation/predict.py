@@ -12,7 +12,7 @@ import torch
 
 from adapters_xtl import formats
 from adapters_xtl.base.errors import out_of_memory
-from adapters_xtl.base.progress_stream import progress_stream, rewritten
+from adapters_xtl.base.progress_lines import ProgressLine
 from adapters_xtl.formats import Item
 from adapters_xtl.models.network import Model, autocast, on_device
 
@@ -113,13 +113,11 @@ def progress_line(text: str) -> Progress:
     """A progress callable that rewrites one line on a terminal and in a notebook, and stays quiet
     elsewhere.
     """
-    started = time.monotonic()
+    started, line = time.monotonic(), ProgressLine(unwatched=None)
 
     def show(done: int, total: int) -> None:
-        left = (time.monotonic() - started) * (total - done) / max(done, 1)
-        line = rewritten(f"{text} {done}/{total} · {math.ceil(left)} s left")
-        if line is not None:
-            end = "\n" if done == total else ""
-            print(line, end=end, file=progress_stream(), flush=True)
+        if line.due or done == total:
+            left = (time.monotonic() - started) * (total - done) / max(done, 1)
+            line.show(f"{text} {done}/{total} · {math.ceil(left)} s left", last=done == total)
 
     return show

@@ -43,12 +43,15 @@ def finished_directory(module: Module, store: Store) -> Path | None:
 
 def from_store(plan: Plan, store: Store) -> Outcome | None:
     """The finished run that answers the plan: the target's own where it scored what is asked, else
-    an evaluation. None where the store has neither.
+    an evaluation. None where the store has neither. Where nothing is to be scored, it is the
+    target's own.
 
     MismatchError where that run is damaged.
     """
     path = finished_directory(plan.target, store) if plan.inline and plan.target else None
     run = read_run(path) if path is not None and is_run(path) else None
+    if not plan.evaluation.files:
+        return None if run is None else outcome(run, reused=True, seconds=0.0)
     scored = run.spec.evaluation if run is not None else None
     if scored is None or scored.id != plan.evaluation.id:
         path = store.find(plan.task, plan.evaluation.id)

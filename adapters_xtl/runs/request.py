@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters_xtl import methods
@@ -52,6 +52,7 @@ class Request:
 @dataclass(frozen=True)
 class Evaluation:
     """What is scored: task → language → where its rows lie. `lacking`: task → language → complaint.
+    One without tasks scores nothing, and its `id` is "".
 
     `layer`: the hidden state that retrieval pools, where it is not the rule's; "all" scores each of
     them besides.
@@ -149,3 +150,28 @@ class Plan:
     def inline(self) -> bool:
         """Whether the requested scores belong to the target's own training run."""
         return self.target is not None and self.target.task == self.task
+
+    def part(self, module_id: str) -> Plan:
+        """The part of the plan that trains one of its modules and the parents below it.
+
+        It asks for what the module's own training scores; of an untrained module nothing is scored.
+        KeyError where the plan has no such module.
+        """
+        by_id = {module.id: module for module in self.modules}
+        target = by_id[module_id]
+        needed = {target.id} | {module.id for module in _ancestors(target)}
+        return replace(
+            self,
+            task=target.task,
+            modules=tuple(module for module in self.modules if module.id in needed),
+            target=target,
+            evaluation=target.evaluation or Evaluation("", {}, {}, {}, explicit=False),
+            fits={key: fit for key, fit in self.fits.items() if key in needed},
+        )
+
+
+def _ancestors(module: Module) -> Iterator[Module]:
+    """The modules that a module was trained on, or started from, and those below them."""
+    for parent in module.parents:
+        yield parent
+        yield from _ancestors(parent)

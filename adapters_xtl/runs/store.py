@@ -24,7 +24,7 @@ from adapters_xtl.base.files import (
     file_digest,
     sync,
 )
-from adapters_xtl.base.locks import locked
+from adapters_xtl.base.locks import available, locked
 from adapters_xtl.runs.records import MANIFEST, Manifest, read_record, write_record
 
 __all__ = ["PARTIAL", "WORK", "RunInProgress", "Store", "is_finished", "verify"]
@@ -116,7 +116,7 @@ class Store:
         folder = self.root / task
         with explained_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        lock = folder / f".{run_id}.lock"
+        lock = self._lock(task, run_id)
         partial = folder / f"{run_id}{PARTIAL}"
         with locked(lock, lambda: notify(f"another process works on {task}/{run_id}; waiting")):
             with explained_os_errors(partial):
@@ -128,6 +128,14 @@ class Store:
             yield RunInProgress(partial, finished)
             if not partial.exists():
                 lock.unlink(missing_ok=True)
+
+    def in_progress(self, task: str, run_id: str) -> bool:
+        """Whether another process works on a run now."""
+        lock = self._lock(task, run_id)
+        return lock.exists() and not available(lock)
+
+    def _lock(self, task: str, run_id: str) -> Path:
+        return self.root / task / f".{run_id}.lock"
 
     def commit(self, task: str, run_id: str) -> Path:
         """Makes a partial run the finished one. Killed at any moment, it leaves a partial run from

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from adapters_xtl.base import energy
-from adapters_xtl.base.progress_stream import progress_stream, rewritten
+from adapters_xtl.base.progress_lines import ProgressLine
 
 __all__ = ["Cost", "Progress"]
 
@@ -17,9 +17,9 @@ class Progress:
 
     def __init__(self, examples_per_step: int) -> None:
         self._per_step = examples_per_step
-        self._started = self._last_shown = time.monotonic()
+        self._started = time.monotonic()
         self._first_step: int | None = None
-        self._rewrites = rewritten("") is not None
+        self._line = ProgressLine(unwatched=10)
         self.loss: float | None = None  # the last one logged
 
     def step(self, step: int, total: int) -> None:
@@ -27,26 +27,21 @@ class Progress:
         now = time.monotonic()
         if self._first_step is None:  # it also warms up, and is not timed
             self._first_step, self._started = step, now
-        if now - self._last_shown < (0.5 if self._rewrites else 10) and step < total:
+        if not self._line.due and step < total:
             return
-        self._last_shown = now
         timed, left = step - self._first_step, total - step
         rate = timed / max(now - self._started, 1e-9)
         minutes, seconds = divmod(int(left / rate) if rate else 0, 60)
         loss = "-" if self.loss is None else f"{self.loss:.3f}"
         speed = f"{rate * self._per_step:.0f}" if timed else "-"
         time_left = f"{minutes}:{seconds:02d} left"
-        self._print(
-            f"step {step}/{total} · loss {loss} · {speed} examples/s · {time_left}",
-            end="" if self._rewrites and left else "\n",
+        self._line.show(
+            f"step {step}/{total} · loss {loss} · {speed} examples/s · {time_left}", last=not left
         )
 
     def score(self, step: int, score: float) -> None:
         """The select rows were scored after `step`."""
-        self._print(f"step {step}: select score {score:.2f}", end="\n")
-
-    def _print(self, text: str, end: str) -> None:
-        print(rewritten(text) or text, end=end, file=progress_stream(), flush=True)
+        self._line.show(f"step {step}: select score {score:.2f}", last=True)
 
 
 class Cost:
