@@ -16,7 +16,15 @@ from adapters_xtl.pages import plot_style
 from adapters_xtl.pages.dots import Dot, draw_dots, name_dots, size_keys
 from adapters_xtl.pages.heatmaps import draw_heatmap
 from adapters_xtl.pages.lying_plots import draw_dumbbells, draw_forest
-from adapters_xtl.pages.plot_style import DASHES, MARKERS, add_legend, canvas, colours_of, ink
+from adapters_xtl.pages.plot_style import (
+    DASHES,
+    MARKERS,
+    add_legend,
+    canvas,
+    colours_of,
+    ink,
+    wrapped,
+)
 from adapters_xtl.pages.series import categories_of, note_of, points_by_category
 from adapters_xtl.pages.table_text import one_line
 
@@ -124,7 +132,7 @@ def _bars(figure: Figure) -> Any:
         panel.tick_params(axis="x", length=0)
         panel.grid(axis="x", visible=False)
         panel.axhline(0, color=ink(), linewidth=0.8)
-        panel.set_ylabel(figure.y_label)
+        panel.set_ylabel(wrapped(figure.y_label, 2.0))
         if slanted:
             for label in panel.get_xticklabels():
                 label.set(rotation=40, ha="right", rotation_mode="anchor")
@@ -175,6 +183,8 @@ def _draw_bars(
 
 def _curves(figure: Figure) -> Any:
     """Lines with a band from low to high."""
+    from matplotlib.ticker import MaxNLocator
+
     drawn = canvas(7.4, 3.6, title=figure.title, caption=_caption(figure))
     panel = drawn.subplots()
     colours = colours_of([series.name for series in figure.series])
@@ -195,7 +205,7 @@ def _curves(figure: Figure) -> Any:
         ]
         if banded:
             places, lows, highs = zip(*banded, strict=True)
-            panel.fill_between(places, lows, highs, color=colour, alpha=0.18, linewidth=0)
+            panel.fill_between(places, lows, highs, color=colour, alpha=0.15, linewidth=0)
         few = len(points) <= 25
         (line,) = panel.plot(
             xs,
@@ -209,7 +219,9 @@ def _curves(figure: Figure) -> Any:
         )
         handles.append(line)
     panel.set_xlabel(figure.x_label)
-    panel.set_ylabel(figure.y_label)
+    panel.set_ylabel(wrapped(figure.y_label, 2.8))
+    if all(float(point.x).is_integer() for series in figure.series for point in series.points):
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(drawn, handles if len(figure.series) > 1 else [])
     return drawn
 
@@ -243,7 +255,7 @@ def _scatter(figure: Figure) -> Any:
     drawn = canvas(7.6, 4.4, title=figure.title, caption=_caption(figure))
     panel = drawn.subplots()
     panel.set_xlabel(figure.x_label)
-    panel.set_ylabel(figure.y_label)
+    panel.set_ylabel(wrapped(figure.y_label, 3.6))
     add_legend(
         drawn,
         [
@@ -268,7 +280,7 @@ def _scatter(figure: Figure) -> Any:
                 drawn,
                 size_keys(largest),
                 loc="outside right lower",
-                labelspacing=2.0,
+                labelspacing=2.5,
                 borderpad=1.4,
                 handletextpad=2.2,
                 title="bytes of the files\n",

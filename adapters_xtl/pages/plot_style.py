@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl import methods
 from adapters_xtl.base.files import atomic_write
+from adapters_xtl.pages.table_text import one_line
 
 __all__ = [
     "COLOURS",
@@ -30,6 +32,7 @@ __all__ = [
     "png",
     "save_plot",
     "svg",
+    "wrapped",
 ]
 
 # Okabe and Ito 2008, told apart by colour-blind readers too; their orange, sky blue and purple are
@@ -165,5 +168,18 @@ def add_legend(drawn: Any, handles: Sequence[Any], **options: Any) -> None:
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:
-    """Name → colour, in the order of the names; colours repeat after the last."""
-    return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
+    """Name → its colour: a method has its own in every plot, other names get those that are free,
+    which repeat after the last.
+    """
+    own = {
+        name: methods.load(name).colour if name in methods.names() else ""
+        for name in dict.fromkeys(names)
+    }
+    free = [colour for colour in COLOURS if colour not in own.values()] or list(COLOURS)
+    without = [name for name, colour in own.items() if not colour]
+    return own | {name: free[place % len(free)] for place, name in enumerate(without)}
+
+
+def wrapped(label: str, inches: float) -> str:
+    """The label of an axis in lines that are no longer than the axis."""
+    return textwrap.fill(one_line(label), max(12, round(inches * 11)))

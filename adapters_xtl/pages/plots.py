@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import methods as known_methods
 from adapters_xtl.pages.dots import Dot, draw_dots, name_dots, size_keys
-from adapters_xtl.pages.plot_style import COLOURS, canvas, ink, save_plot
+from adapters_xtl.pages.plot_style import canvas, colours_of, ink, save_plot
 
-__all__ = ["comparison", "method_colours", "scatter"]
+__all__ = ["comparison", "scatter"]
 
 _GIB = 2**30
 SCORES = (0.0, 100.0)
@@ -50,7 +49,7 @@ def _panels(rows: Sequence[Mapping[str, Any]], title: str, caption: str) -> Any:
     columns = min(3, len(names))
     lines = math.ceil(len(names) / columns)
     largest = max(row["stored_bytes"] for row in rows)
-    colours = method_colours([row["method"] for row in rows])
+    colours = colours_of([row["method"] for row in rows])
     figure = canvas(max(7.2, 4.6 * columns), 4.3 * lines + 0.7, title=title, caption=caption)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     dots_of_panel = []
@@ -76,7 +75,7 @@ def _panels(rows: Sequence[Mapping[str, Any]], title: str, caption: str) -> Any:
         handles=size_keys(largest),
         loc="outside right center",
         frameon=False,
-        labelspacing=2.0,
+        labelspacing=2.5,
         borderpad=1.4,
         handletextpad=2.2,
         title="bytes of the module's\nand head's files\n",
@@ -121,14 +120,3 @@ def _colour_keys(colours: Mapping[str, str], parents: bool) -> list[Any]:
         [], [], marker="D", linestyle="", markersize=4, color=ink(), label="with parents"
     )
     return [*keys, diamond] if parents else keys
-
-
-def method_colours(methods: Sequence[str]) -> dict[str, str]:
-    """Method → its colour in every plot; one that has none of its own gets one that is free."""
-    own = {
-        method: known_methods.load(method).colour if method in known_methods.names() else ""
-        for method in dict.fromkeys(methods)
-    }
-    free = [colour for colour in COLOURS if colour not in own.values()]
-    without = [method for method, colour in own.items() if not colour]
-    return own | {method: free[place % len(free)] for place, method in enumerate(without)}

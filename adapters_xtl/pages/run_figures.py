@@ -173,20 +173,17 @@ def learning_curves(
         )
     if not series:
         return None
-    several = max(numbers) > 1
+    several, by_loss = max(numbers) > 1, quantity == "loss"
     return Figure(
         name=name,
         kind="curve",
         title=title,
         x_label="step",
-        y_label=(
-            "training loss (mean since the last line of the log)"
-            if quantity == "loss"
-            else "score on the select rows (0-100)"
-        ),
+        y_label=("training loss" if by_loss else "score on the select rows (0-100)"),
         series=tuple(series),
         caption=_seeds_note(numbers)
-        + (": mean, band from the lowest to the highest." if several else "."),
+        + (": mean, band from the lowest to the highest." if several else ".")
+        + (" A loss is the mean of the steps since the last line of the log." if by_loss else ""),
     )
 
 
@@ -230,7 +227,7 @@ def language_bars(
     english = any(ENGLISH in of_group for of_group in means.values())
     languages = sorted(
         dict.fromkeys(language for of_group in means.values() for language in of_group),
-        key=lambda language: (_gap(language, means, english), language),
+        key=lambda language: (_gap(language, means, english), language != ENGLISH, language),
     )
     numbers = [len(group.runs) for group in scored]
     intervals = "; lines: 95 % t-intervals over seeds" if max(numbers) > 1 else ""

@@ -14,7 +14,7 @@ import pytest
 from adapters_xtl import methods
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.grid.results import Entry, Figure, Line, Point, Series, Table
-from adapters_xtl.pages import dots, figures, heatmaps, plot_style, plots
+from adapters_xtl.pages import dots, figures, heatmaps, plot_style
 
 SVG = "{http://www.w3.org/2000/svg}"
 TARGETS = ("pawsx", "panx", "udpos")
@@ -267,6 +267,6 @@ def test_areas_are_proportional_to_bytes() -> None:
 
 
 def test_methods_keep_their_colours() -> None:
-    colours = plots.method_colours(["somebodys", "lora", "full", "another"])
+    colours = plot_style.colours_of(["somebodys", "lora", "full", "another"])
     assert colours["lora"] == methods.load("lora").colour
     assert len(set(colours.values())) == 4
