@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from adapters_xtl.base.files import explained_os_errors
 
-__all__ = ["available", "locked"]
+__all__ = ["available", "locked", "try_locked"]
 
 
 @contextlib.contextmanager
@@ -33,13 +33,23 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
         lock.release()
 
 
-def available(path: Path) -> bool:
-    """Whether nobody holds the lock on the file `path` at this moment."""
-    lock = FileLock(path)
+@contextlib.contextmanager
+def try_locked(path: Path) -> Iterator[bool]:
+    """Holds the lock on the file `path` where it is free; False where another process holds it."""
+    lock, free = FileLock(path), True
     with explained_os_errors(path):
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            return False
-    lock.release()
-    return True
+            free = False
+    try:
+        yield free
+    finally:
+        if free:
+            lock.release()
+
+
+def available(path: Path) -> bool:
+    """Whether nobody holds the lock on the file `path` at this moment."""
+    with try_locked(path) as free:
+        return free

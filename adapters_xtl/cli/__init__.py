@@ -15,7 +15,7 @@ import typer
 
 from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.signals import interrupt_on_signals
-from adapters_xtl.cli import compare, data, hub, listing, modules, plan, recipe
+from adapters_xtl.cli import compare, data, hub, listing, modules, plan, recipe, runs
 from adapters_xtl.cli.failures import report
 from adapters_xtl.cli.flags import say
 from adapters_xtl.cli.typer_command import Commands
@@ -37,12 +37,12 @@ for command in (
     compare.compare,
     listing.tasks,
     listing.backbones,
-    listing.runs,
     plan.plan,
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")
+app.add_typer(runs.app, name="runs")
 
 _debug = False
 _command = ""  # the name of the command that was called

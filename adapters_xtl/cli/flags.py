@@ -159,7 +159,7 @@ def answer(
     else:
         from rich.console import Console
 
-        Console(width=None if sys.stdout.isatty() else 120).print(
-            *shown, sep="\n", highlight=False, markup=False
-        )
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        for part in shown:  # a line stays one line, for whoever copies or reads it by a program
+            console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
     return payload

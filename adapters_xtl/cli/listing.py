@@ -1,10 +1,10 @@
-"""`xtl tasks`, `xtl backbones`, `xtl runs`: what there is."""
+"""`xtl tasks`, `xtl backbones`: what there is."""
 
 from __future__ import annotations
 
-from adapters_xtl.cli.flags import Data, Json, Runs, answer
+from adapters_xtl.cli.flags import Data, Json, answer
 
-__all__ = ["backbones", "runs", "tasks"]
+__all__ = ["backbones", "tasks"]
 
 
 def tasks(data: Data = None, as_json: Json = False) -> None:
@@ -19,10 +19,3 @@ def backbones(as_json: Json = False) -> None:
     from adapters_xtl.cli.commands import listing
 
     answer(as_json, listing.backbones_table)
-
-
-def runs(runs: Runs = "runs", as_json: Json = False) -> None:
-    """List the runs of a store; a damaged one is named, with what is wrong with it."""
-    from adapters_xtl.cli.commands import listing
-
-    answer(as_json, lambda: listing.runs_table(runs))

@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl import tasks
-from adapters_xtl.runs.stored_runs import StoredRun, read_run
+from adapters_xtl.runs.stored_runs import read_run
 
-__all__ = ["checked", "cost", "intervals", "listed", "planned", "result", "runs", "spread"]
+__all__ = ["checked", "cost", "intervals", "listed", "planned", "result", "spread"]
 
 
 def result(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None = None) -> list[Table]:
@@ -230,30 +230,6 @@ def planned(plan: Any, stored: Mapping[str, bool]) -> Table:
         )
     )
     return listed("plan (nothing was run)", ("run", "id", "kind", "state", "what"), rows)
-
-
-def runs(finished: Sequence[StoredRun], damaged: Mapping[Path, str]) -> Table:
-    """The runs of a store, newest first; then the damaged ones, each with what is wrong with it."""
-    rows: list[tuple[str, ...]] = [
-        (
-            run.path.parent.name,
-            run.path.name,
-            run.spec.kind,
-            run.spec.run.method if run.spec.run is not None else "none",
-            run.spec.stack or "bare",
-            run.spec.backbone.name,
-            run.spec.data,
-            "" if run.metrics.score is None else f"{run.metrics.score:.2f}",
-        )
-        for run in finished
-    ]
-    rows += [
-        (path.parent.name, path.name, "damaged", "", reason, "", "", "")
-        for path, reason in damaged.items()
-    ]
-    return listed(
-        "runs", ("task", "id", "kind", "method", "stack", "backbone", "data", "score"), rows
-    )
 
 
 def checked(rows: Sequence[Sequence[Any]]) -> Table:

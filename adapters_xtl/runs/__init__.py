@@ -14,4 +14,10 @@ lineage          `check_lineage`: whether a module stands on what it was trained
 trackers         the experiment trackers of `--report-to`
 planned_records  what is known of a run before it begins
 run_card         the README.md of a run
+run_index        `RunIndex`: every run of a store, whatever its state, and which stands on which
+run_filters      `select`: the runs that fit filters such as `task=xnli`
+removal          `remove`: runs taken out of a store under their locks
+damage           `check_run`: whether a run is still what it was when it was finished
+leftovers        what failed and interrupted runs left
+remake_command   `remake_command`: the command that makes a run again
 """

@@ -18,7 +18,7 @@ from adapters_xtl.runs.records import (
     read_record,
 )
 
-__all__ = ["run_card", "score_table"]
+__all__ = ["run_card", "run_facts", "score_table"]
 
 
 def run_card(run: Path) -> str:
@@ -33,7 +33,7 @@ def run_card(run: Path) -> str:
             " pipeline works.",
             "",
         ]
-    facts = _facts(spec, provenance, metrics)
+    facts = run_facts(spec, provenance, metrics)
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts), ""]
     for name, scores in metrics.tasks.items():
         task = tasks.load(name)
@@ -69,7 +69,8 @@ def _title(spec: Spec) -> str:
     return stack if spec.kind == "training" else f"{spec.task} by {stack}"
 
 
-def _facts(spec: Spec, provenance: Provenance, metrics: Metrics) -> list[tuple[str, str]]:
+def run_facts(spec: Spec, provenance: Provenance, metrics: Metrics) -> list[tuple[str, str]]:
+    """(name, value) of what a reader wants to know of a run, in Markdown."""
     backbone, run, trained = spec.backbone, spec.run, metrics.train
     facts = [
         (

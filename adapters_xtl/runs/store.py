@@ -27,12 +27,26 @@ from adapters_xtl.base.files import (
 from adapters_xtl.base.locks import available, locked
 from adapters_xtl.runs.records import MANIFEST, Manifest, read_record, write_record
 
-__all__ = ["PARTIAL", "WORK", "RunInProgress", "Store", "is_finished", "verify"]
+__all__ = [
+    "FAILED",
+    "PARTIAL",
+    "RUN_ID",
+    "WORK",
+    "RunInProgress",
+    "Store",
+    "is_finished",
+    "is_study",
+    "lock_path",
+    "verify",
+]
 
 PARTIAL = ".partial"  # ends the directory's name of a run that is not finished
 WORK = "work"  # inside a partial run: checkpoints and other scratch, no part of the finished run
-_RUN_ID = re.compile(r"[0-9a-f]{12}")
+RUN_ID = re.compile(r"[0-9a-f]{12,64}")
 FAILED = "failed"  # under the root, beside the tasks: runs that are kept but never used
+# under the root, beside the tasks: what studies wrote, and trackers that followed trainings
+NO_TASKS = (FAILED, "studies", "compare", "tensorboard", "wandb")
+STUDY_RECORDS = ("study.json", "comparison.json")
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,16 @@ class RunInProgress:
 def is_finished(path: Path) -> bool:
     """Whether a directory is a finished run's, by its name and its manifest."""
     return path.suffix != PARTIAL and os.path.isfile(path / MANIFEST)
+
+
+def is_study(path: Path) -> bool:
+    """Whether a directory is that of a study or a comparison, by its record."""
+    return any(os.path.isfile(path / name) for name in STUDY_RECORDS)
+
+
+def lock_path(root: Path, task: str, run_id: str) -> Path:
+    """The file on which whoever makes or removes a run holds a lock."""
+    return root / task / f".{run_id}.lock"
 
 
 class Store:
@@ -67,19 +91,38 @@ class Store:
     def all(self) -> list[Path]:
         """Every finished run, newest first. Damaged ones are among them: see `read_run`."""
         runs = [path for path in self._directories() if is_finished(path)]
-        return sorted(runs, key=lambda path: (path / MANIFEST).stat().st_mtime, reverse=True)
+        return sorted(runs, key=lambda path: _modified(path / MANIFEST), reverse=True)
 
     def without_manifest(self) -> list[Path]:
         """Directories of runs that lost their manifest; they count as absent."""
-        named = (path for path in self._directories() if _RUN_ID.fullmatch(path.name))
+        named = (path for path in self._directories() if RUN_ID.fullmatch(path.name))
         return sorted(path for path in named if not is_finished(path))
 
+    def partial(self) -> list[Path]:
+        """Directories of runs that are being made, or were interrupted."""
+        named = (path for folder in self.task_folders() for path in _subfolders(folder))
+        return sorted(
+            path for path in named if path.suffix == PARTIAL and RUN_ID.fullmatch(path.stem)
+        )
+
+    def unreadable(self) -> list[Path]:
+        """Directories of the store in which runs may lie that cannot be listed."""
+        return [
+            folder
+            for folder in (self.root, *self.task_folders())
+            if not os.access(folder, os.R_OK | os.X_OK)
+        ]
+
+    def task_folders(self) -> list[Path]:
+        """The directories under the root in which runs may lie."""
+        return [folder for folder in _subfolders(self.root) if folder.name not in NO_TASKS]
+
     def _directories(self) -> Iterator[Path]:
-        """Directories below those of the tasks, but for partial runs, locks and scratch."""
-        for path in self.root.glob("*/*/"):
-            hidden = path.name.startswith(".") or path.suffix == PARTIAL
-            if not hidden and path.parent.name != FAILED and path.is_dir():
-                yield path
+        """Directories below those of the tasks, but for partial runs, studies and scratch."""
+        for folder in self.task_folders():
+            for path in _subfolders(folder):
+                if path.suffix != PARTIAL and not is_study(path):
+                    yield path
 
     def by_id(self, run_id: str) -> list[Path]:
         return [path for path in self.all() if path.name == run_id]
@@ -116,7 +159,7 @@ class Store:
         folder = self.root / task
         with explained_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        lock = self._lock(task, run_id)
+        lock = lock_path(self.root, task, run_id)
         partial = folder / f"{run_id}{PARTIAL}"
         with locked(lock, lambda: notify(f"another process works on {task}/{run_id}; waiting")):
             with explained_os_errors(partial):
@@ -131,11 +174,8 @@ class Store:
 
     def in_progress(self, task: str, run_id: str) -> bool:
         """Whether another process works on a run now."""
-        lock = self._lock(task, run_id)
+        lock = lock_path(self.root, task, run_id)
         return lock.exists() and not available(lock)
-
-    def _lock(self, task: str, run_id: str) -> Path:
-        return self.root / task / f".{run_id}.lock"
 
     def commit(self, task: str, run_id: str) -> Path:
         """Makes a partial run the finished one. Killed at any moment, it leaves a partial run from
@@ -202,6 +242,28 @@ class Store:
         with contextlib.suppress(OSError):
             (kept / "error.txt").write_text(reason + "\n", encoding="utf-8")
         return kept
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """The directories in a directory, sorted, but for hidden ones; none where it may not be listed.
+
+    Links to directories are followed, links that lead nowhere or in a circle are not.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [
+        folder / name for name in names if not name.startswith(".") and os.path.isdir(folder / name)
+    ]
+
+
+def _modified(path: Path) -> float:
+    """When a file was last written, in seconds since 1970; 0 where that cannot be read."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _files(folder: Path) -> list[str]:

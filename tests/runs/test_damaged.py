@@ -12,8 +12,9 @@ import pytest
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import file_digest
 from adapters_xtl.base.typed_json import to_json
-from adapters_xtl.cli.commands import hub, listing
+from adapters_xtl.cli.commands import hub
 from adapters_xtl.cli.commands import plan as memory_plan
+from adapters_xtl.cli.commands import runs as runs_command
 from adapters_xtl.runs.records import METRICS, PROVENANCE, SPEC, write_record
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store, verify
@@ -72,7 +73,7 @@ def test_a_damaged_run_is_named_and_the_others_work(damage: str, tmp_path: Path)
 
     readable, damaged = list_runs(store)
     assert [run.path for run in readable] == [good] and list(damaged) == [bad]
-    payload, _ = listing.runs_table(str(store.root))
+    payload, _ = runs_command.list_runs([], str(store.root))
     by_id = {entry["id"]: entry for entry in payload["runs"]}
     assert "damaged" not in by_id["a" * 12] and by_id["b" * 12]["damaged"]
 

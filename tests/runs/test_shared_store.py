@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from adapters_xtl.base.errors import RequestError
-from adapters_xtl.cli.commands import listing, recipe
+from adapters_xtl.cli.commands import recipe
+from adapters_xtl.cli.commands import runs as runs_command
 from adapters_xtl.runs.store import Store, verify
 from adapters_xtl.runs.stored_runs import list_runs
 
@@ -135,4 +136,4 @@ def test_what_may_not_be_opened_is_named_with_what_to_do(
     assert "worked" in refused or refused.startswith(RequestError.__name__)
     listed = _as_other_user(lambda: str(list_runs(store)[1]))
     assert "a" * 12 in listed and "permission denied" in listed
-    assert "damaged" in _as_other_user(lambda: str(listing.runs_table(str(root))[0]))
+    assert "damaged" in _as_other_user(lambda: str(runs_command.list_runs([], str(root))[0]))

@@ -1,9 +1,8 @@
-"""What the listing commands show: tasks, backbones, runs."""
+"""What the listing commands show: tasks and backbones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -16,11 +15,9 @@ from adapters_xtl.data.reading import count_language_rows
 from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Source, open_source
 from adapters_xtl.pages import tables
-from adapters_xtl.runs.store import Store
-from adapters_xtl.runs.stored_runs import list_runs
 from adapters_xtl.tasks import Rows, Task
 
-__all__ = ["backbones_table", "runs_table", "tasks_table"]
+__all__ = ["backbones_table", "tasks_table"]
 
 
 def tasks_table(data: str | None) -> tuple[dict[str, Any], list[Table]]:
@@ -132,16 +129,3 @@ def backbones_table() -> tuple[dict[str, Any], list[Table]]:
         ],
     )
     return {"backbones": entries}, [table]
-
-
-def runs_table(runs: str) -> tuple[dict[str, Any], list[Table]]:
-    """Every run of a store; a damaged one is named with what is wrong with it."""
-    finished, damaged = list_runs(Store(Path(runs)))
-    listed = [_run_entry(run.path, damaged="") for run in finished]
-    listed += [_run_entry(path, damaged=reason) for path, reason in damaged.items()]
-    return {"runs": listed}, [tables.runs(finished, damaged)]
-
-
-def _run_entry(path: Path, *, damaged: str) -> dict[str, str]:
-    entry = {"task": path.parent.name, "id": path.name, "path": str(path)}
-    return {**entry, "damaged": damaged} if damaged else entry

@@ -1,0 +1,136 @@
+"""The command that makes a run again, from its spec.json."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapters_xtl.methods import DEFAULT
+from adapters_xtl.runs.records import Spec
+
+__all__ = ["remake_command"]
+
+SELF = "self"  # the name, behind --on, of the requested task itself
+# flag of `xtl recipe` → (key of the request, the flag's default)
+_PLAIN_FLAGS = {
+    "--bits": ("bits", "auto"),
+    "--device": ("device", "auto"),
+    "--protocol": ("protocol", "clean"),
+    "--from-layer": ("from_layer", 0),
+    "--seed": ("seed", 1),
+    "--memory": ("memory", None),
+}
+
+
+def remake_command(spec: Spec, runs: str = "runs") -> str:
+    """One line for a shell: `xtl recipe …` for a training or the bare backbone, `xtl evaluate …`
+    for an evaluation of a module that the store has.
+
+    The backbone and the data are named, which another machine could choose otherwise. Under
+    `--bits auto` it may compute in another type, and then its run has another id. `runs`: the
+    store's directory. "" for a module that was imported.
+    """
+    if "method" not in spec.request:
+        return ""
+    if spec.kind == "evaluation" and spec.module is not None:
+        words = _evaluation(spec, spec.module.id)
+    else:
+        words = _recipe(spec)
+    words += _flag("--runs", runs) if runs != "runs" else []
+    return shlex.join(["xtl", *words])
+
+
+def _evaluation(spec: Spec, module: str) -> list[str]:
+    request = spec.request
+    words = ["evaluate", module, "--task", spec.task, *_flag("--data", _data(spec))]
+    words += _flag("--languages", request.get("languages")) + _flag("--split", _split(spec))
+    if request.get("device", "auto") != "auto":
+        words += _flag("--device", request["device"])
+    if spec.evaluation is not None:
+        words += _flag("--layer", spec.evaluation.layer)
+        if spec.evaluation.max_examples:
+            words += _flag("--set", f"eval.max_examples={spec.evaluation.max_examples}")
+    return words + _switches(request)
+
+
+def _split(spec: Spec) -> str | None:
+    """The split that was asked for; None where it was the task's usual one."""
+    split: str | None = spec.request.get("split")
+    return split
+
+
+def _recipe(spec: Spec) -> list[str]:
+    request = spec.request
+    on: Sequence[str] = request.get("on") or ()
+    overrides, parent_overrides = request.get("overrides"), request.get("parent_overrides")
+    task, compose = request["task"], request.get("compose")
+    languages, split = request.get("languages"), request.get("split")
+    if spec.kind == "training" and _is_parent(spec, on):
+        # trained with the parents' settings, on the parents before it
+        on = [request["task"] if name == SELF else name for name in on[: len(spec.parents)]]
+        overrides, compose = parent_overrides, compose if on else None
+        task, languages, split = spec.task, None, None
+        parent_overrides = parent_overrides if on else ()
+    elif spec.evaluation is not None and task != spec.task:
+        # trained for a task that borrows its training: that task's scores are another run's
+        overrides = [pair for pair in overrides or () if not pair[0].startswith("eval.")]
+        task, languages, split = spec.task, None, None
+    words = ["recipe", task]
+    words += _flag("--on", ",".join(on)) + _flag("--compose", compose)
+    method = request.get("method", DEFAULT)
+    words += _flag("--method", method) if method != DEFAULT else []
+    words += _flag("--backbone", request.get("backbone") or spec.backbone.name)
+    words += _flag("--data", _data(spec))
+    words += _flag("--languages", languages) + _flag("--split", split)
+    for flag, (key, default) in _PLAIN_FLAGS.items():
+        if request.get(key, default) != default:
+            words += _flag(flag, request[key])
+    for flag, pairs in (("--set", overrides), ("--set-parents", parent_overrides)):
+        for key, value in pairs or ():
+            words += _flag(flag, f"{key}={_toml(value)}")
+    return words + _switches(request)
+
+
+def _is_parent(spec: Spec, on: Sequence[str]) -> bool:
+    """Whether a training was made as a parent of what its request names. An untrained module
+    (`random`) is made by that request alone.
+    """
+    if spec.evaluation is None:
+        return False
+    fused = spec.request.get("compose") == "fuse"
+    return bool(on) and (not spec.parents if fused else len(spec.parents) < len(on))
+
+
+def _data(spec: Spec) -> str:
+    """The data as the flag has it: a mirror's directory is in the request."""
+    return str(spec.request.get("data") or spec.data)
+
+
+def _switches(request: Mapping[str, Any]) -> list[str]:
+    return [
+        flag
+        for flag, key in (("--strict", "strict"), ("--allow-mismatch", "allow_mismatch"))
+        if request.get(key)
+    ]
+
+
+def _flag(flag: str, value: object) -> list[str]:
+    return [] if value in (None, "") else [flag, str(value)]
+
+
+def _toml(value: Any) -> str:
+    """A setting as TOML; texts as they are."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{json.dumps(key)} = {_inner(item)}" for key, item in value.items())
+        return f"{{{inner}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_inner, value))}]"
+    return json.dumps(value)
+
+
+def _inner(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, str) else _toml(value)
