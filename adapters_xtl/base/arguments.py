@@ -12,7 +12,7 @@ from typing import Any
 
 from adapters_xtl.base.errors import Problems, clipped
 
-__all__ = ["module_text", "number", "switch", "text", "texts"]
+__all__ = ["files", "module_text", "number", "switch", "text", "texts"]
 
 
 def text(name: str, value: Any, problems: Problems, *, path: bool = False) -> str | None:
@@ -33,6 +33,15 @@ def texts(name: str, value: Any, problems: Problems) -> str | None:
         return value
     problems.add(f"{name}={_shown(value)}: takes a text or a list of texts")
     return None
+
+
+def files(name: str, value: Any, problems: Problems) -> tuple[str, ...]:
+    """Files or patterns: one, or a list of them."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    if all(isinstance(item, (str, os.PathLike)) for item in several):
+        return tuple(str(os.fspath(item)) for item in several)
+    problems.add(f"{name}={_shown(value)}: takes a file, a pattern or a list of them")
+    return ()
 
 
 def module_text(name: str, value: Any, problems: Problems) -> str:

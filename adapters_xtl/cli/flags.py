@@ -20,10 +20,12 @@ __all__ = [
     "Bits",
     "Compose",
     "Data",
+    "DataFile",
     "Device",
     "Force",
     "FromLayer",
     "Json",
+    "Label",
     "Languages",
     "Memory",
     "Method",
@@ -32,10 +34,13 @@ __all__ = [
     "ReportTo",
     "Runs",
     "Seed",
+    "SelectFile",
     "Set",
     "SetParents",
     "Split",
     "Strict",
+    "TestFile",
+    "TextColumns",
     "answer",
     "number_for",
     "say",
@@ -120,6 +125,30 @@ Set = Annotated[
 SetParents = Annotated[
     list[str], typer.Option("--set-parents", help="The same, for the parents' runs.")
 ]
+DataFile = Annotated[
+    list[str],
+    typer.Option(
+        "--data-file",
+        metavar="FILE",
+        help="Own train rows (CSV, TSV, JSONL, CoNLL, SQuAD's JSON): TASK is a format.",
+    ),
+]
+SelectFile = Annotated[
+    list[str],
+    typer.Option("--select-file", metavar="FILE", help="Own rows that choose the checkpoint."),
+]
+TestFile = Annotated[
+    list[str],
+    typer.Option(
+        "--test-file",
+        metavar="FILE",
+        help="Own rows that are scored, a file a language: test.sw.jsonl, 'test.*.jsonl'.",
+    ),
+]
+TextColumns = Annotated[
+    str, typer.Option("--text-columns", metavar="A,B", help="Columns of the texts in own rows.")
+]
+Label = Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column of the labels.")]
 Runs = Annotated[str, typer.Option("--runs", help="Directory of the runs.", envvar="XTL_RUNS")]
 Force = Annotated[
     bool, typer.Option("--force", help="Run again; what the store has is kept under failed/.")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters_xtl.base.arguments import module_text, number, switch, text, texts
+from adapters_xtl.base.arguments import files, module_text, number, switch, text, texts
 from adapters_xtl.base.errors import Problems, clipped
 from adapters_xtl.base.progress_stream import progress_stream
 
@@ -27,6 +27,7 @@ __all__ = ["PulledBundle", "PushedBundle", "Run", "evaluate", "pull", "push", "r
 
 Notify = Callable[[str], None]
 Settings = Mapping[str, Any] | Sequence[str]
+Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Named = str | os.PathLike[str]  # a module, by whatever names it
 
 
@@ -132,6 +133,11 @@ def recipe(
     method: str | None = None,
     backbone: Named | None = None,
     data: Named | None = None,
+    data_file: Files = (),
+    select_file: Files = (),
+    test_file: Files = (),
+    text_columns: str | Sequence[str] = (),
+    label: str = "",
     bits: str | int = "auto",
     device: str = "auto",
     languages: str | Sequence[str] | None = None,
@@ -154,7 +160,9 @@ def recipe(
 
     `on`: the parents, a task, a run, a bundle, a hub id or a list of them. `set` and `set_parents`:
     settings such as {"train.max_steps": 20}, or as the flags have them, ["train.max_steps=20"].
-    `report_to`: the trackers that follow the training, "tensorboard,wandb" or a list.
+    `data_file`, `select_file`, `test_file`, `text_columns`, `label`: a task on files of one's own;
+    `task` is a format then ("classify", "choice", "span", "tag"). `report_to`:
+    the trackers that follow the training, "tensorboard,wandb" or a list.
     `notify` takes each line for the user (default: stderr; in a notebook, below the cell).
 
     RequestError names every problem of the request, one a line, before anything is trained;
@@ -173,6 +181,11 @@ def recipe(
         method=text("method", method, problems) or DEFAULT,
         backbone=text("backbone", backbone, problems, path=True),
         data=text("data", data, problems, path=True),
+        data_file=files("data_file", data_file, problems),
+        select_file=files("select_file", select_file, problems),
+        test_file=files("test_file", test_file, problems),
+        text_columns=texts("text_columns", text_columns, problems) or "",
+        label=text("label", label, problems) or "",
         bits=text("bits", str(bits) if isinstance(bits, int) else bits, problems) or "auto",
         device=text("device", device, problems) or "auto",
         languages=texts("languages", languages, problems),
@@ -209,6 +222,9 @@ def evaluate(
     *,
     task: str = "",
     data: Named | None = None,
+    test_file: Files = (),
+    text_columns: str | Sequence[str] = (),
+    label: str = "",
     languages: str | Sequence[str] | None = None,
     split: str | None = None,
     backbone: Named | None = None,
@@ -240,6 +256,9 @@ def evaluate(
         set_=_texts("set", set, problems),
         set_parents=(),
         data=text("data", data, problems, path=True),
+        test_file=files("test_file", test_file, problems),
+        text_columns=texts("text_columns", text_columns, problems) or "",
+        label=text("label", label, problems) or "",
         languages=texts("languages", languages, problems),
         split=text("split", split, problems),
         backbone=text("backbone", backbone, problems, path=True),

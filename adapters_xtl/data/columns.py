@@ -25,7 +25,7 @@ INSIDE = {"answers": ("text", "answer_start"), "choices": ("label", "text")}
 def _fits(kind: pa.DataType, declared: str) -> bool:
     """Whether an Arrow type can carry a declared column type."""
     is_integer = bool(pa.types.is_integer(kind))
-    if declared in ("string", "int", "class"):
+    if declared in ("string", "int", "class", "label"):
         return (is_integer and declared != "string") or (is_text(kind) and declared != "int")
     if declared == "number":
         return is_integer or bool(pa.types.is_floating(kind))

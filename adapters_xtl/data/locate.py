@@ -10,6 +10,7 @@ from pathlib import Path
 
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.base.files import digest
+from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.repository import DataFile, MissingRows
 from adapters_xtl.data.sources import Embedded, Repositories, Source
 from adapters_xtl.data.splits import ReportedRows, declared_reports, declared_select, known_ids
@@ -79,6 +80,9 @@ def locate_training(
     """Where `task`'s train and select rows lie; MissingRows (all complaints, one a line) where the
     source lacks them.
     """
+    if isinstance(source, OwnFiles):
+        train, select = map(_own_rows, source.training_rows())
+        return TrainingFiles(train, select)
     reports = declared_reports(task, protocol, load)
     if isinstance(source, Embedded):
         return _embedded_training(source, task, reports, load)
@@ -126,6 +130,12 @@ def _embedded_training(
     return TrainingFiles((training,), (training,), tuple(located.values()), unchecked)
 
 
+def _own_rows(
+    rows_and_files: Iterable[tuple[Rows, Sequence[DataFile]]],
+) -> tuple[RowFiles, ...]:
+    return tuple(RowFiles(rows, {rows.split: files}) for rows, files in rows_and_files)
+
+
 def _sample_rows(source: Embedded, task: Task, split: str) -> RowFiles:
     return RowFiles(Rows("embedded", task.name, split, {}), {split: [source.file(task)]})
 
@@ -162,6 +172,8 @@ def locate_report(
                         f"the embedded rows of '{task.name}' have no language '{language}'"
                     )
                 files_by_language[language] = (_sample_rows(source, task, split),)
+            elif isinstance(source, OwnFiles):
+                files_by_language[language] = _own_rows(source.report_rows(split, language))
             else:
                 files_by_language[language] = tuple(
                     locate(source, rows, task.code(language)) for rows in task.report[split]

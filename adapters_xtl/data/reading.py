@@ -21,10 +21,12 @@ from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.base.files import canonical
 from adapters_xtl.data.columns import UNUSABLE, checked
 from adapters_xtl.data.locate import RowFiles, TrainingFiles, why_unchecked
+from adapters_xtl.data.own_tables import read_own_file
 from adapters_xtl.data.repository import DataFile, MissingRows
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, cut_select, drop_reported
 from adapters_xtl.data.table_files import count_rows, read_file
 from adapters_xtl.tasks import Rows, Task
+from adapters_xtl.tasks._own_rows import OWN
 
 __all__ = ["Reader", "count_language_rows", "read_report", "read_training"]
 
@@ -119,7 +121,8 @@ class Reader:
         if rows.repo == "embedded":
             numbered = _sample_rows(file.fetch(), selection.split, selection.language)
         else:
-            table = self._table(file, rows.parts.get(part, rows.columns), task.labels)
+            columns = rows.parts.get(part, rows.columns)
+            table = self._table(file, columns, task.labels, own=rows.repo == OWN)
             if rows.language:
                 table = self._of_language(checked_split, table, rows, selection, file)
             numbered = _rows(table, part if rows.parts else "")
@@ -149,13 +152,16 @@ class Reader:
         if len(checked_split.places) < self.places:
             checked_split.places.append((f"{file.name}: row {number}", reason))
 
-    def _table(self, file: DataFile, columns: Mapping[str, str], labels: Sequence[str]) -> pa.Table:
+    def _table(
+        self, file: DataFile, columns: Mapping[str, str], labels: Sequence[str], *, own: bool
+    ) -> pa.Table:
         key = (
             file.sha256,
             canonical([dict(columns), labels, {name: file.classes[name] for name in file.classes}]),
         )
         if key not in self._tables:
-            table, present = read_file(file.fetch(), file.name, columns)
+            read = read_own_file if own else read_file
+            table, present = read(file.fetch(), file.name, columns)
             self._tables[key] = checked(table, file.name, columns, labels, file.classes, present)
         return self._tables[key]
 
@@ -328,9 +334,9 @@ def read_report(
     split = "report" if task.kind == "target" else "select"
     for language, located in files.items():
         try:
-            parts[language] = reader.read(
-                task, located, split=split, language=language, scoring=True
-            )
+            sliced = any(files.rows.sliced for files in located)
+            part = reader.read(task, located, split=split, language=language, scoring=not sliced)
+            parts[language] = cut_select(task, part)[1] if sliced else part
         except MissingRows as error:
             missing[language] = str(error)
         except DataError as error:

@@ -18,6 +18,7 @@ from adapters_xtl.base import hub
 from adapters_xtl.base.errors import RequestError, RunError, nearest
 from adapters_xtl.base.files import atomic_write, explained_os_errors, file_digest, local
 from adapters_xtl.base.untrusted import printable
+from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.repository import (
     DataFile,
     MissingRows,
@@ -319,7 +320,7 @@ class Embedded:
         return DataFile(path.name, file_digest(path, remember=True), lambda: path)
 
 
-Source = Embedded | Mirror | Hub
+Source = Embedded | Mirror | Hub | OwnFiles
 
 
 def samples_dir() -> Path:

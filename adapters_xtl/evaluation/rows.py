@@ -12,6 +12,7 @@ from adapters_xtl.data.sources import Source
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, count_overlap
 from adapters_xtl.runs.records import RowsCount, RowsRecord
 from adapters_xtl.runs.request import Evaluation, Module, Plan
+from adapters_xtl.tasks._own_rows import SELECTING as OWN_SELECTING
 
 __all__ = ["RunRows", "data_record", "notify_left_out", "read_rows"]
 
@@ -77,6 +78,9 @@ def _read_report(
                 rows.overlap[name] = count_overlap(
                     task, rows.select[name], rows.report[name].values()
                 )
+            elif task.own is not None and evaluation.splits[name] == OWN_SELECTING:
+                parts = rows.report[name].values()
+                rows.overlap[name] = sum(len(part.examples) for part in parts)
         except DataError as error:
             problems.catch(error)
 
@@ -89,9 +93,10 @@ def data_record(plan: Plan, rows: RunRows) -> RowsRecord:
     def counts(splits: Mapping[str, CheckedSplit]) -> dict[str, RowsCount]:
         return {name: _count(split) for name, split in splits.items()}
 
+    source = plan.source_of(next(iter((*rows.training, *rows.report)), plan.task))
     return RowsRecord(
-        source=plan.source.kind,
-        revisions=plan.source.revisions(),
+        source=source.kind,
+        revisions=source.revisions(),
         train=counts(rows.train),
         select=counts(rows.select),
         report={task: counts(by_language) for task, by_language in rows.report.items()},

@@ -10,6 +10,7 @@ from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.base.files import digest
 from adapters_xtl.base.numbers import whole
+from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
 from adapters_xtl.planning.lookups import Lookups, ReportFiles
 from adapters_xtl.runs.outcome import finished_directory
@@ -36,9 +37,13 @@ def scope_of(
     task: Task, source: Source, languages: str | None, split: str | None, problems: Problems
 ) -> Scope | None:
     """The scope that `--languages` and `--split` mean for a task; None where there is none."""
-    codes, named = _languages(task, source, languages, problems)
-    # the embedded rows are of one split, whatever a task calls it
-    splits = list(task.report)[:1] if source.kind == "embedded" else list(task.report)
+    splits = report_splits(task, source)
+    if not splits:
+        problems.add(f"'{task.name}': no rows to score are there")
+        return None
+    codes, named = _languages(
+        task, source, split if split in splits else splits[0], languages, problems
+    )
     if split is not None and split not in splits:
         hint = " (the embedded rows have one)" if source.kind == "embedded" else ""
         problems.add(
@@ -48,13 +53,29 @@ def scope_of(
     return Scope(split or splits[0], codes, named)
 
 
+def report_splits(task: Task, source: Source) -> list[str]:
+    """The report splits of a task that a source can have; the first is the default."""
+    if isinstance(source, OwnFiles):
+        return list(source.splits)
+    # the embedded rows are of one split, whatever a task calls it
+    return list(task.report)[:1] if source.kind == "embedded" else list(task.report)
+
+
+def _language_sets(task: Task, source: Source, split: str) -> Mapping[str, tuple[str, ...]]:
+    """Language set → codes. The languages of own files are those of their names."""
+    if isinstance(source, OwnFiles):
+        return {"all": source.languages(split)}
+    return {**task.languages, "all": task.all_languages}
+
+
 def _languages(
-    task: Task, source: Source, text: str | None, problems: Problems
+    task: Task, source: Source, split: str, text: str | None, problems: Problems
 ) -> tuple[tuple[str, ...], bool]:
     """(codes of the languages that are scored, whether they were named one by one)."""
-    sets = {**task.languages, "all": task.all_languages}
+    sets = _language_sets(task, source, split)
+    every = sets["all"]
     if text is None:
-        name = "all" if source.kind == "embedded" else next(iter(task.languages))
+        name = "all" if source.kind == "embedded" else next(iter(sets))
         return sets[name], False
     if text in sets:
         return sets[text], False
@@ -65,14 +86,14 @@ def _languages(
                 f"--languages {clipped(text)}: the set '{code}' stands alone, without other"
                 " languages"
             )
-        elif code not in task.all_languages:
+        elif code not in every:
             problems.add(
                 f"--languages: task '{task.name}' has no language or set '{clipped(code)}'"
-                f"{nearest(code, (*task.all_languages, *sets))}"
+                f"{nearest(code, (*every, *sets))}"
             )
     if not codes:
         problems.add("--languages: expected codes separated by commas, e.g. de,zh")
-    return tuple(code for code in codes if code in task.all_languages), True
+    return tuple(code for code in codes if code in every), True
 
 
 def scopes_of(
@@ -167,6 +188,11 @@ def _weights(module: Module) -> str:
     return module.run.digest if module.id == module.run.id else module.id
 
 
+def _has_english(task: Task, source: Source) -> bool:
+    splits = report_splits(task, source)
+    return bool(splits) and "en" in _language_sets(task, source, splits[0])["all"]
+
+
 def own_evaluation(
     module: Module, source: Source, store: Store, lookups: Lookups, problems: Problems
 ) -> Evaluation:
@@ -175,7 +201,7 @@ def own_evaluation(
     What the source lacks is a problem only where the module is still to be trained.
     """
     complaints = Problems()
-    english = all("en" in tasks.load(name).all_languages for name, _ in module.run.tasks)
+    english = all(_has_english(tasks.load(name), source) for name, _ in module.run.tasks)
     scopes = scopes_of(
         [name for name, _ in module.run.tasks], source, "en" if english else None, None, complaints
     )

@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import MismatchError, Problems, RequestError, clipped, nearest
 from adapters_xtl.base.numbers import parse_whole
+from adapters_xtl.data.own_files import OwnFilesRequest
 from adapters_xtl.planning.evaluations import plan_evaluation, report_limit, scopes_of
 from adapters_xtl.planning.hardware import Machine, choose_machine
 from adapters_xtl.planning.lookups import Lookups
+from adapters_xtl.planning.own_rows import described_rows, scored_files
 from adapters_xtl.runs.request import Evaluation, Module, Plan, Request
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
+from adapters_xtl.tasks._own_rows import known_task
 
 __all__ = ["Served", "chosen_head", "head_for", "plan_scoring", "serve"]
 
@@ -60,8 +63,10 @@ def serve(
     with problems.catching():
         module = _module(name, store, notify)
     with problems.catching():
-        recorded = module.task if module and module.task in tasks.names() else "tatoeba"
+        recorded = module.task if module and tasks.known(module.task) else "tatoeba"
         task = tasks.load(request.task or recorded)
+        if module is not None and request.own_rows is not None:
+            task = _task_of_own_rows(module, request.task, request.own_rows, task)
     if module is not None:
         with problems.catching():
             backbone = lookups.fingerprinted(module_lookup.backbone(module, request.backbone))
@@ -95,6 +100,14 @@ def serve(
     return Served(planned, tuple(trained for trained, _ in module.run.tasks))
 
 
+def _task_of_own_rows(module: Module, named: str, own_rows: OwnFilesRequest, task: Task) -> Task:
+    """The task on the rows that `--test-file` names. RequestError where the module has none."""
+    if named and not tasks.load(named).own:
+        raise RequestError(f"--task {named}: --test-file names own rows, of no other task")
+    description = described_rows(module, own_rows)
+    return task if description is None else known_task(description)
+
+
 def plan_scoring(
     request: Request,
     name: str,
@@ -124,6 +137,16 @@ def plan_scoring(
     served = serve(request, name, store, lookups, notify, problems)
     planned, heads = served.plan, served.heads
     task = tasks.load(planned.task)
+    if task.own is not None and planned.target is not None:
+        with problems.catching():
+            own_files = scored_files(task, planned.target, request.own_rows, name)
+            planned = replace(
+                planned,
+                own_files=own_files,
+                request=replace(planned.request, own_rows=own_files.request),
+                notes=(*planned.notes, *own_files.notes()),
+            )
+        problems.raise_if_any()
     limit = report_limit(request.overrides, task, problems)
     if task.members and len(heads) < 2:
         problems.add(
@@ -139,9 +162,10 @@ def plan_scoring(
         )
     _check_layer(layer, task, lookups.shape(planned.backbone).layers, problems)
     names = heads if task.members else (task.name,)
-    scopes = scopes_of(names, planned.source, request.languages, request.split, problems)
+    source = planned.source_of(task.name)
+    scopes = scopes_of(names, source, request.languages, request.split, problems)
     evaluation = plan_evaluation(
-        scopes, planned.source, planned.target, {}, lookups, problems, limit=limit, layer=layer
+        scopes, source, planned.target, {}, lookups, problems, limit=limit, layer=layer
     )
     problems.raise_if_any()
     return replace(planned, evaluation=evaluation)
@@ -188,7 +212,8 @@ def head_for(task: Task, heads: Iterable[str]) -> str | None:
     same_labels = [
         name
         for name in head_names
-        if (tasks.load(name).format, tasks.load(name).labels) == (task.format, task.labels)
+        if tasks.load(name).format == task.format
+        and sorted(tasks.load(name).labels) == sorted(task.labels)
     ]
     known_head = form is not None and form.labels_known(task.labels)
     return same_labels[0] if len(same_labels) == 1 and known_head else None

@@ -45,13 +45,14 @@ def choose_machine(request: Request, problems: Problems, *, absent_ok: bool = Fa
     cuda = has_gpu or (request.device == "cuda" and absent_ok)
     backbone = request.backbone or ("xlmr-large" if cuda else "mini")
     data = request.data or ("hub" if cuda else "embedded")
+    own = "own files" if request.own_rows is not None else None
     defaulted = [
         name
-        for name, value in (("backbone", request.backbone), ("data", request.data))
+        for name, value in (("backbone", request.backbone), ("data", request.data or own))
         if value is None
     ]
     device, why = ("cuda", "a CUDA device is here") if cuda else ("cpu", "no CUDA device")
-    note = f"backbone {backbone} · data {data} · method {request.method} · device {device}"
+    note = f"backbone {backbone} · data {own or data} · method {request.method} · device {device}"
     if defaulted:
         note += f" ({' and '.join(defaulted)} by default: {why})"
     return Machine(device, backbone, data, note)

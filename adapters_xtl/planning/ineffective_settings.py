@@ -114,4 +114,4 @@ def _reaches_untrained(request: Request) -> bool:
 
 
 def _reads_windows(task: str) -> bool:
-    return task in tasks.names() and formats.load(tasks.load(task).format).reads_windows
+    return tasks.known(task) and formats.load(tasks.load(task).format).reads_windows

@@ -10,6 +10,7 @@ from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.backbones.shape import Shape, shape
 from adapters_xtl.data.locate import RowFiles, TrainingFiles, locate_report, locate_training
+from adapters_xtl.data.own_files import OwnFiles, OwnFilesRequest, open_own_files
 from adapters_xtl.data.sources import Source, open_source
 from adapters_xtl.runs.recipes import Recipe, read_recipe
 from adapters_xtl.tasks import Task
@@ -43,6 +44,7 @@ class Lookups:
     _backbones: dict[str, Backbone] = field(default_factory=dict)
     _shapes: dict[str, Shape] = field(default_factory=dict)
     _recipes: dict[str, Recipe] = field(default_factory=dict)
+    _own_files: dict[str, OwnFiles] = field(default_factory=dict)
     _training: dict[tuple[int, str, str], TrainingFiles] = field(default_factory=dict)
     _report: dict[tuple[int, str, str, tuple[str, ...]], ReportFiles] = field(default_factory=dict)
 
@@ -51,6 +53,13 @@ class Lookups:
         if name not in self._sources:
             self._sources[name] = open_source(name)
         return self._sources[name]
+
+    def own_files(self, format: str, request: OwnFilesRequest) -> OwnFiles:
+        """Somebody's own files as the rows of a task. RequestError where they make none."""
+        key = f"{format} {request}"
+        if key not in self._own_files:
+            self._own_files[key] = open_own_files(format, request)
+        return self._own_files[key]
 
     def backbone(self, name: str) -> Backbone:
         """The backbone of this name with its fingerprint. RequestError where there is none."""
@@ -75,7 +84,8 @@ class Lookups:
     def recipe(self, task: str) -> Recipe:
         """The recipe of a task. RequestError where its file is no recipe."""
         if task not in self._recipes:
-            self._recipes[task] = read_recipe(task)
+            own = tasks.load(task).recipe if tasks.known(task) else ""
+            self._recipes[task] = read_recipe(own or task)
         return self._recipes[task]
 
     def training(self, source: Source, task: Task, protocol: str) -> TrainingFiles:

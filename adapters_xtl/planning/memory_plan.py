@@ -23,6 +23,7 @@ from adapters_xtl.planning.ineffective_settings import check_effects
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import config, job_of
 from adapters_xtl.planning.modules import ModulePlanner, composition
+from adapters_xtl.planning.own_rows import named_as_task, requested_task
 from adapters_xtl.planning.plan import check_from_layer, check_request
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.store import Store
@@ -65,9 +66,10 @@ def plan_memory(request: Request, problems: Problems | None = None) -> MemoryPla
     check_request(request, problems)
     precisions = allowed_precisions(request, machine.device, problems)
     lookups, name = Lookups(), machine.backbone
-    task = settings = sizes = None
+    task = settings = sizes = own_files = None
     with problems.catching():
-        task = tasks.load(request.task)
+        task, own_files = requested_task(request, lookups)
+        request = named_as_task(request, own_files)
     with problems.catching():
         settings = config(name)
         sizes = shape(settings, f"--backbone {name}")
@@ -101,6 +103,7 @@ def plan_memory(request: Request, problems: Problems | None = None) -> MemoryPla
         store,
         lookups,
         described=lambda parent: _described(parent, store),
+        own_files=own_files,
     )
     jobs = _jobs(planner, machine.device)
     problems.raise_if_any()

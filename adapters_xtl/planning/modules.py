@@ -11,6 +11,7 @@ from adapters_xtl.backbones import Backbone
 from adapters_xtl.backbones.shape import Shape
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data.locate import TrainingFiles
+from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
 from adapters_xtl.methods import COMPOSES, Method, ModuleSpec
 from adapters_xtl.planning.evaluations import own_evaluation
@@ -61,6 +62,7 @@ def borrows_parent(task: Task, request: Request, chain: tuple[Module, ...]) -> b
 class ModulePlanner:
     """Plans the modules of one request; what is wrong is added to `problems`.
 
+    own_files   the requested task's rows, where it is one on somebody's own files
     lean        tasks whose training takes the 8-bit optimizer, because the budget wants it
     described   None, or what finds a parent's description where a plan of sizes is all that is
                 wanted: then no rows are looked for and no bundle is fetched
@@ -79,6 +81,12 @@ class ModulePlanner:
     notify: Callable[[str], None] = module_lookup.silent
     lean: frozenset[str] = frozenset()
     described: Callable[[str], Module | None] | None = None
+    own_files: OwnFiles | None = None
+
+    def source_of(self, task: str) -> Source:
+        """Where the rows of a task come from."""
+        own = self.own_files
+        return own if own is not None and own.task.name == task else self.source
 
     @property
     def method(self) -> Method:
@@ -163,7 +171,8 @@ class ModulePlanner:
         with self.problems.catching():
             recipe = self.lookups.recipe(name)
         compose = self.compose if parents else ""
-        settings = self._settings(recipe, compose, overrides, parents)
+        embedded = self.source_of(name).kind == "embedded"
+        settings = self._settings(recipe, compose, overrides, parents, embedded=embedded)
         if settings.hyper.max_length > self.shape.longest:
             self.problems.add(
                 f"train.max_length={settings.hyper.max_length} for '{name}': {self.backbone.name}"
@@ -192,7 +201,9 @@ class ModulePlanner:
         module = Module(name, run, parents, files, settings)
         if self.described is not None:
             return module
-        evaluation = own_evaluation(module, self.source, self.store, self.lookups, self.problems)
+        evaluation = own_evaluation(
+            module, self.source_of(name), self.store, self.lookups, self.problems
+        )
         return replace(module, evaluation=evaluation)
 
     def _check_stages(self, task: Task, settings: Settings) -> None:
@@ -218,7 +229,13 @@ class ModulePlanner:
         return Module(RANDOM, run, parents, {}, settings)
 
     def _settings(
-        self, recipe: Recipe, compose: str, overrides: Overrides, parents: tuple[Module, ...]
+        self,
+        recipe: Recipe,
+        compose: str,
+        overrides: Overrides,
+        parents: tuple[Module, ...],
+        *,
+        embedded: bool = False,
     ) -> Settings:
         method = self.method
         defaults = Defaults(
@@ -230,7 +247,7 @@ class ModulePlanner:
             recipe,
             defaults,
             overrides,
-            embedded=self.source.kind == "embedded",
+            embedded=embedded,
             problems=self.problems,
         )
         if compose == "init":
@@ -280,7 +297,8 @@ class ModulePlanner:
     def _training_files(self, task: str) -> TrainingFiles:
         if self.described is not None:
             return TrainingFiles((), (), ())
-        return self.lookups.training(self.source, tasks.load(task), self.request.protocol)
+        source = self.source_of(task)
+        return self.lookups.training(source, tasks.load(task), self.request.protocol)
 
     def _members(self, task: Task, settings: Settings, flag: str) -> tuple[str, ...]:
         """The tasks that a module is trained on: one, or those of a task of several."""

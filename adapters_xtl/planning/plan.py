@@ -14,6 +14,7 @@ from adapters_xtl.backbones import Backbone
 from adapters_xtl.backbones.shape import Shape
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data import PROTOCOLS
+from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
 from adapters_xtl.memory import peak
 from adapters_xtl.planning.evaluations import Scope, plan_evaluation, report_limit, scopes_of
@@ -28,6 +29,7 @@ from adapters_xtl.planning.ineffective_settings import check_effects, idle_flags
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import job_of
 from adapters_xtl.planning.modules import ModulePlanner, composition
+from adapters_xtl.planning.own_rows import named_as_task, requested_task
 from adapters_xtl.runs.request import Module, Plan, Request
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
@@ -51,6 +53,7 @@ class _Resolved:
     precisions: Mapping[int, str]
     scopes: Mapping[str, Scope]  # of a task of several, known only with its module
     notes: tuple[str, ...]
+    own_files: OwnFiles | None = None
 
 
 def check_request(request: Request, problems: Problems) -> None:
@@ -85,6 +88,7 @@ class Planner:
             return self._plans[key]
         problems = problems or Problems()
         resolved = self._resolve(request, problems)
+        request = named_as_task(request, resolved.own_files)
         budget, flag = memory_budget(request, resolved.machine.device)
         bits, dtype = next(iter(resolved.precisions.items()))
         planned = self._assemble(request, resolved, bits, dtype, frozenset(), problems)
@@ -96,10 +100,10 @@ class Planner:
     def _resolve(self, request: Request, problems: Problems) -> _Resolved:
         """Looks up what the request names; RequestError where something is not to be had."""
         machine = choose_machine(request, problems)
-        task = backbone = source = shape = None
+        task = backbone = source = shape = own_files = None
         scopes: dict[str, Scope] = {}
         with problems.catching():
-            task = tasks.load(request.task)
+            task, own_files = requested_task(request, self.lookups)
         check_request(request, problems)
         with problems.catching():
             backbone = self.lookups.backbone(machine.backbone)
@@ -113,7 +117,8 @@ class Planner:
         if backbone is not None and shape is not None:
             check_from_layer(request, backbone.name, shape, problems)
         if task is not None and source is not None and not task.members:
-            scopes = scopes_of([task.name], source, request.languages, request.split, problems)
+            own_source = own_files or source
+            scopes = scopes_of([task.name], own_source, request.languages, request.split, problems)
         if (
             task is None
             or backbone is None
@@ -125,10 +130,23 @@ class Planner:
         assert task is not None and backbone is not None
         assert shape is not None and source is not None
         notes = [machine.note, *([backbone.note] if backbone.note else [])]
-        if source.kind == "embedded":
+        if own_files is not None:
+            notes += own_files.notes()
+        if source.kind == "embedded" and (
+            own_files is None or any(tasks.known(name) for name in request.on)
+        ):
             notes.append("embedded sample rows: scores on them only show that the pipeline works")
         return _Resolved(
-            task, source, backbone, shape, machine, compose, precisions, scopes, tuple(notes)
+            task,
+            source,
+            backbone,
+            shape,
+            machine,
+            compose,
+            precisions,
+            scopes,
+            tuple(notes),
+            own_files,
         )
 
     def _assemble(
@@ -154,8 +172,9 @@ class Planner:
             self.lookups,
             self.notify,
             lean,
+            own_files=resolved.own_files,
         )
-        task, source = resolved.task, resolved.source
+        task, source = resolved.task, resolved.own_files or resolved.source
         limit = report_limit(request.overrides, task, problems)
         requested = planner.requested()
         if requested is None:
@@ -181,7 +200,8 @@ class Planner:
             request=request,
             task=task.name,
             backbone=resolved.backbone,
-            source=source,
+            source=resolved.source,
+            own_files=resolved.own_files,
             bits=bits,
             dtype=dtype,
             device=resolved.machine.device,

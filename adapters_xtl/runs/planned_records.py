@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Literal
 
-from adapters_xtl import methods
+from adapters_xtl import methods, tasks
 from adapters_xtl.base import machine
 from adapters_xtl.runs.lineage import stored_module
 from adapters_xtl.runs.records import (
@@ -34,6 +34,8 @@ def planned_spec(
     request = asdict(plan.request)
     for name in ("runs", "trackers"):  # where it lies and who follows it: neither makes the run
         request.pop(name)
+    if plan.request.own_rows is None:
+        request.pop("own_rows")
     backbone = plan.backbone
     if kind == "training" and module is not None:
         task, run_id = module.task, module.id
@@ -47,7 +49,7 @@ def planned_spec(
         backbone=BackboneRecord(
             backbone.name, backbone.location, backbone.fingerprint, backbone.revision
         ),
-        data=plan.source.kind,
+        data=plan.source_of(task).kind,
         bits=plan.bits,
         dtype=module.run.dtype if module else plan.dtype,
         run=module.run if module else None,
@@ -56,6 +58,7 @@ def planned_spec(
             ModuleReference(parent.task, parent.id) for parent in (module.parents if module else ())
         ),
         evaluation=evaluation.record() if evaluation else None,
+        own_rows=tasks.load(task).own if tasks.known(task) else None,
     )
 
 

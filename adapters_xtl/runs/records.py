@@ -22,6 +22,7 @@ from adapters_xtl.base.machine import Git, Hardware
 from adapters_xtl.base.typed_json import Rule, from_json, to_json
 from adapters_xtl.base.untrusted import Refusal, parse_json, unfit_name
 from adapters_xtl.runs.run import Run, RunId, Sha256, TaskName
+from adapters_xtl.tasks._own_rows import OwnRows
 
 __all__ = [
     "FORMAT",
@@ -118,10 +119,11 @@ class Spec:
     id          the run's id and the name of its directory
     task        of a training: the task of its module; of an evaluation: the task that was scored
     request     the request as the command line had it, for people
-    data        "embedded", "hub" or "mirror"
+    data        "embedded", "hub", "mirror" or "files" (somebody's own)
     run         identity of the module's training; None for the bare backbone
     module      the module that was trained or scored; None for the bare backbone
     evaluation  what was scored; None where nothing was (an untrained or imported module)
+    own_rows    description of the task's rows, where it is one on somebody's own files
     """
 
     id: RunId
@@ -136,6 +138,7 @@ class Spec:
     module: ModuleReference | None
     parents: tuple[ModuleReference, ...]
     evaluation: EvaluationRecord | None
+    own_rows: OwnRows | None = field(default=None, metadata={"omit": True})
     format: int = FORMAT
 
     @property
@@ -176,7 +179,7 @@ class RowsCount:
 class RowsRecord:
     """The rows that a run read.
 
-    source           "embedded", "hub", "mirror", or "foreign" for an imported module
+    source           "embedded", "hub", "mirror", "files", or "foreign" for an imported module
     revisions        data set → its revision on the hub
     train, select    task → counts; the select rows are those of the last training stage
     report           task → language → counts

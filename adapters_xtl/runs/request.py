@@ -9,6 +9,7 @@ from typing import Any
 from adapters_xtl import methods
 from adapters_xtl.backbones import Backbone
 from adapters_xtl.data.locate import RowFiles, TrainingFiles
+from adapters_xtl.data.own_files import OwnFiles, OwnFilesRequest
 from adapters_xtl.data.sources import Source
 from adapters_xtl.memory.peak import Fit
 from adapters_xtl.runs.records import EvaluationRecord
@@ -47,6 +48,7 @@ class Request:
     allow_mismatch: bool = False
     memory: float | None = None  # GiB
     trackers: tuple[str, ...] = ()
+    own_rows: OwnFilesRequest | None = None  # of a task on somebody's own files
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,8 @@ class Plan:
     evaluation  what is scored of it; the target's own run scores it where they are of one task
     notes       lines about the choices made, for whoever asked and for the record
     idle        lines about flags and settings that change nothing here
+    own_files   the rows of the task, where it is one on somebody's own files; `source` then has
+                those of its parents
     """
 
     request: Request
@@ -145,6 +149,12 @@ class Plan:
     # module id → how it is run; none: the plainest way
     fits: Mapping[str, Fit] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
+    own_files: OwnFiles | None = None
+
+    def source_of(self, task: str) -> Source:
+        """Where the rows of a task come from."""
+        own = self.own_files
+        return own if own is not None and own.task.name == task else self.source
 
     @property
     def inline(self) -> bool:

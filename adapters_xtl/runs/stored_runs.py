@@ -24,6 +24,7 @@ from adapters_xtl.runs.records import (
 )
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.store import Store, is_finished, verify
+from adapters_xtl.tasks._own_rows import known_task
 
 __all__ = ["StoredModule", "StoredRun", "is_run", "list_runs", "read_run", "read_run_module"]
 
@@ -133,6 +134,11 @@ def _read(path: Path) -> StoredRun:
     for record in (SPEC, PROVENANCE, METRICS):
         verify(path, only=(record,))
     run = StoredRun(path, read_record(Spec, path / SPEC))
+    if run.spec.own_rows is not None:
+        try:
+            known_task(run.spec.own_rows)
+        except RequestError as error:
+            raise MismatchError(f"{path / SPEC}: {error}") from error
     _ = run.provenance, run.metrics
     return run
 

@@ -107,7 +107,7 @@ def claimed(data: TrainedRows) -> list[str]:
 
 
 def _task(name: str) -> Task | None:
-    return tasks.load(name) if name in tasks.names() else None
+    return tasks.load(name) if tasks.known(name) else None
 
 
 def _summary(record: BundleRecord) -> list[str]:

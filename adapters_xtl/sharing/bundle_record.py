@@ -30,6 +30,7 @@ from adapters_xtl.base.untrusted import (
 from adapters_xtl.methods import Method
 from adapters_xtl.runs.records import BackboneRecord, ParentRecord
 from adapters_xtl.runs.run import Run, RunId, Sha256, TaskName
+from adapters_xtl.tasks._own_rows import OwnRows, known_task
 
 __all__ = [
     "backbone_shape",
@@ -166,7 +167,8 @@ class RowsUsed:
 class TrainedRows:
     """The rows that a module was trained, selected and scored on.
 
-    source         "embedded", "hub", "mirror", or "foreign" for an imported module
+    source         "embedded", "hub", "mirror", "files" (somebody's own), or "foreign" for an
+                   imported module
     mirror         name of the mirror's directory; "" for another source
     revisions      data set → its revision on the hub
     train, select  task → rows
@@ -199,6 +201,7 @@ class BundleRecord:
     metrics        task → scores; empty where sample rows were scored
     trained        None where the module was not trained by adapters_xtl, or not trained at all
     versions       package → version
+    own_rows       description of the task's rows, where it is one on somebody's own files
     """
 
     format: int
@@ -220,6 +223,7 @@ class BundleRecord:
     data: TrainedRows
     versions: Mapping[Line, Line]
     licence: Licence
+    own_rows: OwnRows | None = field(default=None, metadata={"omit": True})
 
     @property
     def chain(self) -> str:
@@ -299,6 +303,13 @@ def _check_agreement(record: BundleRecord, value: Mapping[str, Any]) -> None:
     if run.from_layer >= backbone_shape(backbone.identity.config).layers:
         raise Refusal(f"its run begins at layer {run.from_layer}, which its backbone does not have")
     known_method(record.method)
+    if record.own_rows is not None:
+        if record.own_rows.name != record.task:
+            raise Refusal(f"its own_rows describe the task {record.own_rows.name}")
+        try:
+            known_task(record.own_rows)
+        except RequestError as error:
+            raise Refusal(str(error)) from error
 
 
 def known_method(name: str) -> Method:

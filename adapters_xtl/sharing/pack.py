@@ -141,6 +141,7 @@ def _record(
         data=data,
         versions=run.provenance.versions,
         licence=licence or _licence(data),
+        own_rows=run.spec.own_rows,
     )
     return from_json(BundleRecord, record.to_json())
 
@@ -261,9 +262,11 @@ def check_rows(text: str, source: str) -> str:
 
     RequestError where the rows are no mirror's, or the text is not one line.
     """
-    if text and source != "mirror":
+    if text and source not in ("mirror", "files"):
         kind = "an imported module's" if source == "foreign" else source
-        raise RequestError(f"--rows: says what a mirror's rows are, and this run's data is {kind}")
+        raise RequestError(
+            f"--rows: says what rows of a mirror or of one's own are, and this run's data is {kind}"
+        )
     if not text.isprintable() or len(text) > 300:
         raise RequestError("--rows: takes one line of at most 300 characters")
     return text

@@ -1,7 +1,8 @@
 """The tasks: one file each, found by listing this directory.
 
 The file's stem is the task's name. `Task` says what a task declares, `Rows` where one split lies;
-`load` and `names` find them.
+`load` and `names` find them. A task on somebody's own files has a description instead of a file
+(`_own_rows`); it is `known` once the request, run or bundle with its description was read.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters_xtl.base.errors import RequestError, nearest
 
-__all__ = ["Row", "Rows", "Task", "load", "names"]
+if TYPE_CHECKING:
+    from adapters_xtl.tasks._own_rows import OwnRows
+
+__all__ = ["Row", "Rows", "Task", "add", "known", "load", "names"]
 
 Row = Mapping[str, Any]
-COLUMN_TYPES = ("string", "int", "number", "class", "strings", "classes", "answers", "choices")
+COLUMN_TYPES = (
+    *("string", "int", "number", "class", "label", "strings", "classes", "answers", "choices"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,14 @@ class Rows:
 
     `config` and `split` may hold `{code}`, the source's name for a language (`Task.codes`).
     `columns` maps every column that `example()` reads to its type: string, int, number, class (a
-    label of the task, by name or by class index), strings, classes (lists of them), answers
+    label of the task, by name or by class index), label (of own files: a text, or a number that
+    counts as its text), strings, classes (lists of them), answers
     (SQuAD's struct), choices (CommonsenseQA's struct). `language` says how one file holds several
     languages: "" not at all, "column:NAME" a column with the code, "prefix:NAME" a column whose
     text starts with the code and a hyphen. `parts` are split names that are read together, told
     apart by a column `part`. `instead` are other published forms of the same rows, taken (and
-    named) where a source lacks the first.
+    named) where a source lacks the first. `sliced`: of train rows, those alone that are cut off to
+    select (`adapters_xtl.data.splits.cut_select`).
     """
 
     repo: str
@@ -41,6 +49,7 @@ class Rows:
     columns: Mapping[str, str]
     language: str = ""
     parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    sliced: bool = False
     instead: tuple[Rows, ...] = ()
 
     def named(self, code: str) -> Rows:
@@ -83,6 +92,8 @@ class Task:
     scorer     a file of `adapters_xtl/metrics/`: the rule by which predictions are scored
     group      XTREME's group: classification, structured, qa, retrieval (targets only)
     published  hyper-parameters of the literature, each with its source: provenance, not defaults
+    recipe     the task whose recipe file serves this one too
+    own        the description that it was made of: a task on somebody's own files
     """
 
     kind: str
@@ -107,6 +118,8 @@ class Task:
     licence: str = ""
     notes: tuple[str, ...] = ()
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recipe: str = ""
+    own: OwnRows | None = None
     name: str = ""
     example: Callable[[Row], dict[str, Any]] = dict
 
@@ -131,9 +144,26 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(name for name in stems if not name.startswith("_")))
 
 
-@cache
+_described: dict[str, Task] = {}  # tasks that were made of a description, by name
+
+
+def add(task: Task) -> None:
+    """Makes a task known that has no file here. Its name must belong to it alone."""
+    _described[task.name] = task
+
+
+def known(name: str) -> bool:
+    """Whether there is a task `name`: a file's, or one whose description was read."""
+    return name in _described or name in names()
+
+
 def load(name: str) -> Task:
     """The task `name`. RequestError, with the nearest name, when there is none."""
+    return _described[name] if name in _described else _load(name)
+
+
+@cache
+def _load(name: str) -> Task:
     if name not in names():
         raise RequestError(f"unknown task '{name}'{nearest(name, names())}")
     module = importlib.import_module(f"{__name__}.{name}")

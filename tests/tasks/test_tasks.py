@@ -214,7 +214,7 @@ def test_a_file_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
     assert "weather" in tasks.names()
     assert tasks.load("weather").example({"said": "x"}) == {"text": "x"}
-    tasks.load.cache_clear()
+    tasks._load.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["xcopa", "cosmosqa", "hellaswag"])

@@ -63,6 +63,7 @@ class _TaskCheck:
         if isinstance(self.source, Embedded):
             training = self._embedded_training()
         else:
+            assert isinstance(self.source, Repositories)
             training = self._training(self.source, {rows.names for rows in report})
         for rows in (*report, *training):
             split = rows.split

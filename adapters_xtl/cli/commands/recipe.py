@@ -14,6 +14,7 @@ from adapters_xtl.base import statistics
 from adapters_xtl.base.errors import Problems, clipped
 from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.base.typed_json import to_json
+from adapters_xtl.data.own_files import OwnFilesRequest
 from adapters_xtl.pages import tables
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Plan, Request
@@ -33,6 +34,11 @@ def request(
     set_: Sequence[str],
     set_parents: Sequence[str],
     report_to: str = "",
+    data_file: Sequence[str] = (),
+    select_file: Sequence[str] = (),
+    test_file: Sequence[str] = (),
+    text_columns: str | Sequence[str] = "",
+    label: str = "",
     problems: Problems | None = None,
     **options: Any,
 ) -> Request:
@@ -65,8 +71,28 @@ def request(
         overrides=own,
         parent_overrides=parents,
         trackers=trackers,
+        own_rows=_own_rows(data_file, select_file, test_file, text_columns, label),
         **options,
     )
+
+
+def _own_rows(
+    data_file: Sequence[str],
+    select_file: Sequence[str],
+    test_file: Sequence[str],
+    text_columns: str | Sequence[str],
+    label: str,
+) -> OwnFilesRequest | None:
+    """The flags about own rows; None where none is given."""
+    columns = text_columns.split(",") if isinstance(text_columns, str) else text_columns
+    own_rows = OwnFilesRequest(
+        tuple(data_file),
+        tuple(select_file),
+        tuple(test_file),
+        tuple(name.strip() for name in columns if name.strip()),
+        label.strip(),
+    )
+    return own_rows if own_rows != OwnFilesRequest() else None
 
 
 def recipe(
