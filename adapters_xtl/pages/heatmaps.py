@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from adapters_xtl.grid.results import Figure, Table
-from adapters_xtl.pages.plot_style import canvas, ink
+from adapters_xtl.pages.plot_style import MOST_INCHES, canvas, ink
 from adapters_xtl.pages.table_text import EntryText, broken, entry_text, is_inconclusive, one_line
 
 __all__ = ["draw_heatmap"]
@@ -24,6 +25,7 @@ _NO_COLOUR = "none"  # of scores beside differences
 _STEPS = 49  # colours of a scale: an odd number, so that 0 has one
 _GAP = 0.02  # between two cells, as part of a cell
 _CHARACTER = 0.6  # width of a character in its font size
+_DARK = 0.19  # luminance below which white text contrasts more than black
 _LABEL_SIZE = 9  # points
 _LABEL_LENGTH = 18  # characters of a line's label, after which it is broken
 
@@ -40,17 +42,19 @@ def draw_heatmap(figure: Figure) -> Any:
     )
     cell_width, cell_height = _CELL if intervals else _SMALL_CELL
     labels = [broken(one_line(line.label), _LABEL_LENGTH) for line in table.lines]
+    widest = max((len(part) for label in labels for part in label.split("\n")), default=0)
+    beside = 0.09 * widest + 2.2  # inches of labels and the scale of colours
     columns = [one_line(column) for column in table.columns]
+    cell_width = min(cell_width, (MOST_INCHES - beside) / max(len(columns), 1))
     fitting = int(0.95 * 72 * cell_width / (_CHARACTER * _LABEL_SIZE))
     in_lines = [broken(column, fitting) for column in columns]
     slanted = any(len(part) > fitting for column in in_lines for part in column.split("\n"))
     columns = columns if slanted else in_lines
     longest = max(map(len, columns), default=0)
-    widest = max((len(part) for label in labels for part in label.split("\n")), default=0)
     deepest = max((column.count("\n") + 1 for column in columns), default=1)
     above = 0.065 * longest + 0.3 if slanted else 0.16 * deepest + 0.2
     drawn = canvas(
-        cell_width * len(columns) + 0.09 * widest + 2.2,
+        cell_width * len(columns) + beside,
         cell_height * len(labels) + above + 1.0,
         title=figure.title,
         caption=figure.caption,
@@ -61,7 +65,8 @@ def draw_heatmap(figure: Figure) -> Any:
         for place, (entry, text) in enumerate(zip(line.entries, line_texts, strict=True)):
             face = colours.of(entry.value, line.difference)
             hatched = is_inconclusive(entry, difference=line.difference)
-            _draw_cell(panel, place, row, text, face, hatched=hatched, interval=intervals)
+            parts = _cell_texts(text, 72 * cell_width, interval=intervals)
+            _draw_cell(panel, place, row, text, parts, face, hatched=hatched)
     _label_axes(panel, columns, labels, slanted=slanted)
     panel.set_xlabel(figure.x_label)
     panel.set_ylabel(figure.y_label)
@@ -139,12 +144,48 @@ def _limit(sizes: Sequence[float]) -> float:
     return max(0.5, min(ordered[-1], 3 * three_quarters) or ordered[-1])
 
 
+@dataclass(frozen=True)
+class _CellText:
+    """Text in a cell: its size in points, and how far it stands below the middle, in cells."""
+
+    text: str
+    size: float
+    below: float = 0.0
+
+
+def _cell_texts(text: EntryText, width: float, *, interval: bool) -> list[_CellText]:
+    """What stands in a cell `width` points wide, as large as there is room for."""
+    below = text.interval or text.note
+    if not text.number:
+        note = text.note if _size(text.note, 7.0, width) >= 5.0 else text.note.replace(" ", "\n")
+        return [_CellText(note, _size(note, 7.0, width))]
+    if not (interval and below):
+        return [_CellText(text.number, _size(text.number, 8.5, width))]
+    return [
+        _CellText(text.number, _size(text.number, 8.5, width), -0.16),
+        _CellText(below, _size(below, 5.6, width), 0.24),
+    ]
+
+
+def _size(text: str, size: float, width: float) -> float:
+    """The size in points at which a text fits into `width` points: `size` at most, 3.5 at least."""
+    longest = max(map(len, text.split("\n")))
+    return round(max(min(size, 0.95 * width / (_CHARACTER * max(longest, 1))), 3.5), 2)
+
+
 def _draw_cell(
-    panel: Any, x: int, y: int, text: EntryText, face: str, *, hatched: bool, interval: bool
+    panel: Any,
+    x: int,
+    y: int,
+    text: EntryText,
+    parts: Sequence[_CellText],
+    face: str,
+    *,
+    hatched: bool,
 ) -> None:
     from matplotlib.patches import Rectangle
 
-    dark = face != _NO_COLOUR and _luminance(face) < 0.3
+    dark = face != _NO_COLOUR and _luminance(face) < _DARK
     on_cell = ink() if face == _NO_COLOUR else "#FFFFFF" if dark else "#111111"
     half = 0.5 - _GAP
     cell = panel.add_patch(
@@ -162,23 +203,16 @@ def _draw_cell(
     if not text.number:
         for end in (half, -half):
             panel.plot([x - half, x + half], [y - end, y + end], color="#B0B0B0", linewidth=0.6)
-    # (text, its size in points, above or below the middle)
-    below = text.interval or text.note
-    parts = [(text.number or text.note, 8.5 if text.number else 7.0, 0.0)]
-    if interval and text.number and below:
-        parts = [(text.number, 8.5, -0.16), (below, 5.6, 0.24)]
-    cell_points = 72 * (_CELL if interval else _SMALL_CELL)[0]
-    for words, size, shift in parts:
-        fitting = min(size, 0.95 * cell_points / (_CHARACTER * max(len(words), 1)))
+    for part in parts:
         panel.text(
             x,
-            y + shift,
-            words,
+            y + part.below,
+            part.text,
             ha="center",
             va="center",
             color=on_cell,
-            fontsize=round(max(fitting, 4.0), 2),
-            fontweight="bold" if text.best and shift <= 0 else "normal",
+            fontsize=part.size,
+            fontweight="bold" if text.best and part is parts[0] else "normal",
             bbox={"facecolor": face, "edgecolor": "none", "pad": 0.8},
         ).set_in_layout(False)
 

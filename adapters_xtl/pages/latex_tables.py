@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
+from dataclasses import replace
 from itertools import zip_longest
 
 from adapters_xtl.grid.results import Line, Table
@@ -50,15 +52,16 @@ _LATEX = {
 # grave, acute, circumflex, tilde, macron, breve, dot, diaeresis, ring, double acute, caron, cedilla
 _ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
 _HEADING_LENGTH = 12  # characters, after which a heading is broken
-_WIDE = 7  # columns, from which on a table spans both columns of a page, in small type
+_COLUMNS = 14  # of a table; further ones go on below it
+_WIDE = 7  # columns of a table that spans both columns of a page, in small type
 
 
 def latex(table: Table) -> str:
     """A `table` environment to `\\input`; it needs `\\usepackage{booktabs,graphicx}`.
 
-    A table that is too wide for its place is made smaller. Intervals and notes stand in small type
-    below their numbers. A letter that pdfLaTeX has no glyph for is written by its code point there,
-    and as it is under LuaLaTeX and XeLaTeX.
+    A table that is too wide for its place is made smaller, one with many columns goes on below.
+    Intervals and notes stand in small type below their numbers. A letter that pdfLaTeX has no glyph
+    for is written by its code point there, and as it is under LuaLaTeX and XeLaTeX.
     """
     wide = len(table.columns) >= _WIDE
     environment = "table*" if wide else "table"
@@ -70,25 +73,53 @@ def latex(table: Table) -> str:
         *([r"\footnotesize", r"\setlength{\tabcolsep}{3pt}"] if wide else [r"\small"]),
         rf"\caption{{{_latex(table.title)}.}}",
         rf"\label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
+    ]
+    blocks = _blocks(table)
+    for number, block in enumerate(blocks):
+        lines += [r"\par\medskip"] * (number > 0) + _tabular(block)
+    below = notes(table)
+    if below:
+        text = " ".join(f"{_latex(note).rstrip('.')}." for note in below)
+        lines += [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {text}}}"]
+    return "\n".join([*lines, rf"\end{{{environment}}}"]) + "\n"
+
+
+def _blocks(table: Table) -> list[Table]:
+    """The table cut into tables of at most `_COLUMNS` columns, about equally many in each."""
+    columns = len(table.columns)
+    count = max(1, math.ceil(columns / _COLUMNS))
+    width = max(1, math.ceil(columns / count))
+    return [
+        replace(
+            table,
+            columns=table.columns[start : start + width],
+            lines=tuple(
+                replace(line, entries=line.entries[start : start + width]) for line in table.lines
+            ),
+        )
+        for start in range(0, max(columns, 1), width)
+    ]
+
+
+def _tabular(table: Table) -> list[str]:
+    """The lines of a `tabular`, made smaller where it is wider than its place."""
+    lines = [
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}",
         r"\toprule",
         " & ".join([_latex(table.corner), *map(_latex_heading, table.columns)]) + r" \\",
         r"\midrule",
     ]
+    rows_above: list[str] = []
     for place, line in enumerate(table.lines):
-        above = _latex_line(table, table.lines[place - 1]) if place else []
+        rows = _latex_line(table, line)
         if place and line.difference and not table.lines[place - 1].difference:
             lines.append(r"\midrule")
-        elif len(above) > 1:
+        elif len(rows_above) > 1:
             lines.append(r"\addlinespace[2pt]")
-        lines += _latex_line(table, line)
-    lines += [r"\bottomrule", r"\end{tabular}}"]
-    below = notes(table)
-    if below:
-        text = " ".join(f"{_latex(note).rstrip('.')}." for note in below)
-        lines += [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {text}}}"]
-    return "\n".join([*lines, rf"\end{{{environment}}}"]) + "\n"
+        lines += rows
+        rows_above = rows
+    return [*lines, r"\bottomrule", r"\end{tabular}}"]
 
 
 def _latex_line(table: Table, line: Line) -> list[str]:

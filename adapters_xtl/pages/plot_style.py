@@ -25,6 +25,7 @@ __all__ = [
     "COLOURS",
     "DASHES",
     "MARKERS",
+    "MOST_INCHES",
     "add_legend",
     "canvas",
     "colours_of",

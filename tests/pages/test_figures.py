@@ -154,6 +154,12 @@ def overlapping(labels: list[Any], renderer: Any) -> bool:
     return any(one.overlaps(other) for one, other in pairwise(boxes))
 
 
+def languages_table() -> Table:
+    columns = tuple(f"l{number}" for number in range(40))
+    entries = (*(Entry(-12.5, verdict="lower") for _ in columns[1:]), Entry(note="not run"))
+    return Table("l", "L", "", columns, (Line("mnli", entries, True), Line("qqp", entries, True)))
+
+
 def large_table() -> Table:
     columns = (*(f"target{number}" for number in range(11)), "mean_without_retrieval")
     entries = tuple(Entry(-12.5, -13.0, -10.25, "lower") for _ in columns)
@@ -165,6 +171,7 @@ def large_table() -> Table:
     "figure",
     [
         Figure("large", "heatmap", "Large", table=large_table()),
+        Figure("narrow", "heatmap", "Narrow", table=languages_table()),
         Figure(
             "languages",
             "bars",
@@ -270,3 +277,17 @@ def test_methods_keep_their_colours() -> None:
     colours = plot_style.colours_of(["somebodys", "lora", "full", "another"])
     assert colours["lora"] == methods.load("lora").colour
     assert len(set(colours.values())) == 4
+
+
+def test_numbers_can_be_read_on_every_colour_of_a_heat_map() -> None:
+    values = [number / 10 for number in range(-20, 21)]
+    line = Line("mnli", tuple(Entry(value, verdict="higher") for value in values), difference=True)
+    table = Table("t", "T", "", tuple(map(str, values)), (line,))
+    with plot_style._style("#222222", "x"):
+        panel = figures._draw(Figure("t", "heatmap", "T", table=table)).axes[0]
+    assert len(panel.texts) == len(values)
+    for number in panel.texts:
+        face = number.get_bbox_patch().get_facecolor()
+        cell = "#" + "".join(f"{round(255 * part):02x}" for part in face[:3])
+        lighter, darker = sorted((luminance(cell), luminance(number.get_color())), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.2, cell

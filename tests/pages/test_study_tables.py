@@ -148,6 +148,17 @@ def test_wide_tables_span_both_columns() -> None:
     assert r"\begin{table*}" in latex_tables.latex(wide)
 
 
+def test_many_columns_go_on_below_and_none_is_lost() -> None:
+    columns = tuple(f"language{number}" for number in range(40))
+    entries = tuple(Entry(float(number)) for number in range(40))
+    text = latex_tables.latex(Table("w", "W", "on", columns, (Line("none", entries),)))
+    assert text.count(r"\begin{tabular}") == 3 and text.count(r"\caption") == 1
+    rows = [line.split(" & ") for line in text.split("\n") if line.startswith("none")]
+    assert [len(row) for row in rows] == [15, 15, 13]
+    numbers = [float(cell.removesuffix(r" \\")) for row in rows for cell in row[1:]]
+    assert numbers == list(range(40))
+
+
 def test_the_terminal_shows_labels_as_they_are() -> None:
     console = Console(width=120, file=io.StringIO(), force_terminal=False)
     console.print(study_tables.rich_table(transfer_table(("[bold]x[/bold]",))))
