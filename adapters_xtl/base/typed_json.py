@@ -3,17 +3,18 @@
 A record that is written to disk or sent to others is one frozen dataclass. Its annotations are the
 only description of its form: `from_json` refuses what does not fit them, by the path of the key.
 
-Fields may be annotated with bool, int, float, str, Any, `Literal`, `X | None`, `tuple[X, ...]`,
-`tuple[X, Y]`, `Mapping[str, X]`, another dataclass, or `Annotated[X, Rule(...)]`. A field's
-metadata may hold "low" and "high" (bounds of a number), "choices" (of a text), and "omit": a field
-with `omit=True` is not written where it has its default. Fields with a default may be absent.
+Fields may be annotated with bool, int, float, str, Any, `Literal`, `X | None`, `float | str` and
+other unions of these scalars, `tuple[X, ...]`, `tuple[X, Y]`, `Mapping[str, X]`, another dataclass,
+or `Annotated[X, Rule(...)]`. A field's metadata may hold "low" and "high" (bounds of a number),
+"choices" (of a text), and "omit": a field with `omit=True` is not written where it has its default.
+Fields with a default may be absent.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -100,8 +101,10 @@ def _build(kind: Any, value: Any, path: str) -> Any:
                 return value
         raise _refuse(path, value, " or ".join(map(repr, arguments)))
     if origin in (Union, UnionType):
-        (inner,) = (argument for argument in arguments if argument is not NoneType)
-        return None if value is None else _build(inner, value, path)
+        if value is None and NoneType in arguments:
+            return None
+        kinds = [argument for argument in arguments if argument is not NoneType]
+        return _build(kinds[0] if len(kinds) == 1 else _kind_of(kinds, value, path), value, path)
     if origin is tuple:
         return _build_tuple(arguments, value, path)
     if origin is Mapping:
@@ -114,6 +117,14 @@ def _build(kind: Any, value: Any, path: str) -> Any:
             for name, inner in value.items()
         }
     raise TypeError(f"{path}: a record cannot hold a {kind}")
+
+
+def _kind_of(kinds: Sequence[type], value: Any, path: str) -> type:
+    """Which of several scalar types a value is to be built as."""
+    for kind in kinds:
+        if type(value) is kind or (kind is float and type(value) is int):
+            return kind
+    raise _refuse(path, value, " or ".join(_SCALARS[kind] for kind in kinds))
 
 
 def _build_dataclass(kind: Any, value: Any, path: str) -> Any:

@@ -50,7 +50,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `name` is that of its files, `corner` the heading above the labels of its lines."""
+    """A table: `name` is that of its files, `corner` the heading above the labels of its lines.
+
+    RequestError where a line has another number of entries than there are columns.
+    """
 
     name: str
     title: str
@@ -59,6 +62,14 @@ class Table:
     lines: tuple[Line, ...]
     notes: tuple[str, ...] = ()
     decimals: int = 1
+
+    def __post_init__(self) -> None:
+        for line in self.lines:
+            if len(line.entries) != len(self.columns):
+                raise RequestError(
+                    f"table {clipped(self.name)}: line {clipped(line.label)} has"
+                    f" {len(line.entries)} entries for {len(self.columns)} columns"
+                )
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,9 @@ class Figure:
              forest and dumbbell lie on their side: their y runs from left to right, and is what
              `y_label` names
     caption  what a reader must know: units, what an interval is, what it is no evidence for
+
+    RequestError for a heat map without a table, and for a curve or a scatter with an x that is no
+    number.
     """
 
     name: str
@@ -111,6 +125,18 @@ class Figure:
     table: Table | None = None
     series: tuple[Series, ...] = ()
     caption: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind == "heatmap" and self.table is None:
+            raise RequestError(f"figure {clipped(self.name)}: a heat map takes a table")
+        if self.kind in ("curve", "scatter"):
+            for series in self.series:
+                for point in series.points:
+                    if isinstance(point.x, str):
+                        raise RequestError(
+                            f"figure {clipped(self.name)}: the x of a {self.kind} is a number, not"
+                            f" '{clipped(point.x)}'"
+                        )
 
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -13,6 +14,8 @@ import pytest
 
 from adapters_xtl import methods
 from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.typed_json import from_json, to_json
+from adapters_xtl.base.untrusted import Refusal
 from adapters_xtl.grid.results import Entry, Figure, Line, Point, Series, Table
 from adapters_xtl.pages import dots, figures, heatmaps, plot_style
 
@@ -69,6 +72,26 @@ def texts(svg: str) -> list[str]:
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, str]:
     return {kind: figures.svg(figure) for kind, figure in FIGURES.items()}
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_a_figure_is_read_back_from_its_record(kind: str) -> None:
+    written = json.loads(json.dumps(to_json(FIGURES[kind])))
+    assert from_json(Figure, written) == FIGURES[kind]
+
+
+def test_a_record_that_draws_nothing_is_refused_in_a_line() -> None:
+    written = to_json(FIGURES["curve"])
+    written["series"][0]["points"][0]["x"] = True
+    with pytest.raises(Refusal, match=r"series\.0\.points\.0\.x.* a number or a text"):
+        from_json(Figure, written)
+    written["series"][0]["points"][0]["x"] = "many"
+    with pytest.raises(RequestError, match=r"figure c: .*'many'"):
+        from_json(Figure, written)
+    with pytest.raises(RequestError, match="takes a table"):
+        Figure("h", "heatmap", "H")
+    with pytest.raises(RequestError, match="line x has 1 entries for 2 columns"):
+        Table("t", "T", "", ("a", "b"), (Line("x", (Entry(1.0),)),))
 
 
 @pytest.mark.parametrize("kind", FIGURES)
