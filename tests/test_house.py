@@ -23,6 +23,10 @@ HEAVY_WINGS = {"models", "training", "evaluation", "experiment", "predictor"}
 HEAVY_FILES = {
     "backbones/loading.py",
     "backbones/quantised.py",
+    "export/differences.py",
+    "export/loaded_module.py",
+    "export/merged_model.py",
+    "export/onnx_model.py",
     "formats/_heads.py",
     "metrics/_evaluate.py",
 }

@@ -23,7 +23,7 @@ FLOORS = (
     ("sharing",),
     ("planning", "models"),
     ("training", "evaluation"),
-    ("experiment", "predictor"),
+    ("experiment", "predictor", "export"),
     ("engines",),
     ("grid",),
     ("studies",),

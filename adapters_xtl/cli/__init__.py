@@ -15,7 +15,7 @@ import typer
 
 from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.signals import interrupt_on_signals
-from adapters_xtl.cli import compare, data, hub, listing, modules, plan, recipe, runs
+from adapters_xtl.cli import compare, data, export, hub, listing, modules, plan, recipe, runs
 from adapters_xtl.cli.failures import report
 from adapters_xtl.cli.flags import say
 from adapters_xtl.cli.typer_command import Commands
@@ -34,6 +34,7 @@ for command in (
     modules.evaluate,
     modules.predict,
     modules.score,
+    export.merge,
     compare.compare,
     listing.tasks,
     listing.backbones,
@@ -43,6 +44,7 @@ for command in (
 app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")
 app.add_typer(runs.app, name="runs")
+app.add_typer(export.app, name="export")
 
 _debug = False
 _command = ""  # the name of the command that was called

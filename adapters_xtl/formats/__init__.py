@@ -25,6 +25,7 @@ from adapters_xtl.formats._items import (
     pad,
     text_items,
 )
+from adapters_xtl.formats._plain_heads import PlainHead
 from adapters_xtl.formats._rows import example_of_columns
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "HeadSizes",
     "Item",
     "Lengths",
+    "PlainHead",
     "Tokenizer",
     "encode_batch",
     "example_of_columns",

@@ -12,6 +12,7 @@ import numpy as np
 
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.formats._items import Item, Lengths, Tokenizer, has_lone_surrogate, pad
+from adapters_xtl.formats._plain_heads import PlainHeads
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +96,11 @@ class Format:
     """Labels of a task that names none, where no rows are there to tell: for the memory plan."""
     xtreme_suffix: str = ""
     """Suffix of XTREME's prediction files; empty: XTREME has no file of this format."""
+    pooling: str = ""
+    """Of a format without a head: the name that sentence-transformers has for its `pooled`."""
+    plain_heads: PlainHeads = {}
+    """Model type → the class of transformers that has this format's head; without an entry, `xtl
+    merge` writes the encoder and the head side by side."""
 
     # ------------------------------------------------------------------ rows
 
@@ -281,6 +287,12 @@ class Format:
     ) -> list[dict[str, Any]]:
         """One prediction an example, in their order, as JSON-ready values: "id", "prediction",
         "gold" (None where the example has none), and whatever else is worth keeping.
+        """
+        raise NotImplementedError
+
+    def pooled(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Of a format without a head: the vectors of sequences, (B, T, hidden), (B, T) → (B,
+        hidden).
         """
         raise NotImplementedError
 

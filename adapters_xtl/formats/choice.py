@@ -26,6 +26,7 @@ from adapters_xtl.formats._items import (
     pad,
     softmax,
 )
+from adapters_xtl.formats._plain_heads import MULTIPLE_CHOICE
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,7 @@ class Choice(Format):
     list_fields = ("choices",)
     input_help = '{"context": …, "choices": [text, …]}'
     usual_sequences = 5
+    plain_heads = MULTIPLE_CHOICE
     xtreme_suffix = "tsv"
 
     def fault(self, example: Example, labels: Sequence[str]) -> Fault | None:

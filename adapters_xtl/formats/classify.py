@@ -23,6 +23,7 @@ from adapters_xtl.formats._items import (
     text_items,
 )
 from adapters_xtl.formats._rows import example_without_values
+from adapters_xtl.formats._plain_heads import SEQUENCE_CLASSIFICATION
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ class Classify(Format):
     optional_fields = ("pair",)
     input_help = '{"text": …, "pair": …} (pair for tasks on two texts)'
     usual_labels = 3
+    plain_heads = SEQUENCE_CLASSIFICATION
     xtreme_suffix = "tsv"
 
     def fault(self, example: Example, labels: Sequence[str]) -> Fault | None:

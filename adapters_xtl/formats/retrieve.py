@@ -43,6 +43,7 @@ class Retrieve(Format):
     gold_fields = ()
     has_head = False
     item_noun = "sentences"
+    pooling = "mean"
     xtreme_suffix = "tsv"
 
     def fault(self, example: Example, labels: Sequence[str]) -> Fault | None:
@@ -106,9 +107,13 @@ class Retrieve(Format):
 
     def outputs(self, outputs: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[np.ndarray]:
         """Mean-pooled hidden states, (hidden,) an item."""
+        return list(self.pooled(outputs, batch["attention_mask"]).cpu().numpy())
+
+    def pooled(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The mean of each sequence's hidden states, float32."""
         from adapters_xtl.formats._heads import mean_pool
 
-        return list(mean_pool(outputs, batch["attention_mask"]).cpu().numpy())
+        return mean_pool(states, mask)
 
     def decode(
         self,

@@ -41,6 +41,7 @@ from adapters_xtl.formats._items import (
     pieces,
     readable,
 )
+from adapters_xtl.formats._plain_heads import QUESTION_ANSWERING
 
 if TYPE_CHECKING:
     import torch
@@ -191,6 +192,7 @@ class Span(Format):
     input_help = '{"question": …, "context": …}'
     reads_every_token = True
     reads_windows = True
+    plain_heads = QUESTION_ANSWERING
     xtreme_suffix = "json"
 
     def fault(self, example: Example, labels: Sequence[str]) -> Fault | None:

@@ -28,6 +28,7 @@ from adapters_xtl.formats._items import (
     pad,
     readable,
 )
+from adapters_xtl.formats._plain_heads import TOKEN_CLASSIFICATION
 
 if TYPE_CHECKING:
     import torch
@@ -142,6 +143,7 @@ class Tag(Format):
     reads_windows = True
     length_unit = "words"
     usual_labels = 1300  # CCGbank's training sections hold 1,286 categories
+    plain_heads = TOKEN_CLASSIFICATION
     xtreme_suffix = "tsv"
 
     def fault(self, example: Example, labels: Sequence[str]) -> Fault | None:

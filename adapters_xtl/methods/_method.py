@@ -180,6 +180,9 @@ class Method:
     whole_encoder: bool = False
     """Whether the module is the whole encoder instead of parameters added to it."""
 
+    not_folded: str = "its parameters are layers of their own beside the encoder's"
+    """Why a module cannot become part of the encoder's own weights; "" where `fold` does that."""
+
     # ------------------------------------------------------------------ how it is shown
 
     title: str = ""
@@ -265,6 +268,12 @@ class Method:
         that cannot be done, and the backbone is loaded anew.
         """
         return None
+
+    def fold(self, encoder: nn.Module) -> nn.Module:
+        """The plain encoder that computes what the encoder with its active modules computes in
+        evaluation; the encoder itself is used up. To be written where `not_folded` is "".
+        """
+        raise NotImplementedError
 
     def save(self, encoder: nn.Module, name: str, directory: Path) -> None:
         """Writes the module `name` as the files of `module_files`."""

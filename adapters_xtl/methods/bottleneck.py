@@ -71,6 +71,10 @@ class Bottleneck(Method):
     }
     bits = (32, 16, 8, 4)
     takes_from_layer = True
+    not_folded = (
+        "a bottleneck is a non-linear layer behind each block, which no weights of the encoder can"
+        " stand for"
+    )
     title = "A bottleneck adapter"
     fused_title = "An AdapterFusion layer"
     library = "adapters"

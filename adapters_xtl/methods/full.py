@@ -52,6 +52,7 @@ class Full(Method):
     learning_rates = LEARNING_RATES
     compositions: Mapping[str, str] = {"init": "copy"}
     whole_encoder = True
+    not_folded = ""
     library = "transformers"
     colour = "#7A7A7A"
 
@@ -91,6 +92,9 @@ class Full(Method):
                     f" ({(lacking.missing_keys or lacking.unexpected_keys)[0]})"
                 )
         encoder.requires_grad_(train)
+        return encoder
+
+    def fold(self, encoder: nn.Module) -> nn.Module:
         return encoder
 
     def save(self, encoder: nn.Module, name: str, directory: Path) -> None:

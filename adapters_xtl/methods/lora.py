@@ -61,6 +61,7 @@ class Lora(Method):
     compositions: Mapping[str, str] = {"stack": "additive", "init": "copy"}
     bits = (32, 16, 8, 4)
     takes_from_layer = True
+    not_folded = ""
     title = "A LoRA module"
     library = "peft"
     colour = "#D55E00"
@@ -146,6 +147,35 @@ class Lora(Method):
         if hasattr(bare, "peft_config"):
             del bare.peft_config  # else the next module would be taken for a second one
         return bare.requires_grad_(False)
+
+    def fold(self, encoder: nn.Module) -> nn.Module:
+        """In evaluation a linear layer with LoRA is an affine map of its input, whatever its
+        options: its matrix and bias are read off its outputs for the unit vectors and for zero, in
+        float64. The library's own merging is not used: where it adds one module after another, a
+        DoRA module above others takes its norm of another matrix than in the forward pass.
+        """
+        import copy
+
+        import torch
+        from peft.tuners.lora import Linear
+        from torch import nn as layers
+
+        model: Any = encoder
+        with torch.no_grad():
+            for layer in [part for part in model.modules() if isinstance(part, Linear)]:
+                base = layer.get_base_layer()
+                exact = copy.deepcopy(layer).double().eval()
+                size, device = base.in_features, base.weight.device
+                bias = exact(torch.zeros(1, size, dtype=torch.float64, device=device))
+                units = torch.eye(size, dtype=torch.float64, device=device)
+                base.weight.copy_((exact(units) - bias).T)
+                if base.bias is not None:
+                    base.bias.copy_(bias[0])
+                elif bias.any():
+                    base.bias = layers.Parameter(bias[0].to(base.weight), requires_grad=False)
+        plain = self.detach(model)
+        assert plain is not None
+        return plain
 
     def randomize(self, encoder: nn.Module) -> None:
         """Draws the zero halves (B) of what trains from N(0, 0.02²): an untrained LoRA would change

@@ -22,7 +22,7 @@ from adapters_xtl.sharing.hub_repository import module_tag
 from adapters_xtl.sharing.mirror_rows import data_set_of
 from adapters_xtl.tasks import Task
 
-__all__ = ["bundle_card", "claimed"]
+__all__ = ["base_model", "bundle_card", "claimed", "inherited_sections", "languages_of"]
 
 # pretrained on text alone, or not at all: no task's labels
 UNLABELLED = ("FacebookAI/xlm-roberta-large", "FacebookAI/xlm-roberta-base", NAMED["tiny"].location)
@@ -69,22 +69,43 @@ def bundle_card(record: BundleRecord, stack: Sequence[str], fused: Sequence[str]
     return _metadata(record) + "\n" + "\n\n".join(parts) + "\n"
 
 
+def base_model(record: BundleRecord) -> list[str]:
+    """The hub's name of the backbone, in a list; [] where the hub does not have it."""
+    backbone = record.backbone
+    base = BASES.get(backbone.name, backbone.location)
+    return [base] if re.fullmatch(r"[\w.-]+/[\w.-]+", base) else []
+
+
+def languages_of(record: BundleRecord) -> list[str]:
+    """English, and the languages of the scores."""
+    languages = {"en": None} | {
+        code: None for scores in record.metrics.values() for code in scores.languages
+    }
+    return list(languages)
+
+
+def inherited_sections(record: BundleRecord) -> list[tuple[str, list[str]]]:
+    """What the card of anything that is made of a module repeats of the module's own: (heading,
+    lines of Markdown).
+    """
+    return [
+        ("## Training data", _data(record)),
+        ("## Scores", _scores(record)),
+        ("## Licence", [_licence(record)]),
+    ]
+
+
 def _metadata(record: BundleRecord) -> str:
     """The YAML block that the hub reads."""
     import yaml
 
-    backbone = record.backbone
-    base = BASES.get(backbone.name, backbone.location)
-    languages = {"en": None} | {
-        code: None for scores in record.metrics.values() for code in scores.languages
-    }
     named = {"license_name": "terms-of-the-training-data"} if record.licence == "other" else {}
     block: dict[str, Any] = {
-        "language": list(languages),
+        "language": languages_of(record),
         "license": record.licence,
         **named,
         "library_name": methods.load(record.method).library,
-        "base_model": [base] if re.fullmatch(r"[\w.-]+/[\w.-]+", base) else [],
+        "base_model": base_model(record),
         "datasets": sorted({data_set_of(form) for form in claimed(record.data)}),
         "metrics": sorted({scores.metric for scores in record.metrics.values()}),
         "tags": [

@@ -34,7 +34,7 @@ from adapters_xtl.sharing.bundle_record import (
 from adapters_xtl.sharing.mirror_rows import stated_rows
 from adapters_xtl.sharing.parents import parent_on_this_machine
 
-__all__ = ["check_licence", "check_rows", "default_name", "pack", "training_run"]
+__all__ = ["check_licence", "check_rows", "default_name", "pack", "record_of_run", "training_run"]
 
 # licences as the tasks' files state them → the hub's names
 LICENCES = {
@@ -107,6 +107,11 @@ def pack(
     (into / "README.md").write_text(bundle_card(record, stack, names), encoding="utf-8")
     bundle.seal(into)
     bundle.read(into, str(run.path))  # a bundle that a reader would refuse is not shared
+
+
+def record_of_run(run: StoredRun) -> BundleRecord:
+    """What a bundle of a run would say of it, without places that hold its parents."""
+    return _record(run, run.module.module_sha256, lambda sha256: (), "", "")
 
 
 def _record(
