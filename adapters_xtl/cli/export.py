@@ -13,9 +13,7 @@ from adapters_xtl.cli.typer_command import Commands
 
 __all__ = ["app", "merge"]
 
-app = Commands(
-    no_args_is_help=True, help="Write modules as ONNX, and results as others' JSON.", add_help_option=True
-)
+app = Commands(no_args_is_help=True, help="Write modules as ONNX, and results as others' JSON.")
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.")]
 Task = Annotated[
@@ -81,4 +79,23 @@ def onnx(
             allow_mismatch=allow_mismatch,
             notify=say,
         ),
+    )
+
+
+@app.command()
+def results(
+    names: Annotated[list[str], typer.Argument(metavar="RUN…", help="Run directories or run ids.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="A new directory.")],
+    organisation: Annotated[
+        str, typer.Option("--organisation", help="Who provides the results.")
+    ] = "not stated",
+    runs: Runs = "runs",
+    as_json: Json = False,
+) -> None:
+    """Write the scores of RUNs in the JSON of mteb and of Every Eval Ever."""
+    from adapters_xtl.cli.commands import export as command
+
+    answer(
+        as_json,
+        lambda: command.results(names, out, organisation=organisation, runs=runs, notify=say),
     )

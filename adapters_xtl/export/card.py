@@ -45,7 +45,7 @@ class ExportedModel:
     kind          in words, with an article
     auto_class    class of transformers that loads it; "" where none does
     pipeline      name of its `transformers.pipeline`; "" for none
-    pooling       how sentence vectors are made of the last hidden states; "" for a model with a head
+    pooling       how the last hidden states become a sentence's vector; "" with a head
     layer         the backbone's layers that a sentence encoder keeps
     rest_of_head  whether head/ holds what of the head no class of transformers has
     lacks         what the class does not do of what the head does, in a sentence
@@ -130,7 +130,7 @@ def _metadata(described: BundleRecord, record: ExportRecord) -> str:
     """The YAML block that the hub reads."""
     import yaml
 
-    model, base = record.model, base_model(described)
+    model, base = record.model, base_model(described.backbone)
     library = "transformers" if model.auto_class else "onnx"
     named = {"license_name": "terms-of-the-training-data"} if described.licence == "other" else {}
     pipeline = "sentence-similarity" if model.pooling else model.pipeline
@@ -226,5 +226,3 @@ def _exactness(comparison: Comparison) -> Sequence[str]:
             f" largest difference is {comparison.as_run_difference:.2g}."
         )
     return lines
-
-

@@ -147,9 +147,7 @@ class _Graph(nn.Module):
         return outputs
 
 
-def _write(
-    loaded: LoadedModule, items: Sequence[Item], path: Path, module: str
-) -> tuple[str, ...]:
+def _write(loaded: LoadedModule, items: Sequence[Item], path: Path, module: str) -> tuple[str, ...]:
     """Writes the graph; the names of its inputs. The network of `loaded` is used up."""
     form = loaded.source.format
     batch = on_device(form.collate(items[:2], loaded.model.tokenizer), "cpu")

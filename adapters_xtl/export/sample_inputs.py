@@ -114,6 +114,8 @@ def _examples_by_language(
     except DataError:
         return
     for part in by_language.values():
-        fit = [example for example in part.examples if form.fault(example, ()) is None]
+        fit: list[Mapping[str, Any]] = [
+            example for example in part.examples if form.fault(example, ()) is None
+        ]
         if fit:
             yield fit

@@ -12,7 +12,7 @@ import numpy as np
 
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.formats._items import Item, Lengths, Tokenizer, has_lone_surrogate, pad
-from adapters_xtl.formats._plain_heads import PlainHeads
+from adapters_xtl.formats._plain_heads import PlainHead
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ class Format:
     """Suffix of XTREME's prediction files; empty: XTREME has no file of this format."""
     pooling: str = ""
     """Of a format without a head: the name that sentence-transformers has for its `pooled`."""
-    plain_heads: PlainHeads = {}
+    plain_heads: Mapping[str, PlainHead] = {}
     """Model type → the class of transformers that has this format's head; without an entry, `xtl
     merge` writes the encoder and the head side by side."""
 

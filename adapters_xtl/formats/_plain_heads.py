@@ -80,7 +80,9 @@ QUESTION_ANSWERING: PlainHeads = dict.fromkeys(
         {"out": "qa_outputs"},
         fields=("start_logits", "end_logits"),
         labelled=False,
-        lacks="Its answers begin and end with whole pieces of the tokenizer: the stack also leaves out"
-        " characters of the first and the last piece, such as a full stop.",
+        lacks=(
+            "Its answers begin and end with whole pieces of the tokenizer: the stack also leaves"
+            " out characters of the first and the last piece, such as a full stop."
+        ),
     ),
 )

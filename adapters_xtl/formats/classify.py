@@ -22,8 +22,8 @@ from adapters_xtl.formats._items import (
     softmax,
     text_items,
 )
-from adapters_xtl.formats._rows import example_without_values
 from adapters_xtl.formats._plain_heads import SEQUENCE_CLASSIFICATION
+from adapters_xtl.formats._rows import example_without_values
 
 if TYPE_CHECKING:
     import torch

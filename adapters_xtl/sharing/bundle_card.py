@@ -15,6 +15,7 @@ from typing import Any
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.base.typed_json import to_json
+from adapters_xtl.runs.records import BackboneRecord
 from adapters_xtl.runs.run_card import score_table
 from adapters_xtl.sharing.bundle_record import BundleBackbone, BundleRecord, TrainedRows
 from adapters_xtl.sharing.card_usage import usage
@@ -69,9 +70,8 @@ def bundle_card(record: BundleRecord, stack: Sequence[str], fused: Sequence[str]
     return _metadata(record) + "\n" + "\n\n".join(parts) + "\n"
 
 
-def base_model(record: BundleRecord) -> list[str]:
+def base_model(backbone: BundleBackbone | BackboneRecord) -> list[str]:
     """The hub's name of the backbone, in a list; [] where the hub does not have it."""
-    backbone = record.backbone
     base = BASES.get(backbone.name, backbone.location)
     return [base] if re.fullmatch(r"[\w.-]+/[\w.-]+", base) else []
 
@@ -105,7 +105,7 @@ def _metadata(record: BundleRecord) -> str:
         "license": record.licence,
         **named,
         "library_name": methods.load(record.method).library,
-        "base_model": base_model(record),
+        "base_model": base_model(record.backbone),
         "datasets": sorted({data_set_of(form) for form in claimed(record.data)}),
         "metrics": sorted({scores.metric for scores in record.metrics.values()}),
         "tags": [

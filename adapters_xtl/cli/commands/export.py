@@ -10,8 +10,9 @@ from adapters_xtl.base.errors import RequestError, clipped
 from adapters_xtl.base.files import local
 from adapters_xtl.base.numbers import parse_whole
 from adapters_xtl.export.output_directory import check_output
+from adapters_xtl.export.results import export_results
 
-__all__ = ["merge", "onnx"]
+__all__ = ["merge", "onnx", "results"]
 
 Notify = Callable[[str], None]
 Answer = tuple[dict[str, Any], list[str]]
@@ -105,4 +106,22 @@ def onnx(
         f"{written.path}: {', '.join(written.inputs)} → {written.output}",
         f"largest difference of onnxruntime's outputs to the stack's: {difference.largest:.2g}"
         f" (tolerance {difference.tolerance:.2g}) on {written.compared}",
+    ]
+
+
+def results(
+    names: list[str], directory: Path, *, organisation: str, runs: str, notify: Notify
+) -> Answer:
+    """The scores of runs in the JSON of mteb and of Every Eval Ever."""
+    written = export_results(
+        names, local(str(directory)), store=runs, organisation=organisation, notify=notify
+    )
+    payload = {
+        "path": str(written.path),
+        "mteb": written.mteb,
+        "every_eval_ever": written.every_eval_ever,
+    }
+    return payload, [
+        f"{written.path}: {written.mteb} task results in mteb/, {written.every_eval_ever} files in"
+        " every_eval_ever/"
     ]
