@@ -27,10 +27,16 @@ def train(runs: Path, task: str, *, on: str = "", **options: Any) -> Path:
     asked = commands.request(
         task=task,
         on=on,
-        set_parents=list(QUICK),
         runs=str(runs),
         languages="en",
-        **{"set_": list(QUICK), "backbone": "tiny", "data": "embedded", "device": "cpu", **options},
+        **{
+            "set_": list(QUICK),
+            "set_parents": list(QUICK),
+            "backbone": "tiny",
+            "data": "embedded",
+            "device": "cpu",
+            **options,
+        },
     )
     payload, _ = commands.recipe(
         asked, baseline=False, force=False, dry_run=False, notify=lambda text: None
