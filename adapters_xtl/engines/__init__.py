@@ -23,7 +23,9 @@ __all__ = ["DEFAULT", "load", "names"]
 
 DEFAULT = "local"
 # files of this folder that are no engines
-_SHARED = ("failures", "job", "options", "schedule", "trials", "worker", "worker_process")
+_SHARED = (
+    *("failures", "job", "options", "remote", "schedule", "trials", "worker", "worker_process"),
+)
 
 
 def names() -> tuple[str, ...]:

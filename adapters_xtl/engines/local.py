@@ -9,6 +9,7 @@ nowhere runs by itself.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -200,8 +201,8 @@ class _Pool:
         running = []
         for worker in busy:
             assert worker.job is not None
-            step = worker.line.partition(" · ")[0] if worker.line.startswith("step ") else ""
-            running.append(f"{worker.job.title}{f' ({step})' if step else ''}")
+            step = re.match(r"step [\d/]+", worker.line)
+            running.append(f"{worker.job.title}{f' ({step[0]})' if step else ''}")
             self.schedule.wait(worker.job.key, "interrupted; goes on from its last checkpoint")
         if running:
             self.notify(
