@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from adapters_xtl.base.errors import RequestError, nearest
-from adapters_xtl.cli.flags import Json, Runs, answer, number_for, say
+from adapters_xtl.cli.flags import Json, Runs, answer, number_for
 from adapters_xtl.cli.typer_command import Commands
 
 __all__ = ["app"]
@@ -18,22 +18,40 @@ LIST = "list"
 # the keys of runs/run_filters.py, which --help need not import
 TEXTS = ("id", "task", "on", "kind", "state", "method", "compose", "backbone", "data", "protocol")
 KEYS = (*TEXTS, "bits", "seed", "score", "seconds", "bytes", "age")
+WITH_VALUE = ("--runs", "--older-than")  # options that take one
 
 
 class _ListsByDefault(TyperGroup):
-    """A group of commands whose `list` may be left out: `xtl runs task=xnli`."""
+    """A group of commands whose `list` may be left out, and whose options may stand before the
+    command's name: `xtl runs task=xnli`, `xtl runs --runs DIR check`.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        first = args[0] if args else ""
-        word = re.fullmatch(r"[a-z][a-z-]*", first) and not re.fullmatch(r"[a-f]+", first)
-        if word and first not in (*self.commands, *KEYS):
+        if args[:1] == ["--help"]:
+            return super().parse_args(ctx, args)
+        place = _after_options(args)
+        first = args[place] if place < len(args) else ""
+        if first in self.commands:
+            args = [first, *args[:place], *args[place + 1 :]]
+            return super().parse_args(ctx, args)
+        if re.fullmatch(r"[a-z][a-z-]*", first) and first not in KEYS and not _is_hex(first):
             raise RequestError(
                 f"xtl runs {first}: no such command{nearest(first, self.commands)}; a filter is"
                 " KEY=VALUE"
             )
-        if first != "--help" and first not in self.commands:
-            args = [LIST, *args]
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, [LIST, *args])
+
+
+def _after_options(args: list[str]) -> int:
+    """The place of the first argument that is no option nor an option's value."""
+    place = 0
+    while place < len(args) and args[place].startswith("-"):
+        place += 2 if args[place] in WITH_VALUE else 1
+    return place
+
+
+def _is_hex(text: str) -> bool:
+    return bool(re.fullmatch(r"[a-f]+", text))
 
 
 app = Commands(
@@ -47,7 +65,7 @@ app = Commands(
     """,
 )
 Filters = Annotated[
-    list[str], typer.Argument(metavar="[FILTER]...", help="KEY=VALUE, see xtl runs --help.")
+    list[str], typer.Argument(metavar="FILTER", help="KEY=VALUE, see xtl runs --help.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")]
 RUN_HELP = "A run's id, or its beginning, or its directory."
@@ -95,9 +113,7 @@ def rm(
 
     answer(
         as_json,
-        lambda: command.remove_runs(
-            ids, runs, with_children=with_children, dry_run=dry_run, notify=say
-        ),
+        lambda: command.remove_runs(ids, runs, with_children=with_children, dry_run=dry_run),
     )
 
 
@@ -109,7 +125,7 @@ def check(filters: Filters = [], runs: Runs = "runs", as_json: Json = False) -> 
     """
     from adapters_xtl.cli.commands import runs as command
 
-    payload = answer(as_json, lambda: command.check_runs(filters, runs, notify=say))
+    payload = answer(as_json, lambda: command.check_runs(filters, runs))
     if payload["damaged"] or payload["unreadable"]:
         raise typer.Exit(1)
 
@@ -138,5 +154,5 @@ def gc(
 
     answer(
         as_json,
-        lambda: command.collect_garbage(runs, older_than=older_than, dry_run=dry_run, notify=say),
+        lambda: command.collect_garbage(runs, older_than=older_than, dry_run=dry_run),
     )

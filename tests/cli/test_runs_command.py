@@ -106,7 +106,7 @@ def test_the_commands_answer_as_processes(trained: dict[str, ListedRun], tmp_pat
     (line,) = complaints(xtl("runs", "--runs", tmp_path / "nowhere", code=2))
     assert "no such directory" in line
 
-    assert xtl_json("runs", "check", "--runs", root)["damaged"] == []
+    assert xtl_json("runs", "--runs", root, "check")["damaged"] == []
     log = trained["random>xnli"].path / "train_log.jsonl"
     written = log.read_bytes()
     try:

@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Store:
 def _rm(store: Store, *ids: str, **flags: bool) -> list[str]:
     """Ids of the runs that `xtl runs rm` removes, in order."""
     options = {"with_children": False, "dry_run": False, **flags}
-    payload, _ = command.remove_runs(ids, str(store.root), notify=print, **options)
+    payload, _ = command.remove_runs(ids, str(store.root), **options)
     return [entry["id"] for entry in payload["removed"]]
 
 
@@ -265,9 +265,7 @@ def test_a_run_that_a_process_works_on_is_not_removed(store: Store) -> None:
         with pytest.raises(RequestError, match=f"udpos/{E}: another process works on it"):
             _rm(store, "a", with_children=True)
         assert _ids(store) == set("abcde"), "all or nothing"
-        payload, _ = command.collect_garbage(
-            str(store.root), older_than=0, dry_run=False, notify=print
-        )
+        payload, _ = command.collect_garbage(str(store.root), older_than=0, dry_run=False)
         assert payload["leftovers"] == [] and "a process works on it" in str(payload["kept"])
     finally:
         os.close(end)
@@ -283,19 +281,19 @@ def test_a_kill_while_removing_leaves_no_run_that_looks_finished(store: Store) -
         os._exit(1)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert _ids(store) == set("abce") and list_runs(store)[1] == {}
-    payload, _ = command.collect_garbage(str(store.root), older_than=7, dry_run=False, notify=print)
+    payload, _ = command.collect_garbage(str(store.root), older_than=7, dry_run=False)
     assert {entry["kind"] for entry in payload["leftovers"]} == {"half removed", "lock"}
     assert os.listdir(store.root / "panx") == []
 
 
 def _check(store: Store, *filters: str) -> dict[str, str]:
     """Run's id → its problems in one text."""
-    payload, _ = command.check_runs(filters, str(store.root), notify=print)
+    payload, _ = command.check_runs(filters, str(store.root))
     return {entry["id"]: "\n".join(entry["problems"]) for entry in payload["damaged"]}
 
 
 def test_check_of_a_sound_store(store: Store) -> None:
-    payload, shown = command.check_runs([], str(store.root), notify=print)
+    payload, shown = command.check_runs([], str(store.root))
     assert payload["checked"] == 4 and payload["damaged"] == payload["missing_parents"] == []
     sizes = (
         path.stat().st_size
@@ -356,7 +354,7 @@ def test_check_names_every_file_that_differs(store: Store) -> None:
 
 def test_check_names_parents_that_are_gone_or_are_others(store: Store) -> None:
     shutil.rmtree(store.path("mnli", A))
-    payload, shown = command.check_runs([], str(store.root), notify=print)
+    payload, shown = command.check_runs([], str(store.root))
     assert payload["damaged"] == []
     (missing,) = payload["missing_parents"]
     assert missing["id"] == B and missing["parent"] == {"task": "mnli", "id": A}
@@ -384,13 +382,13 @@ def test_gc_takes_what_is_left_and_nothing_else(store: Store) -> None:
     finished = {path: sorted(os.listdir(path)) for path in store.all()}
     before = _everything(store)
 
-    payload, _ = command.collect_garbage(str(root), older_than=7, dry_run=True, notify=print)
+    payload, _ = command.collect_garbage(str(root), older_than=7, dry_run=True)
     kinds = {entry["kind"]: entry["bytes"] for entry in payload["leftovers"]}
     assert set(kinds) == {"failed run", "scratch", "lock"} and kinds["scratch"] == 5000
     assert payload["bytes"] == sum(kinds.values()) and _everything(store) == before
     assert [entry["path"] for entry in payload["kept"]] == [str(root / "udpos" / f"{E}.partial")]
 
-    command.collect_garbage(str(root), older_than=7, dry_run=False, notify=print)
+    command.collect_garbage(str(root), older_than=7, dry_run=False)
     gone = before - _everything(store)
     assert all(name.startswith(("failed/", "panx/.")) for name in gone) and len(gone) > 4
     assert finished == {path: sorted(os.listdir(path)) for path in store.all()}
@@ -399,9 +397,9 @@ def test_gc_takes_what_is_left_and_nothing_else(store: Store) -> None:
     old = time.time() - 8 * 86400
     for path in (*(root / "udpos").rglob("*"),):
         os.utime(path, (old, old))
-    payload, _ = command.collect_garbage(str(root), older_than=9, dry_run=False, notify=print)
+    payload, _ = command.collect_garbage(str(root), older_than=9, dry_run=False)
     assert payload["leftovers"] == []
-    payload, _ = command.collect_garbage(str(root), older_than=7, dry_run=False, notify=print)
+    payload, _ = command.collect_garbage(str(root), older_than=7, dry_run=False)
     (entry,) = payload["leftovers"]
     assert entry["kind"] == "partial run" and entry["bytes"] > 1000
     assert os.listdir(root / "udpos") == [], "its lock went with it"
@@ -434,7 +432,7 @@ def test_links_that_lead_in_circles_are_no_runs(store: Store) -> None:
     (store.root / "up").symlink_to("..")
     (store.root / "panx" / D / "circle").symlink_to("..")
     assert _ids(store) == set("abcde") and _check(store) == {}
-    command.collect_garbage(str(store.root), older_than=7, dry_run=True, notify=print)
+    command.collect_garbage(str(store.root), older_than=7, dry_run=True)
     assert _rm(store, "d") == [D]
 
 
@@ -442,8 +440,8 @@ def test_an_empty_store(tmp_path: Path) -> None:
     runs = str(tmp_path)
     payload, shown = command.list_runs([], runs)
     assert payload == {"runs": [], "partial": [], "unreadable": []} and shown == ["no runs"]
-    assert command.check_runs([], runs, notify=print)[0]["checked"] == 0
-    assert command.collect_garbage(runs, older_than=7, dry_run=False, notify=print)[0]["bytes"] == 0
+    assert command.check_runs([], runs)[0]["checked"] == 0
+    assert command.collect_garbage(runs, older_than=7, dry_run=False)[0]["bytes"] == 0
     with pytest.raises(RequestError, match="no run"):
         command.show_run("abc", runs)
 
@@ -480,16 +478,14 @@ def test_what_another_user_may_not_do_is_explained(store: Store) -> None:
     assert refused.startswith("RequestError") and "permission denied" in refused
     assert "\n" not in refused and "root" in refused
     kept = _as_other_user(
-        lambda: str(
-            command.collect_garbage(str(root), older_than=0, dry_run=False, notify=print)[0]
-        )
+        lambda: str(command.collect_garbage(str(root), older_than=0, dry_run=False)[0])
     )
     assert "permission denied" in kept and "'leftovers': []" in kept
     assert _everything(store) == before
 
     store.path("panx", D).chmod(0o700)
     (root / "xnli").chmod(0o700)
-    found = _as_other_user(lambda: json.dumps(command.check_runs([], str(root), notify=print)[0]))
+    found = _as_other_user(lambda: json.dumps(command.check_runs([], str(root))[0]))
     answer = json.loads(found)
     (damaged,) = answer["damaged"]
     assert damaged["id"] == D and "permission denied" in damaged["problems"][0]

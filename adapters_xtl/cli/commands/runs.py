@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.progress_lines import ProgressLine
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.pages import run_tables
 from adapters_xtl.runs.damage import CheckedRun, check_run
@@ -24,7 +23,6 @@ from adapters_xtl.runs.run_index import ListedRun, RunIndex, open_store
 
 __all__ = ["check_runs", "collect_garbage", "list_runs", "remove_runs", "show_run"]
 
-Notify = Callable[[str], None]
 Shown = list[Table | str]
 PROGRESS_SECONDS = 10.0  # between lines that say how far a check is
 
@@ -68,7 +66,7 @@ def show_run(text: str, runs: str) -> tuple[dict[str, Any], Shown]:
 
 
 def remove_runs(
-    texts: Sequence[str], runs: str, *, with_children: bool, dry_run: bool, notify: Notify
+    texts: Sequence[str], runs: str, *, with_children: bool, dry_run: bool
 ) -> tuple[dict[str, Any], Shown]:
     """Removes runs, or says what would go. See `runs_to_remove` for what is refused."""
     store = open_store(runs)
@@ -85,20 +83,19 @@ def remove_runs(
     return payload, run_tables.removals(removed, dry_run=dry_run)
 
 
-def check_runs(
-    filters: Sequence[str], runs: str, *, notify: Notify
-) -> tuple[dict[str, Any], Shown]:
+def check_runs(filters: Sequence[str], runs: str) -> tuple[dict[str, Any], Shown]:
     """Checks the finished and damaged runs that fit every filter, file by file."""
     index = RunIndex.read(open_store(runs))
     chosen = [run for run in select(index, filters) if run.state != "partial"]
     checked: list[CheckedRun] = []
-    last, terminal = time.monotonic(), sys.stderr.isatty()
+    progress, shown = ProgressLine(PROGRESS_SECONDS), False
     for run in chosen:
         checked.append(check_run(run, index))
-        if time.monotonic() - last >= (1.0 if terminal else PROGRESS_SECONDS):
-            last = time.monotonic()
-            read = run_tables.size(sum(one.bytes for one in checked))
-            notify(f"{len(checked)} of {len(chosen)} runs checked, {read} read")
+        if progress.due:
+            progress.show(_how_far(checked, len(chosen)))
+            shown = True
+    if shown:
+        progress.show(_how_far(checked, len(chosen)), last=True)
     payload = {
         "checked": len(checked),
         "bytes": sum(one.bytes for one in checked),
@@ -117,9 +114,12 @@ def check_runs(
     return payload, run_tables.checks(checked, index.unreadable)
 
 
-def collect_garbage(
-    runs: str, *, older_than: float, dry_run: bool, notify: Notify
-) -> tuple[dict[str, Any], Shown]:
+def _how_far(checked: Sequence[CheckedRun], runs: int) -> str:
+    read = run_tables.size(sum(one.bytes for one in checked))
+    return f"{len(checked)} of {runs} runs checked, {read} read"
+
+
+def collect_garbage(runs: str, *, older_than: float, dry_run: bool) -> tuple[dict[str, Any], Shown]:
     """Deletes leftovers, or says what may go. What cannot be deleted stays, with the reason."""
     if older_than < 0:
         raise RequestError(f"--older-than {older_than:g}: takes days from 0 on")
