@@ -44,7 +44,9 @@ def remake_command(spec: Spec, runs: str = "runs") -> str:
 
 def _evaluation(spec: Spec, module: str) -> list[str]:
     request = spec.request
-    words = ["evaluate", module, "--task", spec.task, *_flag("--data", _data(spec))]
+    words = ["evaluate", module]
+    words += _own_rows(spec) or _flag("--task", spec.task)
+    words += _flag("--data", _data(spec))
     words += _flag("--languages", request.get("languages")) + _flag("--split", _split(spec))
     if request.get("device", "auto") != "auto":
         words += _flag("--device", request["device"])
@@ -67,17 +69,20 @@ def _recipe(spec: Spec) -> list[str]:
     overrides, parent_overrides = request.get("overrides"), request.get("parent_overrides")
     task, compose = request["task"], request.get("compose")
     languages, split = request.get("languages"), request.get("split")
+    own_rows: list[str] = []
     if spec.kind == "training" and _is_parent(spec, on):
         # trained with the parents' settings, on the parents before it
         on = [request["task"] if name == SELF else name for name in on[: len(spec.parents)]]
         overrides, compose = parent_overrides, compose if on else None
         task, languages, split = spec.task, None, None
         parent_overrides = parent_overrides if on else ()
+    elif spec.own_rows is not None:
+        task, own_rows = spec.own_rows.format, _own_rows(spec)
     elif spec.evaluation is not None and task != spec.task:
         # trained for a task that borrows its training: that task's scores are another run's
         overrides = [pair for pair in overrides or () if not pair[0].startswith("eval.")]
         task, languages, split = spec.task, None, None
-    words = ["recipe", task]
+    words = ["recipe", task, *own_rows]
     words += _flag("--on", ",".join(on)) + _flag("--compose", compose)
     method = request.get("method", DEFAULT)
     words += _flag("--method", method) if method != DEFAULT else []
@@ -103,9 +108,22 @@ def _is_parent(spec: Spec, on: Sequence[str]) -> bool:
     return bool(on) and (not spec.parents if fused else len(spec.parents) < len(on))
 
 
+def _own_rows(spec: Spec) -> list[str]:
+    """The flags that name somebody's own files; none where the rows are not of such."""
+    named: Mapping[str, Any] | None = spec.request.get("own_rows")
+    if named is None or spec.own_rows is None:
+        return []
+    flags = {"--data-file": "train", "--select-file": "select", "--test-file": "test"}
+    words = [word for flag, key in flags.items() for name in named[key] for word in (flag, name)]
+    words += _flag("--text-columns", ",".join(named["text_columns"]))
+    return words + _flag("--label", named["label"])
+
+
 def _data(spec: Spec) -> str:
-    """The data as the flag has it: a mirror's directory is in the request."""
-    return str(spec.request.get("data") or spec.data)
+    """The data as the flag has it: a mirror's directory is in the request. Own files have flags of
+    their own.
+    """
+    return str(spec.request.get("data") or ("" if spec.own_rows is not None else spec.data))
 
 
 def _switches(request: Mapping[str, Any]) -> list[str]:

@@ -67,7 +67,7 @@ _USUAL: dict[str, Sequence[str]] = {
     "method": (*methods.names(), NONE),
     "compose": (*COMPOSES, NONE),
     "backbone": tuple(registry.NAMED),
-    "data": ("embedded", "hub", "mirror", "foreign"),
+    "data": ("embedded", "hub", "mirror", "files", "foreign"),
     "protocol": (*PROTOCOLS, NONE),
     "state": ("finished", "partial", "damaged"),
 }

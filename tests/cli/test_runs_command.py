@@ -14,6 +14,8 @@ from adapters_xtl.runs import run_filters
 from adapters_xtl.runs.remake_command import remake_command
 from adapters_xtl.runs.run_index import ListedRun, RunIndex, open_store
 from tests.command_line import complaints, xtl, xtl_json
+from tests.data.test_own_rows import reviews, write_jsonl
+from tests.data.test_own_rows import xtl as xtl_here
 
 SHORT = ["train.max_steps=2", "train.eval_every=2", "train.select_examples=4"]
 
@@ -42,6 +44,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ListedRun]:
     _train("xnli", "random", root)
     _train("xquad", "", root)
     _train("tatoeba", "", root)
+    files = [
+        write_jsonl(root.parent / f"{name}.en.jsonl", reviews(count))
+        for name, count in (("train", 40), ("test", 8))
+    ]
+    named = ["--data-file", files[0], "--test-file", files[1], "--runs", root]
+    columns = ["--text-columns", "review", "--label", "verdict"]
+    short = [word for setting in SHORT for word in ("--set", setting)]
+    xtl_here(
+        "recipe", "classify", *named, *columns, "--backbone", "tiny", "--device", "cpu", *short
+    )
     index = RunIndex.read(open_store(str(root)))
     return {
         (
@@ -63,9 +75,11 @@ def test_the_command_of_a_run_makes_it_again(trained: dict[str, ListedRun]) -> N
             assert words[words.index("--on") + 1] == "random"
             continue
         dry = ["--dry-run"] if words[1] == "recipe" else []
-        answer = xtl_json(*words[1:], *dry)
+        answer = xtl_here(*words[1:], *dry)
         made_again[name] = answer["id"] == run.id and answer["reused"]
     names = {"mnli", "mnli>qqp", "mnli>qqp>xnli", "random>xnli", "squad1"}
+    (own_rows,) = made_again.keys() - {*names, "xquad by squad1", "tatoeba by "}
+    assert own_rows.startswith("classify") and made_again.pop(own_rows)
     assert made_again == dict.fromkeys({*names, "xquad by squad1", "tatoeba by "}, True)
 
 
