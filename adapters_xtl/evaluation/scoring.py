@@ -17,6 +17,7 @@ from adapters_xtl.tasks import Task
 
 __all__ = [
     "ItemDifference",
+    "compare_runs",
     "entry",
     "intervals",
     "item_difference",
@@ -26,11 +27,14 @@ __all__ = [
 ]
 
 
+Place = tuple[int, str]  # the number of a run and a language
+
+
 @dataclass(frozen=True)
 class ItemDifference:
     """The difference of two systems' scores on the same rows, with its paired bootstrap interval.
 
-    mean       difference of the unweighted means over the languages, in points
+    mean       difference of the unweighted means over runs and languages, in points
     low, high  the percentile interval over items, of probability `level`
     items      ids that were drawn from: rows that are translations of each other are one item
     verdict    what the interval says; see `base.statistics.verdict`
@@ -91,51 +95,56 @@ def intervals(
 
 def item_difference(
     task: Task,
-    first: Mapping[str, Predictions],
-    second: Mapping[str, Predictions],
+    first: Sequence[Mapping[str, Predictions]],
+    second: Sequence[Mapping[str, Predictions]],
     *,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
     margin: float = 0.0,
 ) -> ItemDifference:
-    """Compares what two runs predicted (language → predictions) on the same rows: first - second.
+    """Compares what two systems predicted on the same rows: first - second.
 
-    Ids are drawn with replacement, for both runs and all languages at once, so rows that are
-    translations of each other stay together; rows without an id count by their place in the file.
-    The interval covers the choice of the scored rows, not that of a seed: take two runs of one
-    seed. DataError where the rows differ.
+    `first` and `second` are the systems' runs under the same seeds, in the same order: of each run
+    its predictions by language. The score of a system is the mean over its runs and languages. Ids
+    are drawn with replacement, for all runs and languages at once, so rows that are translations of
+    each other stay together; rows without an id count by their place in the file. The interval
+    covers the choice of the scored rows, not that of a seed. DataError where the rows differ.
     """
-    if set(first) != set(second) or not first:
+    if not first or len(first) != len(second):
         raise DataError(
-            f"{task.name}: the two runs predicted other languages"
-            f" ({', '.join(sorted(first))} and {', '.join(sorted(second))})"
+            f"{task.name}: {len(first)} runs against {len(second)}; takes pairs of runs of one seed"
         )
-    ids = {language: _ids(task, first[language], second[language], language) for language in first}
-    metric = metrics.get(task.scorer)
-    mean = sum(
-        score(task, first[language], language)[task.metric]
-        - score(task, second[language], language)[task.metric]
-        for language in first
-    ) / len(first)
-    sides = [
-        {language: _headline_items(task, rows, language, ids[language]) for language, rows in side}
-        for side in (first.items(), second.items())
+    sides: tuple[dict[Place, Predictions], dict[Place, Predictions]] = ({}, {})
+    for number, pair in enumerate(zip(first, second, strict=True)):
+        if set(pair[0]) != set(pair[1]) or not pair[0]:
+            raise DataError(
+                f"{task.name}: the two runs predicted other languages"
+                f" ({', '.join(sorted(pair[0]))} and {', '.join(sorted(pair[1]))})"
+            )
+        for side, predictions in zip(sides, pair, strict=True):
+            side.update({(number, language): rows for language, rows in predictions.items()})
+    ids = {place: _ids(task, sides[0][place], sides[1][place], place[1]) for place in sides[0]}
+    means = [
+        sum(score(task, rows, place[1])[task.metric] for place, rows in side.items()) / len(side)
+        for side in sides
     ]
-    if any(items is None for side in sides for items in side.values()):
-        bounds = paired_rows_interval(
-            first, second, ids, metric.score, resamples=resamples, level=level, seed=seed
-        )
+    items = [
+        {place: _headline_items(task, rows, place[1], ids[place]) for place, rows in side.items()}
+        for side in sides
+    ]
+    summed = [{place: one for place, one in side.items() if one is not None} for side in items]
+    options: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
+    if all(len(side) == len(ids) for side in summed):
+        bounds = paired_interval(summed[0], summed[1], **options)
     else:
-        items_of_first, items_of_second = (
-            {language: items for language, items in side.items() if items} for side in sides
-        )
-        bounds = paired_interval(
-            items_of_first, items_of_second, resamples=resamples, level=level, seed=seed
+        metric = metrics.get(task.scorer)
+        bounds = paired_rows_interval(
+            *sides, ids, lambda rows, place: metric.score(rows, place[1]), **options
         )
     low, high = bounds[task.metric]
     return ItemDifference(
-        mean=mean,
+        mean=means[0] - means[1],
         low=low,
         high=high,
         level=level,
@@ -143,6 +152,32 @@ def item_difference(
         resamples=resamples,
         verdict=statistics.verdict(low, high, margin),
     )
+
+
+def compare_runs(
+    task: Task,
+    first: Sequence[Path],
+    second: Sequence[Path],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    margin: float = 0.0,
+) -> ItemDifference:
+    """`item_difference` of the predictions in run directories, over the languages that all of them
+    have. DataError where there is no such language.
+    """
+    languages = [
+        {path.stem for path in (run / "predictions" / task.name).glob("*.jsonl")}
+        for run in (*first, *second)
+    ]
+    common = sorted(set.intersection(*languages)) if languages else []
+    if not common:
+        raise DataError(f"{task.name}: the runs have no predictions in a common language")
+    of_first, of_second = (
+        [{code: predictions(run, task.name, code) for code in common} for run in runs]
+        for runs in (first, second)
+    )
+    return item_difference(task, of_first, of_second, resamples=resamples, seed=seed, margin=margin)
 
 
 def _ids(task: Task, first: Predictions, second: Predictions, language: str) -> list[Hashable]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from adapters_xtl.base.errors import DataError
 Floats = NDArray[np.float64]
 Measure = Callable[[Floats], dict[str, Floats]]
 Row = Mapping[str, Any]
+K = TypeVar("K", bound=Hashable)
 
 _CELLS = 1_000_000  # draws held at once: 8 MB of indices
 
@@ -148,8 +149,8 @@ def rows_interval(
 
 
 def paired_interval(
-    first: Mapping[str, Items],
-    second: Mapping[str, Items],
+    first: Mapping[K, Items],
+    second: Mapping[K, Items],
     *,
     resamples: int = 1000,
     level: float = 0.95,
@@ -157,13 +158,14 @@ def paired_interval(
 ) -> dict[str, list[float]]:
     """Percentile bootstrap interval of each metric's difference, first - second, in points.
 
-    `first`, `second`: language → items of two systems on the same rows. The paired bootstrap of
-    Efron and Tibshirani 1993, chapter 8: an id is drawn for both systems and in every language that
-    has it. With several languages it is the difference of the unweighted means over them. The same
-    seed gives the same interval. DataError without items or on a senseless option.
+    `first`, `second`: group (a language, or a run and a language) → items of two systems on the
+    same rows. The paired bootstrap of Efron and Tibshirani 1993, chapter 8: an id is drawn for both
+    systems and in every group that has it. With several groups it is the difference of the
+    unweighted means over them. The same seed gives the same interval. DataError without items or on
+    a senseless option.
     """
     _check_options(resamples, level)
-    groups = [group for language in first for group in (first[language], second[language])]
+    groups = [items for key in first for items in (first[key], second[key])]
     if not groups or any(len(group.ids) == 0 for group in groups):
         raise DataError("no items to resample")
     stream = np.random.default_rng(seed)
@@ -179,23 +181,23 @@ def paired_interval(
 
 
 def paired_rows_interval(
-    first: Mapping[str, Sequence[Row]],
-    second: Mapping[str, Sequence[Row]],
-    ids: Mapping[str, Sequence[Hashable]],
-    score: Callable[[Sequence[Row], str], Mapping[str, float]],
+    first: Mapping[K, Sequence[Row]],
+    second: Mapping[K, Sequence[Row]],
+    ids: Mapping[K, Sequence[Hashable]],
+    score: Callable[[Sequence[Row], K], Mapping[str, float]],
     *,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, list[float]]:
-    """The same of any score: `ids` are the rows' ids in each language, and every resample of the
-    rows is scored anew. Resamples that cannot be scored are left out; DataError where none can be.
+    """The same of any score: `ids` are the rows' ids in each group, and every resample of the rows
+    is scored anew. Resamples that cannot be scored are left out; DataError where none can be.
     """
     _check_options(resamples, level)
-    places: dict[Hashable, dict[str, list[int]]] = {}  # id → language → its rows
-    for language, keys in ids.items():
+    places: dict[Hashable, dict[K, list[int]]] = {}  # id → group → its rows
+    for group, keys in ids.items():
         for place, key in enumerate(keys):
-            places.setdefault(key, {}).setdefault(language, []).append(place)
+            places.setdefault(key, {}).setdefault(group, []).append(place)
     clusters = list(places.values())
     if not clusters:
         raise DataError("no items to resample")
@@ -205,10 +207,10 @@ def paired_rows_interval(
         drawn = [clusters[number] for number in stream.integers(0, len(clusters), len(clusters))]
         differences: dict[str, list[float]] = {}
         try:
-            for language in first:
-                chosen = [place for cluster in drawn for place in cluster.get(language, ())]
+            for group in first:
+                chosen = [place for cluster in drawn for place in cluster.get(group, ())]
                 scores, others = (
-                    score([rows[language][place] for place in chosen], language)
+                    score([rows[group][place] for place in chosen], group)
                     for rows in (first, second)
                 )
                 for name in scores.keys() & others.keys():
