@@ -15,7 +15,16 @@ from typing import Any
 from adapters_xtl.base.errors import RequestError, RunError, XtlError
 from adapters_xtl.base.untrusted import printable
 
-__all__ = ["LOGIN", "HubFile", "HubListing", "NotOnHub", "hub_errors", "listing", "offline"]
+__all__ = [
+    "LOGIN",
+    "HubFile",
+    "HubListing",
+    "NotOnHub",
+    "endpoint",
+    "hub_errors",
+    "listing",
+    "offline",
+]
 
 LOGIN = "log in with `hf auth login` or set HF_TOKEN"
 FILES = 100_000  # of one repository; more are not listed
@@ -66,6 +75,13 @@ class HubListing:
 
     def __str__(self) -> str:
         return f"{self.repo}@{self.commit[:12]}"
+
+
+def endpoint() -> str:
+    """The address of the hub that the client speaks to."""
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
 
 
 def offline() -> bool:

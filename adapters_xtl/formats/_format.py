@@ -94,6 +94,8 @@ class Format:
     """Sequences of an example where no rows are there to tell: for the memory plan."""
     usual_labels: int = 1
     """Labels of a task that names none, where no rows are there to tell: for the memory plan."""
+    hub_task: str = ""
+    """The hub's name of what the head does (its pipeline tag); empty where it has none."""
     xtreme_suffix: str = ""
     """Suffix of XTREME's prediction files; empty: XTREME has no file of this format."""
     pooling: str = ""

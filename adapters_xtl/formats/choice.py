@@ -43,6 +43,7 @@ class Choice(Format):
 
     fields = ("context", "choices")
     list_fields = ("choices",)
+    hub_task = "multiple-choice"
     input_help = '{"context": …, "choices": [text, …]}'
     usual_sequences = 5
     plain_heads = MULTIPLE_CHOICE

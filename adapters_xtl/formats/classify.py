@@ -37,6 +37,7 @@ class Classify(Format):
     """One label for a text or a pair of texts."""
 
     optional_fields = ("pair",)
+    hub_task = "text-classification"
     input_help = '{"text": …, "pair": …} (pair for tasks on two texts)'
     usual_labels = 3
     plain_heads = SEQUENCE_CLASSIFICATION

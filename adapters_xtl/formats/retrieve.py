@@ -41,6 +41,7 @@ class Retrieve(Format):
     """The row, or the pairs, that are translations of each other."""
 
     gold_fields = ()
+    hub_task = "sentence-similarity"
     has_head = False
     item_noun = "sentences"
     pooling = "mean"

@@ -189,6 +189,7 @@ class Span(Format):
 
     fields = ("question", "context")
     gold_fields = ("answers",)
+    hub_task = "question-answering"
     input_help = '{"question": …, "context": …}'
     reads_every_token = True
     reads_windows = True

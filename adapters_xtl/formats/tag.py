@@ -138,6 +138,7 @@ class Tag(Format):
     fields = ("words",)
     list_fields = ("words",)
     gold_fields = ("tags",)
+    hub_task = "token-classification"
     input_help = '{"words": [word, …]}'
     reads_every_token = True
     reads_windows = True

@@ -1,6 +1,7 @@
 """The cache of verified bundles: `<cache>/bundles/<digest>/`, and notes of where they came from.
 
-places/<module sha256>/*.json     {"place", "bundle"}: where a module was pulled from or pushed to
+places/<module sha256>/*.json     {"place", "bundle"}: where a module was pulled from or pushed to;
+                                  "hub": the address of the hub that a repository is on
 refs/<user--name>/*.json          {"commit", "bundle"} of a hub's revision, for when there is no
 network partial/                          what is being fetched; an interrupted pull goes on there
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from adapters_xtl.base.errors import MismatchError, XtlError
 from adapters_xtl.base.files import cache_dir, digest, explained_os_errors, read_json, write_json
+from adapters_xtl.base.hub import endpoint
 from adapters_xtl.base.locks import locked
 from adapters_xtl.sharing import bundle
 from adapters_xtl.sharing.bundle import Bundle
@@ -76,13 +78,25 @@ def keep(fetched: Path, place: str, notify: Notify) -> Bundle:
 
 
 def notes(module_sha256: str) -> list[dict[str, str]]:
-    """[{"place", "bundle"}] of every place where a module was pulled from or pushed to."""
-    return [read_json(path) for path in sorted((_root() / "places" / module_sha256).glob("*.json"))]
+    """[{"place", "bundle"}] of every place where a module was pulled from or pushed to: folders,
+    and repositories of the hub that is spoken to now (another hub's may have the same names).
+    """
+    noted = [
+        read_json(path) for path in sorted((_root() / "places" / module_sha256).glob("*.json"))
+    ]
+    return [value for value in noted if value.get("hub", "") == _hub_of(value["place"])]
+
+
+def _hub_of(place: str) -> str:
+    """The hub that a place is on now; "" for a folder."""
+    return "" if place.startswith("file:") else endpoint()
 
 
 def note(received: Bundle, place: str) -> None:
     """Records that the bundle's module lies at `place`."""
     value = {"place": place, "bundle": received.digest}
+    if hub := _hub_of(place):
+        value["hub"] = hub
     path = _root() / "places" / received.module_sha256 / f"{digest(value)[:16]}.json"
     if not path.is_file():
         write_json(path, value)

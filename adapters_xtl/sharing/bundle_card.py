@@ -20,7 +20,9 @@ from adapters_xtl.runs.run_card import score_table
 from adapters_xtl.sharing.bundle_record import BundleBackbone, BundleRecord, TrainedRows
 from adapters_xtl.sharing.card_usage import usage
 from adapters_xtl.sharing.hub_repository import module_tag
+from adapters_xtl.sharing.licences import OTHER
 from adapters_xtl.sharing.mirror_rows import data_set_of
+from adapters_xtl.sharing.model_index import model_index, pipeline_tag
 from adapters_xtl.tasks import Task
 
 __all__ = ["base_model", "bundle_card", "claimed", "inherited_sections", "languages_of"]
@@ -62,7 +64,7 @@ def bundle_card(record: BundleRecord, stack: Sequence[str], fused: Sequence[str]
                 " tensor fits the backbone. The bundle holds safetensors and JSON only."
             ],
         ),
-        ("## Licence", [_licence(record)]),
+        ("## Licence", _licence(record)),
     )
     parts = [
         "\n".join([title, "", *lines] if title else lines) for title, lines in sections if lines
@@ -77,8 +79,8 @@ def base_model(backbone: BundleBackbone | BackboneRecord) -> list[str]:
 
 
 def languages_of(record: BundleRecord) -> list[str]:
-    """English, and the languages of the scores."""
-    languages = {"en": None} | {
+    """The languages of the train rows and of the scores."""
+    languages = dict.fromkeys(_train_languages(record)) | {
         code: None for scores in record.metrics.values() for code in scores.languages
     }
     return list(languages)
@@ -91,7 +93,7 @@ def inherited_sections(record: BundleRecord) -> list[tuple[str, list[str]]]:
     return [
         ("## Training data", _data(record)),
         ("## Scores", _scores(record)),
-        ("## Licence", [_licence(record)]),
+        ("## Licence", _licence(record)),
     ]
 
 
@@ -99,13 +101,18 @@ def _metadata(record: BundleRecord) -> str:
     """The YAML block that the hub reads."""
     import yaml
 
+    relation = "finetune" if methods.load(record.method).whole_encoder else "adapter"
+    index, tag = model_index(record, _name(record)), pipeline_tag(record)
+    published = base_model(record.backbone)
     named = {"license_name": "terms-of-the-training-data"} if record.licence == "other" else {}
     block: dict[str, Any] = {
         "language": languages_of(record),
         "license": record.licence,
         **named,
         "library_name": methods.load(record.method).library,
-        "base_model": base_model(record.backbone),
+        **({"pipeline_tag": tag} if tag else {}),
+        "base_model": published,
+        **({"base_model_relation": relation} if published else {}),
         "datasets": sorted({data_set_of(form) for form in claimed(record.data)}),
         "metrics": sorted({scores.metric for scores in record.metrics.values()}),
         "tags": [
@@ -115,9 +122,25 @@ def _metadata(record: BundleRecord) -> str:
             "cross-lingual",
             module_tag(record.module_sha256),
         ],
+        **({"model-index": index} if index else {}),
     }
     text: str = yaml.safe_dump(block, sort_keys=False, allow_unicode=True)
     return f"---\n{text}---\n"
+
+
+def _name(record: BundleRecord) -> str:
+    """The module's name in its own results."""
+    below = f"-on-{'-'.join(parent.task for parent in record.parents)}" if record.parents else ""
+    backbone = record.backbone.name.rpartition("/")[2]
+    return f"{record.task}{below}-{record.method}-{backbone}"
+
+
+def _train_languages(record: BundleRecord) -> list[str]:
+    """Languages of the train rows: English, but for somebody's own, whose files name them."""
+    if record.data.source != "files":
+        return ["en"]
+    forms = [form for rows in record.data.train.values() for form in rows.forms]
+    return [match[1] for form in forms if (match := re.search(r"\[(.+)\]", form))]
 
 
 def claimed(data: TrainedRows) -> list[str]:
@@ -227,6 +250,13 @@ def _what(data: TrainedRows, forms: Iterable[str]) -> str:
             "the sample rows that ship with adapters_xtl, written for it (not the data set that the"
             " task is named after)"
         )
+    if data.source == "files":
+        languages = {match[1] for form in forms if (match := re.search(r"\[(.+)\]", form))}
+        named = ", ".join(sorted(languages))
+        return (
+            f"{data.rows or 'rows of whoever trained it, which are not shared with it'}"
+            f"{f' (languages of the files: {named})' if named else ''}"
+        )
     # forms of which the same is said are named together
     grouped: dict[tuple[str, str, str, str], list[str]] = {}
     for form in forms:
@@ -282,7 +312,13 @@ def _scores(record: BundleRecord) -> list[str]:
             if scores.selected_on
             else []
         )
+        lines += (
+            [f"Of each language, the first {scores.max_examples:,} rows at most were scored.", ""]
+            if scores.max_examples
+            else []
+        )
         others = [language for language in scores.languages if language != "en"]
+        others = [] if record.data.source == "files" else others
         lines += [_transfer(record.backbone, others), ""] if others else []
         lines += [*score_table(to_json(scores)), *notes, *[""] * bool(notes)]
     return lines[:-1]
@@ -320,17 +356,18 @@ def _parents(record: BundleRecord) -> list[str]:
     return [sentence, "", "| task | sha256 of the module | where |", "|---|---|---|", *rows]
 
 
-def _licence(record: BundleRecord) -> str:
-    terms = {
-        name: task.licence for name in record.data.train if (task := _task(name)) and task.licence
-    }
-    stated = (
-        "; ".join(f"{name}: {text}" for name, text in terms.items()) if claimed(record.data) else ""
-    )
-    own = f"These weights: {record.licence}."
-    if record.licence == "other":
-        own = (
-            "Nobody has chosen a licence for these weights alone; the terms of what they were"
-            " trained on apply."
-        )
-    return f"{own} The data, as its sources state: {stated}." if stated else own
+def _licence(record: BundleRecord) -> list[str]:
+    """The licence, where it comes from, and why it is no single one."""
+    chosen = record.licence != OTHER and bool(record.licence_reasons)
+    if record.licence == OTHER:
+        lines = [
+            "These weights have no single licence; the terms of everything they were made from"
+            " apply:"
+        ]
+    else:
+        lines = [f"These weights: {record.licence}. They were made from:"]
+    lines += ["", *(f"- {source}" for source in record.made_from)]
+    if record.licence_reasons:
+        why = "Chosen by whoever shared it, although" if chosen else "Why no single licence holds"
+        lines += ["", f"{why}:", "", *(f"- {reason}" for reason in record.licence_reasons)]
+    return lines

@@ -130,7 +130,10 @@ class BundleParent:
 
 @dataclass(frozen=True)
 class BundleScores:
-    """Scores of one task, 0 to 100. See `adapters_xtl.runs.records.TaskScores`."""
+    """Scores of one task, 0 to 100. See `adapters_xtl.runs.records.TaskScores`.
+
+    max_examples  of each language at most so many rows were scored; 0: all
+    """
 
     split: Line
     metric: Line
@@ -139,6 +142,7 @@ class BundleScores:
     languages: Mapping[TaskName, Mapping[Line, Number]]
     selected_on: Count = field(default=0, metadata={"omit": True})
     layer: Count | None = field(default=None, metadata={"omit": True})
+    max_examples: Count = field(default=0, metadata={"omit": True})
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,9 @@ class BundleRecord:
     metrics        task → scores; empty where sample rows were scored
     trained        None where the module was not trained by adapters_xtl, or not trained at all
     versions       package → version
+    licence        by the hub's name; "other" where no single licence holds
+    made_from      backbone, rows and parents, each with the licence that is stated for it
+    licence_reasons  why the sources come to no single licence
     own_rows       description of the task's rows, where it is one on somebody's own files
     """
 
@@ -223,6 +230,8 @@ class BundleRecord:
     data: TrainedRows
     versions: Mapping[Line, Line]
     licence: Licence
+    made_from: tuple[Line, ...] = field(default=(), metadata={"omit": True})
+    licence_reasons: tuple[Line, ...] = field(default=(), metadata={"omit": True})
     own_rows: OwnRows | None = field(default=None, metadata={"omit": True})
 
     @property

@@ -9,18 +9,17 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from adapters_xtl import tasks
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.backbones.fingerprint import identity
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import digest, folder_digest, read_json, write_json
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.base.untrusted import printable, safe_name
-from adapters_xtl.runs.records import Metrics, RowsCount, Spec, TaskScores
+from adapters_xtl.runs.records import Metrics, ParentRecord, RowsCount, Spec, TaskScores
 from adapters_xtl.runs.store import is_finished, verify
 from adapters_xtl.runs.stored_runs import StoredModule, StoredRun, read_run
 from adapters_xtl.sharing import bundle, bundle_record
-from adapters_xtl.sharing.bundle_card import bundle_card, claimed
+from adapters_xtl.sharing.bundle_card import bundle_card
 from adapters_xtl.sharing.bundle_record import (
     BackboneIdentity,
     BundleBackbone,
@@ -31,20 +30,11 @@ from adapters_xtl.sharing.bundle_record import (
     RowsUsed,
     TrainedRows,
 )
+from adapters_xtl.sharing.licences import combined, sources_of
 from adapters_xtl.sharing.mirror_rows import stated_rows
 from adapters_xtl.sharing.parents import parent_on_this_machine
 
 __all__ = ["check_licence", "check_rows", "default_name", "pack", "record_of_run", "training_run"]
-
-# licences as the tasks' files state them → the hub's names
-LICENCES = {
-    "Apache-2.0": "apache-2.0",
-    "MIT": "mit",
-    "CC BY 4.0": "cc-by-4.0",
-    "CC BY-SA 3.0": "cc-by-sa-3.0",
-    "CC BY-SA 4.0": "cc-by-sa-4.0",
-    "CC BY-NC 4.0": "cc-by-nc-4.0",
-}
 
 
 def training_run(path: Path) -> StoredRun:
@@ -123,6 +113,8 @@ def _record(
 ) -> BundleRecord:
     module = run.module
     data = _trained_rows(run, rows)
+    sources = sources_of(run, _parent_here)
+    follows, reasons = combined(sources)
     record = BundleRecord(
         format=bundle_record.FORMAT,
         task=module.task,
@@ -141,17 +133,21 @@ def _record(
             BundleParent(parent.task, parent.id, parent.sha256, tuple(where(parent.sha256)))
             for parent in module.parents
         ),
-        metrics={} if data.source == "embedded" else _scores(run.metrics, module.run.protocol),
+        metrics={} if data.source == "embedded" else _scores(run, module.run.protocol),
         trained=_training(run.metrics),
         data=data,
         versions=run.provenance.versions,
-        licence=licence or _licence(data),
+        licence=licence or follows,
+        made_from=tuple(_line(str(source)) for source in sources),
+        licence_reasons=tuple(map(_line, reasons)),
         own_rows=run.spec.own_rows,
     )
     return from_json(BundleRecord, record.to_json())
 
 
-def _scores(metrics: Metrics, protocol: str) -> dict[str, BundleScores]:
+def _scores(run: StoredRun, protocol: str) -> dict[str, BundleScores]:
+    limit = run.spec.evaluation.max_examples if run.spec.evaluation else 0
+
     def kept(scores: TaskScores) -> BundleScores:
         return BundleScores(
             split=scores.split,
@@ -161,9 +157,10 @@ def _scores(metrics: Metrics, protocol: str) -> dict[str, BundleScores]:
             languages=scores.languages,
             selected_on=scores.selected_on,
             layer=scores.layer,
+            max_examples=limit,
         )
 
-    return {task: kept(scores) for task, scores in metrics.tasks.items()}
+    return {task: kept(scores) for task, scores in run.metrics.tasks.items()}
 
 
 def _training(metrics: Metrics) -> BundleTraining | None:
@@ -251,15 +248,13 @@ def _trained_rows(run: StoredRun, rows: str) -> TrainedRows:
     )
 
 
-def _licence(data: TrainedRows) -> str:
-    """A licence that follows from the training data alone, by the hub's names, else "other"."""
-    if data.source == "embedded":
-        return "apache-2.0"  # the package's own rows
-    forms = [form for rows in data.train.values() for form in rows.forms]
-    stated = {tasks.load(task).licence for task in data.train if task in tasks.names()}
-    if forms and set(claimed(data)) == set(forms) and len(stated) == 1:
-        return LICENCES.get(next(iter(stated)), "other")
-    return "other"
+def _parent_here(child: StoredModule, parent: ParentRecord) -> StoredModule | None:
+    return parent_on_this_machine(child, parent, lambda text: None)
+
+
+def _line(text: str) -> str:
+    """A text that a record takes: one line, cut where it is too long."""
+    return printable(text, 490)
 
 
 def check_rows(text: str, source: str) -> str:

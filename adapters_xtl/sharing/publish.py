@@ -149,7 +149,10 @@ def _share_one(
             licence=pack.check_licence(licence),
             rows=rows,
         )
-        pushed = push(bundle.read(Path(temporary)), dest, name, notify, private=private)
+        packed = bundle.read(Path(temporary))
+        if licence and packed.record.made_from:
+            notify(f"licence {licence}, as you say; {'; '.join(packed.record.made_from)}")
+        pushed = push(packed, dest, name, notify, private=private)
     for parent in pushed.bundle.record.parents:
         if not parent.where and not _is_near(pushed.place, parent.sha256):
             notify(
