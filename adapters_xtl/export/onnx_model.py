@@ -154,7 +154,10 @@ def _write(loaded: LoadedModule, items: Sequence[Item], path: Path, module: str)
     names = tuple(name for name in INPUTS if name in batch)
     graph = _Graph(loaded, names).eval()
     size = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
-    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    free = {
+        0: torch.export.Dim("batch", min=1),
+        1: torch.export.Dim("length", min=2, max=loaded.model.longest),
+    }
     try:
         with torch.no_grad(), _quiet():
             torch.onnx.export(

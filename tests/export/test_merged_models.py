@@ -20,9 +20,17 @@ from adapters_xtl.export import merged_model
 from adapters_xtl.export.merged_model import merge
 from tests import bundles
 from tests.command_line import xtl as command
+from tests.small_bert import small_bert
 
 # so many steps and such a rate that without the modules every output would be another one
-LEARNS = ["train.max_steps=4", "train.eval_every=4", "train.select_examples=20", "train.lr=0.03"]
+LEARNS = [
+    "train.max_steps=2",
+    "train.eval_every=2",
+    "train.select_examples=8",
+    "train.lr=0.03",
+    "train.batch_size=8",
+    "train.max_length=64",
+]
 PAIRS = [
     ("The train was cancelled this morning.", "No train went."),
     ("Поезд сегодня отменили.", "Поезд ушёл вовремя."),
@@ -33,7 +41,10 @@ WORDS = ["Angela", "Merkel", "besuchte", "gestern", "die", "Stadt", "Lyon"]
 
 def lora(factory: pytest.TempPathFactory, task: str, on: str = "", **options: Any) -> Path:
     more = options.pop("more", [])
-    settings = {"set_": [*LEARNS, *more], "set_parents": LEARNS}
+    settings = {
+        "set_": [*LEARNS, "eval.max_examples=8", *more],
+        "set_parents": LEARNS,
+    }
     return bundles.stack(factory, task, on=on, method="lora", **settings, **options)
 
 
@@ -218,27 +229,20 @@ def test_what_cannot_be_merged_is_refused_in_a_line(
     assert sorted(os.listdir(tmp_path)) == ["held"]
 
 
-def test_a_bert_takes_its_own_classes(
+def test_a_bundle_of_a_bert_takes_the_classes_of_bert(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    sizes = {
-        "vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 64, "max_position_embeddings": 130, "initializer_range": 0.15,
-    }  # fmt: skip
-    backbone = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(1)
-    transformers.BertModel(transformers.BertConfig(**sizes)).save_pretrained(backbone)
-    letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
-    (backbone / "vocab.txt").write_text("\n".join(vocabulary))
-    transformers.BertTokenizerFast(str(backbone / "vocab.txt")).save_pretrained(backbone)
-    for task in ("qqp", "csqa"):
-        run = lora(tmp_path_factory, task, backbone=str(backbone))
-        found = merge(str(run), tmp_path / task, runs=run.parent.parent)
-        assert found.difference.within
-        config = read_json(tmp_path / task / "config.json")
-        assert config["architectures"][0].startswith("BertFor")
-        assert str(backbone) not in (tmp_path / task / "export.json").read_text()
+    backbone = small_bert(tmp_path_factory.mktemp("bert"))
+    run = lora(tmp_path_factory, "qqp", backbone=str(backbone))
+    bundle = bundles.pack_run(run, tmp_path / "bundle")
+    found = merge(str(bundle), tmp_path / "model", backbone=str(backbone), runs=tmp_path / "none")
+    assert found.difference.within
+    assert read_json(tmp_path / "model" / "config.json")["architectures"] == [
+        "BertForSequenceClassification"
+    ]
+    record = read_json(tmp_path / "model" / "export.json")
+    assert record["module"]["sha256"] == read_json(bundle / "bundle.json")["module_sha256"]
+    assert str(backbone) not in (tmp_path / "model" / "export.json").read_text()
 
 
 def test_the_command_prints_the_difference(stack: Path, tmp_path: Path) -> None:
@@ -269,7 +273,7 @@ def test_the_real_encoder_merges_and_answers(tmp_path: Path) -> None:
         "mnli",
         method="lora",
         backbone="mini",
-        set_=[*LEARNS, "train.lr=0.001", "train.batch_size=8", "eval.max_examples=8"],
+        set_=[*LEARNS, "train.lr=0.001", "eval.max_examples=8"],
     )
     found = merge(str(run), tmp_path / "model", runs=tmp_path / "runs")
     assert found.difference.within

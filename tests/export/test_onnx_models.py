@@ -18,18 +18,22 @@ from adapters_xtl.export import onnx_model, sample_inputs
 from adapters_xtl.export.onnx_model import export_onnx
 from adapters_xtl.tasks import load
 from tests import bundles
+from tests.small_bert import small_bert
 
 TEXTS = [
-    ("Le magasin ouvre à neuf heures du matin, sauf le dimanche.", "The shop opens at nine."),
-    ("店は九時に開く。", "The shop opens at nine."),
-    ("Магазин.", "Shop."),
+    ("Le magasin ouvre tous les jours au matin, sauf le dimanche", "The shop opens at nine"),
+    ("Der Laden hat offen", "The shop opens at nine"),
+    ("a", "b"),
 ]
 SETTINGS = ["train.max_steps=4", "train.eval_every=4", "train.select_examples=20", "train.lr=0.03"]
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bundles.stack(tmp_path_factory, "pawsx", on="qqp", set_=SETTINGS, set_parents=SETTINGS)
+    """A bottleneck stack on a BERT, whose inputs have token types besides."""
+    backbone = small_bert(tmp_path_factory.mktemp("bert"))
+    settings = {"set_": SETTINGS, "set_parents": SETTINGS, "backbone": str(backbone)}
+    return bundles.stack(tmp_path_factory, "pawsx", on="qqp", **settings)
 
 
 def answers(folder: Path, texts: list[tuple[str, str]] | list[str]) -> np.ndarray:
@@ -62,7 +66,7 @@ def test_a_bottleneck_stack_answers_in_onnxruntime(stack: Path, tmp_path: Path) 
         shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         own = [list(row["probabilities"].values()) for row in model.predict(texts)]
         assert np.allclose(shares, own, atol=0.01)
-    assert payload["inputs"] == ["input_ids", "attention_mask"]
+    assert payload["inputs"] == ["input_ids", "attention_mask", "token_type_ids"]
     record = read_json(tmp_path / "onnx" / "export.json")
     assert record["stack"] == "qqp>pawsx" and record["method"] == "bottleneck"
 
