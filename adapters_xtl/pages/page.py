@@ -176,9 +176,11 @@ def _run_sections(contents: Contents) -> list[Section]:
     cards: list[Part] = list(page_runs.cards(contents.runs))
     remarks = list(unreadable)
     if contents.missing:
+        several = len(contents.missing) > 1
         remarks.append(
-            f"{len(contents.missing)} runs of the record are not in the store, so their curves,"
-            f" provenance and predictions are not here: {', '.join(contents.missing[:20])}"
+            f"{len(contents.missing)} {'runs' if several else 'run'} of the record"
+            f" {'are' if several else 'is'} not in the store, so curves, provenance and predictions"
+            f" are not here: {', '.join(contents.missing[:20])}"
             + ("…" if len(contents.missing) > 20 else "")
         )
     if remarks:

@@ -48,7 +48,8 @@ def command(spec: Spec, specs: Mapping[str, Spec], source: str = "") -> Command:
 
 def _recipe(spec: Spec, specs: Mapping[str, Spec]) -> tuple[list[str], list[str]]:
     """Words of `xtl recipe`, and sentences on them."""
-    run, notes = spec.run, []
+    run = spec.run
+    notes: list[str] = []
     words = ["xtl", "recipe", spec.module.task if spec.module else spec.task]
     words += ["--backbone", _backbone(spec), "--data", _data(spec)]
     if run is None:
@@ -195,12 +196,7 @@ def _parents(
             for parent, chain in zip(found, chains, strict=True)
         ):
             settings = (trained or others or [[]])[0]
-            limits = {
-                f"eval.max_examples={parent.evaluation.max_examples}"
-                for parent in found
-                if parent.evaluation and parent.evaluation.max_examples
-            }
-            return [parent.task for parent in spec.parents], [*settings, *sorted(limits)], []
+            return [parent.task for parent in spec.parents], settings, []
     named = spec.parents if run.compose == "fuse" else spec.parents[-1:]
     missing = [f"{parent.task}/{parent.id}" for parent in named if parent.id not in specs]
     sentence = f"The store must hold {', '.join(parent.id for parent in named)}, made beforehand."

@@ -66,6 +66,11 @@ class Command:
     note: str = ""
     kind: ClassVar[str] = "command"
 
+    @property
+    def words(self) -> list[str]:
+        """The line at its spaces: between them it may be broken on the page."""
+        return self.line.split(" ")
+
 
 @dataclass(frozen=True)
 class Listing:

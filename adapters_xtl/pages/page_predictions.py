@@ -1,4 +1,4 @@
-"""Predictions of runs for the page: right or wrong, at most so many a language, in so many bytes."""
+"""Predictions of runs for the page: which are right, and as many as there is room for."""
 
 from __future__ import annotations
 

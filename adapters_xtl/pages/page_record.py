@@ -16,6 +16,7 @@ from adapters_xtl.base.files import explain_denied
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.base.untrusted import Refusal, parse_json
 from adapters_xtl.grid.results import Figure, Table
+from adapters_xtl.runs.store import STUDY_RECORDS
 
 __all__ = [
     "Answer",
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-NAMES = ("study.json", "comparison.json")
 _MOST_BYTES = 256 << 20
 
 
@@ -181,9 +181,11 @@ def read_study(path: Path) -> StudyRecord:
     """
     file = path
     if path.is_dir():
-        files = [path / name for name in NAMES if (path / name).is_file()]
+        files = [path / name for name in STUDY_RECORDS if (path / name).is_file()]
         if not files:
-            raise RequestError(f"{path}: no study here: it holds neither {' nor '.join(NAMES)}")
+            raise RequestError(
+                f"{path}: no study here: it holds neither {' nor '.join(STUDY_RECORDS)}"
+            )
         file = files[0]
     elif not path.exists():
         raise RequestError(f"{path}: no such directory or file")

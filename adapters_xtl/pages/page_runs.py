@@ -69,7 +69,7 @@ def store_sections(runs: Sequence[StoredRun]) -> list[Section]:
             split,
             name=f"memory-{task}-{split}",
         )
-        if memory is not None:
+        if memory is not None and sum(len(series.points) for series in memory.series) > 1:
             parts.append(plot(memory, prefix="store"))
         sections.append(
             Section(anchor("task", task, split), _task_title(task, split), tuple(parts), short=task)

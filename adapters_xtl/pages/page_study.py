@@ -149,8 +149,8 @@ def _tuned(tuning: Any) -> str:
 def _contrasts(record: StudyRecord, prefix: str) -> Grid | None:
     if not record.contrasts:
         return None
-    headings = ("difference", "interval", "seeds", "verdict", "p", "p after Holm", "after Holm")
-    words = {"verdict", "after Holm", "interval"}
+    headings = ("difference", "seeds", "verdict", "p", "p after Holm", "after Holm")
+    words = {"verdict", "after Holm"}
     return Grid(
         name=f"{prefix}-contrasts",
         title="Contrasts, paired over seeds",
@@ -160,7 +160,7 @@ def _contrasts(record: StudyRecord, prefix: str) -> Grid | None:
         ),
         rows=tuple(_contrast(contrast) for contrast in record.contrasts),
         notes=(
-            "difference: the first minus the second, in points",
+            "difference: the first minus the second, in points, with its interval over seeds",
             "▲ higher, ▼ lower: the interval of the difference excludes 0",
         ),
     )
@@ -170,15 +170,20 @@ def _contrast(contrast: Contrast) -> Row:
     bounds = contrast.interval
     seeds = contrast.seeds if isinstance(contrast.seeds, list | tuple) else ()
     verdict = str(contrast.verdict or "")
-    label = contrast.name
     sides = f"{_point(contrast.of)} against {_point(contrast.against)}"
+    difference = Cell("–", note="no number")
+    if contrast.mean is not None:
+        difference = Cell(
+            f"{contrast.mean:+.2f}",
+            contrast.mean,
+            interval=f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]" if bounds and len(bounds) > 1 else "",
+            note="one seed" if len(seeds) == 1 else "",
+            verdict=verdict,
+        )
     return Row(
-        Cell(one_line(label) or sides, note=sides if label and sides != " against " else ""),
+        Cell(one_line(contrast.name) or sides, note=sides if contrast.name else ""),
         (
-            Cell("–", note="no number")
-            if contrast.mean is None
-            else Cell(f"{contrast.mean:+.2f}", contrast.mean, verdict=verdict),
-            Cell(f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]" if bounds and len(bounds) > 1 else "–"),
+            difference,
             Cell(", ".join(map(str, seeds)) or "–", float(len(seeds))),
             Cell(verdict or "–"),
             _probability(contrast.p),
@@ -254,11 +259,7 @@ def _score_tables(record: StudyRecord) -> list[Table]:
         return []
     best = {
         task: max(
-            (
-                rows[task].score.mean
-                for rows in settings.values()
-                if task in rows and rows[task].score
-            ),
+            (row.score.mean for row in record.rows if row.task == task and row.score is not None),
             default=None,
         )
         for task in tasks
@@ -403,6 +404,8 @@ def _memory(record: StudyRecord) -> list[Figure]:
     ]
     for task in dict.fromkeys(row.task for row in measured):
         rows = [row for row in measured if row.task == task]
+        if len(rows) < 2:  # there is nothing to compare
+            continue
         series = []
         for method in dict.fromkeys(row.method for row in rows):
             points = [

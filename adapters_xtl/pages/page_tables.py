@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from adapters_xtl.base.errors import RequestError
 from adapters_xtl.grid.results import Entry, Figure, Table
 from adapters_xtl.pages import figures
 from adapters_xtl.pages.comparison_tables import size
-from adapters_xtl.pages.page_parts import Cell, Column, Grid, Plot, Row
-from adapters_xtl.pages.table_text import entry_text, notes, one_line
+from adapters_xtl.pages.page_parts import Cell, Column, Grid, Plot, Row, Text
+from adapters_xtl.pages.table_text import entry_text, is_inconclusive, notes, one_line
 
 __all__ = ["Cost", "amount", "anchor", "cost_table", "plot", "table"]
 
@@ -58,15 +59,20 @@ def _cell(entry: Entry, decimals: int, *, signed: bool) -> Cell:
         value=entry.value,
         interval=text.interval,
         note=text.note,
-        verdict=entry.verdict,
+        verdict="inconclusive" if is_inconclusive(entry, difference=signed) else entry.verdict,
         best=text.best,
     )
 
 
-def plot(figure: Figure, *, prefix: str = "") -> Plot:
-    """A figure drawn for the page, which writes its title and caption itself."""
+def plot(figure: Figure, *, prefix: str = "") -> Plot | Text:
+    """A figure drawn for the page, which writes its title and caption itself; a sentence in its
+    place where it cannot be drawn.
+    """
     name = anchor(prefix, "figure", figure.name)
-    element = figures.svg(replace(figure, title="", caption=""), ids=name)
+    try:
+        element = figures.svg(replace(figure, title="", caption=""), ids=name)
+    except RequestError as error:
+        return Text((f"{one_line(figure.title)}: {error}",), tone="note")
     words = f"<title>{html.escape(figure.title)}</title>"
     words += f"<desc>{html.escape(figure.caption)}</desc>" if figure.caption else ""
     element = element.replace("<title></title>", words, 1)

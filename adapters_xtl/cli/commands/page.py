@@ -48,5 +48,8 @@ def page(
     }
     shown = [f"damaged: {name}: {reason}" for name, reason in damaged.items()]
     if contents.missing:
-        shown.append(f"{len(contents.missing)} runs of the record are not in the store")
+        shown.append(
+            f"not in {contents.store.root}: {', '.join(contents.missing[:5])}"
+            + (f" and {len(contents.missing) - 5} more runs" if len(contents.missing) > 5 else "")
+        )
     return payload, [*shown, f"page: {path} ({size(len(html.encode()))})"]
