@@ -12,16 +12,17 @@ from adapters_xtl.base.errors import XtlError
 from adapters_xtl.grid.results import Entry, Figure, Line, Table
 from adapters_xtl.pages import run_figures
 from adapters_xtl.pages.comparison_tables import size
-from adapters_xtl.pages.page_commands import command
-from adapters_xtl.pages.page_parts import Facts, Listing, Part, RunCard, Section
+from adapters_xtl.pages.page_parts import Command, Facts, Listing, Part, RunCard, Section
 from adapters_xtl.pages.page_tables import Cost, amount, anchor, plot, table
 from adapters_xtl.pages.run_figures import RunGroup
 from adapters_xtl.runs.records import RowsCount, Spec
+from adapters_xtl.runs.remake_command import remake_command
 from adapters_xtl.runs.store import FAILED, Store
 from adapters_xtl.runs.stored_runs import StoredRun
 
 __all__ = [
     "cards",
+    "command",
     "cost",
     "curves",
     "damaged_section",
@@ -35,6 +36,7 @@ __all__ = [
 
 _SERIES = 8  # lines of one figure, after which another begins
 _MEAN = "mean"
+_PLACE = "DIR"
 
 
 def name_of(run: StoredRun) -> str:
@@ -246,11 +248,10 @@ def cost(runs: Iterable[StoredRun]) -> list[Cost]:
 
 def cards(runs: Sequence[StoredRun]) -> list[RunCard]:
     """A card for each run, in the order given."""
-    specs = {run.spec.id: run.spec for run in runs}
-    return [_card(run, specs) for run in runs]
+    return [_card(run) for run in runs]
 
 
-def _card(run: StoredRun, specs: Mapping[str, Spec]) -> RunCard:
+def _card(run: StoredRun) -> RunCard:
     spec, provenance, metrics = run.spec, run.provenance, run.metrics
     scores = [
         f"{task} {entry.metric} {entry.score:.2f} ({entry.split})"
@@ -262,11 +263,56 @@ def _card(run: StoredRun, specs: Mapping[str, Spec]) -> RunCard:
         anchor=anchor("run", spec.task, spec.id),
         title=name_of(run),
         summary=", ".join(scores) or "nothing was scored",
-        command=command(spec, specs, provenance.data.source),
+        command=command(spec),
         facts=tuple(_facts(run)),
         versions=provenance.versions,
-        notes=provenance.notes,
+        notes=tuple(_without_place(note, spec) for note in provenance.notes),
     )
+
+
+def command(spec: Spec) -> Command:
+    """The command that makes a run again. A page is shown to others: a directory or file of the
+    machine that made the run is not in it, but `DIR` or the name alone.
+    """
+    request = dict(spec.request)
+    notes = []
+    if _is_place(request.get("data")) or _is_place(request.get("backbone")):
+        notes.append("DIR stands for the directory that the run read.")
+    for key in ("data", "backbone"):
+        if _is_place(request.get(key)):
+            request[key] = _PLACE
+    if isinstance(request.get("on"), list | tuple):
+        request["on"] = [_name_alone(name) for name in request["on"]]
+    if isinstance(request.get("own_rows"), dict):
+        request["own_rows"] = {
+            key: [_name_alone(name) for name in value] if isinstance(value, list | tuple) else value
+            for key, value in request["own_rows"].items()
+        }
+    line = remake_command(replace(spec, request=request))
+    if not line:
+        return Command("", "Imported from elsewhere with xtl hub import.")
+    if spec.kind == "evaluation" and spec.module is not None:
+        notes.append("It scores a module that the store has.")
+    return Command(line, " ".join(notes))
+
+
+def _is_place(value: object) -> bool:
+    """Whether a request's value is a directory of the machine that the run was made on."""
+    return isinstance(value, str) and (
+        Path(value).is_absolute() or value.startswith((".", "~")) or value.endswith("/")
+    )
+
+
+def _name_alone(value: object) -> object:
+    return Path(value).name if isinstance(value, str) and _is_place(value) else value
+
+
+def _without_place(text: str, spec: Spec) -> str:
+    for key in ("data", "backbone"):
+        value = spec.request.get(key)
+        if _is_place(value):
+            text = text.replace(str(value), _PLACE).replace(str(value).rstrip("/"), _PLACE)
+    return text
 
 
 def _facts(run: StoredRun) -> list[tuple[str, str]]:

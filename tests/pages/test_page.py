@@ -6,12 +6,13 @@ import json
 import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from adapters_xtl.pages import page_commands
+from adapters_xtl.pages import page_runs
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored_runs import StoredRun, list_runs
 from tests.command_line import xtl
@@ -279,21 +280,22 @@ def test_tables_and_figures_are_there_without_a_script(
 
 
 def test_the_command_of_a_run_makes_the_same_run_again(store: Path, tmp_path: Path) -> None:
-    runs = _runs(store)
-    specs = {run.spec.id: run.spec for run in runs}
     made = {}
-    for run in runs:
-        line = shlex.split(page_commands.command(run.spec, specs).line)
+    for run in _runs(store):
+        line = shlex.split(page_runs.command(run.spec).line)
         elsewhere = ("--runs", tmp_path / "empty", "--dry-run", "--json")
         here = ("--runs", store, "--json")
         done = xtl(*line[1:], *(elsewhere if line[1] == "recipe" else here))
         made[run.spec.id] = json.loads(done.stdout)["id"]
     assert made == {identity: identity for identity in made} and len(made) == 6
-    [child] = [run.spec for run in runs if run.spec.parents]
-    line = page_commands.command(child, specs).line
-    assert "--on mnli" in line and "--set-parents method.r=3" in line
-    alone = page_commands.command(child, {child.id: child})
-    assert f"--on {child.parents[0].id}" in alone.line and child.parents[0].id in alone.note
+
+
+def test_the_page_names_no_directory_of_the_machine(store: Path) -> None:
+    [run] = [run for run in _runs(store, "pawsx") if run.spec.parents]
+    places = {"data": "/home/ada/mirror", "backbone": "~/xlmr", "on": ["./mnli-bundle"]}
+    command = page_runs.command(replace(run.spec, request={**run.spec.request, **places}))
+    assert "--data DIR" in command.line and "--backbone DIR" in command.line
+    assert "--on mnli-bundle" in command.line and "DIR stands for" in command.note
 
 
 # ---------------------------------------------------------------------------- what is wrong

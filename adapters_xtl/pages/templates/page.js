@@ -36,7 +36,7 @@
   }
 
   /* Commands: a button that copies. */
-  for (const command of document.querySelectorAll(".command")) {
+  for (const command of document.querySelectorAll(".command:has(code)")) {
     if (!navigator.clipboard) break;
     const button = document.createElement("button");
     button.type = "button";
