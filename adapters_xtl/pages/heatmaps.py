@@ -194,7 +194,7 @@ def _draw_cell(
             2 * half,
             2 * half,
             facecolor=face,
-            edgecolor=("#FFFFFF" if dark else "#8C8C8C") if hatched else face,
+            edgecolor=_hatch_colour(face) if hatched else face,
             hatch="////" if hatched else None,
             linewidth=0,
         )
@@ -215,6 +215,12 @@ def _draw_cell(
             fontweight="bold" if text.best and part is parts[0] else "normal",
             bbox={"facecolor": face, "edgecolor": "none", "pad": 0.8},
         ).set_in_layout(False)
+
+
+def _hatch_colour(face: str) -> str:
+    """Lines that can be seen on a cell without drowning its number."""
+    luminance = _luminance(face)
+    return "#B0B0B0" if luminance < _DARK else "#444444" if luminance < 0.5 else "#8C8C8C"
 
 
 def _label_axes(

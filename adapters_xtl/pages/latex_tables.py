@@ -53,7 +53,9 @@ _LATEX = {
 _ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
 _HEADING_LENGTH = 12  # characters, after which a heading is broken
 _COLUMNS = 14  # of a table; further ones go on below it
-_WIDE = 7  # columns of a table that spans both columns of a page, in small type
+_COLUMN_POINTS = 246.0  # width of a column of a page that has two
+_CHARACTER = 4.6  # width of a character in small type, in points
+_BETWEEN = 12.0  # between two columns of a table, in points
 
 
 def latex(table: Table) -> str:
@@ -63,7 +65,8 @@ def latex(table: Table) -> str:
     Intervals and notes stand in small type below their numbers. A letter that pdfLaTeX has no glyph
     for is written by its code point there, and as it is under LuaLaTeX and XeLaTeX.
     """
-    wide = len(table.columns) >= _WIDE
+    blocks = _blocks(table)
+    wide = max(map(_points, blocks)) > _COLUMN_POINTS
     environment = "table*" if wide else "table"
     lines = [
         f"% {_comment(table.title)}",
@@ -74,12 +77,12 @@ def latex(table: Table) -> str:
         rf"\caption{{{_latex(table.title)}.}}",
         rf"\label{{tab:{re.sub('[^A-Za-z0-9-]+', '-', table.name)}}}",
     ]
-    blocks = _blocks(table)
     for number, block in enumerate(blocks):
         lines += [r"\par\medskip"] * (number > 0) + _tabular(block)
     below = notes(table)
     if below:
-        text = " ".join(f"{_latex(note).rstrip('.')}." for note in below)
+        sentences = [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in below]
+        text = " ".join(map(_latex, sentences))
         lines += [r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {text}}}"]
     return "\n".join([*lines, rf"\end{{{environment}}}"]) + "\n"
 
@@ -99,6 +102,19 @@ def _blocks(table: Table) -> list[Table]:
         )
         for start in range(0, max(columns, 1), width)
     ]
+
+
+def _points(table: Table) -> float:
+    """About how wide the table is in small type, in points."""
+    width = _CHARACTER * max(len(one_line(line.label)) for line in table.lines or (Line("", ()),))
+    for place, column in enumerate(table.columns):
+        parts = broken(one_line(column), _HEADING_LENGTH).split("\n")
+        characters = [float(len(part)) for part in parts]
+        for line in table.lines:
+            text = entry_text(line.entries[place], table.decimals, signed=line.difference)
+            characters += [len(text.number), 0.75 * len(text.interval), 0.75 * len(text.note)]
+        width += _CHARACTER * max(characters) + _BETWEEN
+    return width
 
 
 def _tabular(table: Table) -> list[str]:

@@ -87,10 +87,14 @@ def notes(table: Table) -> tuple[str, ...]:
         )
     if any(entry.verdict == "equivalent" for entry in entries):
         marks.append(f"{_EQUIVALENT}: no difference beyond the margin, the interval lies within it")
-    if any(entry.holm for entry in entries):
+    if any(entry.holm in ("higher", "lower") for entry in entries):
         marks.append(
             f"{_AFTER_HOLM}: the difference excludes 0 also after Holm's correction over the"
             " differences of this table; without it, before the correction only"
+        )
+    elif any(entry.holm for entry in entries):
+        marks.append(
+            "after Holm's correction over the differences of this table, none of them excludes 0"
         )
     if any(entry.best for entry in entries):
         marks.append("bold: the best of its column")
