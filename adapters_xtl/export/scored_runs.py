@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from adapters_xtl.sharing import module_lookup, pack
 from adapters_xtl.sharing.mirror_rows import data_set_of, stated_rows
 
 __all__ = ["LanguageScore", "ScoredRows", "ScoredRun", "scored_runs"]
+
+
+# a split of a data set, as records name it; a slice of the train rows has another name
+_FORM = re.compile(r"[^ ]+ \[.+\] .+")
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,12 @@ def _rows(run: StoredRun, task: str, language: str) -> ScoredRows:
         named = "sample rows that adapters_xtl ships" if forms else "rows that are not on record"
         return ScoredRows(False, (), {}, f"{named}, in the columns of task {task}")
     columns = ", ".join(forms)
+    if data.source == "files":
+        return ScoredRows(False, (), {}, "rows of the evaluator's own files, not published here")
+    if not all(_FORM.fullmatch(form) for form in forms):
+        trained = data.train.get(task)
+        held = f" of {', '.join(trained.forms)}" if trained is not None else ""
+        return ScoredRows(False, (), {}, f"{columns}{held} ({data.source})")
     if data.source != "hub":
         root = Path(run.spec.request.get("data") or "").expanduser()
         stated = dict.fromkeys(stated_rows(root, forms, ()).values())

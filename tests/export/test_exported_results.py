@@ -114,13 +114,21 @@ def test_rows_of_the_hub_stand_under_their_data_sets_name_and_revision(
     assert said == [] and (folder / "model_meta.json").is_file()
 
 
+def slice_of_train(data: dict[str, Any]) -> None:
+    of_source("hub")(data)
+    data["train"]["panx"]["forms"] = ["google/xtreme [PAN-X.en] train"]
+    data["report"]["panx"]["en"]["forms"] = ["slice of train"]
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         (lambda data: None, "sample rows that adapters_xtl ships"),
         (of_source("mirror"), "rows of the mirror"),
+        (of_source("files"), "rows of the evaluator's own files"),
+        (slice_of_train, "slice of train of google/xtreme [PAN-X.en] train"),
     ],
-    ids=["embedded", "mirror"],
+    ids=["embedded", "mirror", "files", "slice"],
 )
 def test_other_rows_are_named_by_what_they_are_or_left_out(
     change: Callable[[dict[str, Any]], None], named: str, run: Path, tmp_path: Path
