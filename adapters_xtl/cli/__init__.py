@@ -15,7 +15,19 @@ import typer
 
 from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.signals import interrupt_on_signals
-from adapters_xtl.cli import compare, data, export, hub, listing, modules, page, plan, recipe, runs
+from adapters_xtl.cli import (
+    compare,
+    data,
+    export,
+    hub,
+    listing,
+    modules,
+    page,
+    plan,
+    recipe,
+    runs,
+    study,
+)
 from adapters_xtl.cli.failures import report
 from adapters_xtl.cli.flags import say
 from adapters_xtl.cli.typer_command import Commands
@@ -36,6 +48,7 @@ for command in (
     modules.score,
     export.merge,
     compare.compare,
+    study.study,
     page.page,
     listing.tasks,
     listing.backbones,

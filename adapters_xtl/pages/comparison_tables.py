@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-__all__ = ["ahead", "published", "size", "table"]
+__all__ = ["ahead", "failed", "published", "size", "table"]
 
 _COLUMNS = (
     "task",
@@ -111,7 +111,7 @@ def table(record: Mapping[str, Any]) -> list[Table | str]:
                     "",
                 )
     below = [_quantised(row) for row in rows if row["gap_to_unquantised"]] + record["notes"]
-    below += [f"failed: {_failed(failure)}" for failure in record["failed"]]
+    below += [f"failed: {failed(failure)}" for failure in record["failed"]]
     return [printed, *(f"- {line}" for line in below)]
 
 
@@ -144,7 +144,7 @@ def _training(row: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _failed(failure: Mapping[str, Any]) -> str:
+def failed(failure: Mapping[str, Any]) -> str:
     on = f" on {'>'.join(failure['parents'])}" if failure["parents"] else ""
     return (
         f"{failure['task']}, {failure['method']}{on}, seed {failure['seed']} ({failure['kind']}):"
@@ -209,15 +209,19 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
         )
     text = (
         f"{total['runs']} runs, {total['in_store']} of them in the store; training time of the"
-        " rest: "
+        f" rest, one after the other: {_seconds(total['predicted_training_seconds'])}"
     )
-    text += _seconds(total["predicted_training_seconds"])
-    if total["predicted_training_seconds"] is None:
-        text += " (no finished run like them on this machine)"
-    elif not total["complete"]:
-        text += " and more (some are like no finished run)"
+    if not total["complete"]:
+        text += " and more (for some the number of rows is not known)"
+    if total["estimated"]:
+        text += (
+            f" ({total['estimated']} trainings are like no finished run on this machine: theirs is"
+            " a rule of thumb)"
+        )
     if total["planned_tensor_bytes"]:
         text += f"; largest peak of tensors: {size(total['planned_tensor_bytes'], True)}"
+    if total["predicted_stored_bytes"]:
+        text += f"; modules on disk: {size(total['predicted_stored_bytes'])}"
     note = (
         "tensors: their planned bytes at the peak of a training on its longest inputs; the process"
         " and CUDA themselves come on top"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from adapters_xtl.base.files import local
 from adapters_xtl.data.sources import samples_dir
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.runs.run import Run
-from adapters_xtl.tasks import Task
 
 __all__ = ["FACTS", "config", "job_of"]
 
@@ -62,8 +62,10 @@ def config(name: str) -> dict[str, Any]:
     return registry.config(backbone, sizes_only=True)
 
 
-def _sequences(task: Task) -> int:
+@cache
+def _sequences(name: str) -> int:
     """Most sequences of an example of the task, as its sample rows have them."""
+    task = tasks.load(name)
     form = formats.load(task.format)
     if form.usual_sequences == 1:
         return 1
@@ -80,7 +82,7 @@ def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> J
     members = [tasks.load(name) for name, _ in run.tasks]
     demands = [
         (
-            _sequences(task),
+            _sequences(task.name),
             len(task.labels) or formats.load(task.format).usual_labels,
             task.format,
         )

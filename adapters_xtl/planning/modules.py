@@ -48,8 +48,6 @@ def composition(request: Request, problems: Problems) -> str:
             f" {', '.join(possible)}"
         )
         return usual
-    if compose == "init" and len(request.on) > 1:
-        problems.add(f"--compose init starts from exactly one parent, not {len(request.on)}")
     return compose
 
 
@@ -127,13 +125,18 @@ class ModulePlanner:
         return trained, own
 
     def parents(self) -> tuple[Module, ...] | None:
-        """The parents named by --on: each trained on those before it or, for `fuse`, each on the
-        bare backbone.
+        """The parents named by --on: each trained on those before it (for `init`, as a copy of the
+        last of them) or, for `fuse`, each on the bare backbone.
         """
         chain: tuple[Module, ...] = ()
         for name in self.request.on:
             below = () if self.compose == "fuse" else chain
             if name == RANDOM:
+                if below and self.compose == "init":
+                    self.problems.add(
+                        f"--on {','.join(self.request.on)}: an untrained module is no copy of"
+                        f" {below[-1].task}; in a chain of copies (init) '{RANDOM}' comes first"
+                    )
                 parent: Module | None = self.untrained(below)
             elif name == SELF or name in tasks.names():
                 parent = self._parent_task(name, below)

@@ -35,7 +35,7 @@ WRONG = [
     (["mnli", "--data", "no/such/dir"], "no such directory"),
     (["mnli", "--on", "tatoeba"], "trains nothing"),
     (["mnli", "--on", "mnly"], "did you mean 'mnli'?"),
-    (["xnli", "--on", "mnli,squad1", "--compose", "init"], "exactly one parent"),
+    (["xnli", "--on", "mnli,random", "--compose", "init"], "'random' comes first"),
     (["tatoeba", "--set", "train.lr=0.1"], "trains nothing here"),
     (["tatoeba", "--set", "eval.max_example=3"], "did you mean 'eval.max_examples'?"),
     (["tatoeba", "--set", "eval.max_examples=-3"], "whole number from 0 on, not -3"),

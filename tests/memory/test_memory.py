@@ -674,7 +674,7 @@ def test_no_budget_is_too_large(budget: float) -> None:
     ("options", "said"),
     [
         ({"on": "mnli", "compose": "fuse"}, "--compose fuse joins two or more different parents"),
-        ({"on": "mnli,qqp", "compose": "init"}, "starts from exactly one parent, not 2"),
+        ({"on": "mnli,random", "compose": "init"}, "'random' comes first"),
         (
             {"on": "mnli,qqp", "compose": "fuse", "method": "lora"},
             "--compose fuse: not possible for method lora",

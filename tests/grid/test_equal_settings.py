@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from adapters_xtl.cli.commands import compare
+from adapters_xtl.grid.cell_plans import CellPlans
 from adapters_xtl.runs.request import Module
-from adapters_xtl.studies.cell_plans import CellPlans
 
 OWN = {"lr", "optimizer", "dtype", "tasks"}
 
@@ -31,7 +31,7 @@ def planned(runs: Path, task: str, *settings: str, **options: Any) -> list[tuple
         **options,
     }
     plans = CellPlans(compare.comparison(task=task, set_=settings, runs=str(runs), **flags))
-    return [tuple(plans.plan(plans.steps(cell, 1)[-1]).modules) for cell in plans.cells]
+    return [tuple(plans.plan(plans.request(cell, 1)).modules) for cell in plans.cells]
 
 
 def differing(modules: list[Module]) -> set[str]:

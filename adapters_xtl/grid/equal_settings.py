@@ -1,4 +1,4 @@
-"""The same epochs, lengths, batches and selection rows for every method of a comparison.
+"""The same epochs, lengths, batches and selection rows for every method of a grid.
 
 A recipe may give full fine-tuning other settings than the modules. Side by side, such settings
 would be compared instead of the methods: so every method takes those of one of them, the reference,
@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from adapters_xtl import tasks
+from adapters_xtl.grid.cells import Grid, Overrides
 from adapters_xtl.methods import REFERENCE
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.settings import Hyper
-from adapters_xtl.studies.cells import Comparison, Overrides
 
 __all__ = ["EqualSettings"]
 
@@ -24,14 +24,15 @@ OWN = ("lr", "optimizer", "dtype", "tasks")  # what each method keeps as its own
 class EqualSettings:
     """Overrides that give a method the reference's settings, task by task."""
 
-    def __init__(self, comparison: Comparison, plan: Callable[[Request], Plan]) -> None:
-        methods = [variant.method for variant in comparison.variants]
-        self.reference = REFERENCE if REFERENCE in methods else methods[0]
-        self._comparison, self._plan = comparison, plan
+    def __init__(self, grid: Grid, plan: Callable[[Request], Plan]) -> None:
+        self.reference = REFERENCE if REFERENCE in grid.methods else grid.methods[0]
+        self._grid, self._plan = grid, plan
         self._hypers: dict[tuple[str, str], Hyper | None] = {}
 
     def of(self, task: str, method: str) -> Overrides:
         """What differs between the method's recipe and the reference's for a task's training."""
+        if method == self.reference:
+            return ()
         own, reference = self._hyper(task, method), self._hyper(task, self.reference)
         if own is None or reference is None:
             return ()
@@ -49,6 +50,18 @@ class EqualSettings:
         differences = {self.of(name, method) if name in tasks.names() else () for name in parents}
         return differences.pop() if len(differences) == 1 else ()
 
+    def _members(self, task: str) -> Overrides:
+        """The choice of tasks for a task of several: the source may lack the others."""
+        if not tasks.load(task).members:
+            return ()
+        base = self._grid.base
+        settings = (
+            *base.overrides,
+            *base.parent_overrides,
+            *self._grid.of_task.get(task, ()),
+        )
+        return tuple(pair for pair in settings if pair[0] == "train.tasks")
+
     def _hyper(self, task: str, method: str) -> Hyper | None:
         """The hyper-parameters that a recipe alone gives; None where the task trains nothing."""
         trained = tasks.load(task).train_from or task
@@ -57,10 +70,11 @@ class EqualSettings:
             request = Request(
                 trained,
                 method=method,
-                backbone=self._comparison.base.backbone,
-                data=self._comparison.base.data,
-                device=self._comparison.base.device,
-                runs=self._comparison.base.runs,
+                overrides=self._members(trained),
+                backbone=self._grid.base.backbone,
+                data=self._grid.base.data,
+                device=self._grid.base.device,
+                runs=self._grid.base.runs,
             )
             target = self._plan(request).target
             self._hypers[key] = target.run.hyper if target else None

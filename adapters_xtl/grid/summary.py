@@ -1,29 +1,27 @@
-"""Finished runs as rows of a comparison: means over seeds, gaps to full fine-tuning, averages."""
+"""Finished runs of a cell as one row: means over seeds, gaps to full fine-tuning, averages."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from adapters_xtl import methods
 from adapters_xtl.base.files import folder_bytes, read_json
 from adapters_xtl.base.statistics import interval, paired
 from adapters_xtl.base.typed_json import to_json
+from adapters_xtl.grid.cells import Cell, Variant
 from adapters_xtl.metrics.xtreme.averages import means
 from adapters_xtl.runs.outcome import Outcome, finished_directory
 from adapters_xtl.runs.request import Plan
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored_runs import is_run, read_run
 
-__all__ = ["Cells", "Scored", "averages", "differences", "row", "unequal"]
+__all__ = ["Rows", "Scored", "averages", "differences", "row", "unequal"]
 
-T = TypeVar("T")
-Cells = Mapping[
-    tuple[str, str, str, tuple[str, ...]], dict[str, Any]
-]  # (task, method, bits as asked, parents) → row
+Rows = Mapping[Cell, dict[str, Any]]
 
 # hyper-parameters whose differences between methods a reader must know of, beside the learning rate
 _NAMED = (
@@ -214,7 +212,7 @@ def _seeds(row: Mapping[str, Any], wanted: Iterable[int] = ()) -> dict[int, floa
     return dict.fromkeys(wanted or scores, float(row["score"]["mean"]))
 
 
-def differences(cells: Cells, level: float) -> None:
+def differences(rows: Rows, level: float) -> None:
     """Fills in each row's differences to other rows, paired over the seeds that both have.
 
     `gap_to_full`: to full fine-tuning of the same task on the same parents.
@@ -222,20 +220,20 @@ def differences(cells: Cells, level: float) -> None:
     `gap_to_unquantised`: at 8 or 4 bits, to the same method and parents at the lowest of 16 and 32
     bits that was run; its `bits` names which.
     """
-    for (task, method, bits, chain), row in cells.items():
+    for cell, row in rows.items():
         if row["method"] == "none":
             continue
         scores = _seeds(row)
-        full = _full(cells, chain, task)
-        if full is not None and method != methods.REFERENCE:
+        full = _full(rows, cell)
+        if full is not None and cell.variant.method != methods.REFERENCE:
             row["gap_to_full"] = _difference(scores, _seeds(full), level)
-        if chain and (task, method, bits, ()) in cells:
-            without_parents = _seeds(cells[task, method, bits, ()], scores)
-            row["gain_over_no_parents"] = _difference(scores, without_parents, level)
+        alone = next((rows[other] for other in rows if _alike(cell, other, chain=())), None)
+        if cell.chain and alone is not None:
+            row["gain_over_no_parents"] = _difference(scores, _seeds(alone, scores), level)
         unquantised_rows = [
-            other
-            for (*key, _, on), other in cells.items()
-            if (*key, on) == (task, method, chain) and other["bits"] > 8
+            rows[other]
+            for other in rows
+            if _alike(cell, other, bits=other.variant.bits) and rows[other]["bits"] > 8
         ]
         if row["bits"] <= 8 and unquantised_rows:
             unquantised = min(unquantised_rows, key=lambda other: int(other["bits"]))
@@ -243,15 +241,32 @@ def differences(cells: Cells, level: float) -> None:
             row["gap_to_unquantised"] = gap and {"bits": unquantised["bits"], **gap}
 
 
-def _full(rows: Mapping[tuple[Any, ...], T], chain: tuple[str, ...], *task: str) -> T | None:
-    """The entry for full fine-tuning on the same parents (of several, the first); keys of `rows`
-    are ([task,] method, bits, chain).
-    """
+def _alike(
+    cell: Cell,
+    other: Cell,
+    *,
+    chain: tuple[str, ...] | None = None,
+    method: str | None = None,
+    bits: str | None = None,
+) -> bool:
+    """Whether `other` is what `cell` would be with another chain, method or bits."""
+    variant = Variant(method or cell.variant.method, bits or cell.variant.bits)
+    wanted = replace(cell, variant=variant, chain=cell.chain if chain is None else chain)
+    return _key(wanted) == _key(other)
+
+
+def _key(cell: Cell) -> tuple[Any, ...]:
+    """What tells the cells of a grid apart."""
+    return cell.task, cell.chain, cell.variant, cell.overrides
+
+
+def _full(rows: Rows, cell: Cell) -> dict[str, Any] | None:
+    """The row of full fine-tuning on the same parents; of several, the first."""
     return next(
         (
-            row
-            for key, row in rows.items()
-            if (*key[:-2], key[-1]) == (*task, methods.REFERENCE, chain)
+            rows[other]
+            for other in rows
+            if _alike(cell, other, method=methods.REFERENCE, bits=other.variant.bits)
         ),
         None,
     )
@@ -272,46 +287,60 @@ def _difference(
     }
 
 
-def averages(cells: Cells, wanted: Sequence[str], level: float) -> list[dict[str, Any]]:
-    """Means over tasks, with and without retrieval, for every (method, bits, parents) that has all
-    of `wanted`.
+def averages(rows: Rows, wanted: Sequence[str], level: float) -> list[dict[str, Any]]:
+    """Means over tasks, with and without retrieval, for every method, bits and parents that have
+    all of `wanted`.
 
     A bare backbone's row stands in under every method. Means are taken seed by seed, so that the
     interval is that of the average. `bits`: None where a memory budget gave the tasks different
     ones.
     """
-    scores: dict[tuple[Any, ...], dict[str, dict[int, float]]] = {}
-    bits: dict[tuple[Any, ...], set[int]] = {}
-    for group in dict.fromkeys(key[1:] for key in cells):
-        rows = [cells[task, *group] for task in wanted if (task, *group) in cells]
-        seeds_of_rows = [set(_seeds(row)) for row in rows if row["method"] != "none"]
+    row_of = {_key(cell): row for cell, row in rows.items()}
+    scores: list[tuple[Cell, dict[str, dict[int, float]], set[int]]] = []
+    for first in rows:
+        if first.task != next(iter(rows)).task:
+            continue
+        group = [
+            row_of[key] for task in wanted if (key := _key(replace(first, task=task))) in row_of
+        ]
+        seeds_of_rows = [set(_seeds(row)) for row in group if row["method"] != "none"]
         seeds = sorted(set.intersection(*seeds_of_rows)) if seeds_of_rows else [0]
-        if len(wanted) < 2 or len(rows) < len(wanted) or not seeds:
+        if len(wanted) < 2 or len(group) < len(wanted) or not seeds:
             continue
         by_seed = {
-            seed: means({row["task"]: _seeds(row, seeds)[seed] for row in rows}) for seed in seeds
+            seed: means({row["task"]: _seeds(row, seeds)[seed] for row in group}) for seed in seeds
         }
-        scores[group] = {
+        by_mean = {
             name: {seed: values[name] for seed, values in by_seed.items()}
             for name in by_seed[seeds[0]]
         }
-        bits[group] = {row["bits"] for row in rows}
+        scores.append((first, by_mean, {row["bits"] for row in group}))
     entries: list[dict[str, Any]] = []
-    for group, values in scores.items():
-        method, _, chain = group
-        full = (_full(scores, chain) or {}) if method != methods.REFERENCE else {}
+    for cell, by_mean, bits in scores:
+        full = next(
+            (
+                means_of_full
+                for other, means_of_full, _ in scores
+                if cell.variant.method != methods.REFERENCE
+                and _alike(cell, other, method=methods.REFERENCE, bits=other.variant.bits)
+            ),
+            {},
+        )
         entries.append(
             {
-                "method": method,
-                "bits": min(bits[group]) if len(bits[group]) == 1 else None,
-                "parents": list(chain),
+                "method": cell.variant.method,
+                "bits": min(bits) if len(bits) == 1 else None,
+                "parents": list(cell.chain),
                 "tasks": list(wanted),
+                "point": {axis: value for axis, value in cell.point if axis != "task"},
                 **{
                     name: {
-                        **_score(by, level),
-                        "gap_to_full": _difference(by, full[name], level) if name in full else None,
+                        **_score(by_seed, level),
+                        "gap_to_full": (
+                            _difference(by_seed, full[name], level) if name in full else None
+                        ),
                     }
-                    for name, by in values.items()
+                    for name, by_seed in by_mean.items()
                 },
             }
         )

@@ -1,0 +1,238 @@
+"""`xtl study`: a study file becomes a grid, which an engine carries out; its record is written,
+and its tables and figures are drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from adapters_xtl import engines, studies
+from adapters_xtl.base.errors import RequestError, XtlError
+from adapters_xtl.base.files import read_json, write_json
+from adapters_xtl.base.typed_json import from_json
+from adapters_xtl.cli.live import LiveView
+from adapters_xtl.engines.job import Engine, Job
+from adapters_xtl.grid import record
+from adapters_xtl.grid.carry_out import carry_out
+from adapters_xtl.grid.cell_plans import CellPlans
+from adapters_xtl.grid.preview import preview
+from adapters_xtl.grid.results import Figure
+from adapters_xtl.grid.results import Table as StudyTable
+from adapters_xtl.grid.study import Study
+from adapters_xtl.grid.study_file import make_grid, read_study_file, shipped_files
+from adapters_xtl.pages import comparison_tables, figures, study_tables, tables
+from adapters_xtl.runs.outcome import from_store
+
+__all__ = [
+    "answer_of",
+    "carry_out_grid",
+    "dry_run",
+    "listed_studies",
+    "notify_choices",
+    "study",
+    "writable",
+    "write_record",
+]
+
+RECORD = "study.json"
+Notify = Callable[[str], None]
+Shown = list[Table | str]
+
+
+def study(
+    name: str,
+    *,
+    set_: Sequence[str],
+    engine: str,
+    jobs: int,
+    engine_options: Mapping[str, str],
+    retry_failed: bool,
+    preview_only: bool,
+    runs: str,
+    out: str | None,
+    command: str,
+    notify: Notify,
+) -> tuple[dict[str, Any], Shown]:
+    """Carries out a study, or prints what it comes to. The payload is its record and `path`."""
+    axes_of = {
+        study_name: [axis.name for axis in studies.load(study_name).axes]
+        for study_name in studies.names()
+    }
+    file = read_study_file(name, studies.names(), axes_of, set_)
+    asked = studies.load(file.study)
+    carried_by = engines.load(engine, jobs, engine_options)
+    grid = make_grid(asked, file, runs=runs)
+    plans = CellPlans(grid)
+    notify_choices(plans, notify)
+    if preview_only:
+        return dry_run(plans)
+    stem = file.path.stem if file.path else asked.name
+    label = stem if stem == asked.name else f"{asked.name}-{stem}"
+    folder = writable(out, Path(runs) / "studies" / f"{label}-{record.grid_id(grid)}")
+    written = carry_out_grid(
+        asked,
+        plans,
+        carried_by,
+        folder,
+        command=command,
+        heading=file.title or asked.title,
+        retry_failed=retry_failed,
+        notify=notify,
+    )
+    write_record(folder / RECORD, written)
+    draw(written, folder)
+    return {"path": str(folder), **written}, shown(written, folder)
+
+
+def notify_choices(plans: CellPlans, notify: Notify) -> None:
+    """Says which backbone, data and device the runs have, and which flags change nothing."""
+    plan = record.first_plan(plans)
+    if plans.grid.base.parent_overrides and not any(cell.chain for cell in plans.cells):
+        notify("--set-parents has no effect: nothing compared here has parents (--on)")
+    for line in (plan.notes[0].replace(f" · method {plan.request.method}", ""), *plans.idle):
+        notify(line)
+
+
+def dry_run(plans: CellPlans) -> tuple[dict[str, Any], Shown]:
+    """The runs to come."""
+    runs_to_come = preview(plans)
+    return runs_to_come, comparison_tables.ahead(runs_to_come["runs"], runs_to_come["total"])
+
+
+def writable(out: str | None, default: Path) -> Path:
+    """The study's directory, made now and not after hours of runs. RequestError where it cannot be
+    written.
+    """
+    folder = Path(out) if out else default
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(
+            f"{'--out' if out else '--runs'} {folder}: cannot be written ({error.strerror})"
+        ) from error
+    return folder
+
+
+def carry_out_grid(
+    asked: Study,
+    plans: CellPlans,
+    engine: Engine,
+    folder: Path,
+    *,
+    command: str,
+    heading: str,
+    retry_failed: bool,
+    notify: Notify,
+) -> dict[str, Any]:
+    """Carries out a grid while a live view shows its jobs."""
+    return carry_out(
+        asked,
+        plans,
+        engine,
+        folder,
+        command=command,
+        heading=heading,
+        retry_failed=retry_failed,
+        notify=notify,
+        watch=lambda to_do: LiveView(to_do, score_of=lambda job: _score(job, plans)),
+    )
+
+
+def _score(job: Job, plans: CellPlans) -> float | None:
+    """The score of a finished job that is a whole request; None for parents and untrained ones."""
+    if job.module or job.trials:
+        return None
+    with contextlib.suppress(XtlError, OSError):
+        outcome = from_store(plans.plan(job.request), plans.store)
+        return None if outcome is None else outcome.metrics.score
+    return None
+
+
+def write_record(path: Path, written: Mapping[str, Any]) -> None:
+    write_json(path, written)
+
+
+def draw(written: Mapping[str, Any], folder: Path) -> None:
+    """Writes the tables and figures of a record into the study's directory."""
+    for table in written["tables"]:
+        study_tables.save(from_json(StudyTable, table), folder)
+    for figure in written["figures"]:
+        figures.save(from_json(Figure, figure), folder)
+
+
+def shown(written: Mapping[str, Any], folder: Path) -> Shown:
+    """The first table of each method, the answer, what failed, and where everything lies."""
+    lines: Shown = [written["title"]]
+    for table in written["tables"]:
+        if not table["name"].startswith("languages-"):
+            lines.append(study_tables.rich_table(from_json(StudyTable, table)))
+    lines += answer_lines(written)
+    lines += [f"- {note}" for note in written["notes"]]
+    lines += [f"failed: {comparison_tables.failed(failure)}" for failure in written["failed"]]
+    return [*lines, f"study: {folder}"]
+
+
+def answer_lines(written: Mapping[str, Any]) -> list[str]:
+    """What a finished study says, in at most ten lines."""
+    answer = written["answer"]
+    lines = [f"question: {written['question']}"]
+    if answer is None:
+        return [*lines, "answer: none yet: no contrast of it is finished"]
+    lines += [f"answer: {answer['headline']}", f"verdict: {answer['verdict']}"]
+    if answer["exception"]:
+        lines.append(f"strongest exception: {answer['exception']}")
+    limits = [*written["evidence"]["not_for"]]
+    lines += [f"no evidence for: {limit}" for limit in limits[: 9 - len(lines)]]
+    return lines
+
+
+def answer_of(path_or_name: str, runs: str) -> tuple[dict[str, Any], Shown]:
+    """What a finished study says: a study's directory, its record, or the newest of that name."""
+    given = Path(path_or_name)
+    if given.is_dir():
+        candidates = [given / RECORD]
+    elif given.is_file():
+        candidates = [given]
+    else:
+        found = Path(runs).glob(f"studies/{path_or_name}-*/{RECORD}")
+        candidates = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    if not candidates or not candidates[0].is_file():
+        raise RequestError(
+            f"{path_or_name}: no finished study there, and none of that name under {runs}/studies"
+        )
+    written = read_json(candidates[0])
+    return {"path": str(candidates[0]), "answer": written["answer"]}, list(answer_lines(written))
+
+
+def listed_studies() -> tuple[dict[str, Any], Shown]:
+    """The studies, their axes, and the study files that come with the package."""
+    entries = {}
+    rows = []
+    for name in studies.names():
+        loaded = studies.load(name)
+        axes = {axis.name: list(axis.values) for axis in loaded.axes}
+        entries[name] = {"title": loaded.title, "question": loaded.question, "axes": axes}
+        rows.append((name, loaded.question, ", ".join(axes)))
+    files = {
+        name: read_study_file(
+            name,
+            studies.names(),
+            {study_name: list(entries[study_name]["axes"]) for study_name in entries},
+            (),
+        )
+        for name in shipped_files()
+    }
+    file_rows = [(name, file.study, file.title) for name, file in files.items()]
+    payload = {
+        "studies": entries,
+        "files": {name: {"study": file.study, "title": file.title} for name, file in files.items()},
+    }
+    return payload, [
+        tables.listed("studies", ("study", "question", "axes"), rows),
+        tables.listed("study files", ("file", "study", "title"), file_rows),
+    ]

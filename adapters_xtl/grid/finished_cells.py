@@ -1,0 +1,362 @@
+"""The finished cells of a grid, read from the store: scores, contrasts, what failed.
+
+They are read again from the runs' records every time, in the order of the cells, so that no table
+depends on the order of the runs or on interruptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from adapters_xtl.base.statistics import Difference, Interval, holm, interval, paired, verdict_of_p
+from adapters_xtl.grid.cells import Cell, Grid, Overrides
+from adapters_xtl.grid.results import Entry, Line, Table
+from adapters_xtl.grid.study import Answer, Contrast
+from adapters_xtl.grid.summary import Scored
+
+__all__ = [
+    "ContrastResult",
+    "FinishedCell",
+    "FinishedCells",
+]
+
+LEVEL = 0.95  # of every interval
+State = Literal["done", "partial", "failed", "not run"]
+Point = Mapping[str, str]
+
+
+@dataclass
+class FinishedCell:
+    """A cell with its finished runs, its tuning trials, and the runs that failed.
+
+    expected  the number of runs that the cell asks
+    row       its line of the record; None without a finished run
+    """
+
+    cell: Cell
+    expected: int = 0
+    runs: list[Scored] = field(default_factory=list)
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    chosen: Overrides | None = None
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    row: dict[str, Any] | None = None
+
+    @property
+    def state(self) -> State:
+        if self.runs:
+            return "done" if len(self.runs) == self.expected else "partial"
+        return "failed" if self.failures else "not run"
+
+
+@dataclass(frozen=True)
+class ContrastResult:
+    """A contrast with its numbers; `difference` is None where a cell has no finished run.
+
+    p_holm, holm  p-value and verdict after Holm's correction over the contrast's family
+    """
+
+    contrast: Contrast
+    difference: Difference | None
+    p_holm: float | None = None
+    holm: str = ""
+
+    def record(self) -> dict[str, Any]:
+        numbers = self.difference.record() if self.difference else None
+        return {
+            "name": self.contrast.name,
+            "of": dict(self.contrast.of),
+            "against": dict(self.contrast.against),
+            "family": self.contrast.family,
+            **(numbers or {"mean": None, "interval": None, "seeds": [], "verdict": "", "p": None}),
+            "p_holm": self.p_holm,
+            "holm": self.holm,
+        }
+
+
+class FinishedCells:
+    """All cells of a grid with what the store has of them, and the study's contrasts."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        cells: Sequence[FinishedCell],
+        contrasts: Sequence[Contrast],
+        margin: float,
+    ) -> None:
+        self.grid, self.cells, self.margin = grid, tuple(cells), margin
+        self._by_point = {cell.cell.point: cell for cell in cells}
+        self._asked = tuple(contrasts)
+
+    def at(self, point: Point) -> FinishedCell | None:
+        """The cell at a point of the grid, its axes in any order; None where there is none."""
+        place = tuple((axis.name, point.get(axis.name, "")) for axis in self.grid.axes)
+        return self._by_point.get(place)
+
+    def axis(self, name: str) -> tuple[str, ...]:
+        """The values of an axis, in the order asked."""
+        return next(axis.values for axis in self.grid.axes if axis.name == name)
+
+    def scores(self, point: Point) -> dict[int, float]:
+        """Seed → score. A cell that no seed changes has its one score under every seed."""
+        cell = self.at(point)
+        if cell is None or not cell.runs:
+            return {}
+        scores = {scored.seed: scored.outcome.score for scored in cell.runs}
+        if cell.cell.finished_module:
+            return dict.fromkeys(self.grid.seeds, next(iter(scores.values())))
+        return scores
+
+    def score(self, point: Point) -> Entry:
+        """The mean score of a cell over its seeds, with its t-interval."""
+        cell, scores = self.at(point), list(self.scores(point).values())
+        if cell is None or not scores:
+            return Entry(note=cell.state if cell else "not asked")
+        note = ""
+        if cell.state == "partial":
+            note = f"{len(cell.runs)} of {cell.expected} seeds"
+        elif len(cell.runs) == 1:
+            note = "" if cell.cell.finished_module else "one seed"
+        bounds = interval([scored.outcome.score for scored in cell.runs], LEVEL)
+        mean = sum(scores) / len(scores)
+        return Entry(mean, *_ends(bounds), note=note)
+
+    @cached_property
+    def contrasts(self) -> tuple[ContrastResult, ...]:
+        """The study's contrasts, with Holm's correction over each family of them."""
+        results = [
+            ContrastResult(
+                contrast,
+                paired(
+                    self.scores(contrast.of),
+                    self.scores(contrast.against),
+                    LEVEL,
+                    margin=self.margin,
+                ),
+            )
+            for contrast in self._asked
+        ]
+        adjusted: dict[int, float | None] = {}
+        for family in dict.fromkeys(contrast.family for contrast in self._asked):
+            members = [
+                number for number, result in enumerate(results) if result.contrast.family == family
+            ]
+            p_values = [
+                difference.p if (difference := results[number].difference) else None
+                for number in members
+            ]
+            adjusted |= dict(zip(members, holm(p_values), strict=True))
+        return tuple(
+            replace(
+                result,
+                p_holm=adjusted[number],
+                holm=(
+                    verdict_of_p(result.difference.mean, adjusted[number], LEVEL)
+                    if result.difference and result.difference.interval
+                    else ""
+                ),
+            )
+            for number, result in enumerate(results)
+        )
+
+    def difference(self, of: Point, against: Point) -> Entry:
+        """The entry of one of the study's contrasts: its difference, interval and verdicts."""
+        result = next(
+            (
+                result
+                for result in self.contrasts
+                if dict(result.contrast.of) == dict(of)
+                and dict(result.contrast.against) == dict(against)
+            ),
+            None,
+        )
+        if result is None or result.difference is None:
+            sides = [self.score(side) for side in (of, against)]
+            return Entry(
+                note=next((side.note for side in sides if side.value is None), "not asked")
+            )
+        difference, bounds = result.difference, result.difference.interval
+        note = "one seed" if bounds is None else ""
+        if bounds is not None and len(difference.seeds) < len(self.grid.seeds):
+            note = f"{len(difference.seeds)} of {len(self.grid.seeds)} seeds"
+        return Entry(
+            difference.mean,
+            *_ends(bounds),
+            difference.verdict if bounds else "",
+            result.holm,  # type: ignore[arg-type]
+            note=note,
+        )
+
+    def mean_score(self, points: Sequence[Point]) -> Entry:
+        """The mean over several cells, taken seed by seed, so that its interval is that of the
+        mean.
+        """
+        by_seed, note = self._means(points)
+        if not by_seed:
+            return Entry(note=note)
+        bounds = interval(list(by_seed.values()), LEVEL)
+        mean = sum(by_seed.values()) / len(by_seed)
+        return Entry(mean, *_ends(bounds), note=note)
+
+    def mean_difference(self, points: Sequence[Point], baselines: Sequence[Point]) -> Entry:
+        """The difference of two such means, paired over the seeds."""
+        (of, note), (against, other_note) = self._means(points), self._means(baselines)
+        return self._entry(paired(of, against, LEVEL, margin=self.margin), note or other_note)
+
+    def _means(self, points: Sequence[Point]) -> tuple[dict[int, float], str]:
+        """Seed → mean over the cells, for the seeds that all of them have; what is to be noted."""
+        scores = [self.scores(point) for point in points]
+        notes = [self.score(point).note for point in points if not self.scores(point)]
+        if notes:
+            return {}, notes[0]
+        seeds = sorted(set.intersection(*(set(by_seed) for by_seed in scores)))
+        note = ""
+        if len(seeds) < len(self.grid.seeds):
+            note = f"{len(seeds)} of {len(self.grid.seeds)} seeds"
+        elif len(seeds) == 1:
+            note = "one seed"
+        return {seed: sum(by[seed] for by in scores) / len(scores) for seed in seeds}, note
+
+    # --- languages
+
+    def languages(self, points: Sequence[Point]) -> tuple[str, ...]:
+        """The languages that the cells' runs scored, English first, then by their codes."""
+        codes = {code for point in points for code in self._language_scores(point)}
+        return tuple(sorted(codes, key=lambda code: (code != "en", code)))
+
+    def _language_scores(self, point: Point) -> dict[str, dict[int, float]]:
+        """Language → seed → score in the headline metric."""
+        cell = self.at(point)
+        scores: dict[str, dict[int, float]] = {}
+        for scored in cell.runs if cell else ():
+            for task in scored.outcome.metrics.tasks.values():
+                for code, by_metric in task.languages.items():
+                    value = by_metric[task.metric]
+                    seeds = (
+                        self.grid.seeds if cell and cell.cell.finished_module else (scored.seed,)
+                    )
+                    scores.setdefault(code, {}).update(dict.fromkeys(seeds, value))
+        return scores
+
+    def language_score(self, point: Point, language: str) -> Entry:
+        """A cell's score in one language."""
+        by_seed = self._language_scores(point).get(language, {})
+        if not by_seed:
+            return Entry(note=self.score(point).note or "not scored")
+        cell = self.at(point)
+        values = list(by_seed.values())[: len(cell.runs) if cell else None]
+        bounds = interval(values, LEVEL)
+        note = self.score(point).note
+        return Entry(sum(values) / len(values), *_ends(bounds), note=note)
+
+    def language_difference(self, of: Point, against: Point, language: str) -> Entry:
+        """The difference of two cells in one language, paired over the seeds."""
+        scores = self._language_scores(of).get(language, {})
+        baseline = self._language_scores(against).get(language, {})
+        note = self.score(of).note or self.score(against).note
+        return self._entry(paired(scores, baseline, LEVEL, margin=self.margin), note)
+
+    def _entry(self, difference: Difference | None, note: str) -> Entry:
+        if difference is None:
+            return Entry(note=note or "not scored")
+        bounds = difference.interval
+        return Entry(
+            difference.mean,
+            *_ends(bounds),
+            difference.verdict if bounds else "",
+            note=note or ("" if bounds else "one seed"),
+        )
+
+    # --- what tables and answers say
+
+    def finish_table(self, table: Table) -> Table:
+        """The table with the best of each column marked, and the notes that its numbers need.
+
+        Lines of differences count as the first line's score plus the difference.
+        """
+        baseline = next((line for line in table.lines if not line.difference), None)
+        best: dict[int, float] = {}
+
+        def height(line: Line, column: int) -> float | None:
+            value = line.entries[column].value
+            if value is None or not line.difference or baseline is None:
+                return value
+            start = baseline.entries[column].value
+            return None if start is None else start + value
+
+        for column in range(len(table.columns)):
+            heights = [height(line, column) for line in table.lines]
+            numbers = [number for number in heights if number is not None]
+            if len(numbers) > 1:
+                best[column] = max(numbers)
+        lines = tuple(
+            replace(
+                line,
+                entries=tuple(
+                    replace(entry, best=column in best and height(line, column) == best[column])
+                    for column, entry in enumerate(line.entries)
+                ),
+            )
+            for line in table.lines
+        )
+        return replace(table, lines=lines, notes=(*table.notes, *self._notes(lines)))
+
+    def _notes(self, lines: Sequence[Line]) -> list[str]:
+        seeds = ", ".join(map(str, self.grid.seeds))
+        notes = [f"scores from 0 to 100: means over seeds {seeds} with {LEVEL:.0%} t-intervals"]
+        if len(self.grid.seeds) == 1:
+            notes = [f"scores from 0 to 100 of one seed ({seeds}): no interval, nothing is tested"]
+        if any(line.difference for line in lines):
+            notes.append(
+                "lines with a sign are differences to the first line, paired over the seeds;"
+                " inconclusive where the interval includes 0"
+                + (
+                    f", equivalent where it lies within ±{self.margin:g} points"
+                    if self.margin
+                    else ""
+                )
+            )
+        if any(entry.holm for line in lines for entry in line.entries):
+            notes.append(
+                "Holm: the verdict after the correction for all differences of this table at once"
+            )
+        return notes
+
+    def summary_of_contrasts(self, limits: Sequence[str]) -> Answer | None:
+        """The answer of a study whose contrasts each ask the same: how many are higher, lower or
+        open, the largest and the one that goes furthest the other way. None without a contrast.
+        """
+        results = [result for result in self.contrasts if result.difference is not None]
+        if not results:
+            return None
+        means = {
+            result.contrast.name: result.difference.mean for result in results if result.difference
+        }
+        average = sum(means.values()) / len(means)
+        counts = {
+            verdict: sum(
+                result.difference is not None and result.difference.verdict == verdict
+                for result in results
+            )
+            for verdict in ("higher", "lower", "equivalent", "inconclusive")
+        }
+        after_holm = sum(result.holm in ("higher", "lower") for result in results)
+        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        headline = (
+            f"mean of {len(results)} contrasts: {average:+.2f} points; {told}; after Holm's"
+            f" correction {after_holm} differ from 0"
+        )
+        decided = {verdict for verdict in ("higher", "lower", "equivalent") if counts[verdict]}
+        verdict = decided.pop() if len(decided) == 1 and not counts["inconclusive"] else "mixed"
+        if counts["inconclusive"] == len(results):
+            verdict = "inconclusive"
+        ends = (max(means, key=lambda name: means[name]), min(means, key=lambda name: means[name]))
+        extreme = ends[1] if average > 0 else ends[0]
+        exception = f"{extreme}: {means[extreme]:+.2f} points" if len(means) > 1 else ""
+        return Answer(headline, verdict, exception, tuple(limits))
+
+
+def _ends(bounds: Interval | None) -> tuple[float | None, float | None]:
+    return (bounds.low, bounds.high) if bounds else (None, None)

@@ -1,0 +1,168 @@
+"""The runs of a grid as jobs for an engine: what the store lacks, each run once, parents first."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from adapters_xtl.base.files import digest
+from adapters_xtl.engines.job import Job, Trial
+from adapters_xtl.grid import cost_forecast
+from adapters_xtl.grid.cell_plans import CellPlans
+from adapters_xtl.grid.cells import Cell, Overrides
+from adapters_xtl.grid.tuning import chosen_values, trial_text
+from adapters_xtl.runs.outcome import finished_directory, from_store
+from adapters_xtl.runs.request import Plan, Request
+
+__all__ = ["CellRun", "Jobs", "cell_runs", "jobs_of"]
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """One run of a cell: a tuning trial, or a run that is reported.
+
+    values   the settings that a trial tries; of a reported run, those that the trials chose
+    request  None where the trials that choose its settings have not all ended
+    plan     of the request
+    trials   the trials that choose the settings of a reported run
+    """
+
+    cell: Cell
+    kind: Literal["trial", "report"]
+    seed: int
+    values: Overrides
+    request: Request | None
+    plan: Plan | None
+    trials: tuple[Trial, ...] = ()
+
+    def __str__(self) -> str:
+        trial = f", trial {trial_text(self.values)}" if self.kind == "trial" else ""
+        return f"{self.cell}{trial}, seed {self.seed}"
+
+
+def cell_runs(plans: CellPlans, failed: Collection[str] = ()) -> Iterator[CellRun]:
+    """Every run of every cell, in the order of the cells, the trials of a cell before its reported
+    runs. Nothing is run. `failed`: keys of jobs that failed and are not tried again.
+    """
+    tuning = plans.grid.tuning
+    for cell in plans.cells:
+        chosen: Overrides | None = ()
+        trials: tuple[Trial, ...] = ()
+        if tuning and plans.trials(cell):
+            trials = tuple(
+                Trial(values, tuple(plans.trial(cell, seed, values) for seed in tuning.seeds))
+                for values in plans.trials(cell)
+            )
+            for trial in trials:
+                for seed, request in zip(tuning.seeds, trial.requests, strict=True):
+                    plan = plans.plan(request)
+                    yield CellRun(cell, "trial", seed, trial.values, request, plan)
+            chosen = chosen_values(trials, plans.planner, failed)
+        for seed in plans.seeds(cell):
+            if chosen is None:
+                yield CellRun(cell, "report", seed, (), None, None, trials)
+            else:
+                request = plans.request(cell, seed, chosen)
+                yield CellRun(cell, "report", seed, chosen, request, plans.plan(request), trials)
+
+
+@dataclass
+class Jobs:
+    """The jobs of a grid, parents before children; `of_run`: for each run of a cell the keys of the
+    jobs that make it, its own last, () where the store has all of it.
+    """
+
+    plans: CellPlans
+    jobs: dict[str, Job] = field(default_factory=dict)
+    of_run: list[tuple[CellRun, tuple[str, ...]]] = field(default_factory=list)
+    _evaluations: dict[str, str] = field(default_factory=dict)  # key → evaluation of its training
+
+    def add(self, run: CellRun, before: tuple[str, ...]) -> tuple[str, ...]:
+        """Adds the jobs of a run that the store lacks. `before`: the keys of its trials' jobs."""
+        if run.plan is None or run.request is None:
+            return self._add_tuned(run, before)
+        return self._add_planned(run, run.plan, run.request)
+
+    def _add_planned(self, run: CellRun, plan: Plan, request: Request) -> tuple[str, ...]:
+        keys: list[str] = []
+        key_of_module: dict[str, str] = {}
+        for module in plan.modules:
+            if finished_directory(module, self.plans.store) is not None:
+                continue
+            own = plan.inline and module is plan.target
+            key = f"{module.task}-{module.id}"
+            parents = tuple(
+                key_of_module[parent.id] for parent in module.parents if parent.id in key_of_module
+            )
+            evaluation = module.evaluation.id if module.evaluation else ""
+            if key not in self.jobs:
+                self.jobs[key] = Job(
+                    key,
+                    f"{module}, {module.run.method}, seed {module.run.seed}",
+                    request,
+                    "" if own else module.id,
+                    after=parents,
+                    memory=self._memory(plan, module.id),
+                )
+                self._evaluations[key] = evaluation
+            key_of_module[module.id] = key
+            keys.append(key)
+        target_key = key_of_module.get(plan.target.id, "") if plan.target else ""
+        scored = self._evaluations.get(target_key) == plan.evaluation.id if target_key else False
+        if not scored and (target_key or from_store(plan, self.plans.store) is None):
+            # the module is scored on rows that its own training run does not score
+            key = f"{plan.task}-{plan.evaluation.id}"
+            if key not in self.jobs:
+                after = (target_key,) if target_key else tuple(key_of_module.values())
+                self.jobs[key] = Job(key, f"scores of {run}", request, after=after)
+            keys.append(key)
+        return tuple(keys)
+
+    def _add_tuned(self, run: CellRun, before: tuple[str, ...]) -> tuple[str, ...]:
+        """Adds the job of a reported run whose settings its trials have yet to choose."""
+        request = self.plans.request(run.cell, run.seed)
+        plan = self.plans.plan(request)
+        parents: list[str] = []
+        for module in plan.modules:
+            if module is plan.target or finished_directory(module, self.plans.store) is not None:
+                continue
+            key = f"{module.task}-{module.id}"
+            if key not in self.jobs:
+                after = tuple(
+                    f"{parent.task}-{parent.id}"
+                    for parent in module.parents
+                    if f"{parent.task}-{parent.id}" in self.jobs
+                )
+                title = f"{module}, {module.run.method}, seed {module.run.seed}"
+                memory = self._memory(plan, module.id)
+                self.jobs[key] = Job(key, title, request, module.id, after=after, memory=memory)
+                self._evaluations[key] = module.evaluation.id if module.evaluation else ""
+            parents.append(key)
+        identity = [repr(request), *(repr(trial) for trial in run.trials)]
+        key = f"{run.cell.task}-tuned-{digest(identity)[:12]}"
+        memory = self._memory(plan, plan.target.id) if plan.target else 0
+        self.jobs[key] = Job(
+            key, f"{run}, tuned", request, "", run.trials, tuple(parents), before, memory
+        )
+        return (*before, *parents, key)
+
+    def _memory(self, plan: Plan, module_id: str) -> int:
+        module = next(module for module in plan.modules if module.id == module_id)
+        return cost_forecast.peak_bytes(plan, module) if module.run.tasks else 0
+
+
+def jobs_of(plans: CellPlans, failed: Collection[str] = ()) -> Jobs:
+    """The jobs of every run of the grid that the store lacks.
+
+    `failed`: keys of jobs that failed and are not tried again. They are among the jobs all the
+    same; see `to_do`.
+    """
+    jobs = Jobs(plans)
+    trial_keys: dict[tuple[tuple[str, str], ...], tuple[str, ...]] = {}  # by the cell's point
+    for run in cell_runs(plans, failed):
+        keys = jobs.add(run, trial_keys.get(run.cell.point, ()))
+        if run.kind == "trial":
+            trial_keys[run.cell.point] = (*trial_keys.get(run.cell.point, ()), *keys)
+        jobs.of_run.append((run, keys))
+    return jobs

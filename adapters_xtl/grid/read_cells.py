@@ -1,0 +1,121 @@
+"""Reads back from the store what a grid's jobs have made, and why the rest is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from adapters_xtl.base.errors import RequestError, RunError, XtlError
+from adapters_xtl.engines.failures import Failure
+from adapters_xtl.engines.trials import select_score
+from adapters_xtl.grid.cell_plans import CellPlans
+from adapters_xtl.grid.finished_cells import FinishedCell
+from adapters_xtl.grid.jobs import CellRun, Jobs, cell_runs
+from adapters_xtl.grid.summary import Scored
+from adapters_xtl.runs.outcome import from_store
+
+__all__ = ["raise_if_nothing_finished", "read_cells"]
+
+
+def read_cells(
+    plans: CellPlans,
+    jobs: Jobs,
+    failures: Mapping[str, Failure],
+    seconds: Mapping[str, float],
+) -> tuple[FinishedCell, ...]:
+    """What the store has of every cell.
+
+    jobs      the grid's jobs as they were before they were carried out
+    failures  key of a job → its failure
+    seconds   key of a job that was carried out now → the seconds it took
+    """
+    finished = {cell.point: FinishedCell(cell) for cell in plans.cells}
+    for run, (_, keys) in zip(cell_runs(plans, failures.keys()), jobs.of_run, strict=True):
+        cell = finished[run.cell.point]
+        if run.kind == "report":
+            cell.expected += 1
+        failure = _failure(jobs, keys, failures)
+        try:
+            scored = _scored(plans, run, keys, seconds)
+        except (XtlError, OSError) as error:  # a damaged run, say
+            scored, failure = (
+                None,
+                Failure(keys[-1] if keys else "", str(run), str(error), False, ""),
+            )
+        if scored is None:
+            if failure is not None:
+                cell.failures.append(_failure_record(run, failure))
+            continue
+        if run.kind == "trial":
+            cell.trials.append(
+                {
+                    "values": dict(run.values),
+                    "seed": run.seed,
+                    "id": scored.plan.target.id if scored.plan.target else None,
+                    "select": select_score(scored.plan, plans.store),
+                }
+            )
+        else:
+            cell.runs.append(scored)
+            if run.trials:
+                cell.chosen = run.values
+    return tuple(finished.values())
+
+
+def _scored(
+    plans: CellPlans, run: CellRun, keys: Sequence[str], seconds: Mapping[str, float]
+) -> Scored | None:
+    if run.plan is None:
+        return None
+    outcome = from_store(run.plan, plans.store)
+    if outcome is None:
+        return None
+    made_now = [seconds[key] for key in keys if key in seconds]
+    if made_now:
+        outcome = replace(outcome, reused=False, seconds=round(sum(made_now), 3))
+    return Scored(run.seed, run.plan, outcome)
+
+
+def _failure(jobs: Jobs, keys: Sequence[str], failures: Mapping[str, Failure]) -> Failure | None:
+    """Why a run is not there: its own job's failure, or that of a job that it needs."""
+    waiting = list(keys[::-1])
+    seen: set[str] = set()
+    while waiting:
+        key = waiting.pop(0)
+        if key in failures:
+            return failures[key]
+        job = jobs.jobs.get(key)
+        if job is not None and key not in seen:
+            seen.add(key)
+            waiting += job.after
+    return None
+
+
+def _failure_record(run: CellRun, failure: Failure) -> dict[str, Any]:
+    cell = run.cell
+    return {
+        "task": cell.task,
+        "method": cell.variant.method,
+        "bits": cell.variant.bits,
+        "parents": list(cell.chain),
+        "point": dict(cell.point),
+        "seed": run.seed,
+        "kind": run.kind,
+        "values": dict(run.values),
+        "job": failure.key,
+        "error": failure.error,
+        "wrong_request": failure.wrong_request,
+    }
+
+
+def raise_if_nothing_finished(cells: Sequence[FinishedCell]) -> None:
+    """Raises the failures' messages where runs failed and none ended well: RequestError if each
+    failed because the request was wrong, else RunError.
+    """
+    failures = [failure for cell in cells for failure in cell.failures]
+    if not failures or any(cell.runs for cell in cells):
+        return
+    messages = "\n".join(dict.fromkeys(failure["error"] for failure in failures))
+    only_wrong_requests = all(failure["wrong_request"] for failure in failures)
+    raise (RequestError if only_wrong_requests else RunError)(messages)

@@ -1,0 +1,130 @@
+"""What a study is: a question, the axes of its grid, and what is read off the finished cells.
+
+A study is one file in `adapters_xtl/studies/` that sets STUDY to an instance of a class derived
+from `Study`. All that differs between studies stands there; the grid is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from adapters_xtl.base.errors import Problems
+from adapters_xtl.grid import grid_options
+from adapters_xtl.grid.cells import Axis, Cell, Variant
+from adapters_xtl.grid.results import Figure, Table
+from adapters_xtl.runs.settings import parse_override
+
+if TYPE_CHECKING:
+    from adapters_xtl.grid.finished_cells import FinishedCells
+
+__all__ = ["Answer", "Contrast", "Study"]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A difference of two cells' scores, paired over the seeds: `of` minus `against`, both points.
+
+    name    what differs: "mnli against none, panx"
+    family  the contrasts of one family are corrected together for being many
+    """
+
+    name: str
+    of: Mapping[str, str]
+    against: Mapping[str, str]
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a finished study says, in sentences.
+
+    headline   the main contrast, with its interval
+    verdict    "higher", "lower", "no difference" or "inconclusive"
+    exception  the strongest case that goes the other way; "" where there is none
+    limits     what the answer does not say
+    """
+
+    headline: str
+    verdict: str
+    exception: str = ""
+    limits: tuple[str, ...] = ()
+
+
+class Study:
+    """One question over a grid. A study overrides what differs from the plain grid.
+
+    axes           the axes with their default values. The axes `task`, `on` (a chain of parents,
+                   "none" without) and `method` decide a cell's training; an axis named as a setting
+                   ("train.max_examples") sets it for the cell's own training
+    evidence_for   what the study is evidence for, in sentences
+    no_evidence    what it is no evidence for, whatever the backbone and the rows
+    margin         points within which "no difference" is claimed
+    """
+
+    name: str = ""
+    title: str = ""
+    question: str = ""
+    axes: tuple[Axis, ...] = ()
+    evidence_for: tuple[str, ...] = ()
+    no_evidence: tuple[str, ...] = ()
+    margin: float = 0.5
+
+    def cell(
+        self, point: Mapping[str, str], bits: Sequence[str], problems: Problems
+    ) -> tuple[Cell, ...]:
+        """The cells of one point: one, or one for each of several precisions; () where the study
+        leaves the point out.
+        """
+        cells = []
+        for variant in self.variants(point, bits, problems):
+            overrides = tuple(
+                (key, tuple(value) if isinstance(value, list) else value)
+                for key, value in (
+                    parse_override(f"{axis}={text}", axis)
+                    for axis, text in point.items()
+                    if "." in axis
+                )
+            )
+            place = {**point, "method": str(variant)}
+            cells.append(
+                Cell(
+                    point["task"],
+                    variant,
+                    grid_options.chain(point["on"]),
+                    tuple(place.items()),
+                    overrides,
+                )
+            )
+        return tuple(cells)
+
+    def variants(
+        self, point: Mapping[str, str], bits: Sequence[str], problems: Problems
+    ) -> tuple[Variant, ...]:
+        """The method of a point, at each of the precisions that are asked."""
+        return grid_options.variants((point["method"],), bits, problems, flag="method")
+
+    def contrasts(self, cells: Sequence[Cell]) -> tuple[Contrast, ...]:
+        """The differences that the study reads: by default, each parent against none."""
+        by_point = {cell.point: cell for cell in cells}
+        contrasts = []
+        for cell in cells:
+            point = dict(cell.point)
+            baseline = {**point, "on": "none"}
+            if point.get("on", "none") != "none" and tuple(baseline.items()) in by_point:
+                rest = ", ".join(value for axis, value in point.items() if axis != "on")
+                contrasts.append(Contrast(f"{point['on']} against none, {rest}", point, baseline))
+        return tuple(contrasts)
+
+    def tables(self, finished: FinishedCells) -> tuple[Table, ...]:
+        """The study's tables."""
+        return ()
+
+    def figures(self, finished: FinishedCells) -> tuple[Figure, ...]:
+        """The study's figures."""
+        return ()
+
+    def answer(self, finished: FinishedCells) -> Answer | None:
+        """What the study says; None where too little of it is finished."""
+        return None

@@ -1,0 +1,302 @@
+"""Study files: TOML that names a study and says where its grid deviates from the defaults.
+
+    study = "transfer"            # a study's name
+    title = "…"                   # optional
+    seeds = [1, 2, 3]
+    backbone = "mini"             # and the other flags of `xtl recipe` that all runs share
+    [axes]                        # the values of the study's axes
+    on = ["none", "mnli"]
+    [set]                         # as --set: settings of the cells' own trainings
+    train.max_steps = 120
+    lora.train.lr = 1e-3          # of one method alone
+    [set-parents]                 # as --set-parents
+    [tasks.multi]                 # settings of one task's trainings, as a parent too
+    train.tasks = ["mnli", "squad1"]
+    [tune]                        # as --tune: the values that each method tries
+    lr = [3e-4, 1e-3]
+
+`--set KEY=VALUE` on the command line changes one key of the file, by its dotted name. For short, an
+axis' name stands for `axes.NAME`, and `train.…`, `method.…` and `eval.…` for `set.…`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl import methods
+from adapters_xtl.base.errors import Problems, RequestError, clipped, nearest
+from adapters_xtl.base.numbers import parse_seeds
+from adapters_xtl.grid import grid_options
+from adapters_xtl.grid.cells import Axis, Cell, Grid
+from adapters_xtl.grid.study import Study
+from adapters_xtl.runs.recipes import recipes_dir
+from adapters_xtl.runs.request import Request
+from adapters_xtl.runs.settings import parse_override
+
+__all__ = ["StudyFile", "make_grid", "read_study_file", "shipped_files"]
+
+# flags that all runs of a study share, with the type of their TOML value
+SHARED: Mapping[str, tuple[type, ...]] = {
+    "backbone": (str,),
+    "data": (str,),
+    "device": (str,),
+    "languages": (str,),
+    "split": (str,),
+    "protocol": (str,),
+    "compose": (str,),
+    "from_layer": (int,),
+    "strict": (bool,),
+    "memory": (int, float),
+}
+_TEXTS = {"study": (str,), "title": (str,), "bits": (str, int, list), "skip_lacking": (bool,)}
+_SEEDS = {"seeds": (str, int, list), "tune_seeds": (str, int, list)}
+_TABLES = ("axes", "set", "set_parents", "tasks", "tune")
+_SETTINGS = ("train", "method", "eval")
+assert SHARED.keys() <= {item.name for item in fields(Request)}
+
+
+class StudyFile:
+    """What a study file asks, after the command line's `--set`. `path`: None without a file."""
+
+    def __init__(self, content: Mapping[str, Any], path: Path | None) -> None:
+        self.content, self.path = content, path
+
+    @property
+    def study(self) -> str:
+        return str(self.content["study"])
+
+    @property
+    def title(self) -> str:
+        return str(self.content.get("title", ""))
+
+
+def shipped_files() -> dict[str, Path]:
+    """The study files that come with the package, by name."""
+    return {path.stem: path for path in sorted((recipes_dir() / "studies").glob("*.toml"))}
+
+
+def read_study_file(
+    name: str, study_names: Sequence[str], axes_of: Mapping[str, Sequence[str]], set_: Sequence[str]
+) -> StudyFile:
+    """The study that `xtl study NAME|FILE.toml` names, with the keys of `--set` in place.
+
+    axes_of: study → the names of its axes. RequestError names every key that is unknown or has the
+    wrong form.
+    """
+    path: Path | None = None
+    if name in study_names:
+        content: dict[str, Any] = {"study": name}
+    else:
+        path = Path(name) if name.endswith(".toml") else shipped_files().get(name)
+        if path is None or not path.is_file():
+            known = [*study_names, *shipped_files()]
+            raise RequestError(
+                f"{clipped(name)}: no study and no study file{nearest(name, known)};"
+                f" `xtl study list` lists them"
+            )
+        content = _read(path)
+    problems = Problems()
+    origin = str(path) if path else name
+    content = {key.replace("-", "_"): value for key, value in content.items()}
+    study = content.get("study")
+    if not isinstance(study, str) or study not in study_names:
+        shown = "is missing" if study is None else f"'{clipped(study)}' is no study"
+        raise RequestError(f"{origin}: study: {shown}{nearest(str(study), study_names)}")
+    for text in set_:
+        with problems.catching():
+            _set(content, text, axes_of[study])
+    _check(content, origin, axes_of[study], problems)
+    problems.raise_if_any()
+    return StudyFile(content, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise RequestError(f"{path}: nested too deeply") from error
+    except (ValueError, OSError) as error:
+        raise RequestError(f"{path}: {clipped(error, 200)}") from error
+
+
+def _set(content: dict[str, Any], text: str, axes: Sequence[str]) -> None:
+    """Puts the value of `key=value` in its place; lists are written with commas, or as TOML."""
+    key, value = parse_override(text)
+    section, _, rest = key.partition(".")
+    if key in axes:
+        section, rest = "axes", key
+    elif section.partition(":")[2] in _SETTINGS or section in _SETTINGS:
+        section, rest = "set", key.replace(":", ".", 1)
+    section = section.replace("-", "_")
+    known = [*SHARED, *_TEXTS, *_SEEDS, *axes, *(f"{table}.…" for table in _TABLES)]
+    if section not in (*SHARED, *_TEXTS, *_SEEDS, *_TABLES) or (section in _TABLES and not rest):
+        raise RequestError(f"--set {clipped(key)}: unknown key{nearest(key, [*known, *_SETTINGS])}")
+    if section not in _TABLES:
+        content[section] = value
+        return
+    names = [rest] if section == "axes" else rest.split(".")
+    table = content.setdefault(section, {})
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise RequestError(f"--set {clipped(key)}: {name} is a value, and holds no keys")
+    if section in ("axes", "tune") and isinstance(value, str):
+        value = list(grid_options.names(value))
+    table[names[-1]] = value
+
+
+def _check(content: dict[str, Any], origin: str, axes: Sequence[str], problems: Problems) -> None:
+    """Adds every key that a study file cannot have, and every value of the wrong type."""
+    types = {**SHARED, **_TEXTS, **_SEEDS, **dict.fromkeys(_TABLES, (dict,))}
+    for key, value in content.items():
+        if key not in types:
+            shown = [name.replace("_", "-") for name in types]
+            problems.add(f"{origin}: unknown key '{clipped(key)}'{nearest(key, shown)}")
+        elif not isinstance(value, types[key]) or (
+            isinstance(value, bool) and bool not in types[key]
+        ):
+            kinds = {dict: "a table", list: "a list", str: "a text", bool: "true or false"}
+            wanted = " or ".join(kinds.get(kind, "a number") for kind in types[key])
+            problems.add(f"{origin}: {key} takes {wanted}, not {clipped(repr(value))}")
+    for axis, values in _table(content, "axes").items():
+        if axis not in axes:
+            problems.add(f"{origin}: [axes] unknown axis '{clipped(axis)}'{nearest(axis, axes)}")
+        elif not _texts(values):
+            problems.add(f"{origin}: [axes] {axis} takes a list of values, not {clipped(values)}")
+    for task, table in _table(content, "tasks").items():
+        if not isinstance(table, dict):
+            problems.add(f"{origin}: [tasks] {clipped(task)} is a table, [tasks.{clipped(task)}]")
+
+
+def _table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = content.get(name, {})
+    return table if isinstance(table, dict) else {}
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    """The values of a TOML list as texts; () where it is none."""
+    values = values if isinstance(values, list) else [values]
+    if not all(isinstance(value, str | int | float) for value in values):
+        return ()
+    return tuple(dict.fromkeys(_text(value) for value in values))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> list[str]:
+    """The settings of a table as the texts of flags: `train.lr=0.001`, `lora:train.lr=0.001`."""
+    texts = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            is_method = not before and key in methods.names() and key not in _SETTINGS
+            texts += _flat(value, f"{before}{key}{':' if is_method else '.'}")
+        else:
+            texts.append(f"{before}{key}={_text(value)}")
+    return texts
+
+
+def _tried(table: Mapping[str, Any], before: str = "") -> list[str]:
+    """The trials of a table as the texts of --tune: `lr=0.0003,0.001`, `full:lr=1e-05`."""
+    texts = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            is_method = not before and key in methods.names() and key not in _SETTINGS
+            texts += _tried(value, f"{before}{key}{':' if is_method else '.'}")
+        else:
+            texts.append(f"{before}{key}={','.join(_texts(value))}")
+    return texts
+
+
+def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
+    """The grid that a study file asks. RequestError with every value that is wrong."""
+    content, problems = file.content, Problems()
+    axes = tuple(
+        Axis(axis.name, _texts(_table(content, "axes").get(axis.name, list(axis.values))))
+        for axis in study.axes
+    )
+    axes = _expanded(axes, problems)
+    bits = _texts(content.get("bits", "auto"))
+    seeds = parse_seeds(",".join(_texts(content.get("seeds", [1, 2, 3]))), "seeds", problems)
+    cells: dict[tuple[tuple[str, str], ...], Cell] = {}
+    for values in itertools.product(*(axis.values for axis in axes)):
+        point = dict(zip((axis.name for axis in axes), values, strict=True))
+        with problems.catching():
+            for cell in study.cell(point, bits, problems):
+                cells[cell.point] = cell
+    problems.raise_if_any()
+    method_names = tuple(dict.fromkeys(cell.variant.method for cell in cells.values()))
+    shared, own = grid_options.by_method(
+        _flat(_table(content, "set")), "set", method_names, problems
+    )
+    shared_parents, own_parents = grid_options.by_method(
+        _flat(_table(content, "set_parents")), "set-parents", method_names, problems
+    )
+    of_task = grid_options.by_task(
+        {
+            task: _flat(table)
+            for task, table in _table(content, "tasks").items()
+            if isinstance(table, dict)
+        },
+        "tasks",
+        problems,
+    )
+    tuning = grid_options.parse_tuning(
+        _tried(_table(content, "tune")),
+        ",".join(_texts(content.get("tune_seeds", []))),
+        seeds,
+        method_names,
+        problems,
+    )
+    base = Request(
+        task="",
+        seed=0,
+        runs=runs,
+        overrides=_parsed(shared, "set", problems),
+        parent_overrides=_parsed(shared_parents, "set-parents", problems),
+        **{key: value for key, value in content.items() if key in SHARED},
+    )
+    problems.raise_if_any()
+    shown = tuple(
+        Axis(
+            axis.name, tuple(dict.fromkeys(dict(cell.point)[axis.name] for cell in cells.values()))
+        )
+        for axis in axes
+    )
+    return Grid(
+        study.name,
+        shown,
+        tuple(cells.values()),
+        seeds,
+        base,
+        tuning,
+        own,
+        own_parents,
+        of_task,
+        bool(content.get("skip_lacking", False)),
+    )
+
+
+def _expanded(axes: tuple[Axis, ...], problems: Problems) -> tuple[Axis, ...]:
+    """The axes, the tasks of the axis `task` checked and `all` replaced."""
+    return tuple(
+        Axis(axis.name, grid_options.task_names(axis.values, problems))
+        if axis.name == "task"
+        else axis
+        for axis in axes
+    )
+
+
+def _parsed(texts: Sequence[str], flag: str, problems: Problems) -> tuple[tuple[str, Any], ...]:
+    overrides = []
+    for text in texts:
+        with problems.catching():
+            overrides.append(parse_override(text, flag))
+    return tuple(overrides)
