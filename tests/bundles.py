@@ -11,9 +11,9 @@ import pytest
 
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.files import cache_dir, read_json, write_json
-from adapters_xtl.cli.commands import recipe as commands
 from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.sharing import bundle, pack
+from tests.finished_runs import finished_run, run_recipe
 
 QUICK = ("train.max_steps=2", "train.eval_every=2", "train.select_examples=20")
 ENCODER = cache_dir() / "mini"
@@ -23,25 +23,11 @@ _HOME: list[Path] = []
 
 def train(runs: Path, task: str, *, on: str = "", **options: Any) -> Path:
     """A finished run on `tiny`, two steps long."""
-    embedded.prepare(lambda text: None)
-    asked = commands.request(
-        task=task,
-        on=on,
-        runs=str(runs),
-        languages="en",
-        **{
-            "set_": list(QUICK),
-            "set_parents": list(QUICK),
-            "backbone": "tiny",
-            "data": "embedded",
-            "device": "cpu",
-            **options,
-        },
-    )
-    payload, _ = commands.recipe(
-        asked, baseline=False, force=False, dry_run=False, notify=lambda text: None
-    )
-    return Path(payload["path"])
+    return Path(run_recipe(runs, task, on=on, **_quick(options))["path"])
+
+
+def _quick(options: dict[str, Any]) -> dict[str, Any]:
+    return {"set_": QUICK, "set_parents": QUICK, "languages": "en", **options}
 
 
 def stack(factory: pytest.TempPathFactory, task: str, on: str = "", **options: Any) -> Path:
@@ -50,7 +36,8 @@ def stack(factory: pytest.TempPathFactory, task: str, on: str = "", **options: A
     if not _HOME:
         _HOME.append(factory.mktemp("stacks"))
     if key not in _STACKS:
-        _STACKS[key] = train(_HOME[0] / "runs", task, on=on, **options)
+        run = finished_run(_HOME[0] / "runs", task, on=on, **_quick(options))
+        _STACKS[key] = Path(run["path"])
     return _STACKS[key]
 
 

@@ -7,19 +7,69 @@ from nothing.
 
 from __future__ import annotations
 
+import atexit
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 _started_with = dict(os.environ)
 _warm = multiprocessing.get_context("forkserver")
-_warm.set_forkserver_preload(["adapters_xtl.experiment", "adapters_xtl.cli", "adapters", "peft"])
+_warm.set_forkserver_preload(
+    ["adapters_xtl.experiment", "adapters_xtl.cli", "adapters", "peft", "tests.frozen_imports"]
+)
+
+
+@cache
+def _outputs() -> str:
+    """A directory for what the processes write; it goes with this process."""
+    folder = tempfile.mkdtemp(prefix="xtl-test-output-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+class Running:
+    """`xtl …` in a process of its own that is watched and signalled while it runs."""
+
+    def __init__(self, *arguments: str | Path, **environment: str) -> None:
+        there = {**os.environ, **environment}
+        assert _libraries(there) == _libraries(_started_with), "a library reads these at import"
+        aside = tempfile.mkdtemp(dir=_outputs())
+        self.out, self.err = Path(aside, "out"), Path(aside, "err")
+        call = (list(map(str, arguments)), os.getcwd(), there, self.out, self.err)
+        self._process = _warm.Process(target=_call, args=call)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, or minus the number of the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 300) -> int:
+        """The exit code. Kills the process, and raises TimeoutExpired, when it takes longer."""
+        self._process.join(timeout)
+        code = self.poll()
+        if code is None:
+            self._process.kill()
+            self._process.join()
+            raise subprocess.TimeoutExpired("xtl", timeout)
+        return code
+
+    def said(self) -> list[str]:
+        """The lines on stderr so far."""
+        return self.err.read_text().splitlines() if self.err.exists() else []
 
 
 def xtl(
@@ -56,20 +106,11 @@ def _libraries(environment: Mapping[str, str]) -> dict[str, str]:
 def _forked(
     command: list[str], environment: dict[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    with tempfile.TemporaryDirectory() as aside:
-        out, err = Path(aside, "out"), Path(aside, "err")
-        process = _warm.Process(
-            target=_call, args=(command[3:], os.getcwd(), environment, out, err)
-        )
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(command, timeout)
-        return subprocess.CompletedProcess(
-            command, process.exitcode, out.read_text(), err.read_text()
-        )
+    running = Running(*command[3:], **environment)
+    code = running.wait(timeout)
+    return subprocess.CompletedProcess(
+        command, code, running.out.read_text(), running.err.read_text()
+    )
 
 
 def _call(

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,8 @@ from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Host
 from adapters_xtl.planning.finished_modules import plan_scoring
 from adapters_xtl.runs.store import Store, verify
-from tests.command_line import complaints, xtl, xtl_json
-
-QUICK = ("train.max_steps=3", "train.eval_every=2", "train.select_examples=20")
+from tests.command_line import Running, complaints, xtl, xtl_json
+from tests.finished_runs import QUICK, finished_run, run_recipe
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,21 +37,14 @@ def _tokenizer() -> None:
     embedded.prepare(lambda text: None)
 
 
-def run(
-    task: str, runs: Path, *settings: str, on: str = "", force: bool = False, **options: Any
-) -> dict[str, Any]:
-    asked = commands.request(
-        task=task,
-        on=on,
-        set_=[*QUICK, *settings],
-        set_parents=list(QUICK),
-        runs=str(runs),
-        **{"backbone": "tiny", "data": "embedded", "device": "cpu", **options},
-    )
-    payload, _ = commands.recipe(
-        asked, baseline=False, force=force, dry_run=False, notify=lambda text: None
-    )
-    return payload
+def run(task: str, runs: Path, *settings: str, **request: Any) -> dict[str, Any]:
+    """A training of three steps, in this test's store."""
+    return run_recipe(runs, task, set_=[*QUICK, *settings], **request)
+
+
+def finished(task: str, runs: Path, *settings: str, **request: Any) -> dict[str, Any]:
+    """The same, perhaps trained for another test and copied."""
+    return finished_run(runs, task, set_=[*QUICK, *settings], **request)
 
 
 def predictions(path: str | Path, task: str, language: str) -> list[dict[str, Any]]:
@@ -102,7 +93,8 @@ def test_trainable_counts_are_the_formulas(runs: Path) -> None:
     head = hidden * hidden + hidden + hidden * 3 + 3
     bottleneck = layers * (hidden * 2 + 2 + 2 * hidden + hidden)  # reduction factor 16: 32 → 2
     lora = 4 * layers * (4 * 2 * hidden + 2 * (hidden + inner))
-    assert run("mnli", runs)["metrics"]["train"]["trainable_parameters"] == bottleneck + head
+    plain = finished("mnli", runs)["metrics"]["train"]
+    assert plain["trainable_parameters"] == bottleneck + head
     found = run("mnli", runs, "method.r=4", method="lora")["metrics"]["train"]
     assert found["trainable_parameters"] == lora + head and found["head_parameters"] == head
     assert 4 * (lora + head) < found["stored_bytes"] < 4 * (lora + head) + 20_000, (
@@ -112,20 +104,21 @@ def test_trainable_counts_are_the_formulas(runs: Path) -> None:
     assert upper == bottleneck // 2 + head
 
 
-@pytest.mark.parametrize("bits", ["32", "8"])
-@pytest.mark.parametrize("parents", ["", "qqp", "qqp,csqa"])
+@pytest.mark.parametrize(
+    ("parents", "bits"), [("", "32"), ("qqp", "32"), ("qqp,csqa", "32"), ("qqp,csqa", "8")]
+)
 @pytest.mark.parametrize("method", ["bottleneck", "lora"])
 def test_stacks_train_their_child_alone(method: str, parents: str, bits: str, runs: Path) -> None:
     """The core test: parents' files and the backbone unchanged, exact counts (asserted inside),
     save → load equal.
     """
     store = Store(runs)
-    payload = run("pawsx", runs, on=parents, method=method, bits=bits, languages="de")
+    payload = finished("pawsx", runs, on=parents, method=method, bits=bits, languages="de")
     below = [path for name in parents.split(",") if name for path in (runs / name).iterdir()]
     before = {path: folder_digest(path / "module") for path in below}
     lineage = read_json(Path(payload["path"]) / "provenance.json")["lineage"]
     assert [parent["sha256"] for parent in lineage["parents"]] == [before[path] for path in below]
-    alone = run("pawsx", runs, method=method, bits=bits, languages="de")
+    alone = finished("pawsx", runs, method=method, bits=bits, languages="de")
     assert (
         alone["metrics"]["train"]["trainable_parameters"]
         == payload["metrics"]["train"]["trainable_parameters"]
@@ -150,8 +143,8 @@ def test_stacks_train_their_child_alone(method: str, parents: str, bits: str, ru
 
 
 def test_a_parent_changes_the_child_and_init_starts_from_it(runs: Path) -> None:
-    alone = run("pawsx", runs, languages="de")
-    stacked = run("pawsx", runs, on="qqp", languages="de")
+    alone = finished("pawsx", runs, languages="de")
+    stacked = finished("pawsx", runs, on="qqp", languages="de")
     copied = run("pawsx", runs, on="qqp", languages="de", compose="init")
     probabilities = [
         predictions(each["path"], "pawsx", "de")[0]["probabilities"]["0"]
@@ -166,7 +159,7 @@ def test_the_loss_falls(runs: Path) -> None:
         "udpos",
         runs,
         "train.max_steps=120",
-        "train.eval_every=60",
+        "train.eval_every=120",
         "train.lr=0.01",
         languages="en",
         method="lora",
@@ -186,40 +179,14 @@ def test_borrowed_training_and_other_languages(runs: Path) -> None:
     assert len(trained) == 1
     other = run("xquad", runs, languages="zh")
     assert other["id"] != first["id"] and list((runs / "squad1").iterdir()) == trained
-    asked = commands.request(
-        task="xquad",
-        on="squad1",
-        set_=[],
-        set_parents=list(QUICK),
-        runs=str(runs),
-        backbone="tiny",
-        data="embedded",
-        device="cpu",
-        languages="de",
-    )
-    same, _ = commands.recipe(
-        asked, baseline=False, force=False, dry_run=False, notify=lambda text: None
-    )
+    same = run_recipe(runs, "xquad", on="squad1", set_=[], languages="de")
     assert same["metrics"]["score"] == first["metrics"]["score"], (
         "xquad --on squad1 evaluates that module itself"
     )
 
 
 def test_bare_backbone_retrieves(runs: Path) -> None:
-    asked = commands.request(
-        task="tatoeba",
-        on="",
-        set_=[],
-        set_parents=[],
-        runs=str(runs),
-        backbone="tiny",
-        data="embedded",
-        device="cpu",
-        languages="de,fr",
-    )
-    payload, _ = commands.recipe(
-        asked, baseline=False, force=False, dry_run=False, notify=lambda text: None
-    )
+    payload = run_recipe(runs, "tatoeba", set_=[], set_parents=[], languages="de,fr")
     assert payload["metrics"]["tasks"]["tatoeba"]["languages"]["de"]["n"] == 40
 
 
@@ -240,7 +207,7 @@ def test_several_tasks_share_one_module(runs: Path) -> None:
 
 
 def test_a_named_run_must_fit(runs: Path) -> None:
-    payload = run("qqp", runs)
+    payload = finished("qqp", runs)
     assert run("pawsx", runs, on=payload["path"], languages="de")["metrics"]["train"]["steps"] == 3
     with pytest.raises(RequestError, match="method is bottleneck"):
         run("pawsx", runs, on=payload["id"], method="lora", languages="de")
@@ -283,11 +250,7 @@ def _kill_when(condition: Any, runs: Path, arguments: list[str]) -> bool:
     """Starts the command and kills it (SIGKILL) as soon as `condition(runs)` holds; False when it
     had just ended.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "adapters_xtl", *arguments, "--runs", str(runs)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Running(*arguments, "--runs", runs)
     deadline = time.monotonic() + 120
     while process.poll() is None and not condition(runs) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -351,20 +314,15 @@ def test_killed_runs_resume_to_the_same_metrics(
 def test_an_interrupted_run_says_that_it_goes_on_from_there(tmp_path: Path) -> None:
     for number in range(4):  # a run that ended before the signal came is no interrupted one
         runs = tmp_path / str(number)
-        command = [sys.executable, "-m", "adapters_xtl", *SLOW, "--runs", str(runs)]
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        process = Running(*SLOW, "--runs", runs)
         while process.poll() is None and not _steps(runs):
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=120)[1]
-        if process.returncode != 0:
+        if process.wait() != 0:
             break
-    assert process.returncode == 130 and "Traceback" not in said
-    assert said.splitlines()[-1].startswith("xtl: interrupted; ") and list(
-        runs.glob("qqp/*.partial")
-    )
+    said = process.said()
+    assert process.poll() == 130 and not any("Traceback" in line for line in said)
+    assert said[-1].startswith("xtl: interrupted; ") and list(runs.glob("qqp/*.partial"))
 
 
 def test_a_truncated_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:
@@ -405,7 +363,7 @@ def test_a_full_disk_loses_nothing_finished(tmp_path: Path) -> None:
 
 
 def test_force_keeps_what_it_replaces(runs: Path) -> None:
-    first = run("qqp", runs)
+    first = finished("qqp", runs)
     shutil.copytree(first["path"], runs.parent / "copy")
     again = run("qqp", runs, force=True)
     assert again["reused"] is False and again["id"] == first["id"]

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["acknowledge_interrupt", "interrupt_on_signals", "obey_interrupt"]
+__all__ = [
+    "acknowledge_interrupt",
+    "interrupt_on_signals",
+    "interrupts_deferred",
+    "obey_interrupt",
+]
 
 # what Slurm, Docker and cloud machines send before they kill; what a terminal sends when it closes
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -16,6 +23,7 @@ OBEYED = 1.0  # the same, once the first one is being obeyed; a moment later is 
 REPEAT = 5.0  # seconds after which an interrupt that had no effect is raised again
 _patience = PATIENCE
 _first: tuple[int, float] | None = None  # the first signal that came, and when
+_deferred = False  # whether the first signal waits for the work to come to a good place to stop
 
 
 def interrupt_on_signals() -> None:
@@ -36,6 +44,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         _first = number, time.monotonic()
         signal.signal(signal.SIGALRM, _interrupt_again)
         signal.setitimer(signal.ITIMER_REAL, REPEAT, REPEAT)
+        if _deferred:  # the work within `interrupts_deferred` looks for it
+            return
         raise KeyboardInterrupt
     if time.monotonic() - _first[1] > _patience:
         os._exit(128 + number)
@@ -61,3 +71,30 @@ def acknowledge_interrupt() -> int:
     """
     signal.setitimer(signal.ITIMER_REAL, 0)
     return 128 + (signal.SIGINT if _first is None else _first[0])
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[Callable[[], bool]]:
+    """Work that ends at a good place when it is interrupted: it calls what this yields there.
+
+    The function returns whether a signal has come; the work then saves what it must and raises
+    KeyboardInterrupt. It has REPEAT seconds to come to such a place, and from there on as long as
+    it takes. Where `interrupt_on_signals` was not called, Ctrl-C raises at once, as ever.
+    """
+    global _deferred
+
+    def interrupted() -> bool:
+        if _first is None:
+            return False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return True
+
+    before, _deferred = _deferred, True
+    try:
+        yield interrupted
+    finally:
+        _deferred = before
+        if _first is not None:  # raised again until it is acknowledged
+            signal.setitimer(signal.ITIMER_REAL, REPEAT, REPEAT)
+    if _first is not None:
+        raise KeyboardInterrupt

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapters_xtl.cli.flags import Json, Strict, answer, whole_number_for
+from adapters_xtl.cli.flags import Json, Strict, answer, say, whole_number_for
 from adapters_xtl.cli.typer_command import Commands
 
 __all__ = ["app"]
@@ -53,4 +53,7 @@ def import_(
     """Convert original files (XTREME's download directory, an LDC CCGbank) into a mirror at OUT."""
     from adapters_xtl.cli.commands import data as command
 
-    answer(as_json, lambda: command.import_data(kind, source, out))
+    payload = answer(as_json, lambda: command.import_data(kind, source, out))
+    if not payload["written"]:
+        say(f"xtl: data import: nothing in {source} can be trained on or scored; nothing written")
+        raise typer.Exit(2)

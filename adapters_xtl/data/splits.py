@@ -8,6 +8,10 @@ and counted. Under `xtreme` they are what the benchmark's own scripts select on
 The English report rows of the task itself (all its report splits) and of the tasks in `Task.drop`
 count as reported. Where a source lacks such rows, the ids that ship with the package (files in
 `reported_ids/`) are dropped still, and the record says what could not be checked.
+
+Report rows of other languages are not looked at: select rows are English, and what a task reports
+in another language is either a translation of its English rows, found by them, or other text. In
+PAN-X some names stand alone as a whole text in several languages; they choose nothing but names.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ ACTIVATIONS = (
     "gelu_new",
     "gelu_orig",
     "gelu_python",
+    "gelu_python_tanh",
     "gelu_pytorch_tanh",
     "laplace",
     "leakyrelu",
@@ -52,6 +53,8 @@ ACTIVATIONS = (
     "swish",
     "tanh",
 )
+# those with weights of their own
+TRAINED_ACTIVATIONS = ("prelu", "xielu")
 _FLAGS = (
     "mh_adapter",
     "output_adapter",
@@ -151,7 +154,10 @@ def _factors(value: Any) -> Any:
 
 def _activation(value: Any) -> str:
     """Reads non_linearity, in any case."""
-    return str(_options.one_of(*ACTIVATIONS)(value.lower() if isinstance(value, str) else value))
+    name = value.lower() if isinstance(value, str) else value
+    if name in TRAINED_ACTIVATIONS:
+        raise ValueError("its own weights would train, which are not counted and saved here")
+    return str(_options.one_of(*ACTIVATIONS)(name))
 
 
 def _scale(value: Any) -> Any:

@@ -24,6 +24,7 @@ __all__ = [
     "ModuleSpec",
     "ShortLived",
     "TensorShapes",
+    "adapter_name",
 ]
 
 COMPOSES = ("stack", "init", "fuse")
@@ -43,6 +44,31 @@ class Link:
     name: str
     directory: Path | None = None
     start: Path | None = None
+
+
+# parts of the names that the libraries give to what they add, by which they find it again, and the
+# attributes of the `torch.nn` containers that hold it
+_NAMES_IN_USE = (
+    "base_model.model.encoder.layer",
+    "base_layer.weight",
+    "lora_A.lora_B.lora_",
+    "lora_magnitude_vector.bias",
+    "adapters",
+    "adapter_fusion_layer",
+)
+
+
+def adapter_name(link_name: str) -> str:
+    """The name under which a library knows a module: the link's own, but for one that it would take
+    for something else. Names of files and tensors of other modules stay as they are.
+    """
+    from torch import nn
+
+    containers = (nn.ModuleDict(), nn.ParameterDict())
+    in_use = any(hasattr(container, link_name) for container in containers) or any(
+        link_name in name for name in (*_NAMES_IN_USE, *LINEAR_LAYERS)
+    )
+    return f"module_of_{link_name}" if in_use else link_name
 
 
 @dataclass(frozen=True)
@@ -182,6 +208,13 @@ class Method:
 
     not_folded: str = "its parameters are layers of their own beside the encoder's"
     """Why a module cannot become part of the encoder's own weights; "" where `fold` does that."""
+
+    @property
+    def has_random_modules(self) -> bool:
+        """Whether an untrained module changes what the backbone computes (`--on random`): it is
+        added beside the backbone's weights, or `randomize` moves it.
+        """
+        return "stack" in self.compositions or type(self).randomize is not Method.randomize
 
     # ------------------------------------------------------------------ how it is shown
 

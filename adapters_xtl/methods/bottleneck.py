@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ from adapters_xtl.methods._method import (
     ModuleSpec,
     ShortLived,
     TensorShapes,
+    adapter_name,
 )
 
 if TYPE_CHECKING:
@@ -132,6 +134,7 @@ class Bottleneck(Method):
 
         bare: Any = self.prepare(encoder)
         layers = bare.config.num_hidden_layers
+        chain = [replace(link, name=adapter_name(link.name)) for link in chain]
         for link in chain[:-1] if fuse else chain:
             source = link.directory or link.start
             if source is not None:
@@ -181,6 +184,7 @@ class Bottleneck(Method):
 
     def save(self, encoder: nn.Module, name: str, directory: Path) -> None:
         bare: Any = encoder
+        name = adapter_name(name)
         if name not in bare.adapters_config.adapters:
             # the fusion layer, which goes by its parents' names
             bare.save_adapter_fusion(

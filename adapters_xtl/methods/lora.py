@@ -32,6 +32,7 @@ from adapters_xtl.methods._method import (
     ModuleSpec,
     ShortLived,
     TensorShapes,
+    adapter_name,
 )
 
 if TYPE_CHECKING:
@@ -97,22 +98,22 @@ class Lora(Method):
         from peft.tuners.lora import LoraLayer
 
         model: Any = encoder
-        for link in chain:
+        names = [adapter_name(link.name) for link in chain]
+        for link, name in zip(chain, names, strict=True):
             source = link.directory or link.start
             if source is not None:
                 if isinstance(model, PeftModel):
-                    model.load_adapter(str(source), adapter_name=link.name, is_trainable=False)
+                    model.load_adapter(str(source), adapter_name=name, is_trainable=False)
                 else:
                     model = PeftModel.from_pretrained(
-                        model, str(source), adapter_name=link.name, is_trainable=False
+                        model, str(source), adapter_name=name, is_trainable=False
                     )
             elif isinstance(model, PeftModel):
-                model.add_adapter(link.name, _config(encoder, options, from_layer))
+                model.add_adapter(name, _config(encoder, options, from_layer))
             else:
                 model = get_peft_model(
-                    model, _config(encoder, options, from_layer), adapter_name=link.name
+                    model, _config(encoder, options, from_layer), adapter_name=name
                 )
-        names = [link.name for link in chain]
         # only the tuner's set_adapter takes a list, and it makes all of them trainable: freeze
         # everything but the child
         model.base_model.set_adapter(names)
@@ -192,6 +193,7 @@ class Lora(Method):
         from safetensors.torch import save_file
 
         model: Any = encoder
+        name = adapter_name(name)
         description, weights = self.module_files()
         directory.mkdir(parents=True, exist_ok=True)
         state = {

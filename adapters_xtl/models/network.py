@@ -20,7 +20,13 @@ from torch import nn
 from adapters_xtl import formats, methods
 from adapters_xtl.backbones import Backbone, loading
 from adapters_xtl.backbones.shape import shape
-from adapters_xtl.base.errors import MismatchError, RunError
+from adapters_xtl.base.errors import (
+    MismatchError,
+    RequestError,
+    RunError,
+    XtlError,
+    out_of_memory,
+)
 from adapters_xtl.base.files import read_json, write_json
 from adapters_xtl.base.process_memory import peak_resident_bytes, reset_peak_resident
 from adapters_xtl.formats import Lengths, Tokenizer
@@ -44,6 +50,9 @@ __all__ = [
     "reset_peak_memory",
     "save_heads",
 ]
+
+
+QUANTISED = (8, 4)  # bits of linear layers that are not torch's own
 
 
 @dataclass(frozen=True)
@@ -310,14 +319,15 @@ def build(
     sizes = shape(cast(Any, encoder).config.to_dict()) if stack.chain and train else None
     torch.manual_seed(seed)
     if stack.chain:
-        encoder = method.attach(
-            encoder,
-            stack.chain,
-            stack.options,
-            from_layer=stack.from_layer,
-            fuse=fuse,
-            train=train,
-        )
+        with _quantised_layers_explained(encoder_spec):
+            encoder = method.attach(
+                encoder,
+                stack.chain,
+                stack.options,
+                from_layer=stack.from_layer,
+                fuse=fuse,
+                train=train,
+            )
     torch.manual_seed(seed)
     penalty = method.penalty if fuse and train else None
     model = Model(encoder, tokenizer, heads, penalty).to(encoder_spec.device)
@@ -337,8 +347,42 @@ def build(
                 )
         if not total:
             raise RunError("nothing would train")
+    if stack.chain and encoder_spec.bits in QUANTISED:
+        with _quantised_layers_explained(encoder_spec):
+            _compute_once(model, encoder_spec)
     host.carries(model)
     return model
+
+
+@contextlib.contextmanager
+def _quantised_layers_explained(spec: EncoderSpec) -> Iterator[None]:
+    """Turns what a method's library says of quantised layers that it was not made for into a
+    RequestError.
+    """
+    try:
+        yield
+    except XtlError:
+        raise
+    except Exception as error:
+        if spec.bits not in QUANTISED or out_of_memory(error):
+            raise
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        raise RequestError(
+            f"--bits {spec.bits}: method {spec.method} does not compute on a backbone of"
+            f" {spec.bits} bits on this device ({type(error).__name__}: {first_line[:200]}); give"
+            " --bits 32"
+        ) from error
+
+
+@torch.no_grad()
+def _compute_once(model: Model, spec: EncoderSpec) -> None:
+    """One pass of two tokens, which draws no random number and changes no weight."""
+    modes = {module: module.training for module in model.modules()}
+    tokens = torch.zeros((1, 2), dtype=torch.long, device=spec.device)
+    with autocast(spec.device, spec.dtype):
+        model.eval().states({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
+    for module, mode in modes.items():
+        module.training = mode
 
 
 def frozen_digest(model: Model) -> str:

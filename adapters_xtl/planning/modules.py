@@ -39,7 +39,13 @@ def composition(request: Request, problems: Problems) -> str:
         return COMPOSES[0]
     if request.method not in methods.names():
         return request.compose or COMPOSES[0]
-    possible = methods.load(request.method).compositions
+    method = methods.load(request.method)
+    if RANDOM in request.on and not method.has_random_modules:
+        problems.add(
+            f"--on random: not possible for method {request.method}: its untrained module is the"
+            " backbone as it is"
+        )
+    possible = method.compositions
     usual = next(name for name in COMPOSES if name in possible)
     compose = request.compose or usual
     if compose not in possible:

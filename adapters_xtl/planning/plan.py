@@ -216,7 +216,11 @@ class Planner:
         """The plan with the bits, optimizers and ways of running that fit the budget."""
         trained = _trained(planned)
         if not trained:
-            return planned
+            # on CUDA a budget also caps what an evaluation may take
+            if planned.request.memory is None or planned.device == "cuda":
+                return planned
+            idle = "--memory means nothing here: nothing is trained"
+            return replace(planned, idle=(*planned.idle, idle))
         request, shape = planned.request, resolved.shape
         keys = {key for key, _ in (*request.overrides, *request.parent_overrides)}
         keep = ("optimizer",) if "train.optimizer" in keys else ()

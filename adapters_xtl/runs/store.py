@@ -125,7 +125,11 @@ class Store:
                     yield path
 
     def by_id(self, run_id: str) -> list[Path]:
-        return [path for path in self.all() if path.name == run_id]
+        """The directories of the run; where none of them is finished, those that lost their
+        manifest, for whoever reads one to be told.
+        """
+        finished = [path for path in self.all() if path.name == run_id]
+        return finished or [path for path in self.without_manifest() if path.name == run_id]
 
     def check_writable(self) -> None:
         """RequestError when runs cannot be written under the root."""

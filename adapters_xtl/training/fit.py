@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, set_seed
 
 from adapters_xtl import formats
 from adapters_xtl.base.errors import RunError, out_of_memory
+from adapters_xtl.base.signals import interrupts_deferred
 from adapters_xtl.models.network import (
     Model,
     autocast,
@@ -64,12 +65,16 @@ def fit(training: Training) -> TrainingResult:
     its last stage.
 
     The select rows are scored every `hyper.eval_every` steps of a stage (0: ten times a stage) and
-    after its last one; a checkpoint is written each time. RunError when the loss is no number, the
-    disk is full, or one example at a time is too much for the memory.
+    after its last one; a checkpoint is written each time, and when a signal interrupts. RunError
+    when the loss is no number, the disk is full, or one example at a time is too much for the
+    memory.
     """
-    with gradient_checkpointing(training.model, training.checkpointing):
+    with (
+        gradient_checkpointing(training.model, training.checkpointing),
+        interrupts_deferred() as interrupted,
+    ):
         try:
-            return _Loop(training).run()
+            return _Loop(training, interrupted).run()
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -104,8 +109,9 @@ def gradient_checkpointing(model: Model, enabled: bool) -> Iterator[None]:
 class _Loop:
     """The state of one training while `fit` runs."""
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, interrupted: Callable[[], bool]) -> None:
         self.training, self.model, self.hyper = training, training.model, training.hyper
+        self.interrupted = interrupted
         self.state = TrainingState()
         self.orders = self._orders()
         self.micro_batches = MicroBatches(
@@ -191,8 +197,15 @@ class _Loop:
                 self.progress.step(self.state.step, self.total_steps)
                 if evaluates:
                     self._evaluate(training.stages[number])
+                interrupted = self.interrupted()
+                if interrupted:
+                    self._check_loss()  # a checkpoint is written of numbers alone
+                if evaluates or interrupted:
+                    self.state.unlogged_loss = float(self.loss_sum)
                     self.state.seconds, self.state.joules = self.cost.so_far()
                     save_checkpoint(training.work, self.state, trainable, optimizer, scaler)
+                if interrupted:
+                    raise KeyboardInterrupt
         if not stage.best_step:
             raise RunError("no evaluation gave a score that is a number; nothing was kept")
         load_trainable(checkpoint_folder(training.work, stage.best_step), trainable)
@@ -316,7 +329,6 @@ class _Loop:
         state, score = self.state.stages[-1], float(scores["score"])
         self._log({f"eval_{name}": _finite(float(value)) for name, value in scores.items()})
         self.progress.score(self.state.step, score)
-        self.state.unlogged_loss = float(self.loss_sum)
         if score > state.best.get("score", -math.inf):
             state.best_step, state.without_better = self.state.step, 0
             state.best = {name: float(value) for name, value in scores.items()}

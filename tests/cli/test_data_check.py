@@ -18,20 +18,10 @@ import pytest
 
 from adapters_xtl import tasks
 from adapters_xtl.cli.commands import data, listing
+from tests.command_line import complaints, xtl
 
 XTL = Path(sys.executable).parent / "xtl"
 MNLI = "nyu-mll/multi_nli/default/{}-00000-of-00001.parquet"
-
-
-def xtl(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [str(XTL), *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == code, (
-        f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    )
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def checked(*arguments: str | Path, code: int = 0) -> dict[str, Any]:
@@ -91,7 +81,8 @@ def test_the_mirror_is_sound_and_read_fast(mirror: Path) -> None:
 
 
 def test_the_embedded_rows_are_sound() -> None:
-    done = xtl("data", "check", "--strict")
+    command = [str(XTL), "data", "check", "--strict"]  # the installed script
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert "0 unfit, 0 errors" in flat(done.stdout)
     assert {each["task"] for each in checked()["splits"]} == set(tasks.names()) - {"multi"}
 
@@ -281,6 +272,17 @@ def test_import_of_what_xtreme_downloads(tmp_path: Path) -> None:
     assert xtl("data", "import", "xtreme", source, out, code=2).stderr.startswith("xtl: ")
     shutil.rmtree(out)
     assert str(out) in xtl("data", "import", "xtreme", source, out).stdout.replace("\n", "")
+
+
+def test_an_import_that_finds_nothing_to_write_fails(tmp_path: Path) -> None:
+    """XTREME's test splits come without gold, so a directory of nothing else gives no mirror."""
+    source, out = tmp_path / "download", tmp_path / "mirror"
+    (source / "panx").mkdir(parents=True)
+    (source / "panx" / "test-en.tsv").write_text("en:Ulm\nen:is\n\n")
+    done = xtl("data", "import", "xtreme", source, out, "--json", code=2)
+    (line,) = complaints(done)
+    assert "nothing" in line and str(source) in line
+    assert json.loads(done.stdout)["refused"] and not out.exists()
 
 
 def test_import_of_ccgbank(tmp_path: Path) -> None:

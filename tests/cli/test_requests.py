@@ -55,6 +55,7 @@ WRONG = [
     (["mnli", "--memory", "1e400"], "--memory 1e400: takes a number"),
     (["mnli", "--seed", "3", "--seeds", "1,2"], "--seed 3: --seeds names the seeds"),
     (["mnli", "--set", "train.max_steps=1e400"], "train.max_steps takes a whole number"),
+    (["mnli", "--method", "full", "--on", "random"], "--on random: not possible for method full"),
     (["mnli", "--set", "train.stride=64"], "train.stride: means nothing for mnli"),
     (["mnli", "--set", "train.cap=64"], "train.cap: means nothing for mnli"),
     (["xnli", "--on", "mnli", "--set-parents", "train.stride=9"], "means nothing for mnli"),
@@ -160,6 +161,8 @@ def test_dry_run_names_the_baseline_too(runs: Path) -> None:
     ("arguments", "idle"),
     [
         (["tatoeba", "--seed", "2"], "--seed means nothing"),
+        (["tatoeba", "--memory", "3"], "--memory means nothing"),
+        (["mnli", "--force"], "--force means nothing"),
         (["tatoeba", "--from-layer", "1"], "--from-layer means nothing"),
         (["mnli", "--method", "full", "--from-layer", "1"], "full trains every layer"),
         (["xquad", "--on", "squad1", "--compose", "init"], "--compose means nothing"),

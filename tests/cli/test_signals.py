@@ -14,6 +14,7 @@ import pytest
 
 from adapters_xtl.base.locks import locked
 from adapters_xtl.runs.store import Store
+from tests.command_line import Running, xtl_json
 
 TRAIN = [
     *("recipe", "qqp", "--backbone", "tiny", "--data", "embedded", "--device", "cpu"),
@@ -26,18 +27,13 @@ def _signalled(
     arguments: list[str], number: signal.Signals, ready: Callable[[int], bool]
 ) -> tuple[int, list[str]]:
     """Sends a signal to the command as soon as `ready(pid)`; its exit code and the lines it said."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "adapters_xtl", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Running(*arguments)
     while process.poll() is None and not ready(process.pid):
         time.sleep(0.01)
     process.send_signal(number)
-    lines = process.communicate(timeout=300)[1].splitlines()
+    code, lines = process.wait(), process.said()
     assert not any("Traceback" in line for line in lines)
-    return process.returncode, [line for line in lines if line.startswith("xtl: ")]
+    return code, [line for line in lines if line.startswith("xtl: ")]
 
 
 @pytest.mark.parametrize(
@@ -59,31 +55,31 @@ def test_a_signal_ends_the_imports(runs: Path) -> None:
     def importing(pid: int) -> bool:
         return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
-    returned, lines = _signalled([*TRAIN, "--runs", str(runs)], signal.SIGTERM, importing)
-    assert returned == 143 and len(lines) == 1
+    process = subprocess.Popen(
+        [sys.executable, "-m", "adapters_xtl", *TRAIN, "--runs", str(runs)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not importing(process.pid):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    lines = process.communicate(timeout=300)[1].splitlines()
+    complaints = [line for line in lines if line.startswith("xtl: ")]
+    assert process.returncode == 143 and len(complaints) == 1 and "interrupted" in complaints[0]
 
 
 def test_a_signal_ends_the_waiting_for_another_process(runs: Path) -> None:
     (runs / "qqp").mkdir(parents=True)
     store = Store(runs)
-    command = [*TRAIN, "--runs", str(runs), "--dry-run", "--json"]
-    planned = subprocess.run(
-        [sys.executable, "-m", "adapters_xtl", *command], capture_output=True, text=True, check=True
-    )
-    run_id = next(word for word in planned.stdout.split('"') if len(word) == 12 and word.isalnum())
+    run_id = xtl_json(*TRAIN, "--runs", runs, "--dry-run")["id"]
     with store.work("qqp", run_id, lambda text: None):
-        said = runs / "said"
-        with said.open("w") as stream:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "adapters_xtl", *TRAIN, "--runs", str(runs)],
-                stdout=subprocess.DEVNULL,
-                stderr=stream,
-            )
-        while process.poll() is None and "waiting" not in said.read_text():
+        process = Running(*TRAIN, "--runs", runs)
+        while process.poll() is None and not any("waiting" in line for line in process.said()):
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         assert process.wait(120) == 143
-    assert "interrupted" in said.read_text().splitlines()[-1]
+    assert "interrupted" in process.said()[-1]
 
 
 def test_a_signal_ends_a_comparison_and_the_process_of_its_run(runs: Path) -> None:

@@ -102,6 +102,26 @@ def test_save_and_load_give_the_same_states(method: str, tmp_path: Path) -> None
     assert names == {".json", ".safetensors"}
 
 
+# names that are parts of the libraries' own, or attributes of the containers that hold modules
+@pytest.mark.parametrize("method", ["bottleneck", "lora"])
+@pytest.mark.parametrize("name", ["a", "B", "lora", "lora_A", "query", "layer", "weight", "keys"])
+def test_a_module_may_have_any_name(method: str, name: str, tmp_path: Path) -> None:
+    module = methods.load(method)
+    options = dict(module.defaults)
+    attached = stirred(module.attach(tiny(), [Link(name)], options))
+    module.save(attached, name, tmp_path / "below")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "below").iterdir()}
+    chain = [Link(name, tmp_path / "below"), Link("other")]
+    stacked = stirred(module.attach(tiny(), chain, options))
+    module.save(stacked, "other", tmp_path / "other")
+    chain[1] = Link("other", tmp_path / "other")
+    assert torch.equal(states(module.attach(tiny(), chain, options, train=False)), states(stacked))
+    alone = module.attach(tiny(), chain[:1], options, train=False)
+    assert torch.equal(states(alone), states(attached))
+    module.save(alone, name, tmp_path / "again")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == files
+
+
 def test_adapters_itself_loads_a_bottleneck_module(tmp_path: Path) -> None:
     import adapters
 

@@ -65,6 +65,24 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
+def _plan_on(name: str, store: Store, folder: Path) -> None:
+    request = Request("mnli", on=(name,), backbone="tiny", method="lora", runs=str(store.root))
+    memory_plan.plan(request, None)
+
+
+def _push(name: str, store: Store, folder: Path) -> None:
+    hub.push(
+        name,
+        f"file:{folder}/hub#x",
+        runs=str(store.root),
+        with_parents=False,
+        private=False,
+        licence="",
+        rows="",
+        notify=lambda text: None,
+    )
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=str)
 def test_a_damaged_run_is_named_and_the_others_work(damage: str, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
@@ -77,27 +95,16 @@ def test_a_damaged_run_is_named_and_the_others_work(damage: str, tmp_path: Path)
     by_id = {entry["id"]: entry for entry in payload["runs"]}
     assert "damaged" not in by_id["a" * 12] and by_id["b" * 12]["damaged"]
 
-    for use in (
-        lambda: read_run(bad),
-        lambda: memory_plan.plan(
-            Request("mnli", on=(str(bad),), backbone="tiny", method="lora", runs=str(store.root)),
-            None,
-        ),
-        lambda: hub.push(
-            str(bad),
-            f"file:{tmp_path}/hub#x",
-            runs=str(store.root),
-            with_parents=False,
-            private=False,
-            licence="",
-            rows="",
-            notify=lambda text: None,
-        ),
-    ):
-        with pytest.raises(RequestError) as refused:  # (MismatchError is one)
-            use()
-        message = str(refused.value)
-        assert str(bad) in message and "\n" not in message
+    with pytest.raises(RequestError) as refused:  # (MismatchError is one)
+        read_run(bad)
+    assert str(bad) in str(refused.value) and "\n" not in str(refused.value)
+    for name in (str(bad), bad.name):  # by its directory, by its id
+        for use in (_plan_on, _push):
+            with pytest.raises(RequestError) as refused:
+                use(name, store, tmp_path)
+            message = str(refused.value)
+            assert str(bad) in message and "\n" not in message
+    assert not (tmp_path / "hub").exists()
 
 
 def test_verify_names_what_is_wrong_with_a_manifest(tmp_path: Path) -> None:

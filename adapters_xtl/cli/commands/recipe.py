@@ -133,6 +133,8 @@ def recipe(
         notify("--baseline means nothing here: this request has no parents (--on)")
     elif first_bare is not None and first_bare.evaluation.id == first.evaluation.id:
         notify("--baseline means nothing here: without parents it is the same run")
+    if force and dry_run:
+        notify("--force means nothing here: --dry-run makes no run")
     if dry_run:
         answers = [_dry(planned, store) for planned, _ in plans]
         for (payload, lines), (_, bare) in zip(answers, plans, strict=True):
