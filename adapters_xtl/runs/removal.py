@@ -48,6 +48,15 @@ def runs_to_remove(
                 f"{run.name}: {count} ({listed(others)}); --with-children removes them too"
             )
         children |= standing
+    begun = [
+        run.name
+        for run in index.runs
+        if run.spec is None and index.store.in_progress(run.task, run.id)
+    ]
+    if begun:
+        problems.add(
+            f"{listed(begun)}: another process has just begun it, perhaps on these; try again"
+        )
     problems.raise_if_any()
     wanted = {run.path: run for run in [*children.values(), *named]}
     return sorted(wanted.values(), key=lambda run: len(index.all_standing_on(run.id)))

@@ -273,6 +273,22 @@ def test_a_run_that_a_process_works_on_is_not_removed(store: Store) -> None:
     assert set(_rm(store, "e")) == {E}
 
 
+def test_a_run_that_begins_may_stand_on_any(store: Store) -> None:
+    def work() -> object:
+        context = store.work("udpos", E, print)
+        context.__enter__()  # it has not written yet what it is
+        return context
+
+    child, end = _in_another_process(work)
+    try:
+        with pytest.raises(RequestError, match=f"udpos/{E}.*try again"):
+            _rm(store, "d")
+    finally:
+        os.close(end)
+        os.waitpid(child, 0)
+    assert _rm(store, "d") == [D]
+
+
 def test_a_kill_while_removing_leaves_no_run_that_looks_finished(store: Store) -> None:
     child = os.fork()
     if child == 0:
