@@ -70,8 +70,8 @@ def _is_held_on(lock: FileLock, path: Path) -> bool:
     would hold a lock on that at the same time.
     """
     handle = lock._context.lock_file_fd
-    if handle is None:
-        return False
+    if handle is None:  # a file system without locks, where the file's existence is the lock
+        return True
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 
 from adapters_xtl.base.errors import RequestError
@@ -21,7 +22,7 @@ from adapters_xtl.runs.run_index import ListedRun, RunIndex
 
 __all__ = ["age", "checks", "leftovers", "one_run", "removals", "runs", "size"]
 
-_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
+_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"))
 
 
 def size(count: float) -> str:
@@ -34,22 +35,28 @@ def size(count: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """`3 d`, `5 h`, `12 min`, `40 s`."""
+    """`3d`, `5h`, `12m`, `40s`."""
     for length, unit in _UNITS:
         if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
+            return f"{seconds / length:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
 
 
 def _of_spec(text: Callable[[Spec], object]) -> Callable[[ListedRun], str]:
     return lambda run: "" if run.spec is None else str(text(run.spec))
 
 
+def _stack(spec: Spec) -> str:
+    """`mnli>xnli`; of an evaluation `by mnli>xnli`, for its task is another column."""
+    stack = spec.stack or spec.backbone.name
+    return stack if spec.kind == "training" else f"by {stack}"
+
+
 # columns that stand in every table, and those that do only where the runs differ in them
 _ALWAYS: Mapping[str, Callable[[ListedRun], str]] = {
     "task": lambda run: run.task,
     "id": lambda run: run.id,
-    "stack": _of_spec(lambda spec: spec.stack or "bare"),
+    "stack": _of_spec(_stack),
     "method": _of_spec(lambda spec: spec.run.method if spec.run else NONE),
     "seed": _of_spec(lambda spec: spec.run.seed if spec.run else ""),
     "score": lambda run: _two_digits(run.metrics.score if run.metrics else None),
@@ -60,8 +67,7 @@ _ALWAYS: Mapping[str, Callable[[ListedRun], str]] = {
     "age": lambda run: age(time.time() - run.modified),
 }
 _WHERE_DIFFERENT: Mapping[str, Callable[[ListedRun], str]] = {
-    "kind": _of_spec(lambda spec: spec.kind),
-    "compose": _of_spec(lambda spec: (spec.run.compose if spec.run else "") or NONE),
+    "compose": _of_spec(lambda spec: spec.run.compose if spec.run else ""),
     "bits": _of_spec(lambda spec: spec.bits),
     "backbone": _of_spec(lambda spec: spec.backbone.name),
     "data": _of_spec(lambda spec: spec.data),
@@ -78,25 +84,7 @@ def runs(listed: Sequence[ListedRun]) -> list[Table | str]:
     finished = [run for run in listed if run.state == "finished"]
     shown: list[Table | str] = []
     if finished:
-        values = {name: {text(run) for run in finished} for name, text in _WHERE_DIFFERENT.items()}
-        columns = dict(_ALWAYS)
-        columns |= {name: _WHERE_DIFFERENT[name] for name in values if len(values[name]) > 1}
-        same = {name: next(iter(one)) for name, one in values.items() if len(one) == 1}
-        table = Table(title=f"{len(finished)} runs", title_justify="left", caption_justify="left")
-        if len(finished) == 1:
-            table.title = "1 run"
-        table.caption = " · ".join(f"{name} {value}" for name, value in same.items())
-        for name in columns:
-            right = name in _RIGHT
-            table.add_column(
-                name,
-                justify="right" if right else "left",
-                no_wrap=name in ("id", "task") or right,
-                overflow="fold",
-            )
-        for run in finished:
-            table.add_row(*(text(run) for text in columns.values()))
-        shown.append(table)
+        shown.append(_table(finished))
     shown += [f"damaged: {run.name}: {run.damage}" for run in listed if run.state == "damaged"]
     shown += [
         f"partial: {run.name} ({size(run.bytes)}, written to {age(time.time() - run.modified)} ago;"
@@ -105,6 +93,38 @@ def runs(listed: Sequence[ListedRun]) -> list[Table | str]:
         if run.state == "partial"
     ]
     return shown or ["no runs"]
+
+
+def _table(finished: Sequence[ListedRun]) -> Table:
+    """A table that fits 80 columns where names are short; longer ones go on below."""
+    values = {
+        name: {text(run) for run in finished} - {""} for name, text in _WHERE_DIFFERENT.items()
+    }
+    columns = dict(_ALWAYS)
+    columns |= {name: _WHERE_DIFFERENT[name] for name in values if len(values[name]) > 1}
+    same = {name: next(iter(one)) for name, one in values.items() if len(one) == 1}
+    table = Table(
+        title=f"{len(finished)} run{'s' * (len(finished) != 1)}",
+        caption=" · ".join(f"{name} {value}" for name, value in same.items()),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in columns:
+        fixed = name in _RIGHT or name == "id"
+        table.add_column(
+            name,
+            justify="right" if name in _RIGHT else "left",
+            no_wrap=fixed,
+            overflow="fold",
+            min_width=None if fixed else len(name),
+        )
+    for run in finished:
+        table.add_row(*(text(run) for text in columns.values()))
+    return table
 
 
 def one_run(
