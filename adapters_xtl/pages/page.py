@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import atomic_write, explain_denied, explained_os_errors
-from adapters_xtl.pages import page_predictions, page_runs, page_study
+from adapters_xtl.pages import page_predictions, page_run_cards, page_runs, page_study
 from adapters_xtl.pages.page_parts import Page, Part, Section, Text
 from adapters_xtl.pages.page_record import StudyRecord, read_study
 from adapters_xtl.pages.page_tables import cost_table
@@ -113,7 +113,7 @@ def render(contents: Contents) -> str:
     """The page as HTML. Predictions take the room that the rest leaves below MOST_BYTES."""
     page = _page(contents)
     html = _html(page)
-    named = [(page_runs.name_of(run), run) for run in _by_seed(contents.runs)]
+    named = [(page_run_cards.name_of(run), run) for run in _by_seed(contents.runs)]
     predictions = page_predictions.gather(named, max(0, MOST_BYTES - len(html.encode())))
     if not predictions.text and not predictions.left_out:
         return html
@@ -173,7 +173,7 @@ def _run_sections(contents: Contents) -> list[Section]:
     damaged = page_runs.damaged_section(contents.damaged, contents.store.root)
     if damaged is not None:
         sections.append(damaged)
-    cards: list[Part] = list(page_runs.cards(contents.runs))
+    cards: list[Part] = list(page_run_cards.cards(contents.runs))
     remarks = list(unreadable)
     if contents.missing:
         several = len(contents.missing) > 1

@@ -20,6 +20,7 @@ from adapters_xtl.runs.store import STUDY_RECORDS
 
 __all__ = [
     "Answer",
+    "Average",
     "Axis",
     "Contrast",
     "Difference",
@@ -87,7 +88,23 @@ class StudyRow:
     examples_per_second: float | None = None
     energy_joules: float | None = None
     runs: tuple[RowRun, ...] = ()
+    settings: str = ""
+    tuned: Any = None
+    hyper: Any = None
+    options: Any = None
     point: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Average:
+    """Means of one setting over all the tasks, with and without retrieval."""
+
+    method: str = ""
+    bits: int | None = None
+    parents: tuple[str, ...] = ()
+    mean: Score | None = None
+    mean_without_retrieval: Score | None = None
+    mean_retrieval: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +179,7 @@ class StudyRecord:
     axes: tuple[Axis, ...] = ()
     cells: tuple[StudyCell, ...] = ()
     rows: tuple[StudyRow, ...] = ()
+    averages: tuple[Average, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
@@ -171,7 +189,7 @@ class StudyRecord:
     failed: tuple[Any, ...] = ()
     left_out: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    seconds: float | None = None
+    published: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_study(path: Path) -> StudyRecord:
@@ -196,6 +214,8 @@ def read_study(path: Path) -> StudyRecord:
         return from_json(StudyRecord, _shown_part(StudyRecord, value))
     except Refusal as refusal:
         raise MismatchError(f"{file}: {refusal}") from refusal
+    except RequestError as error:  # a table or a figure that cannot be drawn
+        raise MismatchError(f"{file}: {error}") from error
     except PermissionError as error:
         raise RequestError(explain_denied(file)) from error
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from adapters_xtl.pages import page_runs
+from adapters_xtl.pages import page_run_cards
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored_runs import StoredRun, list_runs
 from tests.command_line import xtl
@@ -282,7 +282,7 @@ def test_tables_and_figures_are_there_without_a_script(
 def test_the_command_of_a_run_makes_the_same_run_again(store: Path, tmp_path: Path) -> None:
     made = {}
     for run in _runs(store):
-        line = shlex.split(page_runs.command(run.spec).line)
+        line = shlex.split(page_run_cards.command(run.spec).line)
         elsewhere = ("--runs", tmp_path / "empty", "--dry-run", "--json")
         here = ("--runs", store, "--json")
         done = xtl(*line[1:], *(elsewhere if line[1] == "recipe" else here))
@@ -293,7 +293,7 @@ def test_the_command_of_a_run_makes_the_same_run_again(store: Path, tmp_path: Pa
 def test_the_page_names_no_directory_of_the_machine(store: Path) -> None:
     [run] = [run for run in _runs(store, "pawsx") if run.spec.parents]
     places = {"data": "/home/ada/mirror", "backbone": "~/xlmr", "on": ["./mnli-bundle"]}
-    command = page_runs.command(replace(run.spec, request={**run.spec.request, **places}))
+    command = page_run_cards.command(replace(run.spec, request={**run.spec.request, **places}))
     assert "--data DIR" in command.line and "--backbone DIR" in command.line
     assert "--on mnli-bundle" in command.line and "DIR stands for" in command.note
 
