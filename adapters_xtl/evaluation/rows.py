@@ -26,6 +26,7 @@ class RunRows:
     report    task → language → rows
     lacking   task → language → why the source has no rows of it
     overlap   task → number of select rows that are reported too
+    leaked    task → number of train rows that are reported too, for rows of one's own
     """
 
     training: dict[str, TrainingRows] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class RunRows:
     report: dict[str, dict[str, CheckedSplit]] = field(default_factory=dict)
     lacking: dict[str, dict[str, str]] = field(default_factory=dict)
     overlap: dict[str, int] = field(default_factory=dict)
+    leaked: dict[str, int] = field(default_factory=dict)
 
 
 def read_rows(plan: Plan, pending: Sequence[Module]) -> dict[str, RunRows]:
@@ -81,6 +83,10 @@ def _read_report(
             elif task.own is not None and evaluation.splits[name] == OWN_SELECTING:
                 parts = rows.report[name].values()
                 rows.overlap[name] = sum(len(part.examples) for part in parts)
+            if task.own is not None and name in rows.train:
+                reported = rows.report[name].values()
+                if leaked := count_overlap(task, rows.train[name], reported):
+                    rows.leaked[name] = leaked
         except DataError as error:
             problems.catch(error)
 
@@ -115,6 +121,7 @@ def data_record(plan: Plan, rows: RunRows) -> RowsRecord:
             if training.unchecked
         },
         select_rows_also_reported=rows.overlap,
+        train_rows_also_reported=rows.leaked,
         protocol=plan.request.protocol,
     )
 
@@ -155,6 +162,10 @@ def notify_left_out(source: Source, rows: RunRows, notify: Callable[[str], None]
     for name, by in rows.lacking.items():
         if by:
             notify(f"{name}: this source lacks {', '.join(sorted(by))}")
+    for name, count in rows.leaked.items():
+        notify(
+            f"{name}: {count} train rows are also reported: the score is that of rows it has seen"
+        )
     for name, count in rows.overlap.items():
         if count:
             notify(

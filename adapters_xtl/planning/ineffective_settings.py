@@ -76,6 +76,8 @@ def idle_flags(
             lines.append("--bits means nothing here: the module is loaded as it was trained")
     elif request.from_layer and not methods.load(request.method).takes_from_layer:
         lines.append(f"--from-layer means nothing here: {request.method} trains every layer")
+    if request.own_rows is not None and request.data is not None and not parents:
+        lines.append("--data means nothing here: the rows are own files, and no parent is trained")
     for flag, overrides, modules in (
         ("--set", request.overrides, [own] if own else []),
         ("--set-parents", request.parent_overrides, parents),

@@ -188,6 +188,7 @@ class RowsRecord:
     select_of_earlier_stages    task → counts, one a stage before the last
     select_not_checked_against  task → reported rows that select could not be held against → why
     select_rows_also_reported   task → rows that chose the checkpoint and are scored as well
+    train_rows_also_reported    task → train rows that are scored as well (of somebody's own files)
     """
 
     source: str
@@ -200,6 +201,9 @@ class RowsRecord:
     select_of_earlier_stages: Mapping[str, tuple[RowsCount, ...]] = field(default_factory=dict)
     select_not_checked_against: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     select_rows_also_reported: Mapping[str, int] = field(default_factory=dict)
+    train_rows_also_reported: Mapping[str, int] = field(
+        default_factory=dict, metadata={"omit": True}
+    )
     protocol: str = ""
 
 

@@ -148,7 +148,9 @@ def _record(
 def _scores(run: StoredRun, protocol: str) -> dict[str, BundleScores]:
     limit = run.spec.evaluation.max_examples if run.spec.evaluation else 0
 
-    def kept(scores: TaskScores) -> BundleScores:
+    def kept(task: str, scores: TaskScores) -> BundleScores:
+        counts = run.provenance.data.report.get(task, {}).values()
+        cut = any(count.examples > limit for count in counts)
         return BundleScores(
             split=scores.split,
             metric=scores.metric,
@@ -157,10 +159,10 @@ def _scores(run: StoredRun, protocol: str) -> dict[str, BundleScores]:
             languages=scores.languages,
             selected_on=scores.selected_on,
             layer=scores.layer,
-            max_examples=limit,
+            max_examples=limit if cut else 0,
         )
 
-    return {task: kept(scores) for task, scores in run.metrics.tasks.items()}
+    return {task: kept(task, scores) for task, scores in run.metrics.tasks.items()}
 
 
 def _training(metrics: Metrics) -> BundleTraining | None:

@@ -133,6 +133,22 @@ def test_without_test_rows_the_select_slice_is_scored_and_marked(
     assert scores["languages"]["en"]["n"] == scores["selected_on"] == counts["examples"]
 
 
+def test_test_rows_that_were_trained_on_are_counted_and_said(folder: Path, tmp_path: Path) -> None:
+    rows = reviews(80)
+    test = write_jsonl(tmp_path / "test.en.jsonl", [*reviews(5, seed=8), *rows[:40]])
+    files = ("--data-file", str(folder / "train.en.jsonl"), "--test-file", str(test))
+    done = CliRunner().invoke(
+        app,
+        ["recipe", "classify", *files, *COLUMNS, *QUICK, "--runs", str(tmp_path / "r"), "--json"],
+        catch_exceptions=False,
+    )
+    data = read_json(Path(json.loads(done.stdout)["path"]) / "provenance.json")["data"]
+    (leaked,) = data["train_rows_also_reported"].values()
+    (selecting,) = data["select_rows_also_reported"].values()
+    assert leaked + selecting == 40 and leaked > 0
+    assert f"{leaked} train rows are also reported" in done.stderr
+
+
 def test_it_predicts_and_is_evaluated_on_its_own_and_on_new_rows(
     trained: dict[str, Any], runs: Path, tmp_path: Path
 ) -> None:
@@ -359,6 +375,11 @@ def test_the_language_of_a_file_name(name: str, language: str) -> None:
     assert language_of(Path(name)) == language
 
 
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
 Make = Callable[[Path], tuple[str | Path, ...]]
 WRONG: list[tuple[str, Make, tuple[str, ...]]] = [
     (
@@ -372,6 +393,11 @@ WRONG: list[tuple[str, Make, tuple[str, ...]]] = [
         ("trian.en.jsonl", "no such file", "did you mean 'train.en.jsonl'"),
     ),
     ("a directory", lambda p: (p, *COLUMNS), ("a directory",)),
+    (
+        "fields parted by semicolons",
+        lambda p: (_written(p / "half.csv", "review;verdict\na;b\n"), *COLUMNS),
+        ("half.csv", "';'", "commas"),
+    ),
     ("a pattern of nothing", lambda p: (p / "dev.*", *COLUMNS), ("dev.*", "pattern")),
     (
         "an unknown label in test rows",
