@@ -13,7 +13,10 @@ from adapters_xtl.cli.typer_command import Commands
 
 __all__ = ["app", "merge"]
 
-app = Commands(no_args_is_help=True, help="Write modules as ONNX, and results as others' JSON.")
+app = Commands(
+    no_args_is_help=True,
+    help="Write modules as ONNX, and scores as the JSON of mteb and Every Eval Ever.",
+)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.")]
 Task = Annotated[

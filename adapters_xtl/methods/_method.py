@@ -206,7 +206,7 @@ class Method:
     whole_encoder: bool = False
     """Whether the module is the whole encoder instead of parameters added to it."""
 
-    not_folded: str = "its parameters are layers of their own beside the encoder's"
+    not_folded: str = "nothing here says how its parameters become part of the encoder's weights"
     """Why a module cannot become part of the encoder's own weights; "" where `fold` does that."""
 
     @property

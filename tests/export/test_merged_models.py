@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 import adapters_xtl as xtl
+from adapters_xtl import formats
 from adapters_xtl.base.errors import RequestError, RunError
 from adapters_xtl.base.files import read_json
 from adapters_xtl.cli.commands import export as commands
@@ -201,6 +203,29 @@ def test_sentence_transformers_loads_a_merged_encoder(stack: Path, tmp_path: Pat
     vectors = library.SentenceTransformer(str(tmp_path / "encoder"), device="cpu").encode(texts)
     own = xtl.load(str(stack), device="cpu", runs=str(runs)).embed(texts)
     assert np.abs(vectors - own).max() < 0.02 * np.abs(own).max()
+
+
+def test_a_head_that_no_class_has_lies_beside_the_encoder(
+    stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a format that names no class of transformers."""
+    monkeypatch.setattr(type(formats.load("classify")), "plain_heads", {})
+    found = merge(str(stack), tmp_path / "model", runs=stack.parent.parent)
+    assert (found.auto_class, found.pipeline) == ("AutoModel", "") and found.difference.within
+    head = load_file(str(tmp_path / "model" / "head" / "model.safetensors"))
+    assert sorted(head) == ["dense.bias", "dense.weight", "out.bias", "out.weight"]
+    described = read_json(tmp_path / "model" / "head" / "config.json")
+    assert described["format"] == "classify" and len(described["outputs"]) == 2
+    encoder = transformers.AutoModel.from_pretrained(
+        tmp_path / "model", add_pooling_layer=False
+    ).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    batch = tokenizer(*zip(*PAIRS, strict=True), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        first = encoder(**batch).last_hidden_state[:, 0]
+        inner = torch.tanh(first @ head["dense.weight"].T + head["dense.bias"])
+        shares = (inner @ head["out.weight"].T + head["out.bias"]).softmax(-1).numpy()
+    assert np.allclose(shares, probabilities(stack, PAIRS), atol=0.01)
 
 
 def test_sixteen_bits_are_written_and_measured(stack: Path, tmp_path: Path) -> None:

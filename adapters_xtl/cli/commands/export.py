@@ -62,11 +62,17 @@ def merge(
         "inputs": merged.inputs,
     }
     loads = merged.auto_class + (f", pipeline {merged.pipeline}" if merged.pipeline else "")
-    return payload, [
+    shown = [
         f"{merged.path}: {merged.bits}-bit weights, loads as {loads}",
-        f"largest difference of an output to the stack's: {difference.largest:.2g}"
+        f"largest difference of an output to the stack's, both in float32: {difference.largest:.2g}"
         f" (tolerance {difference.tolerance:.2g}) on {merged.inputs}",
     ]
+    if merged.as_run is not None:
+        shown.append(
+            "largest difference to the stack in the precision in which it was scored:"
+            f" {merged.as_run:.2g}"
+        )
+    return payload, shown
 
 
 def onnx(
@@ -104,8 +110,8 @@ def onnx(
     }
     return payload, [
         f"{written.path}: {', '.join(written.inputs)} → {written.output}",
-        f"largest difference of onnxruntime's outputs to the stack's: {difference.largest:.2g}"
-        f" (tolerance {difference.tolerance:.2g}) on {written.compared}",
+        f"largest difference of onnxruntime's outputs to the stack's, both in float32:"
+        f" {difference.largest:.2g} (tolerance {difference.tolerance:.2g}) on {written.compared}",
     ]
 
 
