@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from adapters_xtl.cli.flags import Json, Runs, answer, say
+from adapters_xtl.cli.flags import Json, ReportTo, Runs, answer, say
 
 __all__ = ["study"]
 
@@ -39,6 +39,7 @@ def study(
     out: Annotated[
         str | None, typer.Option("-o", "--out", help="Directory of the record, tables and figures.")
     ] = None,
+    report_to: ReportTo = "",
     as_json: Json = False,
 ) -> None:
     """Carry out a study: a grid of runs, its contrasts, tables and figures."""
@@ -69,6 +70,7 @@ def study(
             preview_only=dry_run,
             runs=runs,
             out=out,
+            report_to=report_to,
             command=typed,
             notify=say,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from adapters_xtl.base import machine
@@ -45,8 +46,10 @@ def title(grid: Grid) -> str:
 
 
 def grid_id(grid: Grid) -> str:
-    """12 hex digits of the sha256 of what is asked; where the runs lie is no part of it."""
-    shared = grid.base
+    """12 hex digits of the sha256 of what is asked; where the runs lie, and which trackers follow
+    them, is no part of it.
+    """
+    shared = replace(grid.base, trackers=())
     identity = {
         "study": grid.study,
         "axes": {axis.name: list(axis.values) for axis in grid.axes},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import pytest
 
 from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.cli.commands import recipe
+from adapters_xtl.grid.cells import Grid
+from adapters_xtl.grid.record import grid_id
 from adapters_xtl.runs import trackers
 from adapters_xtl.runs.records import SPEC, Metrics
+from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.training import tracking
 from tests.runs.test_records import METRICS
@@ -150,6 +154,12 @@ def test_what_cannot_follow_is_refused_before_anything_is_trained(
         _recipe(runs, names)
     assert words in str(refused.value) and "\n" not in str(refused.value)
     assert not runs.exists()
+
+
+def test_a_study_has_its_directory_whoever_follows_its_runs() -> None:
+    grid = Grid("methods", (), (), (1,), Request("panx"))
+    followed = replace(grid, base=replace(grid.base, trackers=("tensorboard",)))
+    assert grid_id(followed) == grid_id(grid) != grid_id(replace(grid, seeds=(1, 2)))
 
 
 def test_several_trackers_are_named_with_commas() -> None:

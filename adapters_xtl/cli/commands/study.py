@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from adapters_xtl import engines, studies
-from adapters_xtl.base.errors import RequestError, XtlError
+from adapters_xtl.base.errors import Problems, RequestError, XtlError
 from adapters_xtl.base.files import read_json, write_json
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.cli.live import LiveView
@@ -20,6 +21,7 @@ from adapters_xtl.engines.job import Engine, Job
 from adapters_xtl.grid import record
 from adapters_xtl.grid.carry_out import carry_out
 from adapters_xtl.grid.cell_plans import CellPlans
+from adapters_xtl.grid.cells import Grid
 from adapters_xtl.grid.preview import preview
 from adapters_xtl.grid.results import Figure
 from adapters_xtl.grid.results import Table as StudyTable
@@ -27,6 +29,7 @@ from adapters_xtl.grid.study import Study
 from adapters_xtl.grid.study_file import make_grid, read_study_file, shipped_files
 from adapters_xtl.pages import comparison_tables, figures, study_tables, tables
 from adapters_xtl.runs.outcome import from_store
+from adapters_xtl.runs.trackers import parse_trackers
 
 __all__ = [
     "answer_of",
@@ -55,6 +58,7 @@ def study(
     preview_only: bool,
     runs: str,
     out: str | None,
+    report_to: str,
     command: str,
     notify: Notify,
 ) -> tuple[dict[str, Any], Shown]:
@@ -66,7 +70,7 @@ def study(
     file = read_study_file(name, studies.names(), axes_of, set_)
     asked = studies.load(file.study)
     carried_by = engines.load(engine, jobs, engine_options)
-    grid = make_grid(asked, file, runs=runs)
+    grid = _followed(make_grid(asked, file, runs=runs), report_to)
     plans = CellPlans(grid)
     notify_choices(plans, notify)
     if preview_only:
@@ -87,6 +91,14 @@ def study(
     write_record(folder / RECORD, written)
     draw(written, folder)
     return {"path": str(folder), **written}, shown(written, folder)
+
+
+def _followed(grid: Grid, report_to: str) -> Grid:
+    """The grid with trackers that follow its runs. RequestError where one cannot."""
+    problems = Problems()
+    trackers = parse_trackers(report_to, problems)
+    problems.raise_if_any()
+    return replace(grid, base=replace(grid.base, trackers=trackers))
 
 
 def notify_choices(plans: CellPlans, notify: Notify) -> None:
