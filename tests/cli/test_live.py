@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import pty
 import re
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,12 +42,12 @@ def _carry_out(view: LiveView) -> None:
         view.report(event)
 
 
-def _piped(use: Callable[[LiveView], None], quiet: float = 60.0) -> list[str]:
+def _piped(use: Callable[[LiveView], None]) -> list[str]:
     """The lines that a view writes into a real pipe."""
     ours, theirs = os.pipe()
     with (
         os.fdopen(theirs, "w") as stream,
-        LiveView(JOBS, score_of=lambda job: SCORES[job.key], stream=stream, quiet=quiet) as view,
+        LiveView(JOBS, score_of=lambda job: SCORES[job.key], stream=stream) as view,
     ):
         use(view)
     with os.fdopen(ours) as written:
@@ -66,17 +68,36 @@ def test_a_pipe_gets_one_line_for_each_start_and_each_end() -> None:
     ]
 
 
-def test_a_pipe_hears_of_long_runs_that_say_nothing() -> None:
-    def one_long_job(view: LiveView) -> None:
-        view.report(Event("a", "running"))
-        for step in (1, 2, 3):
-            view.report(Event("a", "running", f"step {step}/20", float(step)))
-            time.sleep(0.05)
+class _Heard(io.StringIO):
+    """A stream that tells when a line about steps was written to it."""
 
-    lines = _piped(one_long_job, quiet=0.03)
-    signs = [line for line in lines if "mnli, lora, seed 1: step" in line]
-    assert signs and all(line.startswith("0 of 4 done · 1 running · 3 left; ") for line in signs)
-    assert not any("step" in line for line in _piped(one_long_job)), "no line for every step"
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = threading.Event()
+
+    def write(self, text: str) -> int:
+        if "step" in text:
+            self.steps.set()
+        return super().write(text)
+
+
+def test_long_runs_that_say_nothing_are_told_of() -> None:
+    stream = _Heard()
+    with LiveView(JOBS, stream=stream, quiet=0.02) as view:
+        view.report(Event("a", "running"))
+        view.report(Event("a", "running", "step 3/20", 3.0))
+        assert stream.steps.wait(30)
+    signs = [line for line in stream.getvalue().splitlines() if "step" in line]
+    expected = "0 of 4 done · 1 running · 3 left; mnli, lora, seed 1: step 3/20"
+    assert set(signs) == {expected}
+
+
+def test_no_line_is_written_for_every_step() -> None:
+    def many_steps(view: LiveView) -> None:
+        for step in range(50):
+            view.report(Event("a", "running", f"step {step}/50", float(step)))
+
+    assert len(_piped(many_steps)) == 3
 
 
 def _on_a_terminal(use: Callable[[LiveView], None], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -87,11 +108,19 @@ def _on_a_terminal(use: Callable[[LiveView], None], monkeypatch: pytest.MonkeyPa
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
-        with LiveView(JOBS, score_of=lambda job: SCORES[job.key]) as view:
+        with LiveView(JOBS, score_of=lambda job: SCORES[job.key], clock=lambda: 0.0) as view:
             use(view)
         assert sys.stderr is stream
         monkeypatch.undo()
-        text = os.read(master, 1 << 16)
+    return _all_of(master)
+
+
+def _all_of(master: int) -> str:
+    """What was written to a pseudo-terminal that is closed now."""
+    text = b""
+    with contextlib.suppress(OSError):  # its end is an error on Linux
+        while part := os.read(master, 1 << 16):
+            text += part
     os.close(master)
     return text.decode()
 
@@ -127,11 +156,9 @@ def test_what_runs_is_on_the_screen_and_other_output_above_it(
 def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     master, slave = pty.openpty()
     monkeypatch.setenv("TERM", "dumb")
-    with os.fdopen(slave, "w") as stream:
-        with LiveView(JOBS, stream=stream) as view:
-            view.report(Event("a", "running"))
-        text = os.read(master, 1 << 16).decode()
-    os.close(master)
+    with os.fdopen(slave, "w") as stream, LiveView(JOBS, stream=stream) as view:
+        view.report(Event("a", "running"))
+    text = _all_of(master)
     assert "[0/4] mnli, lora, seed 1: started" in text and "\x1b" not in text
 
 
