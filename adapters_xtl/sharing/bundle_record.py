@@ -315,6 +315,9 @@ def _check_agreement(record: BundleRecord, value: Mapping[str, Any]) -> None:
     if record.own_rows is not None:
         if record.own_rows.name != record.task:
             raise Refusal(f"its own_rows describe the task {record.own_rows.name}")
+        labels = record.own_rows.labels
+        if record.labels.get(record.task, labels) != labels:
+            raise Refusal("its own_rows have other labels than its head")
         try:
             known_task(record.own_rows)
         except RequestError as error:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -17,6 +19,7 @@ from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.files import read_json
 from adapters_xtl.cli import app
 from adapters_xtl.data.own_files import OwnFilesRequest, language_of, open_own_files
+from tests.bundles import change, reseal
 
 QUICK = ("--backbone", "tiny", "--device", "cpu", "--set", "train.max_steps=4")
 COLUMNS = ("--text-columns", "review", "--label", "verdict")
@@ -201,6 +204,7 @@ def test_it_is_shared_and_pulled_where_nobody_knows_it(
     card = (pulled / "README.md").read_text()
     for text in (str(folder), str(tmp_path), "train.en.jsonl"):
         assert text not in card and text not in (pulled / "bundle.json").read_text()
+    _refuses_other_descriptions(pulled, tmp_path)
     other_runs = tmp_path / "other"
     scored = xtl(
         *("evaluate", pulled, "--test-file", folder / "test.sw.csv"),
@@ -211,6 +215,28 @@ def test_it_is_shared_and_pulled_where_nobody_knows_it(
     assert entry["languages"]["sw"] == pytest.approx(before["languages"]["sw"])
     (line,) = refusal("evaluate", pulled, "--device", "cpu", "--runs", other_runs)
     assert "--test-file" in line and "review, verdict" in line
+
+
+def _refuses_other_descriptions(pulled: Path, tmp_path: Path) -> None:
+    """A bundle whose description is not that of its task and head."""
+    changes: list[tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = [
+        (lambda rows: {**rows, "labels": ["good", "bad", "new"]}, "own_rows"),
+        (lambda rows: {**rows, "columns": {"text": ["x"], "label": ["x"]}}, "own_rows"),
+        (lambda rows: {**rows, "format": "nothing"}, "own_rows"),
+        (lambda rows: {**rows, "labels": ["a\nb"]}, "labels"),
+    ]
+    for number, (altered, named) in enumerate(changes):
+        copy = shutil.copytree(pulled, tmp_path / f"altered-{number}")
+
+        def edit(
+            record: dict[str, Any],
+            altered: Callable[[dict[str, Any]], dict[str, Any]] = altered,
+        ) -> dict[str, Any]:
+            return {**record, "own_rows": altered(record["own_rows"])}
+
+        change(copy, "bundle.json", edit)
+        reseal(copy)
+        assert named in refusal("hub", "verify", copy)[0]
 
 
 def test_a_module_of_the_house_is_scored_on_own_rows(runs: Path, tmp_path: Path) -> None:
@@ -356,6 +382,25 @@ def test_numbers_are_labels_in_their_order(tmp_path: Path, suffix: str) -> None:
     task, examples = examples_of(path, "classify", ("text",), "y")
     assert task.labels == ("-1", "2", "10")
     assert [example["label"] for example in examples] == ["10", "2", "-1", "10"]
+
+
+def test_numbers_in_lists_and_truth_values_are_labels_too(tmp_path: Path) -> None:
+    rows = [{"tokens": ["a", "b"], "ner": [0, 7]}, {"tokens": ["c"], "ner": [3]}]
+    path = write_jsonl(tmp_path / "train.jsonl", rows)
+    task, examples = examples_of(path, "tag", ("tokens",), "ner")
+    assert task.labels == ("0", "3", "7") and examples[0]["tags"] == ["0", "7"]
+    table = pa.table({"text": ["x", "y", "z"], "spam": [True, False, None]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    task, examples = examples_of(tmp_path / "train.parquet", "classify", ("text",), "spam")
+    assert task.labels == ("false", "true")
+    assert [example["label"] for example in examples] == ["true", "false"], "no gold is left out"
+
+
+def test_lines_that_end_as_on_windows(tmp_path: Path) -> None:
+    path = tmp_path / "train.conll"
+    path.write_bytes(CONLL.replace("\n", "\r\n").encode("utf-8-sig"))
+    _, (first, _) = examples_of(path, "tag")
+    assert first["words"] == ["Amina", "lives", "in", "Kano"] and first["tags"][-1] == "B-LOC"
 
 
 @pytest.mark.parametrize(
