@@ -318,10 +318,6 @@ class FinishedCells:
                     else ""
                 )
             )
-        if any(entry.holm for line in lines for entry in line.entries):
-            notes.append(
-                "Holm: the verdict after the correction for all differences of this table at once"
-            )
         return notes
 
     def summary_of_contrasts(self, limits: Sequence[str]) -> Answer | None:

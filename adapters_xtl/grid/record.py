@@ -100,6 +100,8 @@ def make_record(
     answer = study.answer(finished)
     count = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
     parts = (heading or title(grid), plan.backbone.name, f"{_source(plan)} data", count)
+    context = _context(plan, rows)
+    sentences = [f"{note[0].upper()}{note[1:]}." for note in context]
     return {
         "kind": "comparison" if study.name == "methods" else "study",
         "study": study.name,
@@ -130,8 +132,14 @@ def make_record(
         "rows": rows,
         "averages": averages({cell.cell: cell.row for cell in cells if cell.row}, tasks, LEVEL),
         "contrasts": [contrast.record() for contrast in finished.contrasts],
-        "tables": [to_json(table) for table in study.tables(finished)],
-        "figures": [to_json(figure) for figure in study.figures(finished)],
+        "tables": [
+            to_json(replace(table, notes=(*context, *table.notes)))
+            for table in study.tables(finished)
+        ],
+        "figures": [
+            to_json(replace(figure, caption="\n".join([figure.caption, *sentences]).strip()))
+            for figure in study.figures(finished)
+        ],
         "answer": to_json(answer) if answer else None,
         "evidence": {
             "for": list(study.evidence_for),
@@ -182,6 +190,22 @@ def _no_evidence(plan: Plan) -> list[str]:
     return [
         NO_EVIDENCE[key] for key in (plan.source.kind, plan.backbone.name) if key in NO_EVIDENCE
     ]
+
+
+def _context(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a table or a figure must say where it stands without the record: backbone, rows, metrics
+    and splits, and what such numbers are no evidence for.
+    """
+    tasks_of: dict[tuple[str, str], list[str]] = {}
+    for cell_row in rows:
+        names = tasks_of.setdefault((cell_row["metric"], cell_row["split"]), [])
+        if cell_row["task"] not in names:
+            names.append(cell_row["task"])
+    scored = "; ".join(
+        f"{metric} of {', '.join(names)} ({split})" for (metric, split), names in tasks_of.items()
+    )
+    notes = [f"backbone {plan.backbone.name}, {_source(plan)} data", scored, *_no_evidence(plan)]
+    return [note for note in notes if note]
 
 
 def _notes(

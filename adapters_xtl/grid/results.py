@@ -139,6 +139,7 @@ class Figure:
                         )
 
 
+_RECORDS = ("study", "comparison")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -146,6 +147,8 @@ def file_name(name: str) -> str:
     """The name of a table or a figure, where its files can be called so: letters, digits and
     `._+-`. RequestError otherwise: a record may be a stranger's, and `../x` would leave its folder.
     """
+    if name in _RECORDS:
+        raise RequestError(f"{name}: the file {name}.json is a study's record; takes another name")
     if not _FILE_NAME.fullmatch(name):
         raise RequestError(
             f"{clipped(name)}: takes letters, digits and ._+- (at most 100, a letter or digit"

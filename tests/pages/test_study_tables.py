@@ -186,6 +186,11 @@ def test_a_name_that_leaves_the_folder_is_refused(name: str, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_table_does_not_take_the_place_of_the_studys_record(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"study\.json is a study's record"):
+        study_tables.save(Table("study", "T", "", (), ()), tmp_path)
+
+
 numbers = st.floats(-100, 100, allow_nan=False)
 entries = st.builds(
     Entry,

@@ -184,7 +184,7 @@ def shown(written: Mapping[str, Any], folder: Path) -> Shown:
         if not table["name"].startswith("languages-"):
             lines.append(study_tables.rich_table(from_json(StudyTable, table)))
     lines += answer_lines(written)
-    lines += [f"- {note}" for note in written["notes"]]
+    lines += [f"- {note}" for note in written["notes"] if note not in written["no_evidence"]]
     lines += [f"failed: {comparison_tables.failed(failure)}" for failure in written["failed"]]
     return [*lines, f"study: {folder}"]
 
