@@ -115,10 +115,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its heading, then a cell for each further column."""
+    """A row of a table: its heading, then a cell for each further column. `pinned`: it stays above
+    the others however they are sorted.
+    """
 
     heading: Cell
     cells: tuple[Cell, ...]
+    pinned: bool = False
 
 
 @dataclass(frozen=True)

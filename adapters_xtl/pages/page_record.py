@@ -126,18 +126,34 @@ class StudyCell:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A difference that the study reads, and its test before and after Holm's correction."""
+    """A difference that the study reads, and its test before and after Holm's correction.
+
+    interval: [low, high], or an object with "low" and "high"
+    """
 
     name: str
     of: Any = ""
     against: Any = ""
     mean: float | None = None
-    interval: tuple[float, ...] | None = None
+    interval: Any = None
     seeds: Any = ()
     verdict: Any = ""
     p: float | None = None
     p_holm: float | None = None
     holm: Any = ""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Low and high of the interval, where it has both."""
+        ends = self.interval
+        if isinstance(ends, Mapping):
+            ends = [ends.get("low"), ends.get("high")]
+        if not isinstance(ends, list | tuple) or len(ends) != 2:
+            return None
+        low, high = ends
+        if not isinstance(low, int | float) or not isinstance(high, int | float):
+            return None
+        return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from adapters_xtl.runs.records import RowsCount, Spec
 from adapters_xtl.runs.remake_command import remake_command
 from adapters_xtl.runs.stored_runs import StoredRun
 
-__all__ = ["cards", "command", "name_of"]
+__all__ = ["cards", "command", "name_of", "without_places"]
 
 _PLACE = "DIR"
 
@@ -77,6 +78,17 @@ def command(spec: Spec) -> Command:
     if spec.kind == "evaluation" and spec.module is not None:
         notes.append("It scores a module that the store has.")
     return Command(line, " ".join(notes))
+
+
+def without_places(line: str) -> str:
+    """A command line with `DIR` for the directories and files of the machine it was given on."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # no line of a shell
+        return line
+    if not any(map(_is_place, words)):
+        return line
+    return shlex.join(_PLACE if _is_place(word) else word for word in words)
 
 
 def _is_place(value: object) -> bool:

@@ -167,7 +167,8 @@ def curves(
                 name=f"curve-{task}-{quantity}",
                 title=f"{task}: {words}",
             )
-            drawn += split_series(figure) if figure is not None else []
+            if figure is not None and any(len(series.points) > 1 for series in figure.series):
+                drawn += split_series(figure)
     return drawn
 
 

@@ -24,6 +24,7 @@ from adapters_xtl.pages.page_parts import (
     Text,
 )
 from adapters_xtl.pages.page_record import Contrast, StudyRecord
+from adapters_xtl.pages.page_run_cards import without_places
 from adapters_xtl.pages.page_tables import cost_table, plot, table
 from adapters_xtl.pages.page_values import joined, point_text, texts, value_text
 from adapters_xtl.pages.table_text import one_line
@@ -103,13 +104,16 @@ def _answer(record: StudyRecord) -> Answer | None:
     evidence = tuple(texts(record.evidence.get("for")))
     no_evidence = tuple(texts(record.evidence.get("not_for"))) or record.no_evidence
     answer = record.answer
+    limits = [
+        limit for limit in texts(answer.limits if answer else None) if limit not in no_evidence
+    ]
     if answer is None and not evidence and not no_evidence:
         return None
     return Answer(
         headline=joined(answer.headline) if answer else "",
         verdict=joined(answer.verdict) if answer else "",
         exception=joined(answer.exception) if answer else "",
-        limits=joined(answer.limits) if answer else "",
+        limits="; ".join(map(one_line, limits)),
         evidence=evidence,
         no_evidence=tuple(no_evidence),
     )
@@ -140,7 +144,9 @@ def _asked(record: StudyRecord, prefix: str) -> list[Part]:
     if record.title and record.title != title_of(record):
         parts.insert(0, Text((record.title,)))
     if record.command:
-        parts.append(Command(record.command, "The command that made this study."))
+        line = without_places(record.command)
+        masked = " DIR stands for a directory." if line != record.command else ""
+        parts.append(Command(line, f"The command that made this study.{masked}"))
     settings = page_study_rows.settings_table(record, f"{prefix}-settings")
     if settings is not None:
         parts.append(settings)
@@ -182,16 +188,16 @@ def _contrasts(record: StudyRecord, prefix: str) -> Grid | None:
 
 
 def _contrast(contrast: Contrast) -> Row:
-    bounds = contrast.interval
+    bounds = contrast.bounds
     seeds = contrast.seeds if isinstance(contrast.seeds, list | tuple) else ()
     verdict = str(contrast.verdict or "")
-    sides = f"{point_text(contrast.of)} against {point_text(contrast.against)}"
+    sides = _sides(contrast.of, contrast.against)
     difference = Cell("–", note="no number")
     if contrast.mean is not None:
         difference = Cell(
             f"{contrast.mean:+.2f}",
             contrast.mean,
-            interval=f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]" if bounds and len(bounds) > 1 else "",
+            interval=f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]" if bounds else "",
             note="one seed" if len(seeds) == 1 else "",
             verdict=verdict,
         )
@@ -206,6 +212,15 @@ def _contrast(contrast: Contrast) -> Row:
             Cell(str(contrast.holm or "–")),
         ),
     )
+
+
+def _sides(of: Any, against: Any) -> str:
+    """The two points of a contrast, by the axes in which they differ."""
+    if isinstance(of, Mapping) and isinstance(against, Mapping):
+        axes = [name for name in of if of[name] != against.get(name)] or list(of)
+        of = {name: of[name] for name in axes}
+        against = {name: against.get(name) for name in axes}
+    return f"{point_text(of)} against {point_text(against)}"
 
 
 def _probability(value: float | None) -> Cell:

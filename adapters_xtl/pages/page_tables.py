@@ -27,6 +27,7 @@ def anchor(*names: str) -> str:
 
 def table(content: Table, *, prefix: str = "") -> Grid:
     """A study's table. Its numbers are the text that every other form of the table has."""
+    differences = any(line.difference for line in content.lines)
     signs = any(
         entry.verdict in ("higher", "lower") for line in content.lines for entry in line.entries
     )
@@ -43,6 +44,8 @@ def table(content: Table, *, prefix: str = "") -> Grid:
                 tuple(
                     _cell(entry, content.decimals, signed=line.difference) for entry in line.entries
                 ),
+                pinned=differences
+                and not line.difference,  # the scores that the others differ from
             )
             for line in content.lines
         ),

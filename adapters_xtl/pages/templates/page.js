@@ -15,7 +15,9 @@
     const order = before === null ? first : before === "ascending" ? "descending" : "ascending";
     const body = table.tBodies[0];
     const keyed = Array.from(body.rows, (row) => [valueOf(row.cells[column], numeric), row]);
-    keyed.sort(([one], [other]) => {
+    const pinned = (row) => row.classList.contains("pinned");
+    keyed.sort(([one, row], [other, otherRow]) => {
+      if (pinned(row) !== pinned(otherRow)) return pinned(row) ? -1 : 1;
       if (one === null || other === null) return (one === null) - (other === null);
       return order === "ascending" ? compare(one, other) : compare(other, one);
     });
