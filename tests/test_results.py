@@ -86,9 +86,10 @@ def test_the_page_of_the_comparison_shows_what_its_files_hold() -> None:
 def test_the_page_of_the_defaults_shows_every_trial_and_the_defaults_are_of_them() -> None:
     folder = RESULTS / "defaults-mini"
     page = (folder / "README.md").read_text(encoding="utf-8").splitlines()
-    comparison = read_json(folder / "panx.json")
     counts = set()
-    for row in comparison["rows"]:
+    for row in (
+        row for task in ("panx", "udpos") for row in read_json(folder / f"{task}.json")["rows"]
+    ):
         tried = []
         for trial in row["trials"]:
             values = dict(trial["values"])
@@ -96,12 +97,21 @@ def test_the_page_of_the_defaults_shows_every_trial_and_the_defaults_are_of_them
             ((key, option),) = values.items()
             name = key.removeprefix("method.")
             tried.append((rate, option))
-            line = (
-                f"| panx | {row['method']} | {rate:g} | {name} {option} | {trial['select']:.1f} |"
-            )
+            line = f"| {row['task']} | {row['method']} | {rate:g} | {name} {option} | {trial['select']:.1f} |"
             assert line in page
         counts.add(len(tried))
         method = methods.load(row["method"])
         spec = ModuleSpec(method.defaults_on("mini"), shape(MINI_CONFIG))
         assert (method.rate_on("mini"), method.check(spec)[0][name]) in tried
     assert counts == {6}, "as many trials for each method"
+    for row in read_json(folder / "panx-methods.json")["rows"]:
+        score, gap = row["score"], row["gap_to_full"]
+        shown = [
+            f"{value['mean']:{sign}.1f} ({low:{sign}.1f}…{high:{sign}.1f})"
+            for value, sign in ((score, ""), (gap, "+"))
+            if value
+            for low, high in [value["interval"]]
+        ]
+        assert f"| {row['method']} | {' | '.join(shown)} |".strip() in [
+            line.replace(" |  |", " |") for line in page
+        ]
