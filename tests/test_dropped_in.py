@@ -1,4 +1,4 @@
-"""A format, a metric, a task and a method are one file each: dropped into their folders, they go
+"""A format, a metric, a task, a method and a study are one file each: dropped into their folders, they go
 the whole way, from recipe to comparison, on the real command line.
 
 The files lie in tests/dropped_in/, and CONTRIBUTING.md shows those very files.
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from adapters_xtl import formats, methods, metrics, tasks
+from adapters_xtl import formats, methods, metrics, studies, tasks
 from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.files import folder_digest, read_json
 from adapters_xtl.cli import app
@@ -37,7 +37,7 @@ WHERE = ("--data", str(ROWS), "--backbone", "tiny", "--device", "cpu")
 @pytest.fixture(scope="module", autouse=True)
 def dropped_in() -> Iterator[None]:
     """The package with the files of tests/dropped_in/ in its folders."""
-    wings = (formats, methods, metrics, tasks)
+    wings = (formats, methods, metrics, studies, tasks)
     before = [list(wing.__path__) for wing in wings]
     patch = pytest.MonkeyPatch()
     for wing in wings:
@@ -92,7 +92,7 @@ def test_it_learns(tmp_path: Path) -> None:
 
 def command_line(*arguments: str | Path) -> subprocess.Popen[str]:
     """The command line in a process of its own."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT), str(DROPPED_IN / "site"), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
         [sys.executable, str(DROPPED_IN / "command_line.py"), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
@@ -212,6 +212,35 @@ def test_methods_are_compared_on_it(tmp_path: Path) -> None:
         assert method in json.dumps(scores)
 
 
+def test_a_study_is_carried_out_on_it(tmp_path: Path) -> None:
+    """The study's axis is a setting; its table holds the scores of its own runs."""
+    process = command_line(
+        "study", "budget", "--set", "task=similarity", "--set", "train.max_steps=1,3",
+        "--set", "seeds=1,2", "--set", f"data={ROWS}", "--set", "backbone=tiny",
+        "--set", "set.train.eval_every=1", "--runs", tmp_path / "runs", "-o", tmp_path / "study",
+        "--json",
+    )  # fmt: skip
+    answer, _ = process.communicate()
+    assert process.returncode == 0
+    record = json.loads(answer)
+    assert [cell["state"] for cell in record["cells"]] == ["done", "done"]
+    ((line,),) = (table["lines"] for table in record["tables"])
+    for entry, steps in zip(line["entries"], (1, 3), strict=True):
+        runs = [
+            read_json(path.parent / "metrics.json")
+            for path in sorted((tmp_path / "runs" / "similarity").glob("*/spec.json"))
+            if read_json(path)["run"]["hyper"]["max_steps"] == steps
+        ]
+        assert len(runs) == 2
+        assert entry["value"] == pytest.approx(sum(run["score"] for run in runs) / 2)
+    (contrast,) = record["contrasts"]
+    assert contrast["mean"] == pytest.approx(
+        line["entries"][1]["value"] - line["entries"][0]["value"]
+    )
+    names = {path.name for path in (tmp_path / "study").iterdir()}
+    assert {"study.json", "budget.md", "budget.csv", "budget.tex", "budget.svg"} <= names
+
+
 def test_data_check_knows_it() -> None:
     checked = xtl("data", "check", "similarity", "--data", ROWS)
     by_split = {entry["split"]: entry for entry in checked["splits"]}
@@ -223,7 +252,12 @@ def test_contributing_shows_these_very_files() -> None:
     shown = dict(
         re.findall(r"`tests/dropped_in/(\S+)`[^\n]*\n\n```(?:python|toml)\n(.*?)```", text, re.S)
     )
-    for name in ("tasks/similarity.py", "formats/regress.py", "metrics/pearson.py"):
+    for name in (
+        "tasks/similarity.py",
+        "formats/regress.py",
+        "metrics/pearson.py",
+        "studies/budget.py",
+    ):
         assert shown.get(name) == (DROPPED_IN / name).read_text(encoding="utf-8"), name
 
 

@@ -55,9 +55,9 @@ class Answer:
 class Study:
     """One question over a grid. A study overrides what differs from the plain grid.
 
-    axes           the axes with their default values. The axes `task`, `on` (a chain of parents,
-                   "none" without) and `method` decide a cell's training; an axis named as a setting
-                   ("train.max_examples") sets it for the cell's own training
+    axes           the axes with their default values. `task`, `method` and, where there is one,
+                   `on` (a chain of parents, "none" without) decide a cell's training; an axis named
+                   as a setting ("train.max_steps") sets it for the cell's own training
     evidence_for   what the study is evidence for, in sentences
     no_evidence    what it is no evidence for, whatever the backbone and the rows
     margin         points within which "no difference" is claimed
@@ -92,7 +92,7 @@ class Study:
                 Cell(
                     point["task"],
                     variant,
-                    grid_options.chain(point["on"]),
+                    grid_options.chain(point.get("on", grid_options.NO_PARENTS)),
                     tuple(place.items()),
                     overrides,
                 )
