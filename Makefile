@@ -24,7 +24,7 @@ COMPARED = $(foreach chain,$(ON),--on $(chain)) $(if $(METHODS),--methods $(call
            $(foreach pair,$(SET),--set $(pair)) $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) \
            $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run) $(if $(MEMORY),--memory $(MEMORY))
 
-.PHONY: help install recipe compare share test test-fast test-gpu coverage check format docs clean
+.PHONY: help install recipe compare study page share test test-fast test-gpu coverage check format docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -33,6 +33,7 @@ help: ## List the targets
 	@echo '  make share takes DEST and LICENCE ROWS besides'
 	@echo '  make compare takes TASK (or all) ON="none mnli" METHODS BITS=16,8,4 SEEDS=1,2,3 TUNE="lr=1e-4,3e-4" DRY=1 OUT,'
 	@echo '               COMPOSE BACKBONE DATA RUNS LANGUAGES SPLIT SET and SET_PARENTS="key=value …"'
+	@echo '  make study takes STUDY, SET="data=DIR on=none,mnli …", ENGINE JOBS RUNS OUT and DRY=1'
 
 install: $(STAMP) ## Make the environment in .venv
 
@@ -48,6 +49,13 @@ recipe: $(STAMP) ## Train TASK's module and evaluate it: make recipe TASK=mnli
 
 compare: $(STAMP) ## Compare methods with full fine-tuning: make compare TASK=xnli
 	@$(XTL) compare $(TASK) $(COMPARED)
+
+study: $(STAMP) ## Carry out a study: make study STUDY=smoke, or STUDY=FILE.toml
+	@$(XTL) study $(or $(STUDY),list) $(foreach pair,$(SET),--set $(pair)) $(if $(ENGINE),--engine $(ENGINE)) \
+		$(if $(JOBS),--jobs $(JOBS)) $(if $(RUNS),--runs $(RUNS)) $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run)
+
+page: $(STAMP) ## One HTML file of a study or of all runs: make page STUDY_DIR=runs/studies/…
+	@$(XTL) page $(if $(STUDY_DIR),$(STUDY_DIR),$(if $(RUNS),--runs $(RUNS))) $(if $(OUT),-o $(OUT))
 
 share: $(STAMP) ## Train TASK's module, if need be, and share it: make share TASK=mnli DEST=user/name or DEST=file:DIR
 	@test -n "$(DEST)" || { echo "where to? DEST=user/name (a hub) or DEST=file:DIR (a folder)"; exit 2; }

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         push,
         recipe,
     )
+    from adapters_xtl.cli.python_study import StudyResult, study
     from adapters_xtl.predictor import Predictor, load
 
     __version__: str
@@ -49,6 +50,7 @@ __all__ = [
     "RequestError",
     "Run",
     "RunError",
+    "StudyResult",
     "XtlError",
     "__version__",
     "evaluate",
@@ -56,6 +58,7 @@ __all__ = [
     "pull",
     "push",
     "recipe",
+    "study",
 ]
 
 # name → the file that holds it
@@ -65,6 +68,7 @@ _HOMES = {
         ("recipe", "evaluate", "push", "pull", "Run", "PushedBundle", "PulledBundle"),
         "adapters_xtl.cli.python_api",
     ),
+    **dict.fromkeys(("study", "StudyResult"), "adapters_xtl.cli.python_study"),
     **dict.fromkeys(
         ("XtlError", "RunError", "RequestError", "DataError", "MismatchError"),
         "adapters_xtl.base.errors",

@@ -18,8 +18,8 @@ from adapters_xtl.base.files import read_json
 from tests.command_line import xtl_json
 
 NAMES = {
-    *("load", "recipe", "evaluate", "push", "pull", "Predictor"),
-    *("Run", "PushedBundle", "PulledBundle"),
+    *("load", "recipe", "evaluate", "push", "pull", "study", "Predictor"),
+    *("StudyResult", "Run", "PushedBundle", "PulledBundle"),
     *("XtlError", "RunError", "RequestError", "DataError", "MismatchError"),
     "__version__",
 }
@@ -32,11 +32,13 @@ def test_the_names_are_these_and_each_is_described() -> None:
         assert text and not text.startswith(f"{name}("), f"{name} has no docstring"
     for name in ("predict", "embed", "labels", "task"):
         assert inspect.getdoc(getattr(xtl.Predictor, name)), f"Predictor.{name} has no docstring"
+    for name in ("answer", "failed", "tables"):
+        assert inspect.getdoc(getattr(xtl.StudyResult, name)), f"{name} has no docstring"
     for name in ("score", "module", "table", "plot"):
         assert inspect.getdoc(getattr(xtl.Run, name)), f"Run.{name} has no docstring"
     assert xtl.__version__[0].isdigit()
-    with pytest.raises(AttributeError, match="study"):
-        _ = xtl.study
+    with pytest.raises(AttributeError, match="studies_of"):
+        _ = xtl.studies_of
 
 
 def test_the_errors_are_one_tree() -> None:

@@ -23,7 +23,7 @@ from adapters_xtl.base.progress_stream import progress_stream
 if TYPE_CHECKING:
     from adapters_xtl.pages.run_views import ScorePlot, ScoreTable
 
-__all__ = ["PulledBundle", "PushedBundle", "Run", "evaluate", "pull", "push", "recipe"]
+__all__ = ["PulledBundle", "PushedBundle", "Run", "evaluate", "pull", "push", "recipe", "show_line"]
 
 Notify = Callable[[str], None]
 Settings = Mapping[str, Any] | Sequence[str]
@@ -120,7 +120,7 @@ class PulledBundle:
         return str(self.path)
 
 
-def _show(line: str) -> None:
+def show_line(line: str) -> None:
     """Prints a line for the user: on stderr, or in a notebook below the cell."""
     print(line, file=progress_stream(), flush=True)
 
@@ -153,7 +153,7 @@ def recipe(
     force: bool = False,
     allow_mismatch: bool = False,
     report_to: str | Sequence[str] = (),
-    notify: Notify = _show,
+    notify: Notify = show_line,
 ) -> Run:
     """Trains a module for a task, and its parents where the store lacks them, and scores it; or
     finds the finished run.
@@ -236,7 +236,7 @@ def evaluate(
     strict: bool = False,
     allow_mismatch: bool = False,
     force: bool = False,
-    notify: Notify = _show,
+    notify: Notify = show_line,
 ) -> Run:
     """Scores a finished module (a run, its directory or id, a bundle, a hub id) on a task; or finds
     the finished evaluation.
@@ -289,7 +289,7 @@ def push(
     licence: str = "",
     rows: str = "",
     runs: str | Path = "runs",
-    notify: Notify = _show,
+    notify: Notify = show_line,
 ) -> PushedBundle:
     """Shares a finished run (or a bundle directory) as a bundle: on the hub ("user/name") or in a
     folder ("file:DIR/name").
@@ -314,7 +314,7 @@ def push(
     return _pushed(payload)
 
 
-def pull(id: str, *, out: str | Path | None = None, notify: Notify = _show) -> PulledBundle:
+def pull(id: str, *, out: str | Path | None = None, notify: Notify = show_line) -> PulledBundle:
     """Fetches a bundle ("user/name[@revision]", "file:DIR/name") and the parents it stands on, all
     verified; with `out` it is also copied there.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import adapters_xtl
 from adapters_xtl import engines, studies
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RequestError
@@ -78,6 +79,7 @@ def carry_out(file: Path, runs: Path, *set_: str, **options: Any) -> dict[str, A
         "retry_failed": False,
         "preview_only": False,
         "out": None,
+        "report_to": "",
         "command": "xtl study",
         "notify": lambda text: None,
         **options,
@@ -203,6 +205,20 @@ def test_its_files_agree(carried_out: tuple[Path, dict[str, Any]]) -> None:
     assert sorted(values) == pytest.approx(sorted(entry["value"] for entry in entries), abs=1e-4)
     answer, lines_shown = command.answer_of("transfer", str(folder.parent.parent))
     assert answer["answer"] == record["answer"] and len(lines_shown) <= 10
+
+
+def test_it_is_a_python_function_too(
+    carried_out: tuple[Path, dict[str, Any]], study_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, record = carried_out
+    result = adapters_xtl.study(
+        study_file, settings={"on": ["none", "mnli"], "seeds": [1, 2]}, runs=runs
+    )
+    line = next(line for line in result.tables["transfer-lora"].lines if line.label == "mnli")
+    assert line.entries[0].value == pytest.approx(matrix(record)["mnli", "pawsx"]["value"])
+    assert not result.failed and len(result.answer().splitlines()) <= 10
+    assert "intermediate" in result._repr_mimebundle_(None, None)["text/html"]
+    assert "0 jobs to do" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_what_there_is_and_what_it_takes(

@@ -27,7 +27,7 @@ from adapters_xtl.grid.results import Figure
 from adapters_xtl.grid.results import Table as StudyTable
 from adapters_xtl.grid.study import Study
 from adapters_xtl.grid.study_file import make_grid, read_study_file, shipped_files
-from adapters_xtl.pages import comparison_tables, figures, study_tables, tables
+from adapters_xtl.pages import comparison_tables, figures, study_tables, study_views, tables
 from adapters_xtl.runs.outcome import from_store
 from adapters_xtl.runs.trackers import parse_trackers
 
@@ -90,7 +90,7 @@ def study(
     )
     write_record(folder / RECORD, written)
     draw(written, folder)
-    return {"path": str(folder), **written}, shown(written, folder)
+    return {"path": str(folder), **written}, [*study_views.shown(written), f"study: {folder}"]
 
 
 def _followed(grid: Grid, report_to: str) -> Grid:
@@ -177,32 +177,6 @@ def draw(written: Mapping[str, Any], folder: Path) -> None:
         figures.save(from_json(Figure, figure), folder)
 
 
-def shown(written: Mapping[str, Any], folder: Path) -> Shown:
-    """The first table of each method, the answer, what failed, and where everything lies."""
-    lines: Shown = [written["title"]]
-    for table in written["tables"]:
-        if not table["name"].startswith("languages-"):
-            lines.append(study_tables.rich_table(from_json(StudyTable, table)))
-    lines += answer_lines(written)
-    lines += [f"- {note}" for note in written["notes"] if note not in written["no_evidence"]]
-    lines += [f"failed: {comparison_tables.failed(failure)}" for failure in written["failed"]]
-    return [*lines, f"study: {folder}"]
-
-
-def answer_lines(written: Mapping[str, Any]) -> list[str]:
-    """What a finished study says, in at most ten lines."""
-    answer = written["answer"]
-    lines = [f"question: {written['question']}"]
-    if answer is None:
-        return [*lines, "answer: none yet: no contrast of it is finished"]
-    lines += [f"answer: {answer['headline']}", f"verdict: {answer['verdict']}"]
-    if answer["exception"]:
-        lines.append(f"strongest exception: {answer['exception']}")
-    limits = [*written["evidence"]["not_for"]]
-    lines += [f"no evidence for: {limit}" for limit in limits[: 9 - len(lines)]]
-    return lines
-
-
 def answer_of(path_or_name: str, runs: str) -> tuple[dict[str, Any], Shown]:
     """What a finished study says: a study's directory, its record, or the newest of that name."""
     given = Path(path_or_name)
@@ -218,7 +192,9 @@ def answer_of(path_or_name: str, runs: str) -> tuple[dict[str, Any], Shown]:
             f"{path_or_name}: no finished study there, and none of that name under {runs}/studies"
         )
     written = read_json(candidates[0])
-    return {"path": str(candidates[0]), "answer": written["answer"]}, list(answer_lines(written))
+    return {"path": str(candidates[0]), "answer": written["answer"]}, list(
+        study_views.answer_lines(written)
+    )
 
 
 def listed_studies() -> tuple[dict[str, Any], Shown]:
