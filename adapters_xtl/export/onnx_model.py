@@ -3,6 +3,7 @@
 torch's exporter by way of `torch.export` is used: it proves that batch size and length are free,
 where the older one by tracing only records one input's way through the libraries' Python. A stack
 that can be folded into the encoder's weights is folded first; others are written layer by layer.
+optimum is not used: it exports classes of transformers, which a stack under a head of ours is not.
 """
 
 from __future__ import annotations
