@@ -99,7 +99,8 @@ def _libraries(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if not name.startswith(("PYTEST_", "XTL_"))
+        # torch sets the name of a cache when this process imports it
+        if not name.startswith(("PYTEST_", "XTL_", "TORCHINDUCTOR_"))
     }
 
 
