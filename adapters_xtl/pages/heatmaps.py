@@ -72,7 +72,7 @@ def draw_heatmap(figure: Figure) -> Any:
     panel.set_ylabel(figure.y_label)
     if colours.differences or colours.scores:
         colours.add_bar(drawn, panel)
-    _add_keys(panel, table)
+    _add_keys(panel, table, room=cell_width * len(columns) + 0.09 * widest)
     return drawn
 
 
@@ -240,8 +240,10 @@ def _label_axes(
     panel.spines[:].set_visible(False)
 
 
-def _add_keys(panel: Any, table: Table) -> None:
-    """What hatching, grey, the star and the ring mean, where they occur."""
+def _add_keys(panel: Any, table: Table, *, room: float) -> None:
+    """What hatching, grey, the star and the ring mean, where they occur; in two rows where one is
+    wider than `room` inches.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -265,6 +267,7 @@ def _add_keys(panel: Any, table: Table) -> None:
         marks.append("°  within the margin")
     keys += [Line2D([], [], linestyle="", label=mark) for mark in marks]
     if keys:
+        width = sum(0.06 * len(str(key.get_label())) + 0.4 for key in keys)
         panel.legend(
             handles=keys,
             loc="upper right",
@@ -272,7 +275,7 @@ def _add_keys(panel: Any, table: Table) -> None:
             borderaxespad=0.0,
             frameon=False,
             fontsize=7.5,
-            ncols=len(keys),
+            ncols=len(keys) if width <= room else math.ceil(len(keys) / 2),
             handlelength=1.6,
             columnspacing=1.2,
             labelcolor=ink(),

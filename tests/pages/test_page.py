@@ -28,7 +28,7 @@ BY_TASK = "table-pawsx-validation"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of pawsx with and without a parent, of panx and of xquad; a study that names them.
+    """Runs of pawsx with and without a parent, of panx and of tatoeba; a study that names them.
 
     The first German prediction of pawsx is a stranger's markup.
     """
@@ -38,7 +38,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--set", "method.r=2", "--set-parents", "train.max_steps=1",
         "--set-parents", "method.r=3")  # fmt: skip
     xtl("recipe", "panx", "--languages", "en,de", *settings, "--set", "eval.max_examples=3")
-    xtl("recipe", "xquad", *settings, "--set", "eval.max_examples=2")
+    xtl("recipe", "tatoeba", "--on", "mnli", "--method", "lora", "--languages", "de,fr", *TINY,
+        "--set-parents", "train.max_steps=1", "--set-parents", "method.r=3", "--runs", root)  # fmt: skip
     for run in _runs(root):
         path = run.path / "predictions/pawsx/de.jsonl"
         if path.is_file():
@@ -62,7 +63,7 @@ def pages(store: Path) -> dict[str, Path]:
     }
     assert made["study"]["path"] == str(store / STUDY / "page.html")
     assert made["study"]["missing"] == ["pawsx/000000000000"]
-    assert (made["store"]["path"], made["store"]["runs"]) == (str(store / "page.html"), 6)
+    assert (made["store"]["path"], made["store"]["runs"]) == (str(store / "page.html"), 5)
     return {name: Path(payload["path"]) for name, payload in made.items()}
 
 
@@ -291,7 +292,7 @@ def test_the_command_of_a_run_makes_the_same_run_again(store: Path, tmp_path: Pa
         here = ("--runs", store, "--json")
         done = xtl(*line[1:], *(elsewhere if line[1] == "recipe" else here))
         made[run.spec.id] = json.loads(done.stdout)["id"]
-    assert made == {identity: identity for identity in made} and len(made) == 6
+    assert made == {identity: identity for identity in made} and len(made) == 5
 
 
 def test_the_page_names_no_directory_of_the_machine(store: Path) -> None:
@@ -312,8 +313,8 @@ def test_damaged_and_failed_runs_are_named_with_what_is_wrong(store: Path, tmp_p
     shutil.copytree(store, copy)
     [panx] = (copy / "panx").iterdir()
     (panx / "metrics.json").write_text("{")
-    [xquad] = (copy / "xquad").iterdir()
-    (xquad / "predictions/xquad/de.jsonl").write_text("{no json\n")
+    [tatoeba] = (copy / "tatoeba").iterdir()
+    (tatoeba / "predictions/tatoeba/de.jsonl").write_text("{no json\n")
     [mnli] = (copy / "mnli").iterdir()
     (mnli / "train_log.jsonl").write_text('{"step": 1}\n')
     failed = copy / "failed/udpos-0123456789ab-1"
@@ -324,7 +325,7 @@ def test_damaged_and_failed_runs_are_named_with_what_is_wrong(store: Path, tmp_p
     html = Path(payload["path"]).read_text()
     assert f"panx/{panx.name}" in html and "metrics.json: sha256" in html
     assert "udpos-0123456789ab" in html and "no space left &lt;b&gt;anywhere" in html
-    assert "predictions of xquad in de cannot be read" in html
+    assert "predictions of tatoeba in de cannot be read" in html
     assert f"mnli/{mnli.name}/train_log.jsonl, line 1: cannot be read" in html
 
 
