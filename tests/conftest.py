@@ -157,6 +157,9 @@ def starts_processes(function: Callable[..., Any], known: dict[types.CodeType, b
             known[code] = known[code] or value.__name__ in STARTS_PROCESSES
         elif isinstance(value, types.FunctionType) and value.__module__.startswith("tests"):
             known[code] = known[code] or starts_processes(value, known)
+        elif isinstance(value, type) and value.__module__.startswith("tests"):
+            methods = filter(callable, vars(value).values())
+            known[code] = known[code] or any(starts_processes(each, known) for each in methods)
         elif type(value).__module__.startswith("multiprocessing"):
             known[code] = True
     return known[code]

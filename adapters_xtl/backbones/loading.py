@@ -97,7 +97,7 @@ def load(
                 f" {backbone.fingerprint[:12]})"
             )
     path = folder(backbone)
-    own_tokenizer = _tokenizer(path, backbone.name)
+    own_tokenizer = _tokenizer(path.resolve(), backbone.name)
     _check_token_ids(own_tokenizer, int(registry.config(backbone)["vocab_size"]), backbone.name)
     if backbone.source == "random":
         encoder = _random(bits, dtype, device, offload)
@@ -170,7 +170,7 @@ def folder(backbone: Backbone) -> Path:
 
 def tokenizer(backbone: Backbone) -> Any:
     """The backbone's tokenizer (a fast one where its files allow)."""
-    return _tokenizer(folder(backbone), backbone.name)
+    return _tokenizer(folder(backbone).resolve(), backbone.name)
 
 
 def weights_digest(encoder: nn.Module) -> str:

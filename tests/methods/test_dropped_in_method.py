@@ -119,24 +119,19 @@ def test_a_dropped_in_method_is_compared(tmp_path: Path) -> None:
     assert '"bitfit"' in done.stdout and '"full"' in done.stdout
 
 
-def test_a_killed_training_with_it_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", IN_A_PROCESS, "recipe", "mnli", *TINY, "--json"]
-    command += ["--set", "train.max_steps=40", "--set", "train.eval_every=4"]
+def test_a_killed_training_with_it_resumes_to_the_same_weights(
+    xtl: Command, tmp_path: Path
+) -> None:
+    recipe = ["recipe", "mnli", *TINY, "--set", "train.max_steps=40"]
+    recipe += ["--set", "train.eval_every=4"]
 
     def run(runs: Path) -> Path:
-        done = subprocess.run(
-            [*command, "--runs", str(runs)],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-        )
-        return Path(json.loads(done.stdout)["path"]) / "module" / "module.safetensors"
+        return Path(xtl(*recipe, "--runs", runs)["path"]) / "module" / "module.safetensors"
 
     whole = run(tmp_path / "whole").read_bytes()
     runs = tmp_path / "killed"
     process = subprocess.Popen(
-        [*command, "--runs", str(runs)],
+        [sys.executable, "-c", IN_A_PROCESS, *recipe, "--runs", str(runs)],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

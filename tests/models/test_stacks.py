@@ -26,8 +26,7 @@ from adapters_xtl.models.network import EncoderSpec, Host, Model
 from adapters_xtl.planning.finished_modules import serve
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import MANIFEST, Store
-
-QUICK = ["train.max_steps=3", "train.eval_every=2", "train.select_examples=20"]
+from tests.finished_runs import QUICK, finished_run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,6 +56,11 @@ def run(
         asked, baseline=baseline, force=force, dry_run=False, notify=_quiet, seeds=seeds
     )
     return payload
+
+
+def finished(task: str, runs: Path, **options: Any) -> dict[str, Any]:
+    """A run that may have been trained for another test, copied into this test's store."""
+    return finished_run(runs, task, **options)
 
 
 def _quiet(text: str) -> None:
@@ -102,13 +106,13 @@ def test_a_fused_module_joins_independent_parents(runs: Path) -> None:
     with pytest.raises(RequestError, match="fused"):
         run("xnli", runs, on=payload["path"])
     with pytest.raises(RequestError, match="bare backbone"):
-        chained = run("squad1", runs, on="qqp")
+        chained = finished("csqa", runs, on="qqp")
         run("pawsx", runs, on=f"csqa,{chained['path']}", compose="fuse")
 
 
 @pytest.mark.parametrize("method", ["bottleneck", "lora"])
 def test_controls_an_untrained_parent_and_the_same_task_twice(method: str, runs: Path) -> None:
-    alone = run("pawsx", runs, languages="de", method=method)
+    alone = finished("pawsx", runs, languages="de", method=method)
     drawn = run("pawsx", runs, on="random", languages="de", method=method)
     twice = run("pawsx", runs, on="self", languages="de", method=method)
     parent = read_json(Path(drawn["path"]) / "spec.json")["parents"][0]
@@ -161,7 +165,7 @@ def _swap_weights(target: Path, other: Path) -> None:
 
 
 def test_a_child_refuses_other_parents_and_another_backbone(runs: Path) -> None:
-    child = run("pawsx", runs, on="qqp", languages="de")
+    child = finished("pawsx", runs, on="qqp", languages="de")
     parent = read_json(Path(child["path"]) / "spec.json")["parents"][0]
     path = runs / "qqp" / parent["id"]
     before = folder_digest(path / "module")
@@ -178,7 +182,7 @@ def test_a_child_refuses_other_parents_and_another_backbone(runs: Path) -> None:
     with pytest.raises(MismatchError, match="fingerprint"):  # and nothing was begun
         serve(
             Request(task="", device="cpu", runs=str(runs), backbone="mini"),
-            run("csqa", runs)["path"],
+            finished("csqa", runs)["path"],
             Store(runs),
         )
     with pytest.raises(RequestError, match="--allow-mismatch"):
@@ -186,7 +190,7 @@ def test_a_child_refuses_other_parents_and_another_backbone(runs: Path) -> None:
 
 
 def test_a_damaged_record_is_named(runs: Path) -> None:
-    path = Path(run("csqa", runs)["path"])
+    path = Path(finished("csqa", runs)["path"])
     for name in ("metrics.json", "spec.json"):
         (path / name).write_text("{")
         with pytest.raises(MismatchError, match=name):
@@ -199,7 +203,7 @@ def test_a_damaged_record_is_named(runs: Path) -> None:
 
 
 def test_a_damaged_module_is_named(runs: Path) -> None:
-    path = Path(run("csqa", runs)["path"])
+    path = Path(finished("csqa", runs)["path"])
     weights = next((path / "head" / "csqa").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
     with pytest.raises(MismatchError, match="head/csqa"):
@@ -214,7 +218,7 @@ def test_stacks_take_turns_on_one_backbone(
     bit for bit what it was.
     """
     paths = [
-        run("pawsx", runs, on=on, method=method, languages="de")["path"]
+        finished("pawsx", runs, on=on, method=method, languages="de")["path"]
         for on in ("", "qqp", "qqp,csqa")
     ]
     examples = [
@@ -261,6 +265,8 @@ def test_a_chain_of_three_answers_bit_for_bit_when_loaded(
         return found
 
     monkeypatch.setattr(Model, "forward", forward)
+    finished("csqa", runs, on="qqp", method=method, bits=bits)
+    seen.clear()
     payload = run("pawsx", runs, on="qqp,csqa", method=method, bits=bits, languages="de")
     trained, count = list(seen), len(seen)
     evaluate(

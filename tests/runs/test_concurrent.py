@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 from adapters_xtl.cli.commands import recipe
+from tests.command_line import Running
 
 SETTINGS = ["train.max_steps=60", "train.eval_every=30", "train.select_examples=20"]
 
@@ -23,25 +23,18 @@ def test_who_waited_for_a_run_says_that_it_was_reused(runs: Path) -> None:
         runs=str(runs),
     )
     flags = [word for setting in SETTINGS for word in ("--set", setting)]
-    trainer = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "adapters_xtl", "recipe", "qqp", "--backbone", "tiny"),
-            *("--data", "embedded", "--device", "cpu", "--runs", str(runs), *flags),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+    trainer = Running(
+        *("recipe", "qqp", "--backbone", "tiny", "--data", "embedded", "--device", "cpu"),
+        *("--runs", runs, *flags),
     )
-    assert trainer.stderr is not None
-    for line in trainer.stderr:  # it holds the lock once it says that it trains
-        if line.startswith("training qqp"):
-            break
+    # it holds the lock once it says that it trains
+    while not any(line.startswith("training qqp") for line in trainer.said()):
+        assert trainer.poll() is None, trainer.said()
+        time.sleep(0.01)
     lines: list[str] = []
     payload, _ = recipe.recipe(
         request, baseline=False, force=False, dry_run=False, notify=lines.append
     )
-    trainer.stderr.read()
-    trainer.stderr.close()
     assert trainer.wait(120) == 0
     assert payload["reused"] is True
     assert not any(line.startswith("training qqp") for line in lines)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ import pytest
 from adapters_xtl.base.errors import MismatchError
 from adapters_xtl.base.files import digest, folder_digest, read_json
 from adapters_xtl.base.untrusted import Refusal
+from adapters_xtl.planning.finished_modules import serve
+from adapters_xtl.runs.request import Request
+from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import bundle
 from adapters_xtl.sharing.bundle_record import parse_record
 from tests.bundles import pack_run, reseal, stack
@@ -132,6 +137,42 @@ def test_a_backbone_that_is_not_to_be_loaded(key: str, value: Any, child: Path) 
     record["backbone"]["identity"]["config"][key] = value
     with pytest.raises(Refusal, match=key):
         parse_record(json.dumps(digests_made_right(record)).encode())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("_attn_implementation_internal", "somebody/kernels"),
+        ("auto_map", {"AutoModel": "kernels.Model"}),
+    ],
+)
+def test_no_code_is_imported_for_a_bundles_backbone(
+    key: str, value: Any, child: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a package `kernels` installed, which the library would ask for the code: reading and
+    scoring such a bundle are refused, and nobody imports it.
+    """
+    package, imported = tmp_path / "site" / "kernels", tmp_path / "imported"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"open({str(imported)!r}, 'w').close()")
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "kernels", raising=False)
+    folder = Path(shutil.copytree(child, tmp_path / "bundle"))
+    record = read_json(folder / "bundle.json")
+    record["backbone"]["identity"]["config"][key] = value
+    (folder / "bundle.json").write_text(json.dumps(digests_made_right(record)))
+    reseal(folder)
+    request = Request(task="", runs=str(tmp_path / "runs"), device="cpu")
+    for use in (
+        lambda: bundle.read(folder),
+        lambda: serve(request, str(folder), Store(tmp_path / "runs")),
+    ):
+        with pytest.raises(MismatchError, match=key):
+            use()
+    assert not imported.exists()
+    importlib.import_module("kernels")
+    assert imported.exists(), "the package stands where it would be found"
+    monkeypatch.delitem(sys.modules, "kernels")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from adapters_xtl.base.files import folder_digest, read_json
 from adapters_xtl.cli.commands import hub as commands
 from adapters_xtl.sharing import addresses, bundle, bundle_cache, hub_repository, shared_folder
 from tests.bundles import QUICK, cache, change, pack_run, reseal, stack, train, twin
-from tests.command_line import complaints, xtl, xtl_json
+from tests.command_line import Running, complaints, xtl, xtl_json
 from tests.hub_server import Cut, Failure, HubServer
 
 ROOT = Path(__file__).parents[2]
@@ -268,21 +268,9 @@ def test_parallel_pushes_all_end_up_in_the_index(mnli: Path, child: Path, tmp_pa
         (child, f"{drive}/same")
     ] * 2
     dests += [(mnli, str(drive))] * 2
-    environment = {**os.environ, "XTL_CACHE": str(tmp_path / "xtl"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "adapters_xtl", "hub", "push"]
-    jobs = [
-        subprocess.Popen(
-            [*command, str(run), f"file:{dest}"],
-            cwd=ROOT,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-            stdout=subprocess.DEVNULL,
-        )
-        for run, dest in dests
-    ]
-    said = [job.communicate()[1] for job in jobs]
-    assert [job.returncode for job in jobs] == [0] * len(jobs), said
+    caches = {"XTL_CACHE": str(tmp_path / "xtl")}
+    jobs = [Running("hub", "push", run, f"file:{dest}", **caches) for run, dest in dests]
+    assert [job.wait() for job in jobs] == [0] * len(jobs), [job.said() for job in jobs]
     names = {path.relative_to(drive).as_posix() for path in shared_folder.named_folders(drive)}
     pawsx = "pawsx-on-mnli-bottleneck-tiny"
     numbered = {f"n{number}/{pawsx}" for number in range(count)}
