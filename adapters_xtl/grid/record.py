@@ -13,6 +13,7 @@ from adapters_xtl.grid import published
 from adapters_xtl.grid.cell_plans import CellPlans
 from adapters_xtl.grid.cells import Grid, Overrides, Tuning
 from adapters_xtl.grid.finished_cells import LEVEL, FinishedCell, FinishedCells
+from adapters_xtl.grid.item_contrasts import over_items
 from adapters_xtl.grid.study import Study
 from adapters_xtl.grid.summary import averages, differences, row, unequal
 from adapters_xtl.runs.request import Plan
@@ -131,7 +132,10 @@ def make_record(
         ],
         "rows": rows,
         "averages": averages({cell.cell: cell.row for cell in cells if cell.row}, tasks, LEVEL),
-        "contrasts": [contrast.record() for contrast in finished.contrasts],
+        "contrasts": [
+            {**result.record(), "items": over_items(finished, result.contrast)}
+            for result in finished.contrasts
+        ],
         "tables": [
             to_json(replace(table, notes=(*context, *table.notes)))
             for table in study.tables(finished)

@@ -157,6 +157,29 @@ def test_holms_correction_goes_over_the_whole_matrix(
     assert [contrast["p_holm"] for contrast in record["contrasts"]] == pytest.approx(adjusted)
 
 
+def test_contrasts_are_read_over_items_too(carried_out: tuple[Path, dict[str, Any]]) -> None:
+    """The same difference as over the seeds, with an interval over the rows that were scored."""
+    _, record = carried_out
+    for contrast in record["contrasts"]:
+        items = contrast["items"]
+        assert items["mean"] == pytest.approx(contrast["mean"])
+        assert items["low"] <= items["mean"] + 1e-9 and items["mean"] <= items["high"] + 1e-9
+        assert items["level"] == record["level"] and items["items"] >= 12
+
+
+def test_a_table_says_what_it_must_where_it_stands_alone(
+    carried_out: tuple[Path, dict[str, Any]],
+) -> None:
+    _, record = carried_out
+    for table in record["tables"]:
+        notes = "\n".join(table["notes"])
+        assert "backbone tiny, embedded data" in notes and "no evidence" in notes
+        assert "accuracy of pawsx" in notes and "(validation)" in notes
+    assert all("Backbone tiny" in figure["caption"] for figure in record["figures"])
+    text = (Path(record["path"]) / "transfer-lora.tex").read_text(encoding="utf-8")
+    assert "random weights" in text and "95\\% t-intervals" in text
+
+
 def test_a_language_has_its_own_line(carried_out: tuple[Path, dict[str, Any]]) -> None:
     runs, record = carried_out
     table = next(table for table in record["tables"] if table["name"] == "languages-pawsx-lora")

@@ -1,0 +1,60 @@
+"""A study's contrasts over the scored rows: what both cells predicted for the same items.
+
+An interval over seeds says what another seed might give, one over items what other rows might.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl import tasks
+from adapters_xtl.base.errors import DataError
+from adapters_xtl.base.typed_json import to_json
+from adapters_xtl.evaluation.scoring import compare_runs
+from adapters_xtl.grid.finished_cells import FinishedCell, FinishedCells
+from adapters_xtl.grid.study import Contrast
+
+__all__ = ["over_items"]
+
+RESAMPLES = 500
+
+
+def over_items(finished: FinishedCells, contrast: Contrast) -> dict[str, Any] | None:
+    """The contrast's difference with its paired bootstrap interval over items, as JSON; None
+    without a seed that both cells have.
+
+    With "reason" alone where it cannot be told: mined pairs, for one, are no common items.
+    """
+    of, against = finished.at(contrast.of), finished.at(contrast.against)
+    if of is None or against is None:
+        return None
+    pairs = _pairs(of, against, finished.grid.seeds)
+    if not pairs:
+        return None
+    first, second = zip(*pairs, strict=True)
+    try:
+        difference = compare_runs(
+            tasks.load(of.cell.task), first, second, resamples=RESAMPLES, margin=finished.margin
+        )
+    except DataError as error:
+        return {"reason": str(error)}
+    record: dict[str, Any] = to_json(difference)
+    return record
+
+
+def _pairs(
+    of: FinishedCell, against: FinishedCell, seeds: Sequence[int]
+) -> list[tuple[Path, Path]]:
+    """The run directories of both cells, a pair for each seed that both have. A cell that no seed
+    changes has its one run under every seed; two of them are one pair.
+    """
+    by_seed = []
+    for cell in (of, against):
+        runs = {scored.seed: scored.outcome.path for scored in cell.runs}
+        if cell.cell.finished_module and runs:
+            runs = dict.fromkeys(seeds, next(iter(runs.values())))
+        by_seed.append(runs)
+    common = sorted(by_seed[0].keys() & by_seed[1].keys())
+    return list(dict.fromkeys((by_seed[0][seed], by_seed[1][seed]) for seed in common))
