@@ -180,9 +180,7 @@ class _Pool:
     def _bury(self, worker: WorkerProcess) -> None:
         """Fails the job of a process that has ended; the next job gets a new one."""
         if worker.job is not None:
-            failed = failure(worker.job, worker.why_it_ended())
-            self.schedule.failures.record(failed)
-            self.schedule.fail(failed)
+            self.schedule.fail(failure(worker.job, worker.why_it_ended()))
             worker.job = None
         self._remove(worker)
 

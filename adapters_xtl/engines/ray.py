@@ -144,6 +144,7 @@ class Ray:
         else:  # the path to its sockets must be short
             scratch = tempfile.mkdtemp(prefix="xtl-ray-", dir="/tmp")
             settings |= {
+                "_node_ip_address": "127.0.0.1",  # nobody else can reach it
                 "num_cpus": usable_cores(),
                 "include_dashboard": False,
                 "object_store_memory": OBJECTS,
@@ -203,7 +204,6 @@ class _Tasks:
                 failed = self.ray.get(task)
             except self.ray.exceptions.RayError as error:
                 failed = failure(job, _lost(error))
-                self.schedule.failures.record(failed)
             if failed is None:
                 self.schedule.end(job.key)
             else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Sequence
 from graphlib import CycleError, TopologicalSorter
 
+from adapters_xtl.base.errors import XtlError
 from adapters_xtl.engines.failures import Failure, Failures
 from adapters_xtl.engines.job import Event, Job, State
 
@@ -91,7 +93,9 @@ class Schedule:
         self._set(key, "done", "")
 
     def fail(self, failed: Failure) -> None:
-        """A job has failed, and its failure is recorded; the jobs that need it are skipped."""
+        """A job has failed: its failure is recorded, and the jobs that need it are skipped."""
+        with contextlib.suppress(XtlError, OSError):  # a full disk: the event tells of it still
+            self.failures.record(failed)
         self._set(failed.key, "failed", failed.error)
         for job in self.jobs.values():
             if failed.key in job.after:

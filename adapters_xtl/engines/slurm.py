@@ -288,7 +288,6 @@ class _Queue:
                 elif state.name == "PENDING":
                     self.schedule.queue(job.key, f"Slurm job {entry.number}: {state.reason}")
             elif (lost := self._lost(job, entry, state)) is not None:
-                self.schedule.failures.record(lost)
                 self.schedule.fail(lost)
         for key in self.submitted:
             if self.schedule.state(key) in ENDED:
