@@ -27,6 +27,7 @@ from adapters_xtl.engines.worker import RunsElsewhere, Worker
 __all__ = ["Message", "WorkerProcess"]
 
 SIGKILL = 9  # what the kernel sends to the process that it stops for want of memory
+LIBRARIES = ("adapters", "peft")  # of methods; importing them takes seconds too
 PATIENCE = 10.0  # seconds that a process has to end by itself
 
 
@@ -53,7 +54,7 @@ class WorkerProcess:
         preload = gpu() is None
         context: Any = multiprocessing.get_context("forkserver" if preload else "spawn")
         if preload:
-            context.set_forkserver_preload(["adapters_xtl.experiment"])
+            context.set_forkserver_preload(["adapters_xtl.experiment", *LIBRARIES])
         self.job: Job | None = None  # the one that it carries out
         self.last: Job | None = None  # that one, or the one before
         self.line = ""  # what it said last about its job

@@ -107,6 +107,30 @@ def test_an_ignored_signal_stays_ignored() -> None:
     assert done.stdout == "alive\n"
 
 
+OBEYED = """
+import os, signal, time
+from adapters_xtl.base.signals import interrupt_on_signals, obey_interrupt
+interrupt_on_signals()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(300)
+except KeyboardInterrupt:
+    obey_interrupt()
+    os.kill(os.getpid(), signal.SIGINT)  # the same key press, passed on by another program
+    print("stopping", flush=True)
+    time.sleep(1.1)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("not reached")
+"""
+
+
+def test_a_second_interrupt_ends_what_is_being_stopped_at_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OBEYED], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout == "stopping\n" and done.returncode == 130
+
+
 LOST = """
 import os, signal, time
 from adapters_xtl.base.signals import acknowledge_interrupt, interrupt_on_signals

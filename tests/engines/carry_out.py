@@ -13,7 +13,7 @@ from adapters_xtl import engines
 from adapters_xtl.base.signals import interrupt_on_signals
 from adapters_xtl.cli.failures import report
 from adapters_xtl.engines.job import Event
-from tests.engines.jobs import job, request, with_parent
+from tests.engines.jobs import three_jobs
 
 
 def _show(event: Event) -> None:
@@ -27,9 +27,7 @@ def _say(text: str) -> None:
 def main() -> None:
     engine, steps, runs, study, *options = sys.argv[1:]
     interrupt_on_signals()
-    child = request("qqp", Path(runs), on="mnli", max_steps=int(steps))
-    other = request("pawsx", Path(runs), max_steps=int(steps))
-    jobs = [*with_parent(child), job(other, key="other")]
+    jobs = three_jobs(Path(runs), int(steps))
     pairs = dict(option.split("=", 1) for option in options)
     try:
         engines.load(engine, 1, pairs, _say).carry_out(jobs, Path(study), _show)

@@ -55,6 +55,12 @@ def with_parent(child: Request) -> tuple[Job, Job]:
     return first, job(child, after=(first.key,))
 
 
+def three_jobs(runs: Path, steps: int) -> list[Job]:
+    """A parent's, its child's, and that of a third task; the last two train for so many steps."""
+    child = request("qqp", runs, on="mnli", max_steps=steps)
+    return [*with_parent(child), job(request("pawsx", runs, max_steps=steps), key="other")]
+
+
 def broken(wanted: Request) -> Request:
     """The request with a setting that the planner refuses."""
     return replace(wanted, overrides=(*wanted.overrides, ("train.lr", -1)))
