@@ -17,7 +17,7 @@ from adapters_xtl.engines.job import Event
 from adapters_xtl.engines.remote import read_progress
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored_runs import read_run
-from tests.engines.jobs import LONG, Reports, broken, job, request, step, trained, with_parent
+from tests.engines.jobs import LONG, Reports, broken, job, request, step, trained
 
 
 def _need_ray() -> None:
@@ -36,14 +36,16 @@ class Call:
 
 @pytest.fixture(scope="module")
 def call(tmp_path_factory: pytest.TempPathFactory) -> Call:
-    """A parent and its child beside a long training, whose worker is killed at its sixth step."""
+    """Two trainings, the worker of one of which is killed at its sixth step, and wrong requests."""
     _need_ray()
     folder = tmp_path_factory.mktemp("ray")
     runs, study, reports, killed = folder / "runs", folder / "study", Reports(), list[int]()
     wrong = job(broken(request("qqp", runs)), key="wrong", title="the wrong one")
     needs = job(request("csqa", runs), key="needs", after=("wrong",))
     long = job(request("pawsx", runs, max_steps=24), key="long")
-    jobs = [*with_parent(request("qqp", runs, on="mnli")), long, wrong, needs]
+    other = job(request("qqp", runs), key="other")
+    late = job(broken(request("csqa", runs)), key="late", after=("long",))
+    jobs = [late, long, other, wrong, needs]
 
     def kill(event: Event) -> None:
         reports(event)
@@ -61,17 +63,17 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Call:
 
 def test_jobs_end_and_those_that_need_a_failed_one_are_skipped(call: Call) -> None:
     reports = call.reports
-    for key in ("parent-mnli", "mnli_qqp-seed-1", "long"):
+    for key in ("long", "other"):
         assert reports.states(key) == ["queued", "running", "done"]
-    order = [event.key for event in reports.events if event.state == "done"]
-    assert order.index("parent-mnli") < order.index("mnli_qqp-seed-1")
+    order = [event.key for event in reports.events if event.state in ("done", "failed")]
+    assert order.index("long") < order.index("late")
     assert reports.last("wrong").state == "failed"
     assert (reports.last("needs").state, reports.last("needs").message) == (
         "skipped",
         "the wrong one",
     )
-    assert list(Failures(call.study).all()) == ["wrong"]
-    assert trained(call.runs) == ["mnli", "pawsx", "qqp"]
+    assert list(Failures(call.study).all()) == ["late", "wrong"]
+    assert trained(call.runs) == ["pawsx", "qqp"]
 
 
 def test_a_training_whose_worker_was_killed_goes_on_in_another(call: Call) -> None:

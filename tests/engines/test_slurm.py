@@ -15,7 +15,7 @@ import pytest
 from adapters_xtl import engines
 from adapters_xtl.base.errors import RequestError, RunError
 from adapters_xtl.engines.failures import Failures
-from adapters_xtl.engines.job import Event, Job
+from adapters_xtl.engines.job import Event
 from adapters_xtl.engines.slurm import Submitted
 from adapters_xtl.runs.records import read_record
 from tests.engines.jobs import LONG, Reports, broken, job, request, step, trained, with_parent
@@ -35,12 +35,11 @@ def slurm() -> Iterator[None]:
 
 @dataclass
 class Call:
-    """What one call of the engine did. `jobs`: those that it was given."""
+    """What one call of the engine did."""
 
     runs: Path
     study: Path
     reports: Reports
-    jobs: list[Job]
 
 
 def _number(study: Path, key: str) -> str:
@@ -56,17 +55,18 @@ def _queue() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def call(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Call:
-    """A parent and its child, a job that fails and those that wait for it, and a long one that is
-    cancelled while it trains.
+    """A job that fails and those that wait for it, and a long one that is cancelled while it
+    trains.
     """
     folder = tmp_path_factory.mktemp("slurm")
     runs, study, reports = folder / "runs", folder / "study", Reports()
     wrong = job(broken(request("qqp", runs)), key="wrong", title="the wrong one")
     needs = job(request("csqa", runs), key="needs", after=("wrong",))
     needs_that = job(request("csqa", runs, seed=2), key="needs-that", after=("needs",))
-    awaits = job(request("pawsx", runs), key="awaits", awaits=("wrong", "needs-that"))
+    # it fails too, but only once it is its turn
+    awaits = job(broken(request("pawsx", runs)), key="awaits", awaits=("wrong", "needs-that"))
     long = job(request("pawsx", runs, max_steps=LONG, seed=2), key="long")
-    jobs = [needs_that, needs, awaits, wrong, long, *with_parent(request("qqp", runs, on="mnli"))]
+    jobs = [needs_that, needs, awaits, wrong, long]
     cancelled: list[str] = []
 
     def cancel(event: Event) -> None:
@@ -76,14 +76,7 @@ def call(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Call:
             subprocess.run(["scancel", cancelled[0]], check=True)
 
     engines.load("slurm", 0, OPTIONS).carry_out(jobs, study, cancel)
-    return Call(runs, study, reports, jobs)
-
-
-def test_jobs_end_after_those_they_need(call: Call) -> None:
-    done = [event.key for event in call.reports.events if event.state == "done"]
-    assert done.index("parent-mnli") < done.index("mnli_qqp-seed-1")
-    assert call.reports.states("parent-mnli") == ["queued", "running", "done"]
-    assert trained(call.runs) == ["mnli", "pawsx", "qqp"]
+    return Call(runs, study, reports)
 
 
 def test_what_needs_a_failed_job_is_skipped_and_leaves_the_queue(call: Call) -> None:
@@ -91,7 +84,9 @@ def test_what_needs_a_failed_job_is_skipped_and_leaves_the_queue(call: Call) -> 
     for key in ("needs", "needs-that"):
         assert call.reports.last(key).state == "skipped"
         assert call.reports.last(key).message == "the wrong one"
-    assert call.reports.last("awaits").state == "done"
+    ended = [event.key for event in call.reports.events if event.state in ("failed", "skipped")]
+    assert ended.index("wrong") < ended.index("awaits")
+    assert call.reports.last("awaits").state == "failed"
     names = ["squeue", "-h", "--states=all", "-o", "%j %T"]
     listed = subprocess.run(names, capture_output=True, text=True, check=True).stdout.splitlines()
     states = {line.split()[0].split("-", 2)[2]: line.split()[1] for line in listed}
@@ -105,17 +100,13 @@ def test_a_cancelled_job_is_a_failure_that_says_so_with_its_log(call: Call) -> N
     assert "training pawsx" in log.read_text()
 
 
-def test_a_failed_job_is_submitted_again_and_one_that_ended_well_is_not_trained_again(
-    call: Call,
-) -> None:
-    again, reports = {work.key: work for work in call.jobs}, Reports()
-    mended = job(
-        request("pawsx", call.runs), key="wrong", title="the wrong one"
-    )  # the store has it
-    engines.load("slurm", 0, OPTIONS).carry_out([mended, again["parent-mnli"]], call.study, reports)
-    assert reports.last("wrong").state == reports.last("parent-mnli").state == "done"
-    assert not any("training" in text for text in reports.messages("parent-mnli"))
-    assert list(Failures(call.study).all()) == ["long"]
+def test_a_failed_job_is_submitted_again_when_it_is_asked_for_again(call: Call) -> None:
+    reports = Reports()
+    mended = job(request("qqp", call.runs), key="wrong", title="the wrong one")
+    engines.load("slurm", 0, OPTIONS).carry_out([mended], call.study, reports)
+    assert reports.states("wrong") == ["queued", "running", "done"]
+    assert sorted(Failures(call.study).all()) == ["awaits", "long"]
+    assert trained(call.runs) == ["qqp"]
 
 
 def test_jobs_go_on_when_nobody_follows_and_the_next_call_finds_them(
@@ -137,7 +128,10 @@ def test_jobs_go_on_when_nobody_follows_and_the_next_call_finds_them(
     reports = Reports()
     engine.carry_out([first, second], tmp_path, reports)
     assert set(_queue()) == before  # nothing was submitted again
-    assert [reports.last(work.key).state for work in (first, second)] == ["done", "done"]
+    assert [event.key for event in reports.events if event.state == "done"] == [
+        first.key,
+        second.key,
+    ]
     assert trained(runs) == ["pawsx", "qqp"]
 
 
