@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import digest, explain_denied, file_digest
+from adapters_xtl.base.untrusted import printable
 from adapters_xtl.runs.records import MANIFEST, Manifest, ModuleReference, Spec, read_record
 from adapters_xtl.runs.run_index import ListedRun, RunIndex
 
@@ -48,7 +49,7 @@ def check_run(run: ListedRun, index: RunIndex) -> CheckedRun:
         if problem:
             problems.append(f"{name}: {problem}")
     problems += [
-        f"{name}: not in the manifest, but among the weights"
+        f"{printable(name)}: not in the manifest, but among the weights"
         for name in _files(run.path)
         if name.startswith(WEIGHTS) and name not in files
     ]

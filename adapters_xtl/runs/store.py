@@ -251,14 +251,17 @@ class Store:
 def _subfolders(folder: Path) -> list[Path]:
     """The directories in a directory, sorted, but for hidden ones; none where it may not be listed.
 
-    Links to directories are followed, links that lead nowhere or in a circle are not.
+    A name that a terminal could not show is none of ours. Links to directories are followed, links
+    that lead nowhere or in a circle are not.
     """
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return []
     return [
-        folder / name for name in names if not name.startswith(".") and os.path.isdir(folder / name)
+        folder / name
+        for name in names
+        if not name.startswith(".") and name.isprintable() and os.path.isdir(folder / name)
     ]
 
 

@@ -452,6 +452,21 @@ def test_links_that_lead_in_circles_are_no_runs(store: Store) -> None:
     assert _rm(store, "d") == [D]
 
 
+def test_names_that_a_terminal_cannot_show_break_nothing(store: Store) -> None:
+    root = os.fsencode(store.root)
+    for name in (b"mnli/\xff", b"\x1b[2J", b"panx/a\nb"):
+        os.makedirs(os.path.join(root, name))
+        with open(os.path.join(root, name, b"manifest.json"), "w") as manifest:
+            manifest.write("{}")
+    with open(os.path.join(root, b"panx", D.encode(), b"module", b"\xff\x1b"), "w") as more:
+        more.write("x")
+    assert _ids(store) == set("abcde")
+    problems = _check(store)
+    assert list(problems) == [D] and problems[D].isprintable()
+    payload, _ = command.show_run("d", str(store.root))
+    assert all(entry["name"].isprintable() for entry in payload["files"])
+
+
 def test_an_empty_store(tmp_path: Path) -> None:
     runs = str(tmp_path)
     payload, shown = command.list_runs([], runs)

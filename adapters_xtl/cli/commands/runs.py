@@ -13,6 +13,7 @@ from rich.table import Table
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.progress_lines import ProgressLine
 from adapters_xtl.base.typed_json import to_json
+from adapters_xtl.base.untrusted import printable
 from adapters_xtl.pages import run_tables
 from adapters_xtl.runs.damage import CheckedRun, check_run
 from adapters_xtl.runs.leftovers import Leftover, clear, find_leftovers
@@ -187,8 +188,9 @@ def _by_path(reasons: dict[Path, str]) -> list[dict[str, str]]:
 
 
 def _files(folder: Path) -> list[tuple[str, int]]:
-    """(name, bytes) of all files below a directory, links not followed."""
-    names = (
-        Path(parent) / name for parent, _, file_names in os.walk(folder) for name in file_names
+    """(name for a terminal, bytes) of all files below a directory, links not followed."""
+    paths = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
+    return sorted(
+        (printable(path.relative_to(folder).as_posix(), 200), os.lstat(path).st_size)
+        for path in paths
     )
-    return sorted((path.relative_to(folder).as_posix(), os.lstat(path).st_size) for path in names)
