@@ -21,7 +21,7 @@ from adapters_xtl.pages import page_predictions, page_run_cards, page_runs, page
 from adapters_xtl.pages.page_parts import Page, Part, Section, Text
 from adapters_xtl.pages.page_record import StudyRecord, read_study
 from adapters_xtl.pages.page_tables import cost_table
-from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.store import Store, is_study
 from adapters_xtl.runs.stored_runs import StoredRun, list_runs, read_run
 
 __all__ = [
@@ -144,7 +144,14 @@ def _page(contents: Contents) -> Page:
             ]
     else:
         title, overline = "Runs", "store"
-        parts: list[Part] = [page_runs.overview(contents.runs, len(contents.damaged))]
+        root = contents.store.root
+        studies = sorted(
+            path.relative_to(root).as_posix()
+            for folder in _STUDIES
+            for path in (root / folder).glob("*")
+            if is_study(path)
+        )
+        parts: list[Part] = [page_runs.overview(contents.runs, len(contents.damaged), studies)]
         sections.append(Section("overview", "Overview", tuple(parts)))
         sections += page_runs.store_sections(contents.runs)
     sections += _run_sections(contents)

@@ -252,8 +252,8 @@ def failed_runs(store: Store) -> Listing | None:
     return Listing(tuple(entries), tone="bad") if entries else None
 
 
-def overview(runs: Sequence[StoredRun], damaged: int) -> Facts:
-    """How many runs there are, of what."""
+def overview(runs: Sequence[StoredRun], damaged: int, studies: Sequence[str]) -> Facts:
+    """How many runs there are, of what; `studies`: directories of studies below the store."""
     trained = sum(run.spec.kind == "training" for run in runs)
     tasks_of = dict.fromkeys(sorted(run.spec.task for run in runs))
     backbones = dict.fromkeys(run.spec.backbone.name for run in runs)
@@ -266,4 +266,6 @@ def overview(runs: Sequence[StoredRun], damaged: int) -> Facts:
     ]
     if damaged:
         pairs.append(("damaged", str(damaged)))
+    if studies:
+        pairs.append(("studies", f"{', '.join(studies)} (xtl page DIR makes a page of one)"))
     return Facts(tuple(pairs))

@@ -94,6 +94,7 @@ def test_the_scores_of_the_store_are_those_of_its_records(
     browser: Any, store: Path, pages: dict[str, Path]
 ) -> None:
     show(browser, pages["store"])
+    assert STUDY in browser.find_element("id", "overview").text
     rows = {row[0]: row[1:] for row in rows_of(browser, f"store-{BY_TASK}")}
     for run in _runs(store, "pawsx"):
         scores = run.metrics.tasks["pawsx"]

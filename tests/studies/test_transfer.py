@@ -23,9 +23,13 @@ from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import read_json
 from adapters_xtl.base.statistics import holm, interval, paired
+from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.cli.commands import study as command
 from adapters_xtl.grid.cell_plans import CellPlans
+from adapters_xtl.grid.results import Entry
 from adapters_xtl.grid.study_file import make_grid, read_study_file, shipped_files
+from adapters_xtl.pages import page
+from adapters_xtl.pages.table_text import entry_text
 
 SMALL = """
 study = "transfer"
@@ -229,6 +233,23 @@ def test_its_files_agree(carried_out: tuple[Path, dict[str, Any]]) -> None:
     assert sorted(values) == pytest.approx(sorted(entry["value"] for entry in entries), abs=1e-4)
     answer, lines_shown = command.answer_of("transfer", str(folder.parent.parent))
     assert answer["answer"] == record["answer"] and len(lines_shown) <= 10
+
+
+def test_its_page_shows_every_number_and_run(carried_out: tuple[Path, dict[str, Any]]) -> None:
+    runs, record = carried_out
+    contents = page.of_studies([Path(record["path"])], runs=None)
+    assert not contents.missing and not contents.damaged
+    assert len(contents.runs) == len(list(runs.glob("*/*/manifest.json")))
+    html = page.render(contents)
+    for table in record["tables"]:
+        for line in table["lines"]:
+            for entry in line["entries"]:
+                text = entry_text(from_json(Entry, entry), signed=line["difference"])
+                assert f">{text.number}<" in html and text.interval in html
+    for contrast in record["contrasts"]:
+        assert f">{contrast['mean']:+.2f}<" in html and contrast["name"] in html
+    for run in contents.runs:
+        assert f'id="run-{run.spec.task}-{run.spec.id}"' in html
 
 
 def test_it_is_a_python_function_too(
