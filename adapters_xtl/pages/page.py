@@ -113,7 +113,8 @@ def render(contents: Contents) -> str:
     """The page as HTML. Predictions take the room that the rest leaves below MOST_BYTES."""
     page = _page(contents)
     html = _html(page)
-    named = [(page_run_cards.name_of(run), run) for run in _by_seed(contents.runs)]
+    names = page_run_cards.names_of(contents.runs)
+    named = [(names[run.spec.id], run) for run in _by_seed(contents.runs)]
     predictions = page_predictions.gather(named, max(0, MOST_BYTES - len(html.encode())))
     if not predictions.text and not predictions.left_out:
         return html
@@ -123,8 +124,12 @@ def render(contents: Contents) -> str:
 
 
 def _by_seed(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """The runs with the lowest seed first: where there is room for some only, of every setting."""
-    return sorted(runs, key=lambda run: run.spec.run.seed if run.spec.run else 0)
+    """The runs with the lowest seed first, so that every setting is there where there is room for
+    some runs only; the bare backbone last.
+    """
+    return sorted(
+        runs, key=lambda run: (run.spec.run is None, run.spec.run.seed if run.spec.run else 0)
+    )
 
 
 def _page(contents: Contents) -> Page:

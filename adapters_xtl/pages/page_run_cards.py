@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from adapters_xtl.runs.records import RowsCount, Spec
 from adapters_xtl.runs.remake_command import remake_command
 from adapters_xtl.runs.stored_runs import StoredRun
 
-__all__ = ["cards", "command", "name_of", "without_places"]
+__all__ = ["cards", "command", "name_of", "names_of", "without_places"]
 
 _PLACE = "DIR"
 
@@ -32,10 +33,21 @@ def name_of(run: StoredRun) -> str:
 
 def cards(runs: Sequence[StoredRun]) -> list[RunCard]:
     """A card for each run, in the order given."""
-    return [_card(run) for run in runs]
+    names = names_of(runs)
+    return [_card(run, names[run.spec.id]) for run in runs]
 
 
-def _card(run: StoredRun) -> RunCard:
+def names_of(runs: Sequence[StoredRun]) -> dict[str, str]:
+    """Run id → `name_of` the run, with its id where several runs have that name."""
+    names = {run.spec.id: name_of(run) for run in runs}
+    count = Counter(names.values())
+    return {
+        identity: name if count[name] == 1 else f"{name} · {identity}"
+        for identity, name in names.items()
+    }
+
+
+def _card(run: StoredRun, name: str) -> RunCard:
     spec, provenance, metrics = run.spec, run.provenance, run.metrics
     scores = [
         f"{task} {entry.metric} {entry.score:.2f} ({entry.split})"
@@ -45,7 +57,7 @@ def _card(run: StoredRun) -> RunCard:
         scores.append(f"{amount(metrics.train.seconds)} s of training")
     return RunCard(
         anchor=anchor("run", spec.task, spec.id),
-        title=name_of(run),
+        title=name,
         summary=", ".join(scores) or "nothing was scored",
         command=command(spec),
         facts=tuple(_facts(run)),
