@@ -226,7 +226,8 @@ def _by_language(
     for path in dict.fromkeys(path for text in patterns for path in _paths(flag, text, problems)):
         name = printable(str(path), 300)
         if path.suffix not in READABLE:
-            problems.add(f"{flag} {name}: takes {', '.join(READABLE)}", DataError)
+            hint = "; rename it to small letters" if path.suffix.lower() in READABLE else ""
+            problems.add(f"{flag} {name}: takes {', '.join(READABLE)}{hint}", DataError)
             continue
         try:
             sha256 = file_digest(path, remember=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from huggingface_hub.repocard_data import ModelCardData, model_index_to_eval_res
 from adapters_xtl.base import hub as hub_client
 from adapters_xtl.base.files import cache_dir, read_json
 from adapters_xtl.base.typed_json import from_json
+from adapters_xtl.runs.records import BackboneRecord, RowsCount, RowsRecord
+from adapters_xtl.runs.stored_runs import StoredRun, read_run
 from adapters_xtl.sharing import bundle, bundle_cache, publish
 from adapters_xtl.sharing.bundle_card import bundle_card
 from adapters_xtl.sharing.bundle_record import BundleRecord
-from adapters_xtl.sharing.licences import ORDER, Source, combined, hub_name
+from adapters_xtl.sharing.licences import ORDER, Source, combined, hub_name, sources_of
 from tests.bundles import pack_run, stack, train
 
 SHA = "b" * 40
@@ -176,6 +179,32 @@ def test_a_real_card_names_where_its_licence_comes_from(made: dict[str, Any]) ->
     assert "backbone tiny" in text and "sample rows of this package" in text
 
 
+@pytest.mark.parametrize(
+    ("task", "backbone", "licence", "reason"),
+    [
+        ("squad1", "FacebookAI/xlm-roberta-large", "cc-by-sa-4.0", ""),
+        ("csqa", "FacebookAI/xlm-roberta-large", "mit", ""),
+        ("csqa", "google-bert/bert-base-multilingual-cased", "apache-2.0", ""),
+        ("csqa", "somebody/encoder", "other", "backbone encoder"),
+        ("mnli", "FacebookAI/xlm-roberta-large", "other", "rows of mnli"),
+        ("qqp", "FacebookAI/xlm-roberta-large", "other", "not stated"),
+        ("xnli", "FacebookAI/xlm-roberta-large", "other", "rows of mnli"),
+    ],
+)
+def test_rows_of_the_hub_have_the_licence_that_their_task_states(
+    tmp_path_factory: pytest.TempPathFactory, task: str, backbone: str, licence: str, reason: str
+) -> None:
+    path = stack(tmp_path_factory, "mnli", method="lora")
+    run = read_run(path)
+    spec = replace(run.spec, backbone=BackboneRecord(backbone, backbone, "a" * 64))
+    on_hub = StoredRun(path, spec)
+    data = RowsRecord(source="hub", train={task: RowsCount(9, 9, forms=("some/rows [a] train",))})
+    # as its record would be, had it been trained on the hub's rows
+    on_hub.__dict__["provenance"] = replace(run.provenance, data=data)
+    found, reasons = combined(sources_of(on_hub, lambda module, record: None))
+    assert found == licence and (reason in "\n".join(reasons) if reason else not reasons)
+
+
 @pytest.fixture(scope="module")
 def on_a_mirror(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(a run on a mirror's rows, a child of it on sample rows)."""
@@ -219,8 +248,6 @@ def test_a_bundle_names_no_path_of_this_machine(
     """Neither the cache, nor the store, nor the mirror, nor a folder that a parent was pushed to."""
     drive = tmp_path / "drive"
     parent, child = on_a_mirror
-    from adapters_xtl.runs.stored_runs import read_run
-
     share = {"with_parents": True, "notify": lambda text: None}
     publish.share(read_run(parent), f"file:{drive}", **share)  # type: ignore[arg-type]
     pushed = publish.share(read_run(child), f"file:{drive}", **share)  # type: ignore[arg-type]
