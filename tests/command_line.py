@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,22 @@ def _outputs() -> str:
 
 
 class Running:
-    """`xtl …` in a process of its own that is watched and signalled while it runs."""
+    """`xtl …` in a process of its own that is watched and signalled while it runs.
 
-    def __init__(self, *arguments: str | Path, **environment: str) -> None:
+    `before`: a function of a module that is called in it first, e.g. to drop a method in.
+    """
+
+    def __init__(
+        self,
+        *arguments: str | Path,
+        before: Callable[[], object] | None = None,
+        **environment: str,
+    ) -> None:
         there = {**os.environ, **environment}
         assert _libraries(there) == _libraries(_started_with), "a library reads these at import"
         aside = tempfile.mkdtemp(dir=_outputs())
         self.out, self.err = Path(aside, "out"), Path(aside, "err")
-        call = (list(map(str, arguments)), os.getcwd(), there, self.out, self.err)
+        call = (list(map(str, arguments)), os.getcwd(), there, self.out, self.err, before)
         self._process = _warm.Process(target=_call, args=call)
         self._process.start()
         assert self._process.pid is not None
@@ -115,7 +123,12 @@ def _forked(
 
 
 def _call(
-    arguments: list[str], where: str, environment: dict[str, str], out: Path, err: Path
+    arguments: list[str],
+    where: str,
+    environment: dict[str, str],
+    out: Path,
+    err: Path,
+    before: Callable[[], object] | None,
 ) -> None:
     for number, path in enumerate((Path(os.devnull), out, err)):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
@@ -124,6 +137,8 @@ def _call(
     for name in set(os.environ) - set(environment):
         del os.environ[name]
     sys.argv = ["xtl", *arguments]
+    if before is not None:
+        before()
     from adapters_xtl.cli import main
 
     main()

@@ -66,7 +66,13 @@ STARTS_PROCESSES = {"subprocess", "multiprocessing"}
 # these train real networks many times over, or count every tensor of many trainings
 SLOW_PLACES = {
     ROOT / "tests" / name
-    for name in ("memory", "training/test_fit.py", "training/test_out_of_memory.py")
+    for name in (
+        "memory",
+        "models/test_stacks.py",
+        "tasks/test_every_task.py",
+        "training/test_fit.py",
+        "training/test_out_of_memory.py",
+    )
 }
 
 

@@ -22,21 +22,19 @@ from adapters_xtl import cli, methods
 from adapters_xtl.backbones.registry import TINY_CONFIG
 from adapters_xtl.base.untrusted import Refusal, tensors
 from adapters_xtl.methods import check_tensors, expected_tensors
+from tests.command_line import Running
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "tests" / "dropped_in" / "methods"
 QUICK = ("--set", "train.max_steps=4", "--set", "train.eval_every=2")
 PARENT = ("--set-parents", "train.max_steps=4", "--set-parents", "train.eval_every=2")
 TINY = ("--method", "bitfit", "--backbone", "tiny", "--data", "embedded", "--device", "cpu")
-IN_A_PROCESS = f"""
-import sys
-from adapters_xtl import methods
-methods.__path__.append({str(FOLDER)!r})
-from adapters_xtl.cli import main
-main()
-"""
 
 Command = Callable[..., Any]
+
+
+def drop_in() -> None:
+    methods.__path__.append(str(FOLDER))
 
 
 @pytest.fixture
@@ -130,12 +128,7 @@ def test_a_killed_training_with_it_resumes_to_the_same_weights(
 
     whole = run(tmp_path / "whole").read_bytes()
     runs = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-c", IN_A_PROCESS, *recipe, "--runs", str(runs)],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Running(*recipe, "--runs", runs, before=drop_in)
     while process.poll() is None and not any(runs.rglob("checkpoint-*")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

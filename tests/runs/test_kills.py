@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from adapters_xtl.cli.commands import recipe
 from adapters_xtl.runs.store import Store, verify
+from tests.command_line import Running
 
 TASK, RUN = "mnli", "0123456789ab"
 CALLS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.link"}
@@ -110,18 +111,18 @@ def test_what_a_kill_leaves_aside_is_in_no_finished_run(tmp_path: Path) -> None:
     assert _whole(store.path(TASK, RUN))
 
 
-KILLED_BEFORE_RENAME = """
-import os, sys
-rename, last = os.replace, sys.argv[1]
-def rename_or_die(source, target):
-    if str(target).endswith(last):
-        os._exit(87)
-    rename(source, target)
-os.replace = rename_or_die
-sys.argv = ["xtl", *sys.argv[2:]]
-from adapters_xtl.__main__ import main
-main()
-"""
+def _die_before_renaming(last: str) -> None:
+    """From now on this process ends, as by SIGKILL, where it would rename something to a name that
+    ends in `last`.
+    """
+    rename = os.replace
+
+    def rename_or_die(source: Any, target: Any) -> None:
+        if str(target).endswith(last):
+            os._exit(KILLED)
+        rename(source, target)
+
+    os.replace = rename_or_die  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("moment", ["the manifest", "the directory"])
@@ -148,17 +149,12 @@ def test_a_training_that_is_killed_in_its_commit_is_not_done_again(moment: str, 
     run_id = call(dry_run=True)[0]["id"]
     last = "manifest.json" if moment == "the manifest" else f"/{run_id}"
     flags = [word for setting in settings for word in ("--set", setting)]
-    killed = subprocess.run(
-        [
-            *(sys.executable, "-c", KILLED_BEFORE_RENAME, last, "recipe", "qqp"),
-            *("--backbone", "tiny", "--data", "embedded", "--device", "cpu", "--runs", runs),
-            *flags,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+    killed = Running(
+        *("recipe", "qqp", "--backbone", "tiny", "--data", "embedded", "--device", "cpu"),
+        *("--runs", runs, *flags),
+        before=partial(_die_before_renaming, last),
     )
-    assert killed.returncode == KILLED, killed.stderr
+    assert killed.wait() == KILLED, killed.said()
     assert Store(runs).all() == []
     payload, lines = call(dry_run=False)
     verify(Path(payload["path"]))
