@@ -32,6 +32,7 @@ __all__ = [
     "of_studies",
     "render",
     "store_of",
+    "studies_in",
     "write",
 ]
 
@@ -58,6 +59,11 @@ class Contents:
 def of_store(store: Store) -> Contents:
     """Every run of a store. RequestError where there is none."""
     runs, damaged = list_runs(store)
+    studies = studies_in(store)
+    if not runs and not damaged and studies:
+        raise RequestError(
+            f"{store.root}: no runs here, but a study: xtl page {store.root / studies[0]}"
+        )
     if not runs and not damaged:
         raise RequestError(
             f"{store.root}: no runs and no study here; `xtl recipe` makes runs, and --runs names"
@@ -67,14 +73,30 @@ def of_store(store: Store) -> Contents:
     return Contents(store, runs=tuple(ordered), damaged=damaged)
 
 
-def store_of(study: Path, runs: str | None) -> Store:
+def studies_in(store: Store) -> list[str]:
+    """The directories of studies that lie in a store, relative to it."""
+    return sorted(
+        path.relative_to(store.root).as_posix()
+        for folder in _STUDIES
+        for path in (store.root / folder).glob("*")
+        if is_study(path)
+    )
+
+
+def store_of(study: Path, record: StudyRecord, runs: str | None) -> Store:
     """The store of a study's runs: the one named, else that in which the study's directory lies,
-    else `runs`.
+    else `runs`; the first of them that has any run of the record.
     """
     folder = (study if study.is_dir() else study.parent).absolute()
-    if runs is None and folder.parent.name in _STUDIES:
-        return Store(folder.parent.parent)
-    return Store(Path(runs or "runs"))
+    places = [Path(runs)] if runs is not None else []
+    places += [folder.parent.parent] if folder.parent.name in _STUDIES else []
+    places = places or [Path("runs")]
+    names = [name for name in page_study.run_names(record) if _RUN_NAME.fullmatch(name)]
+    return Store(
+        next(
+            (place for place in places if any((place / name).is_dir() for name in names)), places[0]
+        )
+    )
 
 
 def of_studies(studies: Sequence[Path], runs: str | None) -> Contents:
@@ -86,7 +108,7 @@ def of_studies(studies: Sequence[Path], runs: str | None) -> Contents:
     readable: dict[str, StoredRun] = {}
     damaged: dict[Path, str] = {}
     missing: list[str] = []
-    stores = [store_of(path, runs) for path in studies]
+    stores = [store_of(path, record, runs) for path, record in zip(studies, records, strict=True)]
     for record, store in zip(records, stores, strict=True):
         waiting = page_study.run_names(record)
         while waiting:
@@ -149,13 +171,7 @@ def _page(contents: Contents) -> Page:
             ]
     else:
         title, overline = "Runs", "store"
-        root = contents.store.root
-        studies = sorted(
-            path.relative_to(root).as_posix()
-            for folder in _STUDIES
-            for path in (root / folder).glob("*")
-            if is_study(path)
-        )
+        studies = studies_in(contents.store)
         parts: list[Part] = [page_runs.overview(contents.runs, len(contents.damaged), studies)]
         sections.append(Section("overview", "Overview", tuple(parts)))
         sections += page_runs.store_sections(contents.runs)

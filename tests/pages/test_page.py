@@ -58,7 +58,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pages(store: Path) -> dict[str, Path]:
     """The page of the study and that of the store."""
     made = {
-        "study": json.loads(xtl("page", store / STUDY, "--json").stdout),
+        # the study lies in a store: another one that the environment names has none of its runs
+        "study": json.loads(xtl("page", store / STUDY, "--json", XTL_RUNS="elsewhere").stdout),
         "store": json.loads(xtl("page", "--runs", store, "--json").stdout),
     }
     assert made["study"]["path"] == str(store / STUDY / "page.html")
@@ -342,6 +343,10 @@ def test_a_request_with_nothing_to_show_costs_one_line(tmp_path: Path) -> None:
     for arguments, words in wrong.items():
         said = xtl("page", *arguments, code=2).stderr
         assert words in said and len(said.strip().splitlines()) == 1
+    lone = tmp_path / "lone/studies/one"
+    lone.mkdir(parents=True)
+    (lone / "study.json").write_text('{"rows": []}')
+    assert f"xtl page {lone}" in xtl("page", "--runs", tmp_path / "lone", code=2).stderr
     (study / "study.json").write_text('{"rows": [{"task": 7}]}')
     assert "'rows.0.task' is 7" in xtl("page", study, code=2).stderr
     (study / "study.json").write_text('{"rows": [')
