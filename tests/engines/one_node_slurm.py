@@ -84,6 +84,7 @@ def one_node_slurm() -> Iterator[None]:
         _wait_until_idle(folder)
         yield
     finally:
+        _empty_the_queue()
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -92,6 +93,17 @@ def one_node_slurm() -> Iterator[None]:
             daemon.wait()
         del os.environ["SLURM_CONF"]
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty_the_queue() -> None:
+    """Ends every job and waits until its processes are gone, which outlive the daemons."""
+    subprocess.run(["scancel", f"--user={getpass.getuser()}"], capture_output=True, check=False)
+    for _ in range(150):
+        left = subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=False)
+        if not left.stdout.strip():
+            break
+        time.sleep(0.2)
+    time.sleep(0.5)  # a step's process says goodbye to slurmd after its job has ended
 
 
 def _wait_until_idle(folder: Path) -> None:
