@@ -25,7 +25,9 @@ def study(
         ),
     ] = [],
     engine: Annotated[str, typer.Option("--engine", help="local, ray or slurm.")] = "local",
-    jobs: Annotated[int, typer.Option("--jobs", help="Runs at a time.")] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", help="Runs at a time; 0: one here, all that fit on a cluster.")
+    ] = 0,
     engine_set: Annotated[
         list[str], typer.Option("--engine-set", help="key=value for the engine: partition=gpu.")
     ] = [],

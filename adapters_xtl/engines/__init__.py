@@ -40,11 +40,13 @@ def _say(text: str) -> None:
 
 def load(
     name: str = DEFAULT,
-    jobs: int = 1,
+    jobs: int = 0,
     options: Mapping[str, str] | None = None,
     notify: Callable[[str], None] = _say,
 ) -> Engine:
-    """The engine `name` that carries out at most `jobs` jobs at a time (0: as many as it can).
+    """The engine `name` that carries out at most `jobs` jobs at a time.
+
+    0 leaves it to the engine: one on this machine, as many as a cluster has room for.
 
     `options` are its own, as `--engine-set key=value` gives them; `notify` takes lines that are of
     no single job. RequestError, with the nearest name, where there is no such engine or option, or

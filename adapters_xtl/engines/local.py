@@ -27,8 +27,9 @@ from adapters_xtl.memory.peak import CONTEXT, GIB
 
 __all__ = ["PROCESS", "Local"]
 
-# bytes: the resident size of a worker process with torch and the libraries, before its first job
-PROCESS = int(0.5 * GIB)
+# bytes: what a worker process takes beside the predicted tensors, as measured with backbone `tiny`
+# (libraries, rows, what the allocator keeps)
+PROCESS = int(0.6 * GIB)
 AGAIN = 2.0  # seconds after which a job on which another process works is tried again
 
 

@@ -34,6 +34,7 @@ from adapters_xtl.engines.schedule import Schedule
 __all__ = ["Options", "Ray"]
 
 POLL = 1.0  # seconds between two looks at what the tasks say
+PATIENCE = 60.0  # seconds that cancelled tasks have to write a checkpoint and end
 OBJECTS = 80 * 2**20  # bytes of a local cluster's object store: tasks pass nothing but their job
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -226,7 +227,7 @@ class _Tasks:
         running = self.schedule.in_state("running")
         for job in running:
             self.schedule.wait(job.key, "interrupted; goes on from its last checkpoint")
-        self.ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=10)
+        self.ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=PATIENCE)
         return [job.title for job in running]
 
 

@@ -28,7 +28,7 @@ __all__ = ["Message", "WorkerProcess"]
 
 SIGKILL = 9  # what the kernel sends to the process that it stops for want of memory
 LIBRARIES = ("adapters", "peft")  # of methods; importing them takes seconds too
-PATIENCE = 10.0  # seconds that a process has to end by itself
+PATIENCE = 60.0  # seconds that a process has to write a checkpoint and end
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class WorkerProcess:
         self.process.terminate()
 
     def end(self) -> None:
-        """Ends the process: an idle one at once, one that works as on Ctrl-C, by force after ten
-        seconds.
+        """Ends the process: an idle one at once, one that works as on Ctrl-C, by force where that
+        takes longer than PATIENCE.
         """
         if self.job is None:
             with contextlib.suppress(OSError):

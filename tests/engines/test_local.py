@@ -251,7 +251,7 @@ def test_jobs_that_do_not_fit_together_run_one_after_the_other(
     assert most == 1
     assert {read_run(path).provenance.threads for path in Store(runs).all()} == {1}
     (line,) = said
-    assert "qqp seed 2 waits" in line and "2.5 GiB" in line and "3.0 GiB" in line
+    assert "qqp seed 2 waits" in line and "2.6 GiB" in line and "3.0 GiB" in line
 
 
 @pytest.mark.parametrize(
