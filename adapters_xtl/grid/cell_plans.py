@@ -20,6 +20,7 @@ from adapters_xtl.grid.cell_settings import (
     own_tasks,
     parent_tasks,
     parents_members,
+    untrained_tasks,
 )
 from adapters_xtl.grid.cells import Cell, Grid, Overrides
 from adapters_xtl.grid.equal_settings import EqualSettings
@@ -120,7 +121,12 @@ class CellPlans:
     def idle(self) -> tuple[str, ...]:
         """Flags of the grid that change nothing in any cell, one line each."""
         lines = [self.plan(self.request(cell, self.grid.seeds[0])).idle for cell in self.cells]
-        return tuple(line for line in lines[0] if all(line in others for others in lines))
+        idle = [line for line in lines[0] if all(line in others for others in lines)]
+        idle += [
+            f"the settings of {task} alone mean nothing here: no cell trains it"
+            for task in untrained_tasks(self.grid, self.cells)
+        ]
+        return tuple(idle)
 
     # --- requests
 

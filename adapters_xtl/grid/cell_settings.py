@@ -10,7 +10,14 @@ from adapters_xtl.grid.cells import Cell, Grid, Overrides
 from adapters_xtl.planning import ineffective_settings
 from adapters_xtl.planning.modules import RANDOM, SELF
 
-__all__ = ["check_overrides", "effective", "own_members", "parent_tasks", "parents_members"]
+__all__ = [
+    "check_overrides",
+    "effective",
+    "own_members",
+    "parent_tasks",
+    "parents_members",
+    "untrained_tasks",
+]
 
 
 def check_overrides(grid: Grid, cells: Sequence[Cell], problems: Problems) -> None:
@@ -34,13 +41,18 @@ def check_overrides(grid: Grid, cells: Sequence[Cell], problems: Problems) -> No
             if reasons and all(reasons):
                 setting = f"{flag} {method}:{key}" if method else f"{flag} {key}"
                 problems.add(f"{setting}: means nothing for any task: {reasons[0]}")
-    trained = {task for cell in cells for task in (*own_tasks(cell), *parent_tasks(cell))}
     for task, overrides in grid.of_task.items():
         for key, _ in overrides:
-            if task not in trained:
-                problems.add(f"{task}:{key}: no cell trains the task '{task}'")
-            elif reason := _without_effect(key, _members(task)):
-                problems.add(f"{task}:{key}: means nothing: {reason}")
+            if reason := _without_effect(key, _members(task)):
+                problems.add(f"tasks.{task}.{key}: means nothing: {reason}")
+
+
+def untrained_tasks(grid: Grid, cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The tasks with settings of their own that no cell trains, neither as its own nor as a
+    parent: a study file serves smaller grids too.
+    """
+    trained = {task for cell in cells for task in (*own_tasks(cell), *parent_tasks(cell))}
+    return tuple(task for task in grid.of_task if task not in trained)
 
 
 def _without_effect(key: str, members: Sequence[str]) -> str:
