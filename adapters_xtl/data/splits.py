@@ -10,8 +10,9 @@ count as reported. Where a source lacks such rows, the ids that ship with the pa
 `reported_ids/`) are dropped still, and the record says what could not be checked.
 
 Report rows of other languages are not looked at: select rows are English, and what a task reports
-in another language is either a translation of its English rows, found by them, or other text. In
-PAN-X some names stand alone as a whole text in several languages; they choose nothing but names.
+in another language is either a translation of its English rows, found by them, or other text. A few
+texts are the same in two languages because they are a name and nothing else: of PAN-X's 9,890
+English validation texts, 42 stand among the validation texts of 24 other languages.
 """
 
 from __future__ import annotations
