@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import registry
@@ -51,9 +52,12 @@ Counts = dict[tuple[str, ...], int]  # (language code, digests of files) → row
 
 @dataclass(frozen=True)
 class Speeds:
-    """What the forecasts of one grid share: the speeds of finished trainings, and counted rows."""
+    """What the forecasts of one grid share: the speeds of finished trainings, the directories of
+    damaged runs, and counted rows.
+    """
 
     totals: Totals
+    damaged: frozenset[Path] = frozenset()
     counts: Counts = field(default_factory=dict)
 
     def of(self, run: Run, task: str) -> list[float] | None:
@@ -68,7 +72,8 @@ def speeds(store: Store, device: str) -> Speeds:
     """
     here = _processor(machine.describe().hardware, device)
     totals: Totals = {}
-    for run in list_runs(store)[0]:
+    readable, damaged = list_runs(store)
+    for run in readable:
         trained, made_on = run.metrics.train, run.provenance.hardware
         if run.spec.run is None or trained is None or made_on is None:
             continue
@@ -80,7 +85,7 @@ def speeds(store: Store, device: str) -> Speeds:
             sums = totals.setdefault(key, [0.0, 0.0])
             sums[0] += trained.examples
             sums[1] += trained.seconds
-    return Speeds(totals)
+    return Speeds(totals, frozenset(damaged))
 
 
 def _processor(hardware: Hardware, device: str) -> tuple[str | int, ...]:

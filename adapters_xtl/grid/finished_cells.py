@@ -6,7 +6,7 @@ depends on the order of the runs or on interruptions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -88,7 +88,7 @@ class FinishedCells:
     ) -> None:
         self.grid, self.cells, self.margin = grid, tuple(cells), margin
         self._by_point = {cell.cell.point: cell for cell in cells}
-        self._asked = tuple(contrasts)
+        self._contrasts = tuple(contrasts)
 
     def at(self, point: Point) -> FinishedCell | None:
         """The cell at a point of the grid, its axes in any order; None where there is none."""
@@ -96,8 +96,31 @@ class FinishedCells:
         return self._by_point.get(place)
 
     def axis(self, name: str) -> tuple[str, ...]:
-        """The values of an axis, in the order asked."""
-        return next(axis.values for axis in self.grid.axes if axis.name == name)
+        """The values of an axis that a cell has, in the study's order: tasks that were left out
+        for want of rows are not among them.
+        """
+        values = next(axis.values for axis in self.grid.axes if axis.name == name)
+        kept = {dict(point)[name] for point in self._by_point}
+        return tuple(value for value in values if value in kept)
+
+    def _no_seed_changes(self, points: Iterable[Point]) -> bool:
+        """Whether all the cells are scores of finished modules: one number each, not one a seed."""
+        cells = [self.at(point) for point in points]
+        return all(cell is not None and cell.cell.finished_module for cell in cells)
+
+    def _paired(
+        self,
+        of: Mapping[int, float],
+        against: Mapping[int, float],
+        points: Iterable[Point],
+    ) -> Difference | None:
+        """The difference of two seed → number. Where no seed changes any of the cells at `points`,
+        it is of one pair: the same number under every seed would give an interval of width 0.
+        """
+        if self._no_seed_changes(points):
+            first = self.grid.seeds[:1]
+            of = {seed: of[seed] for seed in first if seed in of}
+        return paired(of, against, LEVEL, margin=self.margin)
 
     def scores(self, point: Point) -> dict[int, float]:
         """Seed → score. A cell that no seed changes has its one score under every seed."""
@@ -113,7 +136,7 @@ class FinishedCells:
         """The mean score of a cell over its seeds, with its t-interval."""
         cell, scores = self.at(point), list(self.scores(point).values())
         if cell is None or not scores:
-            return Entry(note=cell.state if cell else "not asked")
+            return Entry(note=cell.state if cell else "not in the study")
         note = ""
         if cell.state == "partial":
             note = f"{len(cell.runs)} of {cell.expected} seeds"
@@ -129,17 +152,16 @@ class FinishedCells:
         results = [
             ContrastResult(
                 contrast,
-                paired(
+                self._paired(
                     self.scores(contrast.of),
                     self.scores(contrast.against),
-                    LEVEL,
-                    margin=self.margin,
+                    (contrast.of, contrast.against),
                 ),
             )
-            for contrast in self._asked
+            for contrast in self._contrasts
         ]
         adjusted: dict[int, float | None] = {}
-        for family in dict.fromkeys(contrast.family for contrast in self._asked):
+        for family in dict.fromkeys(contrast.family for contrast in self._contrasts):
             members = [
                 number for number, result in enumerate(results) if result.contrast.family == family
             ]
@@ -174,11 +196,10 @@ class FinishedCells:
         )
         if result is None or result.difference is None:
             sides = [self.score(side) for side in (of, against)]
-            return Entry(
-                note=next((side.note for side in sides if side.value is None), "not asked")
-            )
+            otherwise = "no contrast" if result is None else "no seed in common"
+            return Entry(note=next((side.note for side in sides if side.value is None), otherwise))
         difference, bounds = result.difference, result.difference.interval
-        note = "one seed" if bounds is None else ""
+        note = self._note_without_interval((of, against)) if bounds is None else ""
         if bounds is not None and len(difference.seeds) < len(self.grid.seeds):
             note = f"{len(difference.seeds)} of {len(self.grid.seeds)} seeds"
         return Entry(
@@ -196,14 +217,16 @@ class FinishedCells:
         by_seed, note = self._means(points)
         if not by_seed:
             return Entry(note=note)
-        bounds = interval(list(by_seed.values()), LEVEL)
-        mean = sum(by_seed.values()) / len(by_seed)
-        return Entry(mean, *_ends(bounds), note=note)
+        values = list(by_seed.values())
+        if self._no_seed_changes(points):
+            values = values[:1]
+        return Entry(sum(values) / len(values), *_ends(interval(values, LEVEL)), note=note)
 
     def mean_difference(self, points: Sequence[Point], baselines: Sequence[Point]) -> Entry:
         """The difference of two such means, paired over the seeds."""
         (of, note), (against, other_note) = self._means(points), self._means(baselines)
-        return self._entry(paired(of, against, LEVEL, margin=self.margin), note or other_note)
+        every_point = (*points, *baselines)
+        return self._entry(self._paired(of, against, every_point), note or other_note, every_point)
 
     def _means(self, points: Sequence[Point]) -> tuple[dict[int, float], str]:
         """Seed → mean over the cells, for the seeds that all of them have; what is to be noted."""
@@ -256,9 +279,12 @@ class FinishedCells:
         scores = self._language_scores(of).get(language, {})
         baseline = self._language_scores(against).get(language, {})
         note = self.score(of).note or self.score(against).note
-        return self._entry(paired(scores, baseline, LEVEL, margin=self.margin), note)
+        return self._entry(self._paired(scores, baseline, (of, against)), note, (of, against))
 
-    def _entry(self, difference: Difference | None, note: str) -> Entry:
+    def _note_without_interval(self, points: Sequence[Point]) -> str:
+        return "no seed changes it" if self._no_seed_changes(points) else "one seed"
+
+    def _entry(self, difference: Difference | None, note: str, points: Sequence[Point]) -> Entry:
         if difference is None:
             return Entry(note=note or "not scored")
         bounds = difference.interval
@@ -266,7 +292,7 @@ class FinishedCells:
             difference.mean,
             *_ends(bounds),
             difference.verdict if bounds else "",
-            note=note or ("" if bounds else "one seed"),
+            note=note or ("" if bounds else self._note_without_interval(points)),
         )
 
     # --- what tables and answers say
@@ -321,8 +347,9 @@ class FinishedCells:
         return notes
 
     def summary_of_contrasts(self, limits: Sequence[str]) -> Answer | None:
-        """The answer of a study whose contrasts each ask the same: how many are higher, lower or
-        open, the largest and the one that goes furthest the other way. None without a contrast.
+        """The answer of a study whose contrasts are all of one kind: their mean, how many are
+        higher, lower or inconclusive, and the one that goes furthest the other way. None without a
+        contrast that has numbers.
         """
         results = [result for result in self.contrasts if result.difference is not None]
         if not results:
@@ -339,9 +366,9 @@ class FinishedCells:
             for verdict in ("higher", "lower", "equivalent", "inconclusive")
         }
         after_holm = sum(result.holm in ("higher", "lower") for result in results)
-        told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        shown_counts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
         headline = (
-            f"mean of {len(results)} contrasts: {average:+.2f} points; {told}; after Holm's"
+            f"mean of {len(results)} contrasts: {average:+.2f} points; {shown_counts}; after Holm's"
             f" correction {after_holm} differ from 0"
         )
         decided = {verdict for verdict in ("higher", "lower", "equivalent") if counts[verdict]}
@@ -350,7 +377,8 @@ class FinishedCells:
             verdict = "inconclusive"
         ends = (max(means, key=lambda name: means[name]), min(means, key=lambda name: means[name]))
         extreme = ends[1] if average > 0 else ends[0]
-        exception = f"{extreme}: {means[extreme]:+.2f} points" if len(means) > 1 else ""
+        goes_the_other_way = means[extreme] * average < 0
+        exception = f"{extreme}: {means[extreme]:+.2f} points" if goes_the_other_way else ""
         return Answer(headline, verdict, exception, tuple(limits))
 
 

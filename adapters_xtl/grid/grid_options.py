@@ -17,6 +17,7 @@ __all__ = [
     "by_method",
     "by_task",
     "chain",
+    "check_bits",
     "names",
     "parse_tuning",
     "task_names",
@@ -76,19 +77,23 @@ def variants(
                 wrong = f"{flag} {text}" if at else f"--bits {value}"
                 problems.add(f"{wrong}: takes {', '.join(allowed)}")
             found.append(Variant(method, value))
-    shared = [
-        text
-        for text in texts
-        if "@" not in text and not (text in methods.names() and methods.load(text).whole_encoder)
-    ]
-    if found and not shared and tuple(bits) not in ((), ("auto",)):
-        problems.add(
-            f"--bits {','.join(bits)}: means nothing here: {', '.join(texts)} take no other bits"
-        )
     if not found:
         example = ",".join(methods.COMPARED)
         problems.add(f"{flag}: expected names separated by commas, e.g. {example}")
     return tuple(dict.fromkeys(found))
+
+
+def check_bits(texts: Sequence[str], bits: Sequence[str], problems: Problems) -> None:
+    """Adds bits that reach none of the methods `full`, `lora@8`."""
+    reached = [
+        text
+        for text in texts
+        if "@" not in text and not (text in methods.names() and methods.load(text).whole_encoder)
+    ]
+    if texts and not reached and tuple(bits) not in ((), ("auto",)):
+        problems.add(
+            f"--bits {','.join(bits)}: means nothing here: {', '.join(texts)} take no other bits"
+        )
 
 
 def by_method(

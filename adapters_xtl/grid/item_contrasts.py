@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl import tasks
-from adapters_xtl.base.errors import DataError
+from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.evaluation.scoring import compare_runs
 from adapters_xtl.grid.finished_cells import FinishedCell, FinishedCells
@@ -38,7 +38,7 @@ def over_items(finished: FinishedCells, contrast: Contrast) -> dict[str, Any] | 
         difference = compare_runs(
             tasks.load(of.cell.task), first, second, resamples=RESAMPLES, margin=finished.margin
         )
-    except DataError as error:
+    except (XtlError, OSError) as error:  # no common rows, or a damaged file of predictions
         return {"reason": str(error)}
     record: dict[str, Any] = to_json(difference)
     return record

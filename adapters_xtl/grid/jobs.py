@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.files import digest
 from adapters_xtl.engines.job import Job, Trial
 from adapters_xtl.grid import cost_forecast
@@ -58,7 +59,10 @@ def cell_runs(plans: CellPlans, failed: Collection[str] = ()) -> Iterator[CellRu
                 for seed, request in zip(tuning.seeds, trial.requests, strict=True):
                     plan = plans.plan(request)
                     yield CellRun(cell, "trial", seed, trial.values, request, plan)
-            chosen = chosen_values(trials, plans.planner, failed)
+            try:
+                chosen = chosen_values(trials, plans.planner, failed)
+            except (XtlError, OSError):  # a damaged trial, which the tuned job's error names
+                chosen = None
         for seed in plans.seeds(cell):
             if chosen is None:
                 yield CellRun(cell, "report", seed, (), None, None, trials)
@@ -110,7 +114,7 @@ class Jobs:
             keys.append(key)
         target_key = key_of_module.get(plan.target.id, "") if plan.target else ""
         scored = self._evaluations.get(target_key) == plan.evaluation.id if target_key else False
-        if not scored and (target_key or from_store(plan, self.plans.store) is None):
+        if not scored and (target_key or self._lacks_scores(plan)):
             # the module is scored on rows that its own training run does not score
             key = f"{plan.task}-{plan.evaluation.id}"
             if key not in self.jobs:
@@ -118,6 +122,15 @@ class Jobs:
                 self.jobs[key] = Job(key, f"scores of {run}", request, after=after)
             keys.append(key)
         return tuple(keys)
+
+    def _lacks_scores(self, plan: Plan) -> bool:
+        """Whether the store has no run that answers the plan. A damaged one is there: nothing is
+        made in its place, and the cells that need it say that it is damaged.
+        """
+        try:
+            return from_store(plan, self.plans.store) is None
+        except (XtlError, OSError):
+            return False
 
     def _add_tuned(self, run: CellRun, before: tuple[str, ...]) -> tuple[str, ...]:
         """Adds the job of a reported run whose settings its trials have yet to choose."""
@@ -156,7 +169,7 @@ def jobs_of(plans: CellPlans, failed: Collection[str] = ()) -> Jobs:
     """The jobs of every run of the grid that the store lacks.
 
     `failed`: keys of jobs that failed and are not tried again. They are among the jobs all the
-    same; see `to_do`.
+    same; see `carry_out.runnable`.
     """
     jobs = Jobs(plans)
     trial_keys: dict[tuple[tuple[str, str], ...], tuple[str, ...]] = {}  # by the cell's point

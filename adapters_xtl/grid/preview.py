@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from adapters_xtl.grid import cost_forecast
@@ -13,7 +14,7 @@ from adapters_xtl.runs.request import Module, Plan
 
 __all__ = ["preview"]
 
-IN_STORE = "in the store"
+IN_STORE, DAMAGED = "in the store", "damaged in the store"
 
 
 def preview(plans: CellPlans) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def _add(
     for module in plan.modules:
         _add_module(runs, run, plan, module, plans, speeds)
     if not plan.inline:
-        scored = plans.store.find(plan.task, plan.evaluation.id) is not None
+        scored = plans.store.find(plan.task, plan.evaluation.id)
         entry = {
             **_entry(run, plans),
             "id": plan.evaluation.id,
@@ -89,7 +90,7 @@ def _add(
             "bits": plan.bits,
             "kind": "evaluation",
             "stack": f"{run.cell.task} by {plan.target or 'the bare backbone'}",
-            "state": IN_STORE if scored else "would score",
+            "state": _state(scored, speeds) or "would score",
         }
         runs.setdefault(plan.evaluation.id, entry)
 
@@ -102,7 +103,7 @@ def _add_module(
     plans: CellPlans,
     speeds: Speeds,
 ) -> None:
-    in_store = finished_directory(module, plans.store) is not None
+    state = _state(finished_directory(module, plans.store), speeds)
     own = plan.inline and module is plan.target
     parent = module is not plan.target
     entry = {
@@ -115,13 +116,20 @@ def _add_module(
         "kind": run.kind if own else "parent",
         "values": {} if parent else dict(run.values),
         "settings": plans.settings_source(run.cell, parent=parent),
-        "state": IN_STORE if in_store else "would train",
+        "state": state or "would train",
     }
-    if not in_store:
+    if not state:
         entry |= _forecast(plan, module, speeds)
     runs.setdefault(module.id, entry)
     if own:
         runs[module.id]["kind"] = run.kind
+
+
+def _state(path: Path | None, speeds: Speeds) -> str:
+    """What the store has of a run, by its finished directory; "" where it has none."""
+    if path is None:
+        return ""
+    return DAMAGED if path in speeds.damaged else IN_STORE
 
 
 def _forecast(plan: Plan, module: Module, speeds: Speeds) -> dict[str, Any]:
@@ -140,7 +148,9 @@ def _forecast(plan: Plan, module: Module, speeds: Speeds) -> dict[str, Any]:
 def _total(entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Sums over the trainings that the store lacks; `complete`: each has a predicted time."""
     missing = [
-        entry for entry in entries if entry["state"] != IN_STORE and entry["kind"] != "evaluation"
+        entry
+        for entry in entries
+        if entry["state"] not in (IN_STORE, DAMAGED) and entry["kind"] != "evaluation"
     ]
     seconds = [
         entry["predicted_training_seconds"]
@@ -151,6 +161,7 @@ def _total(entries: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "runs": len(entries),
         "in_store": sum(entry["state"] == IN_STORE for entry in entries),
+        "damaged": sum(entry["state"] == DAMAGED for entry in entries),
         "predicted_training_seconds": sum(seconds) if seconds or not missing else None,
         "estimated": sum(entry["seconds_from"] == cost_forecast.BY_RULE for entry in missing),
         "complete": len(seconds) == len(missing),

@@ -13,7 +13,8 @@ from adapters_xtl.grid.cell_plans import CellPlans
 from adapters_xtl.grid.finished_cells import FinishedCell
 from adapters_xtl.grid.jobs import CellRun, Jobs, cell_runs
 from adapters_xtl.grid.summary import Scored
-from adapters_xtl.runs.outcome import from_store
+from adapters_xtl.runs.outcome import finished_directory, from_store
+from adapters_xtl.runs.stored_runs import is_run, read_run
 
 __all__ = ["raise_if_nothing_finished", "read_cells"]
 
@@ -36,13 +37,14 @@ def read_cells(
         if run.kind == "report":
             cell.expected += 1
         failure = _failure(jobs, keys, failures)
+        scored = select = None
         try:
             scored = _scored(plans, run, keys, seconds)
+            if scored is not None and run.kind == "trial":
+                select = select_score(scored.plan, plans.store)
         except (XtlError, OSError) as error:  # a damaged run, say
-            scored, failure = (
-                None,
-                Failure(keys[-1] if keys else "", str(run), str(error), False, ""),
-            )
+            key = keys[-1] if keys else ""
+            scored, failure = None, Failure(key, str(run), str(error), False, "")
         if scored is None:
             if failure is not None:
                 cell.failures.append(_failure_record(run, failure))
@@ -53,7 +55,7 @@ def read_cells(
                     "values": dict(run.values),
                     "seed": run.seed,
                     "id": scored.plan.target.id if scored.plan.target else None,
-                    "select": select_score(scored.plan, plans.store),
+                    "select": select,
                 }
             )
         else:
@@ -71,6 +73,9 @@ def _scored(
     outcome = from_store(run.plan, plans.store)
     if outcome is None:
         return None
+    module = finished_directory(run.plan.target, plans.store) if run.plan.target else None
+    if module is not None and is_run(module):
+        read_run(module)  # its costs stand in the record: MismatchError where it is damaged
     made_now = [seconds[key] for key in keys if key in seconds]
     if made_now:
         outcome = replace(outcome, reused=False, seconds=round(sum(made_now), 3))

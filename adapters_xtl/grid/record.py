@@ -101,7 +101,8 @@ def make_record(
     answer = study.answer(finished)
     count = f"{len(grid.seeds)} seed{'s' if len(grid.seeds) > 1 else ''}"
     parts = (heading or title(grid), plan.backbone.name, f"{_source(plan)} data", count)
-    context = _context(plan, rows)
+    left_out = [f"left out: {task}: {reason}" for task, reason in plans.left_out.items()]
+    context = [*_context(plan, rows), *left_out]
     sentences = [f"{note[0].upper()}{note[1:]}." for note in context]
     return {
         "kind": "comparison" if study.name == "methods" else "study",

@@ -41,7 +41,8 @@ class Answer:
     """What a finished study says, in sentences.
 
     headline   the main contrast, with its interval
-    verdict    "higher", "lower", "no difference" or "inconclusive"
+    verdict    "higher", "lower", "equivalent" or "inconclusive" where all contrasts say so, else
+               "mixed"
     exception  the strongest case that goes the other way; "" where there is none
     limits     what the answer does not say
     """

@@ -16,7 +16,8 @@
     lr = [3e-4, 1e-3]
 
 `--set KEY=VALUE` on the command line changes one key of the file, by its dotted name. For short, an
-axis' name stands for `axes.NAME`, and `train.…`, `method.…` and `eval.…` for `set.…`.
+axis' name stands for `axes.NAME`, and `train.…`, `method.…` and `eval.…` for `set.…`. A text with
+commas stands for a list of values, in a file as in `--set`; a chain of parents is `mnli>squad1`.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ _TEXTS = {"study": (str,), "title": (str,), "bits": (str, int, list), "skip_lack
 _SEEDS = {"seeds": (str, int, list), "tune_seeds": (str, int, list)}
 _TABLES = ("axes", "set", "set_parents", "tasks", "tune")
 _SETTINGS = ("train", "method", "eval")
+MIRROR = "mirror"  # as `data`, stands for a directory that the command line names
 assert SHARED.keys() <= {item.name for item in fields(Request)}
 
 
@@ -108,6 +110,8 @@ def read_study_file(
     if not isinstance(study, str) or study not in study_names:
         shown = "is missing" if study is None else f"'{clipped(study)}' is no study"
         raise RequestError(f"{origin}: study: {shown}{nearest(str(study), study_names)}")
+    _check(content, origin, axes_of[study], problems)
+    problems.raise_if_any()
     for text in set_:
         with problems.catching():
             _set(content, text, axes_of[study])
@@ -137,6 +141,8 @@ def _set(content: dict[str, Any], text: str, axes: Sequence[str]) -> None:
     known = [*SHARED, *_TEXTS, *_SEEDS, *axes, *(f"{table}.…" for table in _TABLES)]
     if section not in (*SHARED, *_TEXTS, *_SEEDS, *_TABLES) or (section in _TABLES and not rest):
         raise RequestError(f"--set {clipped(key)}: unknown key{nearest(key, [*known, *_SETTINGS])}")
+    if section == "study":
+        raise RequestError("--set study: the study is the one that the command names")
     if section not in _TABLES:
         content[section] = value
         return
@@ -163,7 +169,8 @@ def _check(content: dict[str, Any], origin: str, axes: Sequence[str], problems: 
         ):
             kinds = {dict: "a table", list: "a list", str: "a text", bool: "true or false"}
             wanted = " or ".join(kinds.get(kind, "a number") for kind in types[key])
-            problems.add(f"{origin}: {key} takes {wanted}, not {clipped(repr(value))}")
+            shown_key = key.replace("_", "-")
+            problems.add(f"{origin}: {shown_key} takes {wanted}, not {clipped(repr(value))}")
     for axis, values in _table(content, "axes").items():
         if axis not in axes:
             problems.add(f"{origin}: [axes] unknown axis '{clipped(axis)}'{nearest(axis, axes)}")
@@ -180,15 +187,25 @@ def _table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _texts(values: Any) -> tuple[str, ...]:
-    """The values of a TOML list as texts; () where it is none."""
+    """The values of a TOML list, or of a text with commas, as texts, each once; () where they are
+    neither texts nor numbers.
+    """
+    return tuple(dict.fromkeys(_all_texts(values)))
+
+
+def _all_texts(values: Any) -> list[str]:
+    """The same with what stands there twice."""
+    if isinstance(values, str):
+        return [part.strip() for part in values.split(",")]
     values = values if isinstance(values, list) else [values]
     if not all(isinstance(value, str | int | float) for value in values):
-        return ()
-    return tuple(dict.fromkeys(_text(value) for value in values))
+        return []
+    return [_text(value) for value in values]
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A TOML value as a flag has it; a date becomes its text, which no setting takes."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _flat(table: Mapping[str, Any], before: str = "") -> list[str]:
@@ -224,13 +241,18 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
     )
     axes = _expanded(axes, problems)
     bits = _texts(content.get("bits", "auto"))
-    seeds = parse_seeds(",".join(_texts(content.get("seeds", [1, 2, 3]))), "seeds", problems)
+    seeds = parse_seeds(_seeds_text(content, "seeds", [1, 2, 3]), "seeds", problems)
+    if content.get("data") == MIRROR and not Path(MIRROR).is_dir():
+        problems.add("data: these rows come from a mirror: name its directory by --set data=DIR")
     cells: dict[tuple[tuple[str, str], ...], Cell] = {}
     for values in itertools.product(*(axis.values for axis in axes)):
         point = dict(zip((axis.name for axis in axes), values, strict=True))
         with problems.catching():
             for cell in study.cell(point, bits, problems):
                 cells[cell.point] = cell
+    grid_options.check_bits(
+        [value for axis in axes if axis.name == "method" for value in axis.values], bits, problems
+    )
     problems.raise_if_any()
     method_names = tuple(dict.fromkeys(cell.variant.method for cell in cells.values()))
     shared, own = grid_options.by_method(
@@ -250,7 +272,7 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
     )
     tuning = grid_options.parse_tuning(
         _tried(_table(content, "tune")),
-        ",".join(_texts(content.get("tune_seeds", []))),
+        _seeds_text(content, "tune_seeds", []),
         seeds,
         method_names,
         problems,
@@ -284,14 +306,26 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
     )
 
 
+def _seeds_text(content: Mapping[str, Any], key: str, default: list[int]) -> str:
+    return ",".join(_all_texts(content.get(key, default)))
+
+
 def _expanded(axes: tuple[Axis, ...], problems: Problems) -> tuple[Axis, ...]:
-    """The axes, the tasks of the axis `task` checked and `all` replaced."""
-    return tuple(
-        Axis(axis.name, grid_options.task_names(axis.values, problems))
-        if axis.name == "task"
-        else axis
-        for axis in axes
-    )
+    """The axes, the tasks of the axis `task` checked and `all` replaced, the chains of the axis
+    `on` in one spelling, each value once.
+    """
+    expanded = []
+    for axis in axes:
+        values = axis.values
+        if any(not value.strip() for value in values):
+            problems.add(f"[axes] {axis.name}: one of its values is empty")
+        if axis.name == "task":
+            values = grid_options.task_names(values, problems)
+        elif axis.name == "on":
+            chains = (grid_options.chain(value) for value in values)
+            values = tuple(">".join(chain) or grid_options.NO_PARENTS for chain in chains)
+        expanded.append(Axis(axis.name, tuple(dict.fromkeys(values))))
+    return tuple(expanded)
 
 
 def _parsed(texts: Sequence[str], flag: str, problems: Problems) -> tuple[tuple[str, Any], ...]:

@@ -196,7 +196,7 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
         values = ", ".join(
             f"{key.partition('.')[2]} {value}" for key, value in run["values"].items()
         )
-        trains = run["state"] != "in the store" and run["kind"] != "evaluation"
+        trains = run["kind"] != "evaluation" and not run["state"].endswith("in the store")
         printed.add_row(
             f"{run['stack']}, {run['method']}, {run['bits']} bits",
             run["id"] or "-",
@@ -222,6 +222,8 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
         text += f"; largest peak of tensors: {size(total['planned_tensor_bytes'], True)}"
     if total["predicted_stored_bytes"]:
         text += f"; modules on disk: {size(total['predicted_stored_bytes'])}"
+    if total["damaged"]:
+        text += f"; damaged runs, whose cells fail: {total['damaged']} (see `xtl runs check`)"
     note = (
         "tensors: their planned bytes at the peak of a training on its longest inputs; the process"
         " and CUDA themselves come on top"

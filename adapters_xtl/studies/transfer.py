@@ -88,10 +88,11 @@ class Transfer(Study):
         return tuple(tables)
 
     def _matrix(self, finished: FinishedCells, method: str) -> Table:
-        """Rows intermediate tasks, columns targets; the first row scores, the others differences to
-        it.
+        """Rows intermediate tasks, columns targets. The first row, none, has scores, and the others
+        differences to it; where the study has no such row, all have scores.
         """
-        targets = finished.axis("task")
+        targets, rows = finished.axis("task"), finished.axis("on")
+        has_baseline = "none" in rows
         groups = {
             name: members
             for name, belongs in AVERAGES.items()
@@ -99,8 +100,8 @@ class Transfer(Study):
             and (name == "mean" or 1 < len(members) < len(targets))
         }
         lines = []
-        for on in finished.axis("on"):
-            is_baseline = on == "none"
+        for on in sorted(rows, key=lambda on: on != "none"):  # the baseline first
+            is_baseline = on == "none" or not has_baseline
             entries = []
             for task in targets:
                 point = {"task": task, "on": on, "method": method}
@@ -122,7 +123,9 @@ class Transfer(Study):
         return finished.finish_table(
             Table(
                 f"transfer-{method.replace('@', '-')}",
-                f"Gain of an intermediate task over none, {method}",
+                f"Gain of an intermediate task over none, {method}"
+                if has_baseline
+                else f"Scores after intermediate tasks, {method}",
                 "intermediate \\ target",
                 (*targets, *groups),
                 tuple(lines),
@@ -130,13 +133,14 @@ class Transfer(Study):
         )
 
     def _by_language(self, finished: FinishedCells, method: str, task: str) -> list[Table]:
-        points = {on: {"task": task, "on": on, "method": method} for on in finished.axis("on")}
+        rows = sorted(finished.axis("on"), key=lambda on: on != "none")
+        points = {on: {"task": task, "on": on, "method": method} for on in rows}
         languages = finished.languages(list(points.values()))
         if len(languages) < 2:
             return []
         lines = []
         for on, point in points.items():
-            is_baseline = on == "none"
+            is_baseline = on == "none" or "none" not in rows
             entries = tuple(
                 finished.language_score(point, language)
                 if is_baseline
@@ -157,7 +161,7 @@ class Transfer(Study):
         ]
 
     def figures(self, finished: FinishedCells) -> tuple[Figure, ...]:
-        """A heat map of the differences for each method, and the score against what it costs."""
+        """A heat map of the differences for each method."""
         figures = []
         for method in finished.axis("method"):
             matrix = self._matrix(finished, method)

@@ -18,16 +18,13 @@ from typing import Any
 import pytest
 
 import adapters_xtl
-from adapters_xtl import engines, studies
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import read_json
 from adapters_xtl.base.statistics import holm, interval, paired
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.cli.commands import study as command
-from adapters_xtl.grid.cell_plans import CellPlans
 from adapters_xtl.grid.results import Entry
-from adapters_xtl.grid.study_file import make_grid, read_study_file, shipped_files
 from adapters_xtl.pages import page
 from adapters_xtl.pages.table_text import entry_text
 
@@ -60,7 +57,6 @@ train.select_examples = 20
 train.tasks = ["mnli", "csqa"]
 train.max_steps = 3
 """
-AXES = {name: [axis.name for axis in studies.load(name).axes] for name in studies.names()}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -358,64 +354,61 @@ def test_ctrl_c_says_where_it_goes_on(study_file: Path, tmp_path: Path) -> None:
     assert "pawsx, lora, seed 1" in errors and "goes on" in errors
 
 
-@pytest.mark.parametrize("name", sorted(shipped_files()))
-def test_every_shipped_file_is_a_study(name: str) -> None:
-    file = read_study_file(name, studies.names(), AXES, ("seeds=1",))
-    grid = make_grid(studies.load(file.study), file, runs="runs")
-    assert len(grid.cells) >= 4 and grid.seeds == (1,) and file.title
+def test_a_damaged_run_fails_its_own_cells_alone(
+    carried_out: tuple[Path, dict[str, Any]], study_file: Path, tmp_path: Path
+) -> None:
+    """Tatoeba is scored by the damaged module of MNLI; the module of PAWS-X was trained on it, and
+    is whole.
+    """
+    runs, record = carried_out
+    row = next(row for row in record["rows"] if row["point"]["on"] == "mnli")
+    parent = read_json(runs / row["runs"][0]["run"] / "spec.json")["parents"][0]["id"]
+    metrics = runs / "mnli" / parent / "metrics.json"
+    whole = metrics.read_text(encoding="utf-8")
+    metrics.write_text(whole.replace("2", "3"), encoding="utf-8")
+    ahead = carry_out(study_file, runs, preview_only=True)
+    states = {run["id"]: run["state"] for run in ahead["runs"]}
+    assert states[parent] == "damaged in the store" and ahead["total"]["damaged"] == 1
+    damaged = carry_out(study_file, runs, out=str(tmp_path / "study"))
+    metrics.write_text(whole, encoding="utf-8")
+    assert {
+        (cell["point"]["task"], cell["point"]["on"]): cell["state"]
+        for cell in damaged["cells"]
+        if cell["state"] != "done"
+    } == {("tatoeba", "mnli"): "partial"}
+    (failure,) = damaged["failed"]
+    assert "damaged" in failure["error"] and parent in failure["error"]
+    assert matrix(damaged)["mnli", "tatoeba"]["note"] == "one seed"
+    assert matrix(damaged)["mnli", "pawsx"] == matrix(record)["mnli", "pawsx"]
 
 
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ("studdy = 'x'", "unknown key 'studdy'; did you mean 'study'"),
-        ("bakbone = 'x'", "did you mean 'backbone'"),
-        ("seeds = true", "seeds takes a text"),
-        ("seeds = 'one'", "seeds one"),
-        ("axes.tusk = ['xnli']", "unknown axis 'tusk'; did you mean 'task'"),
-        ("axes.task = ['xnly']", "unknown task 'xnly'; did you mean 'xnli'"),
-        ("axes.method = ['lorra']", "unknown method 'lorra'; did you mean 'lora'"),
-        ("axes.task = [[1]]", "takes a list of values"),
-        ("set.train.lrr = 1", "did you mean 'lr'"),
-        ("tasks.mnlj.train.lr = 1", "tasks.mnlj: unknown task; did you mean 'mnli'"),
-        ("tasks.udpos.train.cap = 1", "tasks.udpos.train.cap: means nothing"),
-        ("tasks = 3", "tasks takes a table"),
-        ("tune.lrr = [1]", "did you mean 'train.lr'"),
-        ("memory = 'much'", "memory takes a number"),
-        ("strict = 1", "strict takes true or false"),
-    ],
-)
-def test_a_wrong_study_file_costs_one_line(line: str, complaint: str, tmp_path: Path) -> None:
-    path = tmp_path / "wrong.toml"
-    path.write_text(f"study = 'transfer'\nbackbone = 'tiny'\ndata = 'embedded'\n{line}\n")
-    with pytest.raises(RequestError) as raised:
-        file = read_study_file(str(path), studies.names(), AXES, ())
-        grid = make_grid(studies.load(file.study), file, runs=str(tmp_path / "runs"))
-        _ = CellPlans(grid).cells
-    assert complaint in str(raised.value), raised.value
-    assert not (tmp_path / "runs").exists()
+def test_without_the_row_none_the_others_have_scores(
+    carried_out: tuple[Path, dict[str, Any]], study_file: Path, tmp_path: Path
+) -> None:
+    runs, record = carried_out
+    scores = matrix(carry_out(study_file, runs, "on=multi,mnli", out=str(tmp_path / "study")))
+    expected = scores_of(record, runs, "pawsx", "mnli")
+    assert scores["mnli", "pawsx"]["value"] == pytest.approx(sum(expected.values()) / 2)
 
 
-@pytest.mark.parametrize(
-    ("set_", "complaint"),
-    [
-        ("taks=xnli", "did you mean 'task'"),
-        ("train.lrr=1", "did you mean 'lr'"),
-        ("axes.tusk=1", "did you mean 'task'"),
-        ("seeds", "expected key=value"),
-        ("study.x=1", "study"),
-        ("set=1", "unknown key"),
-    ],
-)
-def test_a_wrong_setting_costs_one_line(set_: str, complaint: str, study_file: Path) -> None:
-    with pytest.raises(RequestError) as raised:
-        file = read_study_file(str(study_file), studies.names(), AXES, (set_,))
-        _ = CellPlans(make_grid(studies.load(file.study), file, runs="runs")).cells
-    assert complaint in str(raised.value), raised.value
+def test_the_answer_is_found_by_name_and_by_directory(
+    carried_out: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    runs, record = carried_out
+    for name in ("transfer", "small", record["path"]):
+        assert command.answer_of(name, str(runs))[0]["answer"] is not None
+    with pytest.raises(RequestError, match="smal: "):
+        command.answer_of("smal", str(runs))
+    (tmp_path / "study.json").write_text('{"rows": 3}')
+    with pytest.raises(RequestError, match=r"study\.json"):
+        command.answer_of(str(tmp_path), str(runs))
 
 
-def test_unknown_names_have_their_nearest(study_file: Path) -> None:
-    with pytest.raises(RequestError, match="did you mean 'transfer'"):
-        read_study_file("transfr", studies.names(), AXES, ())
-    with pytest.raises(RequestError, match="did you mean 'local'"):
-        engines.load("locl")
+def test_a_runs_directory_takes_no_study(
+    carried_out: tuple[Path, dict[str, Any]], study_file: Path
+) -> None:
+    runs, record = carried_out
+    folder = runs / record["rows"][0]["runs"][0]["run"]
+    with pytest.raises(RequestError, match="directory of a run"):
+        carry_out(study_file, runs, out=str(folder))
+    assert not (folder / "study.json").exists()

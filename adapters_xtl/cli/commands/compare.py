@@ -45,11 +45,9 @@ def comparison(
     problems = Problems()
     all_targets = task == grid_options.ALL
     task_names = grid_options.task_names(grid_options.names(task), problems)
-    variants = grid_options.variants(
-        grid_options.names(methods_ or (ALL_METHODS if all_targets else METHODS)),
-        grid_options.names(bits),
-        problems,
-    )
+    names = grid_options.names(methods_ or (ALL_METHODS if all_targets else METHODS))
+    variants = grid_options.variants(names, grid_options.names(bits), problems)
+    grid_options.check_bits(names, grid_options.names(bits), problems)
     chains = tuple(
         dict.fromkeys(
             grid_options.chain(text) for text in on or (ALL_CHAINS if all_targets else ("none",))

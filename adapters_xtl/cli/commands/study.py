@@ -5,6 +5,7 @@ and its tables and figures are drawn.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl import engines, studies
-from adapters_xtl.base.errors import Problems, RequestError, XtlError
-from adapters_xtl.base.files import read_json, write_json
-from adapters_xtl.base.typed_json import from_json
+from adapters_xtl.base.errors import Problems, RequestError, XtlError, clipped
+from adapters_xtl.base.files import explain_denied, write_json
+from adapters_xtl.base.typed_json import from_json, to_json
 from adapters_xtl.cli.live import LiveView
 from adapters_xtl.engines.job import Engine, Job
 from adapters_xtl.grid import record
@@ -28,7 +29,9 @@ from adapters_xtl.grid.results import Table as StudyTable
 from adapters_xtl.grid.study import Study
 from adapters_xtl.grid.study_file import make_grid, read_study_file, shipped_files
 from adapters_xtl.pages import comparison_tables, figures, study_tables, study_views, tables
+from adapters_xtl.pages.page_record import read_study
 from adapters_xtl.runs.outcome import from_store
+from adapters_xtl.runs.store import is_finished, is_study
 from adapters_xtl.runs.trackers import parse_trackers
 
 __all__ = [
@@ -68,23 +71,23 @@ def study(
         for study_name in studies.names()
     }
     file = read_study_file(name, studies.names(), axes_of, set_)
-    asked = studies.load(file.study)
+    loaded_study = studies.load(file.study)
     carried_by = engines.load(engine, jobs, engine_options)
-    grid = _followed(make_grid(asked, file, runs=runs), report_to)
+    grid = _followed(make_grid(loaded_study, file, runs=runs), report_to)
     plans = CellPlans(grid)
     notify_choices(plans, notify)
     if preview_only:
         return dry_run(plans)
-    stem = file.path.stem if file.path else asked.name
-    label = stem if stem == asked.name else f"{asked.name}-{stem}"
+    stem = file.path.stem if file.path else loaded_study.name
+    label = stem if stem == loaded_study.name else f"{loaded_study.name}-{stem}"
     folder = writable(out, Path(runs) / "studies" / f"{label}-{record.grid_id(grid)}")
     written = carry_out_grid(
-        asked,
+        loaded_study,
         plans,
         carried_by,
         folder,
         command=command,
-        heading=file.title or asked.title,
+        heading=file.title or loaded_study.title,
         retry_failed=retry_failed,
         notify=notify,
     )
@@ -118,20 +121,24 @@ def dry_run(plans: CellPlans) -> tuple[dict[str, Any], Shown]:
 
 def writable(out: str | None, default: Path) -> Path:
     """The study's directory, made now and not after hours of runs. RequestError where it cannot be
-    written.
+    written, or is a run's.
     """
     folder = Path(out) if out else default
+    if any(is_finished(parent) for parent in (folder, *folder.parents)):
+        raise RequestError(f"--out {folder}: is the directory of a run, which takes no other files")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(
             f"{'--out' if out else '--runs'} {folder}: cannot be written ({error.strerror})"
         ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise RequestError(explain_denied(folder))
     return folder
 
 
 def carry_out_grid(
-    asked: Study,
+    grid_study: Study,
     plans: CellPlans,
     engine: Engine,
     folder: Path,
@@ -143,7 +150,7 @@ def carry_out_grid(
 ) -> dict[str, Any]:
     """Carries out a grid while a live view shows its jobs."""
     return carry_out(
-        asked,
+        grid_study,
         plans,
         engine,
         folder,
@@ -179,22 +186,39 @@ def draw(written: Mapping[str, Any], folder: Path) -> None:
 
 def answer_of(path_or_name: str, runs: str) -> tuple[dict[str, Any], Shown]:
     """What a finished study says: a study's directory, its record, or the newest of that name."""
-    given = Path(path_or_name)
-    if given.is_dir():
-        candidates = [given / RECORD]
-    elif given.is_file():
-        candidates = [given]
-    else:
-        found = Path(runs).glob(f"studies/{path_or_name}-*/{RECORD}")
-        candidates = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-    if not candidates or not candidates[0].is_file():
-        raise RequestError(
-            f"{path_or_name}: no finished study there, and none of that name under {runs}/studies"
-        )
-    written = read_json(candidates[0])
-    return {"path": str(candidates[0]), "answer": written["answer"]}, list(
-        study_views.answer_lines(written)
+    path = Path(path_or_name)
+    if not path.is_file() and not is_study(path):
+        path = _newest(path_or_name, Path(runs) / "studies")
+    record = read_study(path)
+    answer = None if record.answer is None else to_json(record.answer)
+    limits = {"not_for": [], **record.evidence}
+    lines = study_views.answer_lines(
+        {"question": record.question, "answer": answer, "evidence": limits}
     )
+    return {"path": str(path), "answer": answer}, list(lines)
+
+
+def _newest(name: str, folder: Path) -> Path:
+    """The newest finished study in `folder` that was started as `xtl study NAME`, with the name of
+    a study or of a study file. RequestError where there is none.
+    """
+    written = {
+        path.parent: path.stat().st_mtime
+        for path in folder.glob(f"*/{RECORD}")
+        if name in _names_of(path.parent)
+    }
+    if not written:
+        raise RequestError(
+            f"{clipped(name)}: no study's directory, and no finished study of that name in {folder}"
+        )
+    return max(written, key=lambda study: written[study])
+
+
+def _names_of(folder: Path) -> tuple[str, ...]:
+    """The names under which `transfer-smoke-<id>` is found: transfer, smoke, transfer-smoke."""
+    label = folder.name.rpartition("-")[0]
+    names = [name for name in studies.names() if label.startswith(f"{name}-")]
+    return (label, *names, *(label.removeprefix(f"{name}-") for name in names))
 
 
 def listed_studies() -> tuple[dict[str, Any], Shown]:

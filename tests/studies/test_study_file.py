@@ -1,0 +1,111 @@
+"""Study files: what they may say, in which forms, and what a wrong one costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapters_xtl import engines, studies
+from adapters_xtl.base.errors import RequestError
+from adapters_xtl.grid.cell_plans import CellPlans
+from adapters_xtl.grid.cells import Grid
+from adapters_xtl.grid.study_file import make_grid, read_study_file, shipped_files
+
+AXES = {name: [axis.name for axis in studies.load(name).axes] for name in studies.names()}
+
+
+def grid_of(lines: str, folder: Path, *set_: str) -> Grid:
+    path = folder / "study.toml"
+    path.write_text(f"study = 'transfer'\nbackbone = 'tiny'\ndata = 'embedded'\n{lines}\n")
+    file = read_study_file(str(path), studies.names(), AXES, set_)
+    return make_grid(studies.load(file.study), file, runs=str(folder / "runs"))
+
+
+def test_lists_and_texts_with_commas_are_one(tmp_path: Path) -> None:
+    axes = "axes.task = 'pawsx, xnli'\naxes.on = ['none', 'mnli>squad1', 'mnli,squad1']\n"
+    grid = grid_of(f"{axes}bits = '16,8'\naxes.method = ['lora', 'full']", tmp_path)
+    values = {axis.name: axis.values for axis in grid.axes}
+    assert values == {
+        "task": ("pawsx", "xnli"),
+        "on": ("none", "mnli>squad1"),
+        "method": ("lora@16", "lora@8", "full"),
+    }
+    assert len(grid.cells) == 2 * 2 * 3
+    by_flags = grid_of("", tmp_path, "on=none,mnli>squad1", 'task=["pawsx", "xnli"]', "bits=16,8")
+    assert len(by_flags.cells) == 2 * 2 * 2
+
+
+def test_a_file_for_a_mirror_asks_for_its_directory() -> None:
+    file = read_study_file("mini", studies.names(), AXES, ())
+    with pytest.raises(RequestError, match="--set data=DIR"):
+        make_grid(studies.load(file.study), file, runs="runs")
+
+
+@pytest.mark.parametrize("name", sorted(shipped_files()))
+def test_every_shipped_file_is_a_study(name: str) -> None:
+    file = read_study_file(name, studies.names(), AXES, ("seeds=1", "data=embedded"))
+    grid = make_grid(studies.load(file.study), file, runs="runs")
+    assert len(grid.cells) >= 4 and grid.seeds == (1,) and file.title
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("studdy = 'x'", "unknown key 'studdy'; did you mean 'study'"),
+        ("bakbone = 'x'", "did you mean 'backbone'"),
+        ("seeds = true", "seeds takes a text"),
+        ("seeds = 'one'", "seeds one"),
+        ("seeds = [1, 1, 1]", "takes different whole numbers"),
+        ("axes = 3", "axes takes a table"),
+        ("set-parents = 3", "set-parents takes a table"),
+        ("axes.on = ['']", "one of its values is empty"),
+        ("set.train.lr = 2020-01-01", "train.lr takes a number"),
+        ("bits = 8\naxes.method = ['full']", "full take no other bits"),
+        ("axes.tusk = ['xnli']", "unknown axis 'tusk'; did you mean 'task'"),
+        ("axes.task = ['xnly']", "unknown task 'xnly'; did you mean 'xnli'"),
+        ("axes.method = ['lorra']", "unknown method 'lorra'; did you mean 'lora'"),
+        ("axes.task = [[1]]", "takes a list of values"),
+        ("set.train.lrr = 1", "did you mean 'lr'"),
+        ("tasks.mnlj.train.lr = 1", "tasks.mnlj: unknown task; did you mean 'mnli'"),
+        ("tasks.udpos.train.cap = 1", "tasks.udpos.train.cap: means nothing"),
+        ("tasks = 3", "tasks takes a table"),
+        ("tune.lrr = [1]", "did you mean 'train.lr'"),
+        ("memory = 'much'", "memory takes a number"),
+        ("strict = 1", "strict takes true or false"),
+    ],
+)
+def test_a_wrong_study_file_costs_one_line(line: str, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(f"study = 'transfer'\nbackbone = 'tiny'\ndata = 'embedded'\n{line}\n")
+    with pytest.raises(RequestError) as raised:
+        file = read_study_file(str(path), studies.names(), AXES, ())
+        grid = make_grid(studies.load(file.study), file, runs=str(tmp_path / "runs"))
+        _ = CellPlans(grid).cells
+    assert complaint in str(raised.value), raised.value
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("set_", "complaint"),
+    [
+        ("taks=xnli", "did you mean 'task'"),
+        ("train.lrr=1", "did you mean 'lr'"),
+        ("axes.tusk=1", "did you mean 'task'"),
+        ("seeds", "expected key=value"),
+        ("study=methods", "the study is the one that the command names"),
+        ("set=1", "unknown key"),
+    ],
+)
+def test_a_wrong_setting_costs_one_line(set_: str, complaint: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        file = read_study_file("smoke", studies.names(), AXES, (set_,))
+        _ = CellPlans(make_grid(studies.load(file.study), file, runs="runs")).cells
+    assert complaint in str(raised.value), raised.value
+
+
+def test_unknown_names_have_their_nearest() -> None:
+    with pytest.raises(RequestError, match="did you mean 'transfer'"):
+        read_study_file("transfr", studies.names(), AXES, ())
+    with pytest.raises(RequestError, match="did you mean 'local'"):
+        engines.load("locl")
