@@ -55,7 +55,7 @@ def carry_out(
     failed_before: Mapping[str, Failure] = {} if retry_failed else kept.all()
     jobs = jobs_of(plans, failed_before.keys())
     to_do = runnable(jobs, failed_before)
-    notify(_how_much(jobs, to_do))
+    notify(_work_ahead(jobs, to_do))
     seconds: dict[str, float] = {}
     if to_do:
         with watch(to_do) as view:
@@ -73,7 +73,7 @@ def carry_out(
     return record
 
 
-def _how_much(jobs: Jobs, to_do: Sequence[Job]) -> str:
+def _work_ahead(jobs: Jobs, to_do: Sequence[Job]) -> str:
     in_store = sum(not keys for _, keys in jobs.of_run)
     text = (
         f"{len(jobs.of_run)} scored runs, {in_store} of them in the store; {len(to_do)} jobs to do"

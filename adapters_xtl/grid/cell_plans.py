@@ -34,7 +34,8 @@ __all__ = ["CellPlans"]
 class CellPlans:
     """Makes the requests and plans of the cells of one grid. Nothing is run.
 
-    `left_out`: task → why the source has no rows of it, where the grid skips such tasks.
+    `left_out`: task → why the source has no rows of it, where the grid skips cells on such tasks,
+    and on such parents.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -57,20 +58,16 @@ class CellPlans:
         problems = Problems()
         possible: list[Cell] = []
         for task in grid.tasks:
-            task_problems, cells = Problems(), list[Cell]()
             for cell in grid.cells:
                 if cell.task != task:
                     continue
                 try:
-                    cells.append(self._described(cell))
+                    possible.append(self._described(cell))
                 except XtlError as error:
-                    task_problems.catch(_of_method(error, cell.variant.method))
-            if task_problems.messages and grid.skip_lacking and self._lacks(task):
-                self.left_out[task] = task_problems.messages[0]
-                continue
-            for message in task_problems.messages:
-                problems.add(message)
-            possible += cells
+                    if grid.skip_lacking and (lacking := self._lacking(cell)):
+                        self.left_out.setdefault(lacking, str(error).split("\n")[0])
+                    else:
+                        problems.catch(_of_method(error, cell.variant.method))
         check_overrides(grid, possible, problems)
         problems.raise_if_any()
         if not possible:
@@ -95,13 +92,20 @@ class CellPlans:
         for values in ((), *self.trials(cell)):
             self.plan(self.request(cell, self.grid.seeds[0], values))
 
-    def _lacks(self, task: str) -> bool:
-        """Whether the source has not the rows of a task at all, whatever the method."""
-        try:
-            self.plan(replace(self.grid.base, task=task, on=(), compose=None, overrides=()))
-        except XtlError:
-            return True
-        return False
+    def _lacking(self, cell: Cell) -> str:
+        """The task of a cell, or of one of its parents, of which the source has no rows at all,
+        whatever the method; "" where it has rows of each.
+        """
+        parents = [
+            replace(self.grid.base, languages=None, split=None, task=name)
+            for name in parent_tasks(cell)
+        ]
+        for request in (replace(self.grid.base, task=cell.task), *parents):
+            try:
+                self.plan(replace(request, on=(), compose=None, overrides=()))
+            except XtlError:
+                return request.task
+        return ""
 
     def _described(self, cell: Cell) -> Cell:
         """The cell with what its plan says of it: whether it trains, whether a seed changes it."""

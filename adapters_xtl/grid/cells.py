@@ -1,4 +1,4 @@
-"""What a study asks, as frozen data: the cells of its grid, and what all of them share."""
+"""The grid of a study as frozen data: its cells, and the settings that all of them share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Overrides = tuple[Override, ...]
 
 @dataclass(frozen=True)
 class Variant:
-    """One method at one precision of the frozen weights, both as asked."""
+    """One method at one precision of the frozen weights, both as requested."""
 
     method: str
     bits: str = "auto"
@@ -80,7 +80,8 @@ class Grid:
     own           method → settings of that method's trainings alone
     own_parents   the same for its parents' trainings
     of_task       task → settings of that task's trainings alone, as a parent too
-    skip_lacking  tasks that the source lacks are left out, and named, instead of refused
+    skip_lacking  tasks and parents that the source lacks are left out, and named, instead of
+                  refused
     """
 
     study: str

@@ -32,7 +32,7 @@ Point = Mapping[str, str]
 class FinishedCell:
     """A cell with its finished runs, its tuning trials, and the runs that failed.
 
-    expected  the number of runs that the cell asks
+    expected  the number of reported runs that the cell consists of
     row       its line of the record; None without a finished run
     """
 

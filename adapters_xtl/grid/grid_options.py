@@ -62,7 +62,7 @@ def variants(
     method that trains the whole encoder stays at 32.
     """
     allowed = ("auto", *map(str, BITS))
-    found: list[Variant] = []
+    parsed: list[Variant] = []
     for text in texts:
         method, at, own_bits = text.partition("@")
         if method not in methods.names():
@@ -76,11 +76,11 @@ def variants(
             if value not in allowed:
                 wrong = f"{flag} {text}" if at else f"--bits {value}"
                 problems.add(f"{wrong}: takes {', '.join(allowed)}")
-            found.append(Variant(method, value))
-    if not found:
+            parsed.append(Variant(method, value))
+    if not parsed:
         example = ",".join(methods.COMPARED)
         problems.add(f"{flag}: expected names separated by commas, e.g. {example}")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(parsed))
 
 
 def check_bits(texts: Sequence[str], bits: Sequence[str], problems: Problems) -> None:

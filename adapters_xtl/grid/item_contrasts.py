@@ -25,7 +25,7 @@ def over_items(finished: FinishedCells, contrast: Contrast) -> dict[str, Any] | 
     """The contrast's difference with its paired bootstrap interval over items, as JSON; None
     without a seed that both cells have.
 
-    With "reason" alone where it cannot be told: mined pairs, for one, are no common items.
+    With "reason" alone where there is no such interval: mined pairs, for one, are no common items.
     """
     of, against = finished.at(contrast.of), finished.at(contrast.against)
     if of is None or against is None:

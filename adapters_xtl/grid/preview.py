@@ -38,7 +38,7 @@ def preview(plans: CellPlans) -> dict[str, Any]:
         "dry_run": True,
         "cells": [dict(cell.point) for cell in plans.cells],
         "runs": entries,
-        "total": _total(entries),
+        "total": {"cells": len(plans.cells), **_total(entries)},
         "left_out": dict(plans.left_out),
     }
 

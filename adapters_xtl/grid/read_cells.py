@@ -1,4 +1,4 @@
-"""Reads back from the store what a grid's jobs have made, and why the rest is not there."""
+"""Reads the scores of a grid's cells from the store, and the failures of the runs it lacks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _scored(
 
 
 def _failure(jobs: Jobs, keys: Sequence[str], failures: Mapping[str, Failure]) -> Failure | None:
-    """Why a run is not there: its own job's failure, or that of a job that it needs."""
+    """The failure because of which a run is missing: its own job's, or that of a job it needs."""
     waiting = list(keys[::-1])
     seen: set[str] = set()
     while waiting:

@@ -1,4 +1,4 @@
-"""A study's record: what was asked, its rows, contrasts, tables, figures, failures and notes."""
+"""A study's record: settings, rows, contrasts, tables, figures, failures and notes."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def title(grid: Grid) -> str:
 
 
 def grid_id(grid: Grid) -> str:
-    """12 hex digits of the sha256 of what is asked; where the runs lie, and which trackers follow
-    them, is no part of it.
+    """12 hex digits of the sha256 of the grid's content; where the runs lie, and which trackers
+    follow them, is no part of it.
     """
     shared = replace(grid.base, trackers=())
     identity = {

@@ -1,7 +1,7 @@
 """What a study is: a question, the axes of its grid, and what is read off the finished cells.
 
 A study is one file in `adapters_xtl/studies/` that sets STUDY to an instance of a class derived
-from `Study`. All that differs between studies stands there; the grid is the same for all.
+from `Study`. The grid plans, carries out and reads the cells of every study alike.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Study:
     def variants(
         self, point: Mapping[str, str], bits: Sequence[str], problems: Problems
     ) -> tuple[Variant, ...]:
-        """The method of a point, at each of the precisions that are asked."""
+        """The method of a point, at each of the precisions `bits`."""
         return grid_options.variants((point["method"],), bits, problems, flag="method")
 
     def contrasts(self, cells: Sequence[Cell]) -> tuple[Contrast, ...]:

@@ -55,8 +55,8 @@ SHARED: Mapping[str, tuple[type, ...]] = {
     "strict": (bool,),
     "memory": (int, float),
 }
-_TEXTS = {"study": (str,), "title": (str,), "bits": (str, int, list), "skip_lacking": (bool,)}
-_SEEDS = {"seeds": (str, int, list), "tune_seeds": (str, int, list)}
+_OWN_KEYS = {"study": (str,), "title": (str,), "bits": (str, int, list), "skip_lacking": (bool,)}
+_SEED_KEYS = {"seeds": (str, int, list), "tune_seeds": (str, int, list)}
 _TABLES = ("axes", "set", "set_parents", "tasks", "tune")
 _SETTINGS = ("train", "method", "eval")
 MIRROR = "mirror"  # as `data`, stands for a directory that the command line names
@@ -64,7 +64,7 @@ assert SHARED.keys() <= {item.name for item in fields(Request)}
 
 
 class StudyFile:
-    """What a study file asks, after the command line's `--set`. `path`: None without a file."""
+    """The content of a study file with the command line's `--set`. `path`: None without a file."""
 
     def __init__(self, content: Mapping[str, Any], path: Path | None) -> None:
         self.content, self.path = content, path
@@ -138,8 +138,10 @@ def _set(content: dict[str, Any], text: str, axes: Sequence[str]) -> None:
     elif section.partition(":")[2] in _SETTINGS or section in _SETTINGS:
         section, rest = "set", key.replace(":", ".", 1)
     section = section.replace("-", "_")
-    known = [*SHARED, *_TEXTS, *_SEEDS, *axes, *(f"{table}.…" for table in _TABLES)]
-    if section not in (*SHARED, *_TEXTS, *_SEEDS, *_TABLES) or (section in _TABLES and not rest):
+    known = [*SHARED, *_OWN_KEYS, *_SEED_KEYS, *axes, *(f"{table}.…" for table in _TABLES)]
+    if section not in (*SHARED, *_OWN_KEYS, *_SEED_KEYS, *_TABLES) or (
+        section in _TABLES and not rest
+    ):
         raise RequestError(f"--set {clipped(key)}: unknown key{nearest(key, [*known, *_SETTINGS])}")
     if section == "study":
         raise RequestError("--set study: the study is the one that the command names")
@@ -159,7 +161,7 @@ def _set(content: dict[str, Any], text: str, axes: Sequence[str]) -> None:
 
 def _check(content: dict[str, Any], origin: str, axes: Sequence[str], problems: Problems) -> None:
     """Adds every key that a study file cannot have, and every value of the wrong type."""
-    types = {**SHARED, **_TEXTS, **_SEEDS, **dict.fromkeys(_TABLES, (dict,))}
+    types = {**SHARED, **_OWN_KEYS, **_SEED_KEYS, **dict.fromkeys(_TABLES, (dict,))}
     for key, value in content.items():
         if key not in types:
             shown = [name.replace("_", "-") for name in types]
@@ -194,7 +196,7 @@ def _texts(values: Any) -> tuple[str, ...]:
 
 
 def _all_texts(values: Any) -> list[str]:
-    """The same with what stands there twice."""
+    """The same, repeated values included."""
     if isinstance(values, str):
         return [part.strip() for part in values.split(",")]
     values = values if isinstance(values, list) else [values]
@@ -208,38 +210,38 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> list[str]:
+def _setting_texts(table: Mapping[str, Any], before: str = "") -> list[str]:
     """The settings of a table as the texts of flags: `train.lr=0.001`, `lora:train.lr=0.001`."""
     texts = []
     for key, value in table.items():
         if isinstance(value, dict):
             is_method = not before and key in methods.names() and key not in _SETTINGS
-            texts += _flat(value, f"{before}{key}{':' if is_method else '.'}")
+            texts += _setting_texts(value, f"{before}{key}{':' if is_method else '.'}")
         else:
             texts.append(f"{before}{key}={_text(value)}")
     return texts
 
 
-def _tried(table: Mapping[str, Any], before: str = "") -> list[str]:
+def _trial_texts(table: Mapping[str, Any], before: str = "") -> list[str]:
     """The trials of a table as the texts of --tune: `lr=0.0003,0.001`, `full:lr=1e-05`."""
     texts = []
     for key, value in table.items():
         if isinstance(value, dict):
             is_method = not before and key in methods.names() and key not in _SETTINGS
-            texts += _tried(value, f"{before}{key}{':' if is_method else '.'}")
+            texts += _trial_texts(value, f"{before}{key}{':' if is_method else '.'}")
         else:
             texts.append(f"{before}{key}={','.join(_texts(value))}")
     return texts
 
 
 def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
-    """The grid that a study file asks. RequestError with every value that is wrong."""
+    """The grid that a study file describes. RequestError with every value that is wrong."""
     content, problems = file.content, Problems()
     axes = tuple(
         Axis(axis.name, _texts(_table(content, "axes").get(axis.name, list(axis.values))))
         for axis in study.axes
     )
-    axes = _expanded(axes, problems)
+    axes = _checked_axes(axes, problems)
     bits = _texts(content.get("bits", "auto"))
     seeds = parse_seeds(_seeds_text(content, "seeds", [1, 2, 3]), "seeds", problems)
     if content.get("data") == MIRROR and not Path(MIRROR).is_dir():
@@ -256,14 +258,14 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
     problems.raise_if_any()
     method_names = tuple(dict.fromkeys(cell.variant.method for cell in cells.values()))
     shared, own = grid_options.by_method(
-        _flat(_table(content, "set")), "set", method_names, problems
+        _setting_texts(_table(content, "set")), "set", method_names, problems
     )
     shared_parents, own_parents = grid_options.by_method(
-        _flat(_table(content, "set_parents")), "set-parents", method_names, problems
+        _setting_texts(_table(content, "set_parents")), "set-parents", method_names, problems
     )
     of_task = grid_options.by_task(
         {
-            task: _flat(table)
+            task: _setting_texts(table)
             for task, table in _table(content, "tasks").items()
             if isinstance(table, dict)
         },
@@ -271,7 +273,7 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         problems,
     )
     tuning = grid_options.parse_tuning(
-        _tried(_table(content, "tune")),
+        _trial_texts(_table(content, "tune")),
         _seeds_text(content, "tune_seeds", []),
         seeds,
         method_names,
@@ -281,8 +283,8 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         task="",
         seed=0,
         runs=runs,
-        overrides=_parsed(shared, "set", problems),
-        parent_overrides=_parsed(shared_parents, "set-parents", problems),
+        overrides=_parsed_overrides(shared, "set", problems),
+        parent_overrides=_parsed_overrides(shared_parents, "set-parents", problems),
         **{key: value for key, value in content.items() if key in SHARED},
     )
     problems.raise_if_any()
@@ -310,7 +312,7 @@ def _seeds_text(content: Mapping[str, Any], key: str, default: list[int]) -> str
     return ",".join(_all_texts(content.get(key, default)))
 
 
-def _expanded(axes: tuple[Axis, ...], problems: Problems) -> tuple[Axis, ...]:
+def _checked_axes(axes: tuple[Axis, ...], problems: Problems) -> tuple[Axis, ...]:
     """The axes, the tasks of the axis `task` checked and `all` replaced, the chains of the axis
     `on` in one spelling, each value once.
     """
@@ -328,7 +330,9 @@ def _expanded(axes: tuple[Axis, ...], problems: Problems) -> tuple[Axis, ...]:
     return tuple(expanded)
 
 
-def _parsed(texts: Sequence[str], flag: str, problems: Problems) -> tuple[tuple[str, Any], ...]:
+def _parsed_overrides(
+    texts: Sequence[str], flag: str, problems: Problems
+) -> tuple[tuple[str, Any], ...]:
     overrides = []
     for text in texts:
         with problems.catching():

@@ -208,8 +208,9 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
             size(run["planned_tensor_bytes"], True),
         )
     text = (
-        f"{total['runs']} runs, {total['in_store']} of them in the store; training time of the"
-        f" rest, one after the other: {_seconds(total['predicted_training_seconds'])}"
+        f"{total['cells']} cells, {total['runs']} runs, {total['in_store']} of them in the store;"
+        " training time of the rest, one after the other:"
+        f" {_seconds(total['predicted_training_seconds'])}"
     )
     if not total["complete"]:
         text += " and more (for some the number of rows is not known)"
@@ -234,5 +235,7 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
 def _seconds(value: float | None) -> str:
     if value is None:
         return "unknown"
+    if 0 < value < 1:
+        return "under 1 s"
     hours, rest = divmod(round(value), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"

@@ -28,8 +28,7 @@ class Methods(Study):
         "differences between methods on these tasks, with these settings, on this backbone",
     )
     no_evidence = (
-        "what a method can reach with more tuning: every method gets the same number of trials, and"
-        " no method more than is said here",
+        "what a method can reach with more tuning: every method gets the same number of trials",
     )
 
     def contrasts(self, cells: Sequence[Cell]) -> tuple[Contrast, ...]:

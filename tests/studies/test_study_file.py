@@ -36,6 +36,21 @@ def test_lists_and_texts_with_commas_are_one(tmp_path: Path) -> None:
     assert len(by_flags.cells) == 2 * 2 * 2
 
 
+def test_tasks_and_parents_without_rows_are_left_out_where_that_is_wanted(
+    mirror: Path, tmp_path: Path
+) -> None:
+    """The mirror has no rows of ANLI."""
+    axes = "axes.task = 'pawsx'\naxes.on = 'none,mnli,anli'\n"
+    with pytest.raises(RequestError, match="no data set"):
+        _ = CellPlans(grid_of(axes, tmp_path, f"data={mirror}")).cells
+    plans = CellPlans(grid_of(f"{axes}skip-lacking = true", tmp_path, f"data={mirror}"))
+    assert [cell.chain for cell in plans.cells] == [(), ("mnli",)]
+    assert plans.left_out.keys() == {"anli"} and "no data set" in plans.left_out["anli"]
+    wrong = grid_of(f"{axes}skip-lacking = true\nset.train.lrr = 1", tmp_path, f"data={mirror}")
+    with pytest.raises(RequestError, match="did you mean 'lr'"):
+        _ = CellPlans(wrong).cells
+
+
 def test_a_file_for_a_mirror_asks_for_its_directory() -> None:
     file = read_study_file("mini", studies.names(), AXES, ())
     with pytest.raises(RequestError, match="--set data=DIR"):

@@ -116,7 +116,9 @@ def notify_choices(plans: CellPlans, notify: Notify) -> None:
 def dry_run(plans: CellPlans) -> tuple[dict[str, Any], Shown]:
     """The runs to come."""
     runs_to_come = preview(plans)
-    return runs_to_come, comparison_tables.ahead(runs_to_come["runs"], runs_to_come["total"])
+    left_out = [f"left out: {task}: {reason}" for task, reason in plans.left_out.items()]
+    shown = comparison_tables.ahead(runs_to_come["runs"], runs_to_come["total"])
+    return runs_to_come, [*shown, *left_out]
 
 
 def writable(out: str | None, default: Path) -> Path:
