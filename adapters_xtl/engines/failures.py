@@ -10,7 +10,7 @@ from adapters_xtl.base.errors import RequestError, XtlError, out_of_memory
 from adapters_xtl.engines.job import Job
 from adapters_xtl.runs.records import read_record, write_record
 
-__all__ = ["Failure", "Failures", "failure"]
+__all__ = ["Failure", "Failures", "failure", "utc"]
 
 FOLDER = "failures"
 
@@ -22,7 +22,7 @@ class Failure:
     error          in one line
     wrong_request  whether the request was wrong, so that it fails again; else it failed while it
                    ran
-    time           when it failed, UTC: "2026-11-28T23:54:37Z"
+    time           when it failed, UTC, as `utc` gives it
     """
 
     key: str
@@ -35,8 +35,12 @@ class Failure:
 def failure(job: Job, error: Exception | str) -> Failure:
     """What is recorded of a job that this error ended now."""
     text = error if isinstance(error, str) else _in_one_line(error)
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Failure(job.key, job.title, text, isinstance(error, RequestError), now)
+    return Failure(job.key, job.title, text, isinstance(error, RequestError), utc(time.time()))
+
+
+def utc(seconds: float) -> str:
+    """A time in seconds since the epoch as records have it: "2026-11-28T23:54:37Z"."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _in_one_line(error: Exception) -> str:

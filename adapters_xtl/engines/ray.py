@@ -209,6 +209,7 @@ class _Tasks:
                 self.schedule.end(job.key)
             else:
                 self.schedule.fail(failed)
+            forget_progress(self.study, job.key)
         for job in self.jobs.values():
             said = read_progress(self.study, job.key)
             if said is None or said.state != "running":

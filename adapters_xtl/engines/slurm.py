@@ -12,6 +12,7 @@ predicted; `gpus` where the device of its request is a GPU. The rest is the clus
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib
 import math
@@ -28,17 +29,19 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl.base.errors import RequestError, RunError
+from adapters_xtl.base.errors import RequestError, RunError, XtlError
 from adapters_xtl.base.files import digest
 from adapters_xtl.base.machine import gpu
 from adapters_xtl.base.signals import obey_interrupt
-from adapters_xtl.engines.failures import Failure, Failures, failure
+from adapters_xtl.engines.failures import Failure, Failures, failure, utc
 from adapters_xtl.engines.job import Event, Job
 from adapters_xtl.engines.local import PROCESS
 from adapters_xtl.engines.options import read_options
 from adapters_xtl.engines.remote import carry_out_here, forget_progress, read_progress
 from adapters_xtl.engines.schedule import ENDED, Schedule
+from adapters_xtl.engines.worker import Worker
 from adapters_xtl.memory.peak import GIB
+from adapters_xtl.runs.outcome import from_store
 from adapters_xtl.runs.records import read_record, write_record
 
 __all__ = ["Options", "Slurm"]
@@ -67,7 +70,7 @@ REASONS = {
     "DEADLINE": "reached its deadline",
     "BOOT_FAIL": "could not start: its node did not boot",
     "FAILED": "ended without a result",
-    "COMPLETED": "ended without a result",
+    "COMPLETED": "ended, but its run is not in the store",
 }
 QUESTIONS = 60  # without an answer, after which following is given up; the jobs go on
 SETTLING = 10.0  # seconds that a file of another node may take to be seen here
@@ -173,6 +176,7 @@ class _Queue:
         self.prefix = f"xtl-{digest(str(study))[:8]}-"  # of the names of this study's jobs
         self.submitted: dict[str, Submitted] = {}
         self.anew: set[str] = set()  # keys of the jobs that this call submitted
+        self.worker = Worker(study, lambda text: None)  # plans; it carries out nothing
         self.gone_since: dict[str, float] = {}  # key → when its job was first seen to have ended
 
     def numbers(self) -> list[str]:
@@ -287,14 +291,29 @@ class _Queue:
                     self.schedule.run(job.key, said.message, said.began)
                 elif state.name == "PENDING":
                     self.schedule.queue(job.key, f"Slurm job {entry.number}: {state.reason}")
+            elif self._in_store(job):  # another call has seen its end, and forgotten what it said
+                self.schedule.end(job.key)
             elif (lost := self._lost(job, entry, state)) is not None:
                 self.schedule.fail(lost)
-        for key in self.submitted:
-            if self.schedule.state(key) in ENDED:
-                self._path(key).unlink(missing_ok=True)
+        for key in [key for key in self.submitted if self.schedule.state(key) in ENDED]:
+            del self.submitted[key]
+            self._path(key).unlink(missing_ok=True)
+            forget_progress(self.study, key)
+
+    def _in_store(self, job: Job) -> bool:
+        """Whether the store has the job's run."""
+        with contextlib.suppress(XtlError):
+            plan = self.worker.plan(job)
+            return from_store(plan, self.worker.planner(job).store) is not None
+        return False
 
     def _lost(self, job: Job, entry: Submitted, state: _State | None) -> Failure | None:
         """The failure of a job that has ended and told nothing; None where it may still tell."""
+        if self.schedule.blocking(job):  # Slurm removes it where one that it needs has failed
+            return None
+        known = self.schedule.failures.get(job.key)
+        if known is not None and known.time >= utc(entry.time):
+            return known
         name = state.name if state else ""
         reason = REASONS.get(name, "has left the queue without a result")
         since = self.gone_since.setdefault(job.key, time.monotonic())

@@ -55,10 +55,16 @@ class Worker:
         self.failures.remove(job.key)
         return None
 
+    def planner(self, job: Job) -> Planner:
+        """The planner of the job's store, which looks up once what several jobs need."""
+        runs = job.request.runs
+        if runs not in self._planners:
+            self._planners[runs] = Planner(Store(Path(runs)))
+        return self._planners[runs]
+
     def plan(self, job: Job) -> Plan:
         """What the job comes to, now that those it waited for have ended."""
-        runs = job.request.runs
-        planner = self._planners.setdefault(runs, Planner(Store(Path(runs))))
+        planner = self.planner(job)
         plan = planner.plan(resolved_request(job, planner))
         if not job.module:
             return plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,11 @@ def _need_ray() -> None:
 
 @dataclass
 class Call:
-    """What one call of the engine did. `killed`: the process that was killed."""
+    """What one call of the engine did."""
 
     runs: Path
     study: Path
     reports: Reports
-    killed: int
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,8 @@ def call(tmp_path_factory: pytest.TempPathFactory) -> Call:
     before = signal.getsignal(signal.SIGTERM)
     engines.load("ray", 2, {"cpus": "1"}).carry_out(jobs, study, kill)
     assert signal.getsignal(signal.SIGTERM) is before  # Ray had taken it
-    return Call(runs, study, reports, killed[0])
+    assert killed
+    return Call(runs, study, reports)
 
 
 def test_jobs_end_and_those_that_need_a_failed_one_are_skipped(call: Call) -> None:
@@ -77,14 +78,11 @@ def test_jobs_end_and_those_that_need_a_failed_one_are_skipped(call: Call) -> No
 
 
 def test_a_training_whose_worker_was_killed_goes_on_in_another(call: Call) -> None:
-    messages = call.reports.messages("long")
-    lost = next(number for number, text in enumerate(messages) if "worker was lost" in text)
-    assert any(step(Event("long", "running", text)) > 6 for text in messages[lost:])
+    assert any("worker was lost" in text for text in call.reports.messages("long"))
     (path,) = (path for path in Store(call.runs).all() if path.parent.name == "pawsx")
     metrics = read_run(path).metrics
     assert metrics.train is not None and metrics.train.steps == 24
-    said = read_progress(call.study, "long")
-    assert said is not None and said.pid != call.killed
+    assert not list((call.study / "progress").iterdir())
 
 
 def test_an_interrupt_ends_the_tasks_and_their_runs_go_on(tmp_path: Path) -> None:
@@ -105,7 +103,13 @@ def test_an_interrupt_ends_the_tasks_and_their_runs_go_on(tmp_path: Path) -> Non
     assert len(lines) == 1 and "the long one" in lines[0] and "goes on from the last" in lines[0]
     assert reports.last("long").state == "waiting"
     said = read_progress(tmp_path, "long")
-    assert said is not None and not Path(f"/proc/{said.pid}").exists()
+    assert said is not None
+    for _ in range(300):  # Ray's processes end a moment after it has let go of them
+        if not Path(f"/proc/{said.pid}").exists():
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail(f"process {said.pid} still trains")
     (partial,) = (tmp_path / "runs").glob("pawsx/*.partial")
     assert not Store(tmp_path / "runs").in_progress("pawsx", partial.stem)
 
