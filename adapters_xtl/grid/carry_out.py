@@ -74,10 +74,12 @@ def carry_out(
 
 
 def _work_ahead(jobs: Jobs, to_do: Sequence[Job]) -> str:
-    in_store = sum(not keys for _, keys in jobs.of_run)
+    in_store = sum(not keys for _, keys in jobs.of_run) - jobs.damaged
     text = (
         f"{len(jobs.of_run)} scored runs, {in_store} of them in the store; {len(to_do)} jobs to do"
     )
+    if jobs.damaged:
+        text += f", {jobs.damaged} that are damaged in the store or need one that is"
     if failed := len(jobs.jobs) - len(to_do):
         text += f", {failed} that failed before or need one that did (--retry-failed)"
     return text

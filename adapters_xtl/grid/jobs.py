@@ -27,6 +27,7 @@ class CellRun:
     request  None where the trials that choose its settings have not all ended
     plan     of the request
     trials   the trials that choose the settings of a reported run
+    damage   why they cannot choose: the run of one of them is damaged in the store; "" otherwise
     """
 
     cell: Cell
@@ -36,6 +37,7 @@ class CellRun:
     request: Request | None
     plan: Plan | None
     trials: tuple[Trial, ...] = ()
+    damage: str = ""
 
     def __str__(self) -> str:
         trial = f", trial {trial_text(self.values)}" if self.kind == "trial" else ""
@@ -49,6 +51,7 @@ def cell_runs(plans: CellPlans, failed: Collection[str] = ()) -> Iterator[CellRu
     tuning = plans.grid.tuning
     for cell in plans.cells:
         chosen: Overrides | None = ()
+        damage = ""
         trials: tuple[Trial, ...] = ()
         if tuning and plans.trials(cell):
             trials = tuple(
@@ -61,11 +64,11 @@ def cell_runs(plans: CellPlans, failed: Collection[str] = ()) -> Iterator[CellRu
                     yield CellRun(cell, "trial", seed, trial.values, request, plan)
             try:
                 chosen = chosen_values(trials, plans.planner, failed)
-            except (XtlError, OSError):  # a damaged trial, which the tuned job's error names
-                chosen = None
+            except (XtlError, OSError) as error:
+                chosen, damage = None, str(error)
         for seed in plans.seeds(cell):
             if chosen is None:
-                yield CellRun(cell, "report", seed, (), None, None, trials)
+                yield CellRun(cell, "report", seed, (), None, None, trials, damage)
             else:
                 request = plans.request(cell, seed, chosen)
                 yield CellRun(cell, "report", seed, chosen, request, plans.plan(request), trials)
@@ -74,16 +77,21 @@ def cell_runs(plans: CellPlans, failed: Collection[str] = ()) -> Iterator[CellRu
 @dataclass
 class Jobs:
     """The jobs of a grid, parents before children; `of_run`: for each run of a cell the keys of the
-    jobs that make it, its own last, () where the store has all of it.
+    jobs that make it, its own last, () where the store has all of it. `damaged`: how many runs
+    of cells the store has in a damaged state, or cannot be made because a trial is.
     """
 
     plans: CellPlans
     jobs: dict[str, Job] = field(default_factory=dict)
     of_run: list[tuple[CellRun, tuple[str, ...]]] = field(default_factory=list)
+    damaged: int = 0
     _evaluations: dict[str, str] = field(default_factory=dict)  # key → evaluation of its training
 
     def add(self, run: CellRun, before: tuple[str, ...]) -> tuple[str, ...]:
         """Adds the jobs of a run that the store lacks. `before`: the keys of its trials' jobs."""
+        if run.damage:
+            self.damaged += 1
+            return ()
         if run.plan is None or run.request is None:
             return self._add_tuned(run, before)
         return self._add_planned(run, run.plan, run.request)
@@ -101,9 +109,10 @@ class Jobs:
             )
             evaluation = module.evaluation.id if module.evaluation else ""
             if key not in self.jobs:
+                trial = f", trial {trial_text(run.values)}" if own and run.kind == "trial" else ""
                 self.jobs[key] = Job(
                     key,
-                    f"{module}, {module.run.method}, seed {module.run.seed}",
+                    f"{module}, {module.run.method}{trial}, seed {module.run.seed}",
                     request,
                     "" if own else module.id,
                     after=parents,
@@ -114,7 +123,10 @@ class Jobs:
             keys.append(key)
         target_key = key_of_module.get(plan.target.id, "") if plan.target else ""
         scored = self._evaluations.get(target_key) == plan.evaluation.id if target_key else False
-        if not scored and (target_key or self._lacks_scores(plan)):
+        state = "lacking" if target_key else self._state(plan)
+        if state == "damaged" and not keys:
+            self.damaged += 1
+        if not scored and state == "lacking":
             # the module is scored on rows that its own training run does not score
             key = f"{plan.task}-{plan.evaluation.id}"
             if key not in self.jobs:
@@ -123,14 +135,14 @@ class Jobs:
             keys.append(key)
         return tuple(keys)
 
-    def _lacks_scores(self, plan: Plan) -> bool:
-        """Whether the store has no run that answers the plan. A damaged one is there: nothing is
-        made in its place, and the cells that need it say that it is damaged.
+    def _state(self, plan: Plan) -> Literal["finished", "damaged", "lacking"]:
+        """What the store has of the scores of a plan. Nothing is made in place of a damaged run:
+        the cells that need it fail, and say so.
         """
         try:
-            return from_store(plan, self.plans.store) is None
+            return "lacking" if from_store(plan, self.plans.store) is None else "finished"
         except (XtlError, OSError):
-            return False
+            return "damaged"
 
     def _add_tuned(self, run: CellRun, before: tuple[str, ...]) -> tuple[str, ...]:
         """Adds the job of a reported run whose settings its trials have yet to choose."""

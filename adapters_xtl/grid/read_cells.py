@@ -37,6 +37,8 @@ def read_cells(
         if run.kind == "report":
             cell.expected += 1
         failure = _failure(jobs, keys, failures)
+        if run.damage:
+            failure = Failure("", str(run), run.damage, False, "")
         scored = select = None
         try:
             scored = _scored(plans, run, keys, seconds)

@@ -35,7 +35,7 @@ def answer_lines(record: Mapping[str, Any]) -> list[str]:
     answer = record["answer"]
     lines = [f"question: {record['question']}"]
     if answer is None:
-        return [*lines, "answer: none yet: none of its contrasts is finished"]
+        return [*lines, "answer: none: it has no contrast of two finished cells"]
     lines += [f"answer: {answer['headline']}", f"verdict: {answer['verdict']}"]
     if answer["exception"]:
         lines.append(f"strongest exception: {answer['exception']}")

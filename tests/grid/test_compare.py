@@ -280,6 +280,27 @@ def test_asked_again_it_is_answered_from_the_store(
     assert f"{4 * 2 * 2} scored runs, {4 * 2 * 2} of them in the store; 0 jobs to do" in said
 
 
+def test_a_damaged_trial_fails_its_own_cell_alone(
+    compared: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+) -> None:
+    """No other settings are chosen in its place, and nothing is run."""
+    runs, payload, _ = compared
+    trial = payload["rows"][0]["trials"][0]["id"]
+    file = runs / "pawsx" / trial / "metrics.json"
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(whole.replace("2", "3"), encoding="utf-8")
+    damaged, notices = compare(
+        "pawsx", runs, on=("none", "qqp"), tune=("lr=1e-3,5e-2", "full:lr=1e-4,1e-2"), out=tmp_path
+    )
+    file.write_text(whole, encoding="utf-8")
+    assert [row["score"] for row in damaged["rows"]] == [
+        row["score"] for row in payload["rows"][1:]
+    ]
+    assert [failure["kind"] for failure in damaged["failed"]] == ["trial", "report", "report"]
+    assert all(trial in failure["error"] for failure in damaged["failed"])
+    assert any("0 jobs to do, 3 that are damaged" in notice for notice in notices)
+
+
 def test_a_dry_run_lists_every_run_and_predicts(
     compared: tuple[Path, dict[str, Any], list[str]],
 ) -> None:
