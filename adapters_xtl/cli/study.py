@@ -49,6 +49,8 @@ def study(
     from adapters_xtl.cli.commands import study as command
 
     if name == "list":
+        if which:
+            raise RequestError(f"xtl study list {which}: list takes no study")
         answer(as_json, command.listed_studies)
         return
     if name == "answer":

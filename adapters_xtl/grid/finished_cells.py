@@ -351,30 +351,33 @@ class FinishedCells:
         higher, lower or inconclusive, and the one that goes furthest the other way. None without a
         contrast that has numbers.
         """
-        results = [result for result in self.contrasts if result.difference is not None]
-        if not results:
-            return None
-        means = {
-            result.contrast.name: result.difference.mean for result in results if result.difference
+        differences = {
+            result.contrast.name: result.difference
+            for result in self.contrasts
+            if result.difference is not None
         }
+        if not differences:
+            return None
+        means = {name: difference.mean for name, difference in differences.items()}
         average = sum(means.values()) / len(means)
+        tested = [difference.verdict for difference in differences.values() if difference.interval]
         counts = {
-            verdict: sum(
-                result.difference is not None and result.difference.verdict == verdict
-                for result in results
-            )
+            verdict: tested.count(verdict)
             for verdict in ("higher", "lower", "equivalent", "inconclusive")
         }
-        after_holm = sum(result.holm in ("higher", "lower") for result in results)
-        shown_counts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
+        if untested := len(differences) - len(tested):
+            parts.append(f"{untested} of one seed, not tested")
+        if tested:
+            after_holm = sum(result.holm in ("higher", "lower") for result in self.contrasts)
+            parts.append(f"after Holm's correction {after_holm} differ from 0")
+        finished = f"{len(differences)} of " if len(differences) < len(self.contrasts) else ""
         headline = (
-            f"mean of {len(results)} contrasts: {average:+.2f} points; {shown_counts}; after Holm's"
-            f" correction {after_holm} differ from 0"
+            f"mean of {finished}{len(self.contrasts)} contrasts: {average:+.2f} points;"
+            f" {'; '.join(parts)}"
         )
-        decided = {verdict for verdict in ("higher", "lower", "equivalent") if counts[verdict]}
-        verdict = decided.pop() if len(decided) == 1 and not counts["inconclusive"] else "mixed"
-        if counts["inconclusive"] == len(results):
-            verdict = "inconclusive"
+        verdicts = set(tested) | ({"inconclusive"} if untested else set())
+        verdict = verdicts.pop() if len(verdicts) == 1 else "mixed"
         ends = (max(means, key=lambda name: means[name]), min(means, key=lambda name: means[name]))
         extreme = ends[1] if average > 0 else ends[0]
         goes_the_other_way = means[extreme] * average < 0

@@ -4,6 +4,8 @@
     title = "…"                   # optional
     seeds = [1, 2, 3]
     backbone = "mini"             # and the other flags of `xtl recipe` that all runs share
+    bits = [16, 8]                # as --bits of `xtl compare`
+    skip-lacking = true           # leave out tasks and parents of which the source has no rows
     [axes]                        # the values of the study's axes
     on = ["none", "mnli"]
     [set]                         # as --set: settings of the cells' own trainings

@@ -98,3 +98,19 @@ def test_an_exception_goes_the_other_way(gains: tuple[float, float], named: str)
     answer = cells.summary_of_contrasts(())
     assert answer is not None and answer.exception.startswith(named)
     assert bool(answer.exception) == bool(named)
+
+
+def test_an_answer_counts_what_is_missing_and_what_no_interval_tells() -> None:
+    """Of three contrasts one has three seeds, one a single one, and one none."""
+    cells = finished_cells(
+        {
+            **{("bucc", "none"): (10.0, 10.0, 10.0), ("tatoeba", "none"): (10.0, 10.0, 10.0)},
+            **{("bucc", "mnli"): (14.0, 15.0, 16.0), ("tatoeba", "mnli"): ()},
+            ("bucc", "run"): (12.0, 12.0),
+        }
+    )
+    del cells.at(point("bucc", "run")).runs[1]  # type: ignore[union-attr]
+    answer = cells.summary_of_contrasts(())
+    assert answer is not None
+    assert answer.headline.startswith("mean of 2 of 3 contrasts: +3.50 points; 1 higher; 1 of one")
+    assert answer.verdict == "mixed"
