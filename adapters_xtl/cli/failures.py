@@ -19,7 +19,7 @@ __all__ = ["report"]
 LONGEST_LINE = 2000
 LONGEST_WORD = 200
 # commands that keep what they finished, and go on from it when they are called again
-RESUMING = ("recipe", "compare", "evaluate", "hub")
+RESUMING = ("recipe", "compare", "study", "evaluate", "hub")
 OUT_OF_MEMORY = {
     "recipe": "a smaller train.batch_size or train.max_length, or fewer --bits, need less",
     "compare": "a smaller train.batch_size or train.max_length, or fewer --bits, need less",

@@ -126,7 +126,7 @@ def test_the_backbone_stays_loaded_and_each_run_has_its_own_peak(tmp_path: Path)
         + run.spec.run.seed: run.metrics.train.measured_peak_bytes
         for run in map(_read, Store(runs).all())
     }
-    assert peaks[2561] > peaks[22] + 2**27
+    assert peaks[2561] > peaks[22] + 2**26
     assert peaks[23] == pytest.approx(peaks[22], rel=0.1)
 
 
