@@ -6,92 +6,29 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
-import os
 import re
-import signal
 import statistics
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from adapters_xtl import methods, tasks
+from adapters_xtl import tasks
 from adapters_xtl.backbones import embedded
-from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import read_json
 from adapters_xtl.base.statistics import t_quantile
 from adapters_xtl.cli.commands import compare as commands
 from adapters_xtl.cli.commands import hub as hub_command
-from adapters_xtl.grid import summary
-from adapters_xtl.grid.cells import Cell, Variant
 from adapters_xtl.grid.published import FIGURES
-from adapters_xtl.runs import settings
-from adapters_xtl.runs.recipes import read_recipe
-from tests.command_line import complaints, xtl, xtl_json
-
-QUICK = ("train.max_steps=2", "train.eval_every=1", "train.select_examples=20")
-FLAGS = [
-    "--backbone",
-    "tiny",
-    "--data",
-    "embedded",
-    "--device",
-    "cpu",
-    *(word for setting in QUICK for word in ("--set", setting)),
-]
+from tests.command_line import xtl_json
+from tests.grid.comparisons import compare, grid_of, metrics
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tokenizer() -> None:
     embedded.prepare(lambda text: None)
-
-
-def asked(task: str, runs: Path, *settings: str, **options: Any) -> Any:
-    given = {
-        "on": (),
-        "methods_": "full,lora",
-        "bits": "auto",
-        "seeds": "1,2",
-        "tune": (),
-        "tune_seeds": "",
-        "backbone": "tiny",
-        "data": "embedded",
-        "device": "cpu",
-        "languages": "de",
-        **options,
-    }
-    return commands.comparison(
-        task=task, set_=[*QUICK, *settings], set_parents=list(QUICK), runs=str(runs), **given
-    )
-
-
-def compare(
-    task: str,
-    runs: Path,
-    *settings: str,
-    out: Path | None = None,
-    dry_run: bool = False,
-    **options: Any,
-) -> tuple[dict[str, Any], list[str]]:
-    said: list[str] = []
-    payload, _ = commands.compare(
-        asked(task, runs, *settings, **options),
-        command="xtl compare",
-        dry_run=dry_run,
-        out=str(out) if out else None,
-        notify=said.append,
-    )
-    return payload, said
-
-
-def metrics(runs: Path, name: str) -> dict[str, Any]:
-    return dict(read_json(runs / name / "metrics.json"))
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +155,7 @@ def test_settings_of_one_method(tmp_path: Path) -> None:
     assert {row["settings"] for row in payload["rows"]} == {"given"}
     assert any("full:train.lr=0.0001, lora:method.r=2" in note for note in payload["notes"])
     with pytest.raises(RequestError, match=r"--set lorra:method.r=2.*'lora'"):
-        asked("pawsx", tmp_path / "runs", "lorra:method.r=2")
+        grid_of("pawsx", tmp_path / "runs", "lorra:method.r=2")
 
 
 def test_the_record_and_the_pictures(compared: tuple[Path, dict[str, Any], list[str]]) -> None:
@@ -460,83 +397,15 @@ def test_a_parent_that_is_given_is_scored_once(runs: Path, tmp_path: Path) -> No
     assert given["seconds"] == run["metrics"]["train"]["seconds"] and bundle["seconds"] is None
 
 
-def scored_row(task: str, method: str, bits: int, *scores: float) -> dict[str, Any]:
-    seeds = {str(seed): score for seed, score in enumerate(scores)}
-    gaps = dict.fromkeys(("gap_to_full", "gain_over_no_parents", "gap_to_unquantised"))
-    score = {"mean": sum(scores) / len(scores), "seeds": seeds}
-    return {"task": task, "method": method, "bits": bits, "score": score, **gaps}
-
-
-def test_rows_are_told_apart_by_what_was_asked() -> None:
-    """A budget may give tasks, and a task with parents, other bits: they still are one method,
-    asked for as one.
-    """
-    rows = (
-        ("xquad", "full", "auto", (), scored_row("xquad", "full", 32, 50, 52)),
-        ("xquad", "lora", "auto", (), scored_row("xquad", "lora", 8, 40, 44)),
-        ("xquad", "lora", "auto", ("mnli",), scored_row("xquad", "lora", 4, 41, 46)),
-        ("xquad", "lora", "32", (), scored_row("xquad", "lora", 32, 10, 10)),
-        ("xnli", "full", "auto", (), scored_row("xnli", "full", 32, 70, 70)),
-        ("xnli", "lora", "auto", (), scored_row("xnli", "lora", 32, 60, 60)),
-        ("xnli", "lora", "32", (), scored_row("xnli", "lora", 32, 20, 20)),
-        ("bucc", "lora", "32", ("mnli",), scored_row("bucc", "none", 32, 5)),
-    )
-    cells = {
-        Cell(task, Variant(method, bits), chain): row for task, method, bits, chain, row in rows
-    }
-    auto = Variant("lora", "auto")
-    summary.differences(cells, 0.95)
-    stacked, alone = cells[Cell("xquad", auto, ("mnli",))], cells[Cell("xquad", auto, ())]
-    assert stacked["gain_over_no_parents"]["mean"] == pytest.approx(1.5)
-    assert alone["gap_to_full"]["mean"] == pytest.approx(-9)
-    averages = summary.averages(cells, ["xquad", "xnli"], 0.95)
-    assert [(each["method"], each["bits"], each["mean"]["mean"]) for each in averages] == [
-        ("full", 32, 60.5),
-        ("lora", None, 51),
-        ("lora", 32, 15),
-    ]
-    assert averages[1]["mean"]["gap_to_full"]["mean"] == pytest.approx(-9.5)
-
-
-def test_quantised_rows_have_their_gap_to_the_same_at_more_bits() -> None:
-    rows = (
-        ("lora", 32, (), (9, 9)),
-        ("lora", 16, (), (50, 52)),
-        ("lora", 8, (), (49, 52)),
-        ("lora", 4, (), (48, 46)),
-        ("lora", 8, ("mnli",), (60, 60)),
-        ("bottleneck", 16, (), (70, 70)),
-    )
-    cells = {
-        Cell("panx", Variant(method, str(bits)), chain): scored_row("panx", method, bits, *by)
-        for method, bits, chain, by in rows
-    }
-    summary.differences(cells, 0.95)
-    gaps = {
-        (cell.variant.method, cell.variant.bits, cell.chain): row["gap_to_unquantised"]
-        for cell, row in cells.items()
-        if row["gap_to_unquantised"]
-    }
-    assert {key: (gap["bits"], gap["mean"], gap["verdict"]) for key, gap in gaps.items()} == {
-        ("lora", "8", ()): (16, -0.5, "inconclusive"),
-        ("lora", "4", ()): (16, -4, "inconclusive"),
-    }
-
-
 def test_controls_are_planned_too(runs: Path) -> None:
-    ahead, _ = compare("pawsx", runs, on=("random", "qqp,self"), seeds="1", dry_run=True)
+    chains = ("random", "qqp,self")
+    with pytest.raises(RequestError, match="--on random: not possible for method full"):
+        compare("pawsx", runs, on=chains, seeds="1", dry_run=True)
+    ahead, _ = compare("pawsx", runs, on=chains, methods_="lora", seeds="1", dry_run=True)
     named = {(run["stack"], run["method"]): run for run in ahead["runs"]}
     assert set(named) == {
-        *(
-            (stack, method)
-            for stack in ("random", "random>pawsx", "qqp")
-            for method in ("full", "lora")
-        ),
-        *(
-            (stack, method)
-            for stack in ("qqp>pawsx", "qqp>pawsx>pawsx")
-            for method in ("full", "lora")
-        ),
+        (stack, "lora")
+        for stack in ("random", "random>pawsx", "qqp", "qqp>pawsx", "qqp>pawsx>pawsx")
     }
     random = named["random", "lora"]
     assert (random["predicted_training_seconds"], random["planned_tensor_bytes"]) == (
@@ -566,120 +435,6 @@ def test_full_fine_tuning_follows_a_chain_of_parents(runs: Path) -> None:
     assert [each["id"] for each in ahead["runs"]] == trained
 
 
-def test_a_failed_run_is_reported_and_the_others_go_on(runs: Path) -> None:
-    common = [*FLAGS, "--languages", "de", "--runs", runs]
-    parent = xtl_json("recipe", "qqp", "--method", "lora", *FLAGS, "--runs", runs)
-    weights = next((Path(parent["path"]) / "module").glob("*.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:-10])
-    words = ["compare", "pawsx", "--methods", "lora", "--seeds", "1", "--on", "none", *common]
-    done = xtl(*words, "--on", parent["path"], "--json", code=1)
-    payload = json.loads(done.stdout)
-    assert [row["parents"] for row in payload["rows"]] == [[]]
-    (failed,) = payload["failed"]
-    assert failed["seed"] == 1 and failed["kind"] == "report" and "sha256" in failed["error"]
-    assert read_json(Path(payload["path"]) / "comparison.json")["failed"] == payload["failed"]
-    assert xtl(*words).stdout.count("lora") == 1, "without the broken parent it succeeds"
-
-
-def test_a_killed_run_is_reported_and_made_up_for(runs: Path) -> None:
-    """Its process alone dies; the comparison goes on, and asked again it resumes that run."""
-
-    def kill() -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if list(runs.glob("pawsx/*.partial/spec.json")):
-                for process in multiprocessing.active_children():
-                    assert process.pid is not None
-                    os.kill(process.pid, signal.SIGKILL)
-                return
-            time.sleep(0.002)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    payload, _ = compare("pawsx", runs, "train.max_steps=20", methods_="lora")
-    killer.join()
-    (failed,) = payload["failed"]
-    assert "killed by signal 9" in failed["error"] and failed["seed"] == 1
-    assert [run["seed"] for run in payload["rows"][0]["runs"]] == [2]
-    again, _ = compare("pawsx", runs, "train.max_steps=20", methods_="lora")
-    assert not again["failed"] and [run["reused"] for run in again["rows"][0]["runs"]] == [
-        False,
-        True,
-    ]
-
-
-def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
-    words = [
-        "compare",
-        "pawsx",
-        *FLAGS,
-        "--set",
-        "train.max_steps=2000",
-        "--methods",
-        "lora",
-        "--runs",
-        str(runs),
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "adapters_xtl", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not list(runs.glob("pawsx/*.partial/work/checkpoint-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    below = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
-    _, alive = psutil.wait_procs(below, timeout=20)
-    assert below and not alive
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["pawsz"], "did you mean 'pawsx'"),
-        (["pawsx", "--methods", "full,lorra"], "did you mean 'lora'"),
-        (["pawsx", "--bits", "16,7"], "--bits 7: takes auto, 32, 16, 8, 4"),
-        (["pawsx", "--methods", "full,lora@8", "--bits", "4"], "--bits 4: means nothing here"),
-        (["pawsx", "--set", "train.stride=9"], "means nothing for any task"),
-        (["pawsx", "--seeds", "\u0663"], "--seeds \u0663: takes different whole numbers"),
-        (["pawsx", "--tune", "max_steps=1e400,inf"], "takes a whole number"),
-        (["pawsx", "--seeds", "1,x"], "--seeds x: takes different whole numbers"),
-        (["pawsx", "--tune", "lrr=1"], "did you mean 'train.lr'"),
-        (["pawsx", "--tune", "lr"], "expected key=value,value"),
-        (["pawsx", "--tune", "lr=1e-4,7"], "train.lr=7 is outside"),
-        (
-            ["pawsx", "--tune", "lr=1e-4,1e-3", "--tune", "full:lr=1e-5"],
-            "the same number of trials, not full 1, bottleneck 2",
-        ),
-        (["pawsx", "--tune", "lr=1e-4", "--tune-seeds", "2"], "--tune-seeds 2: also reported"),
-        (["pawsx", "--on", "mnlI"], "did you mean 'mnli'"),
-        (["pawsx", "--set", "train.lrr=1"], "did you mean 'lr'"),
-        (["tatoeba", "--set", "train.lr=1"], "trains nothing here"),
-        (["pawsx,all"], "TASK pawsx,all: all stands alone"),
-        (["pawsx", "--seeds", "1" * 5000], "takes different whole numbers from 0 to 4294967295"),
-        (["pawsx", "--on", "mnli,random", "--methods", "full"], "'random' comes first"),
-        (["pawsx", "--on", "mnli,tatoeba", "--methods", "full"], "so nothing can stand on it"),
-        (
-            ["pawsx", "--set", "full:method.r=4"],
-            "--methods full: method.r: full fine-tuning has no options",
-        ),
-        (
-            ["pawsx", "--set-parents", "lora:method.rr=4", "--on", "mnli"],
-            "--methods lora: method.rr: LoraConfig of `peft`",
-        ),
-        (["pawsx", "--out", "/dev/null/x"], "--out /dev/null/x: cannot be written"),
-    ],
-)
-def test_a_wrong_request_costs_one_line(words: list[str], complaint: str, runs: Path) -> None:
-    done = xtl(
-        "compare", *words, "--backbone", "tiny", "--data", "embedded", "--runs", runs, code=2
-    )
-    assert sum(complaint in line for line in complaints(done)) == 1, done.stderr
-    assert not runs.exists()
-
-
 def test_all_is_every_target_that_the_source_has(mirror: Path, runs: Path) -> None:
     plain, _ = compare("all", runs, languages=None, methods_=None, dry_run=True)
     targets = {name for name in tasks.names() if tasks.load(name).kind == "target"}
@@ -691,56 +446,10 @@ def test_all_is_every_target_that_the_source_has(mirror: Path, runs: Path) -> No
     } == {32}
     stacks = {run["stack"] for run in plain["runs"] if run["task"] == "pawsx"}
     assert stacks == {"pawsx", "mnli>pawsx", "squad1>pawsx"}
-    found = asked("all", runs, languages=None, methods_=None, data=str(mirror), seeds="1")
+    found = grid_of("all", runs, languages=None, methods_=None, data=str(mirror), seeds="1")
     ahead, _ = commands.compare(found, command="", out=None, dry_run=True, notify=lambda text: None)
     assert {run["task"] for run in ahead["runs"]} - {"mnli", "squad1"} == targets - set(
         ahead["left_out"]
     )
     with pytest.raises(RequestError, match="xquad"):
         compare("xquad", runs, split="test", languages=None)
-
-
-PAPER = {  # learning rate, batch, epochs, longest input: Phang et al. 2020, the first author's code
-    "mnli": (1e-5, 32, 2, 256),
-    "xnli": (1e-5, 32, 2, 256),
-    "pawsx": (1e-5, 32, 5, 256),
-    "udpos": (1e-5, 32, 10, 256),
-    "panx": (1e-5, 32, 10, 256),
-    "squad1": (1e-5, 16, 2, 384),
-    "squad2": (1e-5, 16, 2, 384),
-    "tydiqa": (1e-5, 16, 2, 384),
-}
-
-
-@pytest.mark.parametrize("name", [name for name in tasks.names() if read_recipe(name).path])
-@pytest.mark.parametrize("backbone", ["xlmr-large", "xlmr-base"])
-def test_full_fine_tuning_has_the_papers_settings(name: str, backbone: str) -> None:
-    recipe = read_recipe(name)
-    problems = Problems()
-    full = methods.load("full")
-
-    def hyper(source: str) -> settings.Hyper:
-        return settings.resolve_settings(
-            recipe,
-            settings.Defaults("full", full.rate_on(backbone), {}),
-            settings.Overrides("--set"),
-            embedded=source == "embedded",
-            problems=problems,
-        ).hyper
-
-    found = hyper("hub")
-    assert not problems.messages
-    assert (found.lr, found.warmup, found.eval_every, found.patience, found.select_examples) == (
-        1e-5,
-        0.1,
-        1000,
-        30,
-        500,
-    )
-    assert found.max_length >= 256 and found.stride == 128
-    if name in PAPER:
-        assert (found.lr, found.batch_size, found.epochs, found.max_length) == PAPER[name]
-    for source, values in tasks.load(name).published.items():
-        if source.startswith("Phang"):
-            assert {key: getattr(found, key) for key in values} == dict(values), source
-    assert hyper("embedded").eval_every == 0, "a thousand steps are more than the sample rows give"

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from adapters_xtl import methods, tasks
+from adapters_xtl.base.errors import Problems
 from adapters_xtl.cli.commands import compare
 from adapters_xtl.grid.cell_plans import CellPlans
+from adapters_xtl.runs import settings
+from adapters_xtl.runs.recipes import read_recipe
 from adapters_xtl.runs.request import Module
 
 OWN = {"lr", "optimizer", "dtype", "tasks"}
@@ -64,3 +68,49 @@ def test_what_is_set_for_one_method_stands(runs: Path) -> None:
     cells = planned(runs, "panx", "lora:train.max_length=64", "train.epochs=1")
     assert [modules[-1].run.hyper.max_length for modules in cells] == [256, 256, 64]
     assert [modules[-1].run.hyper.epochs for modules in cells] == [1, 1, 1]
+
+
+PAPER = {  # learning rate, batch, epochs, longest input: Phang et al. 2020, the first author's code
+    "mnli": (1e-5, 32, 2, 256),
+    "xnli": (1e-5, 32, 2, 256),
+    "pawsx": (1e-5, 32, 5, 256),
+    "udpos": (1e-5, 32, 10, 256),
+    "panx": (1e-5, 32, 10, 256),
+    "squad1": (1e-5, 16, 2, 384),
+    "squad2": (1e-5, 16, 2, 384),
+    "tydiqa": (1e-5, 16, 2, 384),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in tasks.names() if read_recipe(name).path])
+@pytest.mark.parametrize("backbone", ["xlmr-large", "xlmr-base"])
+def test_full_fine_tuning_has_the_papers_settings(name: str, backbone: str) -> None:
+    recipe = read_recipe(name)
+    problems = Problems()
+    full = methods.load("full")
+
+    def hyper(source: str) -> settings.Hyper:
+        return settings.resolve_settings(
+            recipe,
+            settings.Defaults("full", full.rate_on(backbone), {}),
+            settings.Overrides("--set"),
+            embedded=source == "embedded",
+            problems=problems,
+        ).hyper
+
+    found = hyper("hub")
+    assert not problems.messages
+    assert (found.lr, found.warmup, found.eval_every, found.patience, found.select_examples) == (
+        1e-5,
+        0.1,
+        1000,
+        30,
+        500,
+    )
+    assert found.max_length >= 256 and found.stride == 128
+    if name in PAPER:
+        assert (found.lr, found.batch_size, found.epochs, found.max_length) == PAPER[name]
+    for source, values in tasks.load(name).published.items():
+        if source.startswith("Phang"):
+            assert {key: getattr(found, key) for key in values} == dict(values), source
+    assert hyper("embedded").eval_every == 0, "a thousand steps are more than the sample rows give"
