@@ -32,6 +32,7 @@ from adapters_xtl.pages import comparison_tables, figures, study_tables, study_v
 from adapters_xtl.pages.page_record import read_study
 from adapters_xtl.runs.outcome import from_store
 from adapters_xtl.runs.store import is_finished, is_study
+from adapters_xtl.runs.stored_runs import is_run
 from adapters_xtl.runs.trackers import parse_trackers
 
 __all__ = [
@@ -126,7 +127,7 @@ def writable(out: str | None, default: Path) -> Path:
     written, or is a run's.
     """
     folder = Path(out) if out else default
-    if any(is_finished(parent) for parent in (folder, *folder.parents)):
+    if any(is_finished(parent) and is_run(parent) for parent in (folder, *folder.parents)):
         raise RequestError(f"--out {folder}: is the directory of a run, which takes no other files")
     try:
         folder.mkdir(parents=True, exist_ok=True)
