@@ -102,9 +102,11 @@ def test_a_dropped_in_method_is_trained_stacked_scored_and_shared(
 
 def test_a_dropped_in_method_is_compared(tmp_path: Path) -> None:
     """The trainings of a comparison are processes of their own, which know the method too."""
-    command = [sys.executable, str(ROOT / "tests" / "dropped_in" / "command_line.py"), "compare"]
+    dropped_in = ROOT / "tests" / "dropped_in"
+    command = [sys.executable, str(dropped_in / "command_line.py"), "compare"]
     command += ["mnli", "--methods", "full,bitfit", "--seeds", "1", *TINY[2:], *QUICK, "--json"]
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    site = str(dropped_in / "site")  # the processes of the runs find the files by it
+    paths = os.pathsep.join([str(ROOT), site, os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         command,
         cwd=tmp_path,
