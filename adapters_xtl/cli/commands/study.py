@@ -16,6 +16,7 @@ from rich.table import Table
 from adapters_xtl import engines, studies
 from adapters_xtl.base.errors import Problems, RequestError, XtlError, clipped
 from adapters_xtl.base.files import explain_denied, write_json
+from adapters_xtl.base.machine import gpu
 from adapters_xtl.base.typed_json import from_json, to_json
 from adapters_xtl.cli.live import LiveView
 from adapters_xtl.engines.job import Engine, Job
@@ -75,6 +76,7 @@ def study(
     loaded_study = studies.load(file.study)
     carried_by = engines.load(engine, jobs, engine_options)
     grid = _followed(make_grid(loaded_study, file, runs=runs), report_to)
+    _check_device(grid, carried_by.name)
     plans = CellPlans(grid)
     notify_choices(plans, notify)
     if preview_only:
@@ -95,6 +97,18 @@ def study(
     write_record(folder / RECORD, written)
     draw(written, folder)
     return {"path": str(folder), **written}, [*study_views.shown(written), f"study: {folder}"]
+
+
+def _check_device(grid: Grid, engine: str) -> None:
+    """RequestError where runs may be carried out on another device than they are planned for here:
+    default precision and batches depend on it, and so do the runs' ids.
+    """
+    if engine != engines.DEFAULT and grid.base.device == "auto" and gpu() is None:
+        raise RequestError(
+            f"--engine {engine}: no CUDA device is here, but there may be one where the runs are"
+            " carried out, and their precision and ids depend on it: give --set device=cpu, or call"
+            " this on a machine with such a device"
+        )
 
 
 def _followed(grid: Grid, report_to: str) -> Grid:
