@@ -104,12 +104,15 @@ def xtl(
     return done
 
 
+# torch, Ray and the tests' own Slurm set such names while this process uses them
+SET_MEANWHILE = ("TORCHINDUCTOR_", "RAY_", "SLURM_", "PYTHONBREAKPOINT")
+
+
 def _libraries(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        # torch, Ray and the tests' own Slurm set such names while this process uses them
-        if not name.startswith(("PYTEST_", "XTL_", "TORCHINDUCTOR_", "RAY_", "SLURM_"))
+        if not name.startswith(("PYTEST_", "XTL_", *SET_MEANWHILE))
     }
 
 
