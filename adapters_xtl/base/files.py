@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import pwd
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -145,8 +144,8 @@ def explain_denied(place: Path) -> str:
     with contextlib.suppress(OSError):
         while not os.path.lexists(existing) and existing != existing.parent:
             existing = existing.parent
-    with contextlib.suppress(OSError, KeyError):
-        owner = pwd.getpwuid(existing.stat().st_uid).pw_name
+    with contextlib.suppress(OSError, KeyError, NotImplementedError):  # the last: Windows
+        owner = existing.owner()
         return (
             f"{place}: permission denied; {existing} belongs to {owner}, who can share it"
             f" (chmod -R g+rwX {existing}, and umask 002 from then on), or choose another place"
@@ -166,6 +165,8 @@ def apply_umask(folder: Path) -> None:
 
     Libraries write some for the owner alone (safetensors, tempfile).
     """
+    if not hasattr(os, "geteuid"):  # Windows: permissions are inherited from the folder
+        return
     umask = current_umask()
     for path in (folder, *folder.rglob("*")):
         if path.is_symlink() or path.stat().st_uid != os.geteuid():

@@ -17,7 +17,9 @@ __all__ = [
 ]
 
 # what Slurm, Docker and cloud machines send before they kill; what a terminal sends when it closes
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 PATIENCE = 10.0  # seconds after which another signal ends the process at once
 OBEYED = 1.0  # the same, once the first one is being obeyed; a moment later is the same key press
 REPEAT = 5.0  # seconds after which an interrupt that had no effect is raised again

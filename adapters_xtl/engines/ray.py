@@ -36,7 +36,9 @@ __all__ = ["Options", "Ray"]
 POLL = 1.0  # seconds between two looks at what the tasks say
 PATIENCE = 60.0  # seconds that cancelled tasks have to write a checkpoint and end
 OBJECTS = 80 * 2**20  # bytes of a local cluster's object store: tasks pass nothing but their job
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class WorkerProcess:
     """
 
     def __init__(self, study: Path, threads: int) -> None:
-        preload = gpu() is None
+        preload = gpu() is None and "forkserver" in multiprocessing.get_all_start_methods()
         context: Any = multiprocessing.get_context("forkserver" if preload else "spawn")
         if preload:
             context.set_forkserver_preload(["adapters_xtl.experiment", *LIBRARIES])
