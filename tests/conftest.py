@@ -63,14 +63,30 @@ if "XTL_TEST_CACHE" not in os.environ:  # the workers of one session inherit the
     _use_a_cache_of_ones_own()
     os.environ["XTL_TEST_CACHE"] = "1"
 STARTS_PROCESSES = {"subprocess", "multiprocessing"}
-# these train real networks many times over, or count every tensor of many trainings
+# these train real networks many times over, count every tensor of many trainings, or carry out
+# studies, whose runs are processes
 SLOW_PLACES = {
     ROOT / "tests" / name
     for name in (
+        "engines",
+        "examples",
+        "export/test_merged_models.py",
+        "export/test_onnx_models.py",
+        "grid/test_compare.py",
+        "grid/test_compare_failures.py",
         "memory",
+        "methods/test_one_id_one_result.py",
         "models/test_stacks.py",
+        "pages/test_page.py",
+        "runs/test_kills.py",
+        "sharing/test_hub.py",
+        "studies/test_transfer.py",
         "tasks/test_every_task.py",
+        "test_dropped_in.py",
+        "test_modules.py",
+        "test_pipeline.py",
         "training/test_fit.py",
+        "training/test_optimizer.py",
         "training/test_out_of_memory.py",
     )
 }

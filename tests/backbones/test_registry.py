@@ -235,6 +235,7 @@ def test_the_hub_gives_the_fingerprint_of_the_same_directory_and_no_weights_are_
     assert not listed, "what a repository holds is asked once a process"
 
 
+@pytest.mark.slow  # the hub's own client waits before it asks again
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
