@@ -14,7 +14,7 @@ from adapters_xtl.grid.cell_plans import CellPlans
 from adapters_xtl.grid.cells import Cell, Overrides
 from adapters_xtl.grid.tuning import chosen_values, trial_text
 from adapters_xtl.runs.outcome import finished_directory, from_store
-from adapters_xtl.runs.request import Plan, Request
+from adapters_xtl.runs.request import Module, Plan, Request
 
 __all__ = ["CellRun", "Jobs", "cell_runs", "jobs_of"]
 
@@ -103,22 +103,7 @@ class Jobs:
             if finished_directory(module, self.plans.store) is not None:
                 continue
             own = plan.inline and module is plan.target
-            key = f"{module.task}-{module.id}"
-            parents = tuple(
-                key_of_module[parent.id] for parent in module.parents if parent.id in key_of_module
-            )
-            evaluation = module.evaluation.id if module.evaluation else ""
-            if key not in self.jobs:
-                trial = f", trial {trial_text(run.values)}" if own and run.kind == "trial" else ""
-                self.jobs[key] = Job(
-                    key,
-                    f"{module}, {module.run.method}{trial}, seed {module.run.seed}",
-                    request,
-                    "" if own else module.id,
-                    after=parents,
-                    memory=self._memory(plan, module.id),
-                )
-                self._evaluations[key] = evaluation
+            key = self._add_training(plan, module, run, request, own=own)
             key_of_module[module.id] = key
             keys.append(key)
         target_key = key_of_module.get(plan.target.id, "") if plan.target else ""
@@ -134,6 +119,28 @@ class Jobs:
                 self.jobs[key] = Job(key, f"scores of {run}", request, after=after)
             keys.append(key)
         return tuple(keys)
+
+    def _add_training(
+        self, plan: Plan, module: Module, run: CellRun, request: Request, *, own: bool
+    ) -> str:
+        """Adds the training of a module that the store lacks, and returns its key; a module that
+        several runs need is trained by one job. `own`: the request is scored by this very run.
+        """
+        key = f"{module.task}-{module.id}"
+        if key in self.jobs:
+            return key
+        parents = (f"{parent.task}-{parent.id}" for parent in module.parents)
+        trial = f", trial {trial_text(run.values)}" if own and run.kind == "trial" else ""
+        self.jobs[key] = Job(
+            key,
+            f"{module}, {module.run.method}{trial}, seed {module.run.seed}",
+            request,
+            "" if own else module.id,
+            after=tuple(parent for parent in parents if parent in self.jobs),
+            memory=self._memory(plan, module.id),
+        )
+        self._evaluations[key] = module.evaluation.id if module.evaluation else ""
+        return key
 
     def _state(self, plan: Plan) -> Literal["finished", "damaged", "lacking"]:
         """What the store has of the scores of a plan. Nothing is made in place of a damaged run:
@@ -152,18 +159,7 @@ class Jobs:
         for module in plan.modules:
             if module is plan.target or finished_directory(module, self.plans.store) is not None:
                 continue
-            key = f"{module.task}-{module.id}"
-            if key not in self.jobs:
-                after = tuple(
-                    f"{parent.task}-{parent.id}"
-                    for parent in module.parents
-                    if f"{parent.task}-{parent.id}" in self.jobs
-                )
-                title = f"{module}, {module.run.method}, seed {module.run.seed}"
-                memory = self._memory(plan, module.id)
-                self.jobs[key] = Job(key, title, request, module.id, after=after, memory=memory)
-                self._evaluations[key] = module.evaluation.id if module.evaluation else ""
-            parents.append(key)
+            parents.append(self._add_training(plan, module, run, request, own=False))
         identity = [repr(request), *(repr(trial) for trial in run.trials)]
         key = f"{run.cell.task}-tuned-{digest(identity)[:12]}"
         memory = self._memory(plan, plan.target.id) if plan.target else 0

@@ -27,7 +27,7 @@ from __future__ import annotations
 import itertools
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -212,28 +212,30 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _setting_texts(table: Mapping[str, Any], before: str = "") -> list[str]:
-    """The settings of a table as the texts of flags: `train.lr=0.001`, `lora:train.lr=0.001`."""
+def _flag_texts(
+    table: Mapping[str, Any], text_of: Callable[[Any], str], before: str = ""
+) -> list[str]:
+    """The keys of a table as the texts of flags: `train.lr=0.001`, of one method alone
+    `lora:train.lr=0.001`. `text_of` writes a value.
+    """
     texts = []
     for key, value in table.items():
         if isinstance(value, dict):
             is_method = not before and key in methods.names() and key not in _SETTINGS
-            texts += _setting_texts(value, f"{before}{key}{':' if is_method else '.'}")
+            texts += _flag_texts(value, text_of, f"{before}{key}{':' if is_method else '.'}")
         else:
-            texts.append(f"{before}{key}={_text(value)}")
+            texts.append(f"{before}{key}={text_of(value)}")
     return texts
 
 
-def _trial_texts(table: Mapping[str, Any], before: str = "") -> list[str]:
+def _setting_texts(table: Mapping[str, Any]) -> list[str]:
+    """The settings of a table as the texts of --set."""
+    return _flag_texts(table, _text)
+
+
+def _trial_texts(table: Mapping[str, Any]) -> list[str]:
     """The trials of a table as the texts of --tune: `lr=0.0003,0.001`, `full:lr=1e-05`."""
-    texts = []
-    for key, value in table.items():
-        if isinstance(value, dict):
-            is_method = not before and key in methods.names() and key not in _SETTINGS
-            texts += _trial_texts(value, f"{before}{key}{':' if is_method else '.'}")
-        else:
-            texts.append(f"{before}{key}={','.join(_texts(value))}")
-    return texts
+    return _flag_texts(table, lambda values: ",".join(_texts(values)))
 
 
 def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
