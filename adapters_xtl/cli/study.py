@@ -60,7 +60,13 @@ def study(
         return
     if which:
         raise RequestError(f"xtl study {name} {which}: takes one study; settings come by --set")
-    options = dict(text.partition("=")[::2] for text in engine_set)
+    options: dict[str, str] = {}
+    for text in engine_set:
+        key, equals, value = text.partition("=")
+        if not equals or key in options:
+            wrong = "is given twice" if equals else "expected key=value"
+            raise RequestError(f"--engine-set {text}: {wrong}")
+        options[key] = value
     typed = shlex.join(["xtl", *sys.argv[1:]])
     payload = answer(
         as_json,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from adapters_xtl import engines, studies
 from adapters_xtl.base.errors import RequestError
+from adapters_xtl.cli import app
 from adapters_xtl.grid.cell_plans import CellPlans
 from adapters_xtl.grid.cells import Grid
 from adapters_xtl.grid.study_file import make_grid, read_study_file, shipped_files
@@ -124,3 +126,13 @@ def test_unknown_names_have_their_nearest() -> None:
         read_study_file("transfr", studies.names(), AXES, ())
     with pytest.raises(RequestError, match="did you mean 'local'"):
         engines.load("locl")
+
+
+@pytest.mark.parametrize(
+    ("texts", "complaint"),
+    [(("partition",), "partition: expected key=value"), (("a=1", "a=2"), "a=2: is given twice")],
+)
+def test_no_setting_of_an_engine_is_swallowed(texts: tuple[str, ...], complaint: str) -> None:
+    words = [word for text in texts for word in ("--engine-set", text)]
+    with pytest.raises(RequestError, match=complaint):
+        CliRunner().invoke(app, ["study", "smoke", *words], catch_exceptions=False)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from adapters_xtl import engines, methods, studies
 from adapters_xtl.base.errors import Problems
+from adapters_xtl.base.files import write_json
 from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.cli.commands import study as study_command
 from adapters_xtl.cli.commands.recipe import request
@@ -131,7 +132,7 @@ def compare(
         notify=notify,
     )
     written["plots"] = [file.name for file in plots.comparison(written, folder)]
-    study_command.write_record(folder / RECORD, written)
+    write_json(folder / RECORD, written)
     shown = [
         *comparison_tables.table(written),
         *comparison_tables.published(written["published"]),

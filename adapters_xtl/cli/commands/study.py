@@ -44,7 +44,6 @@ __all__ = [
     "notify_choices",
     "study",
     "writable",
-    "write_record",
 ]
 
 RECORD = "study.json"
@@ -68,11 +67,7 @@ def study(
     notify: Notify,
 ) -> tuple[dict[str, Any], Shown]:
     """Carries out a study, or prints what it comes to. The payload is its record and `path`."""
-    axes_of = {
-        study_name: [axis.name for axis in studies.load(study_name).axes]
-        for study_name in studies.names()
-    }
-    file = read_study_file(name, studies.names(), axes_of, set_)
+    file = read_study_file(name, studies.names(), _axes_of_studies(), set_)
     loaded_study = studies.load(file.study)
     carried_by = engines.load(engine, jobs, engine_options)
     grid = _followed(make_grid(loaded_study, file, runs=runs), report_to)
@@ -94,9 +89,14 @@ def study(
         retry_failed=retry_failed,
         notify=notify,
     )
-    write_record(folder / RECORD, written)
+    write_json(folder / RECORD, written)
     draw(written, folder)
     return {"path": str(folder), **written}, [*study_views.shown(written), f"study: {folder}"]
+
+
+def _axes_of_studies() -> dict[str, list[str]]:
+    """Study → the names of its axes."""
+    return {name: [axis.name for axis in studies.load(name).axes] for name in studies.names()}
 
 
 def _check_device(grid: Grid, engine: str) -> None:
@@ -189,10 +189,6 @@ def _score(job: Job, plans: CellPlans) -> float | None:
     return None
 
 
-def write_record(path: Path, written: Mapping[str, Any]) -> None:
-    write_json(path, written)
-
-
 def draw(written: Mapping[str, Any], folder: Path) -> None:
     """Writes the tables and figures of a record into the study's directory."""
     for table in written["tables"]:
@@ -248,12 +244,7 @@ def listed_studies() -> tuple[dict[str, Any], Shown]:
         entries[name] = {"title": loaded.title, "question": loaded.question, "axes": axes}
         rows.append((name, loaded.question, ", ".join(axes)))
     files = {
-        name: read_study_file(
-            name,
-            studies.names(),
-            {study_name: list(entries[study_name]["axes"]) for study_name in entries},
-            (),
-        )
+        name: read_study_file(name, studies.names(), _axes_of_studies(), ())
         for name in shipped_files()
     }
     file_rows = [(name, file.study, file.title) for name, file in files.items()]
