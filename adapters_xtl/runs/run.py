@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from adapters_xtl.backbones import BITS, DTYPES
 from adapters_xtl.base.files import digest
-from adapters_xtl.base.typed_json import Rule
+from adapters_xtl.base.typed_json import Rule, to_json
 from adapters_xtl.base.untrusted import safe_name
 from adapters_xtl.data import PROTOCOLS
 from adapters_xtl.methods import COMPOSES
@@ -70,7 +70,8 @@ class Run:
     parents: tuple[RunId, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        return asdict(self)
+        record: dict[str, Any] = to_json(self)  # a field with `omit` only where it is not default
+        return record
 
     @property
     def digest(self) -> str:

@@ -1,8 +1,9 @@
 """The tasks: one file each, found by listing this directory.
 
-The file's stem is the task's name. `Task` says what a task declares, `Rows` where one split lies;
-`load` and `names` find them. A task on somebody's own files has a description instead of a file
-(`_own_rows`); it is `known` once the request, run or bundle with its description was read.
+The file's stem is the task's name. `Task` says what a task declares, `Rows` where one split lies,
+`LanguageRows` where train rows in another language do; `load` and `names` find tasks. A task on
+somebody's own files has a description instead of a file (`_own_rows`); it is `known` once the
+request, run or bundle with its description was read.
 """
 
 from __future__ import annotations
@@ -19,7 +20,19 @@ from adapters_xtl.base.errors import RequestError, nearest
 if TYPE_CHECKING:
     from adapters_xtl.tasks._own_rows import OwnRows
 
-__all__ = ["Row", "Rows", "Task", "add", "known", "load", "names"]
+__all__ = [
+    "BACK_TRANSLATED",
+    "LanguageRows",
+    "Row",
+    "Rows",
+    "Task",
+    "add",
+    "known",
+    "load",
+    "names",
+]
+
+BACK_TRANSLATED = "en-bt"  # the language code of English rows that were translated there and back
 
 Row = Mapping[str, Any]
 COLUMN_TYPES = (
@@ -40,7 +53,9 @@ class Rows:
     text starts with the code and a hyphen. `parts` are split names that are read together, told
     apart by a column `part`. `instead` are other published forms of the same rows, taken (and
     named) where a source lacks the first. `sliced`: of train rows, those alone that are cut off to
-    select (`adapters_xtl.data.splits.cut_select`).
+    select (`adapters_xtl.data.splits.cut_select`). `parallel` says how a row of one language finds
+    its translation among the rows of another: "" not at all, "row" by its place in the file (of the
+    same data set, where it has the same gold), "id" by its id.
     """
 
     repo: str
@@ -51,6 +66,7 @@ class Rows:
     parts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     sliced: bool = False
     instead: tuple[Rows, ...] = ()
+    parallel: str = ""
 
     def named(self, code: str) -> Rows:
         """These rows for the language that the source calls `code`."""
@@ -66,6 +82,21 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class LanguageRows:
+    """Where a task's train rows in one language lie.
+
+    train   the rows, `{code}` standing for the source's name of the language
+    origin  "native": written in that language; "translated": by a machine, from the English rows;
+            "back-translated": English rows that a machine translated there and back
+    select  rows of the same language that choose the checkpoint; None: a slice of the train rows
+    """
+
+    train: Rows
+    origin: str
+    select: Rows | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """One task: data, format, metric. `name` is the stem of its file in `adapters_xtl/tasks/`.
 
@@ -77,6 +108,8 @@ class Task:
     labels     class names in head order; empty: taken from the train rows (CCG's supertags)
     train      rows to train on, one entry a source. `ordered`: each source is a stage, trained one
                after the other; then `example()` gives "stage", the source's number from 0 on
+    train_in   language → where train rows in it lie, for `train.languages`; English among them, in
+               the form that the others have. Empty: the task has English train rows alone
     select     rows that choose the checkpoint (English); empty: a slice of train (see
                `adapters_xtl.data.splits`)
     select_xtreme  what the benchmark's own scripts select on, for protocol "xtreme"
@@ -105,6 +138,7 @@ class Task:
     labels: tuple[str, ...] = ()
     train: tuple[Rows, ...] = ()
     ordered: bool = False
+    train_in: Mapping[str, LanguageRows] = field(default_factory=dict)
     select: tuple[Rows, ...] = ()
     select_xtreme: tuple[Rows, ...] = ()
     report: Mapping[str, tuple[Rows, ...]] = field(default_factory=dict)

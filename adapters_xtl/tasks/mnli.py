@@ -3,6 +3,7 @@
 from typing import Any
 
 from adapters_xtl.tasks import Row, Rows, Task
+from adapters_xtl.tasks._translated_mnli import TRAIN_IN
 
 _COLUMNS = {"premise": "string", "hypothesis": "string", "label": "class"}
 
@@ -20,6 +21,7 @@ TASK = Task(
     title="natural language inference",
     labels=("entailment", "neutral", "contradiction"),
     train=(_rows("train"),),
+    train_in=TRAIN_IN,
     select=(_rows("validation_matched"),),
     report={
         "validation": (_rows("validation_matched"),),

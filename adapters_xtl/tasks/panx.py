@@ -4,7 +4,7 @@ labels.
 
 from typing import Any
 
-from adapters_xtl.tasks import Row, Rows, Task
+from adapters_xtl.tasks import LanguageRows, Row, Rows, Task
 
 _COLUMNS = {"tokens": "strings", "ner_tags": "classes"}
 _LANGUAGES = (
@@ -12,6 +12,7 @@ _LANGUAGES = (
     "bn", "hi", "mr", "ur", "fa", "fr", "it", "pt", "es", "bg", "ru", "ja", "ka", "ko", "th", "sw",
     "yo", "my", "zh", "kk", "tr", "et", "fi", "hu",
 )  # fmt: skip
+_ADDED = ("qu", "pl", "uk", "az", "lt", "pa", "gu", "ro")
 
 
 def _rows(split: str) -> tuple[Rows, ...]:
@@ -27,11 +28,12 @@ TASK = Task(
     title="named entity recognition",
     labels=("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
     train=tuple(rows.named("en") for rows in _rows("train")),
+    train_in={code: LanguageRows(_rows("train")[0], "native") for code in (*_LANGUAGES, *_ADDED)},
     select_xtreme=tuple(rows.named("en") for rows in _rows("validation")),
     report={"validation": _rows("validation"), "test": _rows("test")},
     languages={
         "xtreme": _LANGUAGES,
-        "xtreme-r": (*_LANGUAGES, "qu", "pl", "uk", "az", "lt", "pa", "gu", "ro"),
+        "xtreme-r": (*_LANGUAGES, *_ADDED),
     },
     group="structured",
     licence="not stated",

@@ -2,9 +2,10 @@
 word overlap.
 """
 
+from dataclasses import replace
 from typing import Any
 
-from adapters_xtl.tasks import Row, Rows, Task
+from adapters_xtl.tasks import BACK_TRANSLATED, LanguageRows, Row, Rows, Task
 
 _COLUMNS = {"sentence1": "string", "sentence2": "string", "label": "class"}
 _LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
@@ -16,6 +17,18 @@ def _rows(split: str) -> tuple[Rows, ...]:
     return (Rows("google/xtreme", "PAWS-X.{code}", split, _COLUMNS, instead=(own,)),)
 
 
+def _train_in() -> dict[str, LanguageRows]:
+    # only the authors' own form has the ids by which a row finds its translations
+    (xtreme,) = _rows("train")
+    rows = replace(xtreme.instead[0], parallel="id", instead=(replace(xtreme, instead=()),))
+    translated = {code: LanguageRows(rows, "translated") for code in _LANGUAGES}
+    return {
+        **translated,
+        "en": LanguageRows(rows, "native"),
+        BACK_TRANSLATED: LanguageRows(rows, "back-translated"),  # not published
+    }
+
+
 TASK = Task(
     kind="target",
     format="classify",
@@ -24,6 +37,7 @@ TASK = Task(
     title="paraphrase identification",
     labels=("0", "1"),
     train=tuple(rows.named("en") for rows in _rows("train")),
+    train_in=_train_in(),
     select_xtreme=tuple(rows.named("en") for rows in _rows("validation")),
     report={"validation": _rows("validation"), "test": _rows("test")},
     languages={"xtreme": _LANGUAGES},

@@ -4,10 +4,24 @@ never select.
 
 from typing import Any
 
-from adapters_xtl.tasks import Row, Rows, Task
+from adapters_xtl.tasks import BACK_TRANSLATED, LanguageRows, Row, Rows, Task
 
 _COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _DEV = (Rows("rajpurkar/squad", "plain_text", "validation", _COLUMNS),)
+
+
+def _in(language: str, origin: str) -> LanguageRows:
+    """SQuAD as MLQA's authors translated it (Lewis et al. 2020); the ids are SQuAD's own."""
+    repo, config = "facebook/mlqa", "mlqa-translate-train.{code}"
+    if language == "en":
+        repo, config = "rajpurkar/squad", "plain_text"
+    train, select = (
+        Rows(repo, config, split, _COLUMNS, parallel="id") for split in ("train", "validation")
+    )
+    return LanguageRows(train, origin, select)
+
+
+_TRANSLATIONS = ("ar", "de", "es", "hi", "vi", "zh")
 
 TASK = Task(
     kind="intermediate",
@@ -16,6 +30,11 @@ TASK = Task(
     scorer="squad",
     title="extractive question answering",
     train=(Rows("rajpurkar/squad", "plain_text", "train", _COLUMNS),),
+    train_in={
+        "en": _in("en", "native"),
+        **{code: _in(code, "translated") for code in _TRANSLATIONS},
+        BACK_TRANSLATED: _in(BACK_TRANSLATED, "back-translated"),  # not published
+    },
     select=_DEV,
     report={"validation": _DEV},
     drop=("xquad",),

@@ -4,7 +4,7 @@ English part.
 
 from typing import Any
 
-from adapters_xtl.tasks import Row, Rows, Task
+from adapters_xtl.tasks import LanguageRows, Row, Rows, Task
 
 _COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _CODES = {
@@ -35,6 +35,7 @@ TASK = Task(
     scorer="squad",
     title="extractive question answering, natively asked",
     train=_rows("train"),
+    train_in={code: LanguageRows(_rows("train")[0], "native") for code in _CODES},
     select_xtreme=_rows("validation"),
     report={"validation": _rows("validation")},
     languages={"xtreme": tuple(_CODES), "xtreme-r": tuple(_CODES)},

@@ -6,7 +6,7 @@ benchmark.
 
 from typing import Any
 
-from adapters_xtl.tasks import Row, Rows, Task
+from adapters_xtl.tasks import LanguageRows, Row, Rows, Task
 
 _COLUMNS = {"tokens": "strings", "pos_tags": "classes"}
 _CODES = {
@@ -19,6 +19,8 @@ _CODES = {
     "vi": "Vietnamese", "yo": "Yoruba", "zh": "Chinese",
 }  # fmt: skip
 _ADDED = {"lt": "Lithuanian", "pl": "Polish", "uk": "Ukrainian", "wo": "Wolof", "ro": "Romanian"}
+
+_NO_TRAIN = ("th", "tl", "yo")  # the treebanks of these have test rows alone
 
 
 def _rows(split: str) -> tuple[Rows, ...]:
@@ -51,6 +53,11 @@ TASK = Task(
         "X",
     ),
     train=tuple(rows.named("English") for rows in _rows("train")),
+    train_in={
+        code: LanguageRows(_rows("train")[0], "native")
+        for code in (*_CODES, *_ADDED)
+        if code not in _NO_TRAIN
+    },
     select_xtreme=tuple(rows.named("English") for rows in _rows("validation")),
     report={"validation": _rows("validation"), "test": _rows("test")},
     languages={"xtreme": tuple(_CODES), "xtreme-r": (*_CODES, *_ADDED)},

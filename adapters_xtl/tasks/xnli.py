@@ -5,6 +5,7 @@ rows.
 from typing import Any
 
 from adapters_xtl.tasks import Row, Rows, Task
+from adapters_xtl.tasks._translated_mnli import TRAIN_IN
 
 _NLI = {"premise": "string", "hypothesis": "string", "label": "class"}
 _XTREME = {
@@ -59,6 +60,7 @@ TASK = Task(
     title="natural language inference",
     labels=("entailment", "neutral", "contradiction"),
     train=_mnli("train"),
+    train_in=TRAIN_IN,
     select=_mnli("validation_matched"),
     select_xtreme=tuple(rows.named("en") for rows in _report("validation")),
     report={"validation": _report("validation"), "test": _report("test")},

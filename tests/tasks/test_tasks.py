@@ -16,7 +16,7 @@ from adapters_xtl.base.errors import RequestError
 from adapters_xtl.data.columns import INSIDE
 from adapters_xtl.metrics.xtreme import averages
 from adapters_xtl.runs.settings import HYPER_FIELDS
-from adapters_xtl.tasks import COLUMN_TYPES, Rows, Task
+from adapters_xtl.tasks import BACK_TRANSLATED, COLUMN_TYPES, Rows, Task
 from tests.conftest import shared_dir
 
 NAMES = [name for name in tasks.names() if not tasks.load(name).members]
@@ -55,6 +55,13 @@ def wanted(task: Task) -> Iterator[tuple[Rows, str]]:
     """Every form of every rows of a task, with the language ("" for English training rows)."""
     for rows in (*task.train, *task.select, *task.select_xtreme):
         yield from ((form.named(task.code("en")), "") for form in (rows, *rows.instead))
+    for language, in_language in task.train_in.items():
+        if language == BACK_TRANSLATED:  # no data set on the hub has such rows
+            continue
+        for rows in filter(None, (in_language.train, in_language.select)):
+            yield from (
+                (form.named(task.code(language)), language) for form in (rows, *rows.instead)
+            )
     for split in task.report.values():
         for rows in split:
             for language in task.all_languages:
@@ -113,6 +120,24 @@ def test_columns_configs_and_splits_are_the_hubs(
 def test_what_is_not_in_the_schemas_is_known(schemas: dict[str, list[dict[str, Any]]]) -> None:
     unknown = {rows.repo for name in NAMES for rows, _ in wanted(tasks.load(name))} - set(schemas)
     assert {repo for repo in unknown if not repo.startswith("original/")} <= NOT_IN_THE_FILE
+
+
+def test_train_rows_of_other_languages_are_of_the_tasks_own_languages_and_tell_their_origin() -> (
+    None
+):
+    scored_on = {"mnli": "xnli", "squad1": "mlqa"}  # where the languages of the translations stand
+    for name in NAMES:
+        task = tasks.load(name)
+        for language, rows in task.train_in.items():
+            assert rows.origin in ("native", "translated", "back-translated")
+            assert (rows.origin == "back-translated") == (language == BACK_TRANSLATED)
+            known = tasks.load(scored_on.get(name, name)).all_languages
+            assert language in (*known, BACK_TRANSLATED), f"{name}: {language}"
+            assert rows.train.parallel in ("", "row", "id")
+        assert not task.train_in or task.train_in["en"].origin == "native"
+    with_rows = {name for name in NAMES if tasks.load(name).train_in}
+    assert with_rows == {"mnli", "xnli", "squad1", "pawsx", "panx", "udpos", "tydiqa"}
+    assert set(tasks.load("udpos").train_in) & {"th", "tl", "yo"} == set()
 
 
 def test_the_nine_and_the_nine_and_xcopa() -> None:
