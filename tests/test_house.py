@@ -29,6 +29,7 @@ HEAVY_FILES = {
     "export/onnx_model.py",
     "formats/_heads.py",
     "metrics/_evaluate.py",
+    "representation/metric_learning.py",
 }
 HEAVY = {
     "torch",

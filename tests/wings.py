@@ -23,7 +23,7 @@ FLOORS = (
     ("sharing",),
     ("planning", "models"),
     ("training", "evaluation"),
-    ("experiment", "predictor", "export"),
+    ("experiment", "predictor", "export", "representation"),
     ("engines",),
     ("grid",),
     ("studies",),

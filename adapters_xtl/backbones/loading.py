@@ -44,6 +44,7 @@ from adapters_xtl.base.hub import hub_errors
 __all__ = [
     "folder",
     "load",
+    "random_encoder",
     "settle_quantised_layers",
     "tokenizer",
     "tokenizer_digest",
@@ -350,6 +351,23 @@ def _random(bits: int, dtype: str, device: str, offload: bool) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         encoder.save_pretrained(folder)
         return _read(Path(folder), "tiny", bits, dtype, device, offload)
+
+
+def random_encoder(backbone: Backbone, seed: int, device: str = "cpu") -> tuple[nn.Module, Any]:
+    """Returns (encoder, tokenizer): an encoder of the backbone's sizes in float32 with fresh random
+    weights, those that its library starts a pretraining from, and the backbone's own tokenizer.
+
+    The weights follow from `seed` alone; the global random state is left as it was.
+    """
+    config = registry.config(backbone)
+    settings = CONFIG_MAPPING[config["model_type"]](**config_file.encoder_settings(config))
+    settings._attn_implementation = "sdpa"
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        encoder: Any = AutoModel.from_config(settings, add_pooling_layer=False)
+    encoder.eval()
+    encoder.requires_grad_(False)
+    return encoder.to(device), tokenizer(backbone)
 
 
 def _tensors(encoder: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

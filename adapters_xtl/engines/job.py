@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from adapters_xtl.engines.analysis import Analysis
 from adapters_xtl.runs.request import Request
 
 __all__ = ["Engine", "Event", "Job", "State", "Trial"]
@@ -24,7 +25,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Job:
-    """One run that a study needs: a training, or an evaluation of a trained module.
+    """One run that a study needs: a training, an evaluation of a trained module, or an analysis.
 
     key      names the job within its study, and its files: letters, digits, "-", "_" and "."
     title    for people: "mnli>panx, lora, seed 1"
@@ -36,6 +37,7 @@ class Job:
              does not count; where every trial failed, so does the job
     after    keys of the jobs that must have ended well before this one starts
     awaits   keys of the jobs that must have ended before this one starts, well or not: its trials
+    analysis what is computed of the encoder once the request is answered; None for nothing
     memory   predicted peak of the job's tensors in bytes; 0 where it cannot be predicted
     """
 
@@ -47,6 +49,7 @@ class Job:
     after: tuple[str, ...] = ()
     awaits: tuple[str, ...] = ()
     memory: int = 0
+    analysis: Analysis | None = None
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,15 @@ from typing import Any
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RunError, XtlError, out_of_memory
 from adapters_xtl.base.process_memory import release_freed_memory
+from adapters_xtl.engines import analysis
 from adapters_xtl.engines.failures import Failure, Failures, failure
 from adapters_xtl.engines.job import Job
 from adapters_xtl.engines.trials import resolved_request
 from adapters_xtl.planning.plan import Planner
+from adapters_xtl.runs.analyses import intact_analysis
 from adapters_xtl.runs.outcome import finished_directory, from_store
 from adapters_xtl.runs.request import Plan
-from adapters_xtl.runs.store import Store
+from adapters_xtl.runs.store import ANALYSES, Store
 
 __all__ = ["RunsElsewhere", "Worker"]
 
@@ -78,12 +80,14 @@ class Worker:
 
     def _execute(self, job: Job, begin: Callable[[], None], wait: bool) -> None:
         plan = self.plan(job)
-        store = Store(Path(job.request.runs))
-        if from_store(plan, store) is not None:
+        store, lookups = Store(Path(job.request.runs)), self.planner(job).lookups
+        key = analysis.analysis_id(job.analysis, plan, lookups) if job.analysis else ""
+        analysed = not key or intact_analysis(store, key) is not None
+        if analysed and from_store(plan, store) is not None:
             begin()
             return
         if not wait:
-            _check_free(plan, store)
+            _check_free(plan, store, key)
         begin()
         if plan.backbone.source in ("embedded", "random"):
             embedded.prepare(self.notify)
@@ -93,10 +97,14 @@ class Worker:
         self._host = self._host or Host()
         release_freed_memory()  # the peak that is measured is this run's own
         experiment.execute(plan, store, notify=self.notify, host=self._host)
+        if job.analysis is not None:
+            analysis.compute(job.analysis, plan, lookups, store, self._host, self.notify)
 
 
-def _check_free(plan: Plan, store: Store) -> None:
-    """Raises RunsElsewhere where another process works on a run that the plan lacks."""
+def _check_free(plan: Plan, store: Store, analysis_key: str) -> None:
+    """Raises RunsElsewhere where another process works on a run that the plan lacks, or on the
+    analysis of that id.
+    """
     lacking = [
         (module.task, module.id)
         for module in plan.modules
@@ -104,6 +112,8 @@ def _check_free(plan: Plan, store: Store) -> None:
     ]
     if not plan.inline:
         lacking.append((plan.task, plan.evaluation.id))
+    if analysis_key:
+        lacking.append((ANALYSES, analysis_key))
     for task, run_id in lacking:
         if store.in_progress(task, run_id):
             raise RunsElsewhere(f"another process works on {task}/{run_id}")

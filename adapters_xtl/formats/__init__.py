@@ -13,7 +13,14 @@ from pathlib import Path
 
 from adapters_xtl.base.errors import RequestError, nearest
 from adapters_xtl.formats._checks import text_fault
-from adapters_xtl.formats._format import Batch, Example, Fault, Format, HeadSizes
+from adapters_xtl.formats._format import (
+    Batch,
+    Example,
+    Fault,
+    Format,
+    HeadSizes,
+    ParallelText,
+)
 from adapters_xtl.formats._head_config import head_shapes
 from adapters_xtl.formats._items import (
     IGNORED,
@@ -37,6 +44,7 @@ __all__ = [
     "HeadSizes",
     "Item",
     "Lengths",
+    "ParallelText",
     "PlainHead",
     "Tokenizer",
     "encode_batch",

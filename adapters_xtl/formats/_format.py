@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from adapters_xtl.tasks import Task
 
-__all__ = ["Batch", "Example", "Fault", "Format", "HeadSizes"]
+__all__ = ["Batch", "Example", "Fault", "Format", "HeadSizes", "ParallelText"]
 
 Example = Mapping[str, Any]
 Batch = dict[str, np.ndarray]
@@ -33,6 +33,20 @@ class Fault(NamedTuple):
 
     reason: str
     scorable: bool
+
+
+class ParallelText(NamedTuple):
+    """What of an example is held against its translations: one text, or a pair read together.
+
+    language  its ISO code; "" where it is that of the rows
+    item      what it shares with its translations; "" where the row's id, or its place, tells
+    group     what several items of one language share (a premise, a paragraph); "" for nothing
+    """
+
+    texts: tuple[str, ...]
+    language: str = ""
+    item: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,12 @@ class Format:
         """Size of an example's texts in `length_unit`."""
         names = (*self.fields, *self.optional_fields)
         return sum(len(text) for name in names for text in _texts(example.get(name)))
+
+    def parallel_texts(self, example: Example) -> list[ParallelText]:
+        """The texts of an example that its translations are compared with, by what they encode."""
+        names = (*self.fields, *self.optional_fields)
+        texts = tuple(" ".join(_texts(example[name])) for name in names if example.get(name))[:2]
+        return [ParallelText(texts, group=texts[0] if len(texts) > 1 else "")] if texts else []
 
     # ------------------------------------------------------------------ a person's input
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from adapters_xtl.base.errors import RunError
 from adapters_xtl.formats._checks import published_group, text_fault
-from adapters_xtl.formats._format import Example, Fault, Format
+from adapters_xtl.formats._format import Example, Fault, Format, ParallelText
 from adapters_xtl.formats._items import Item, Lengths, Tokenizer, encode_batch
 
 if TYPE_CHECKING:
@@ -65,6 +65,18 @@ class Retrieve(Format):
 
     def length(self, example: Example) -> int:
         return sum(len(text) for _, text in _sentences(example))
+
+    def parallel_texts(self, example: Example) -> list[ParallelText]:
+        """Both sentences of a pair, whose item is the English one; sentences without their
+        translation are none.
+        """
+        if not all(side in example for side in SIDES):
+            return []
+        english = example["target"]
+        return [
+            ParallelText((example["source"],), item=english),
+            ParallelText((english,), "en", english),
+        ]
 
     def encode(
         self,

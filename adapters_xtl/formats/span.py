@@ -28,7 +28,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from adapters_xtl.formats import _characters
 from adapters_xtl.formats._checks import UNANSWERABLE, text_fault
-from adapters_xtl.formats._format import Batch, Example, Fault, Format, HeadSizes
+from adapters_xtl.formats._format import (
+    Batch,
+    Example,
+    Fault,
+    Format,
+    HeadSizes,
+    ParallelText,
+)
 from adapters_xtl.formats._items import (
     IGNORED,
     Frame,
@@ -213,6 +220,10 @@ class Span(Format):
     def group(self, example: Example) -> str:
         """Questions on one passage never part."""
         return str(example["context"])
+
+    def parallel_texts(self, example: Example) -> list[ParallelText]:
+        """The question; questions on one paragraph belong together."""
+        return [ParallelText((example["question"],), group=example["context"])]
 
     def gold_names(self, example: Example) -> list[str]:
         return ["answered" if example["answers"]["text"] else UNANSWERABLE]

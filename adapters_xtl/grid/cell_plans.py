@@ -13,6 +13,7 @@ from pathlib import Path
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import Problems, RequestError, XtlError
+from adapters_xtl.engines.analysis import Analysis, analysis_id
 from adapters_xtl.grid.cell_settings import (
     check_overrides,
     effective,
@@ -90,7 +91,13 @@ class CellPlans:
     def _check(self, cell: Cell) -> None:
         """Plans a cell with all its settings, and with those of every trial."""
         for values in ((), *self.trials(cell)):
-            self.plan(self.request(cell, self.grid.seeds[0], values))
+            plan = self.plan(self.request(cell, self.grid.seeds[0], values))
+            if cell.analysis is not None:
+                self.analysis_id(cell.analysis, plan)
+
+    def analysis_id(self, analysis: Analysis, plan: Plan) -> str:
+        """The id of the analysis of what a plan scores. RequestError where it is impossible."""
+        return analysis_id(analysis, plan, self.planner.lookups)
 
     def _lacking(self, cell: Cell) -> str:
         """The task of a cell, or of one of its parents, of which the source has no rows at all,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters_xtl.engines.analysis import Analysis
 from adapters_xtl.runs.request import Request
 
 __all__ = ["Axis", "Cell", "Grid", "Override", "Overrides", "Tuning", "Variant"]
@@ -49,6 +50,7 @@ class Cell:
 
     point            axis → value: where the cell stands in its grid
     overrides        settings of this cell's own training alone
+    analysis         what is computed of the encoder of each of its runs, besides their scores
     trains           whether a module of its own is trained for it
     bare             nothing is trained at all: the backbone itself is scored
     finished_module  the backbone itself, or a module that was trained before, is scored: no seed
@@ -60,6 +62,7 @@ class Cell:
     chain: tuple[str, ...]
     point: tuple[tuple[str, str], ...] = ()
     overrides: Overrides = ()
+    analysis: Analysis | None = None
     trains: bool = False
     bare: bool = False
     finished_module: bool = False

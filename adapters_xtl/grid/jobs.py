@@ -15,6 +15,7 @@ from adapters_xtl.grid.cells import Cell, Overrides
 from adapters_xtl.grid.tuning import chosen_values, trial_text
 from adapters_xtl.runs.outcome import finished_directory, from_store
 from adapters_xtl.runs.request import Module, Plan, Request
+from adapters_xtl.runs.store import ANALYSES
 
 __all__ = ["CellRun", "Jobs", "cell_runs", "jobs_of"]
 
@@ -93,8 +94,10 @@ class Jobs:
             self.damaged += 1
             return ()
         if run.plan is None or run.request is None:
-            return self._add_tuned(run, before)
-        return self._add_planned(run, run.plan, run.request)
+            keys = self._add_tuned(run, before)
+        else:
+            keys = self._add_planned(run, run.plan, run.request)
+        return (*keys, *self._add_analysis(run, keys))
 
     def _add_planned(self, run: CellRun, plan: Plan, request: Request) -> tuple[str, ...]:
         keys: list[str] = []
@@ -167,6 +170,29 @@ class Jobs:
             key, f"{run}, tuned", request, "", run.trials, tuple(parents), before, memory
         )
         return (*before, *parents, key)
+
+    def _add_analysis(self, run: CellRun, keys: tuple[str, ...]) -> tuple[str, ...]:
+        """Adds the analysis of a reported run where the store lacks it. `keys`: of the jobs that
+        make the run, its own last.
+        """
+        analysis = run.cell.analysis
+        if analysis is None or run.kind != "report":
+            return ()
+        if run.plan is None:
+            key, request = f"analysis-of-{keys[-1]}", self.plans.request(run.cell, run.seed)
+        elif not keys and self._state(run.plan) == "damaged":
+            return ()  # the run's own failure says why
+        else:
+            assert run.request is not None
+            analysis_id, request = self.plans.analysis_id(analysis, run.plan), run.request
+            if self.plans.store.find(ANALYSES, analysis_id) is not None:
+                return ()
+            key = f"analysis-{analysis_id}"
+        trials = run.trials if run.plan is None else ()
+        if key not in self.jobs:
+            title, after = f"analysis of {run}", keys[-1:]
+            self.jobs[key] = Job(key, title, request, "", trials, after, analysis=analysis)
+        return (key,)
 
     def _memory(self, plan: Plan, module_id: str) -> int:
         module = next(module for module in plan.modules if module.id == module_id)

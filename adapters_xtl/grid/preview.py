@@ -11,9 +11,11 @@ from adapters_xtl.grid.cost_forecast import Speeds
 from adapters_xtl.grid.jobs import CellRun, cell_runs
 from adapters_xtl.runs.outcome import finished_directory
 from adapters_xtl.runs.request import Module, Plan
+from adapters_xtl.runs.store import ANALYSES
 
 __all__ = ["preview"]
 
+NOT_TRAINED = ("evaluation", "analysis")  # kinds of runs
 IN_STORE, DAMAGED = "in the store", "damaged in the store"
 
 
@@ -93,6 +95,19 @@ def _add(
             "state": _state(scored, speeds) or "would score",
         }
         runs.setdefault(plan.evaluation.id, entry)
+    if run.cell.analysis is not None and run.kind == "report":
+        analysis_id = plans.analysis_id(run.cell.analysis, plan)
+        analysed = plans.store.find(ANALYSES, analysis_id) is not None
+        entry = {
+            **_entry(run, plans),
+            "id": analysis_id,
+            "bits": plan.bits,
+            "method": "none" if plan.target is None else run.cell.variant.method,
+            "kind": "analysis",
+            "stack": f"analysis of {plan.target or 'the bare backbone'}",
+            "state": IN_STORE if analysed else "would analyse",
+        }
+        runs.setdefault(analysis_id, entry)
 
 
 def _add_module(
@@ -150,7 +165,7 @@ def _total(entries: list[dict[str, Any]]) -> dict[str, Any]:
     missing = [
         entry
         for entry in entries
-        if entry["state"] not in (IN_STORE, DAMAGED) and entry["kind"] != "evaluation"
+        if entry["state"] not in (IN_STORE, DAMAGED) and entry["kind"] not in NOT_TRAINED
     ]
     seconds = [
         entry["predicted_training_seconds"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from adapters_xtl.base.errors import RequestError, RunError, XtlError
+from adapters_xtl.engines.analysis import Analysis, read
 from adapters_xtl.engines.failures import Failure
 from adapters_xtl.engines.trials import select_score
 from adapters_xtl.grid.cell_plans import CellPlans
@@ -51,6 +52,13 @@ def read_cells(
             if failure is not None:
                 cell.failures.append(_failure_record(run, failure))
             continue
+        if run.cell.analysis is not None and run.kind == "report":
+            try:
+                scored = replace(scored, analysis=_analysis(plans, run.cell.analysis, scored))
+            except (XtlError, OSError) as error:  # a damaged analysis
+                failure = Failure("", f"analysis of {run}", str(error), False, "")
+            if scored.analysis is None and failure is not None:
+                cell.failures.append(_failure_record(run, failure))
         if run.kind == "trial":
             cell.trials.append(
                 {
@@ -82,6 +90,11 @@ def _scored(
     if made_now:
         outcome = replace(outcome, reused=False, seconds=round(sum(made_now), 3))
     return Scored(run.seed, run.plan, outcome)
+
+
+def _analysis(plans: CellPlans, analysis: Analysis, scored: Scored) -> Any:
+    """What the store has of an analysis of a run's encoder, as the analysis reads it; else None."""
+    return read(analysis, scored.plan, plans.planner.lookups, plans.store)
 
 
 def _failure(jobs: Jobs, keys: Sequence[str], failures: Mapping[str, Failure]) -> Failure | None:

@@ -42,11 +42,16 @@ _NAMED = (
 
 @dataclass(frozen=True)
 class Scored:
-    """One finished run of a cell: its seed, its plan, and the run in the store."""
+    """One finished run of a cell: its seed, its plan, and the run in the store.
+
+    analysis  what the cell's analysis found in its encoder, as that analysis' own record; None
+              without one, and where it is not finished
+    """
 
     seed: int
     plan: Plan
     outcome: Outcome
+    analysis: Any = None
 
 
 def _entry(metrics: Mapping[str, Any]) -> Mapping[str, Any]:

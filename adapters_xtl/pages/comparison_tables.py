@@ -196,7 +196,9 @@ def ahead(runs: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> list[T
         values = ", ".join(
             f"{key.partition('.')[2]} {value}" for key, value in run["values"].items()
         )
-        trains = run["kind"] != "evaluation" and not run["state"].endswith("in the store")
+        trains = run["kind"] not in ("evaluation", "analysis") and not run["state"].endswith(
+            "in the store"
+        )
         printed.add_row(
             f"{run['stack']}, {run['method']}, {run['bits']} bits",
             run["id"] or "-",

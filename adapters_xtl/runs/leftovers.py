@@ -15,7 +15,16 @@ from adapters_xtl.base.locks import try_locked
 from adapters_xtl.runs.records import MANIFEST
 from adapters_xtl.runs.removal import REMOVED, check_deletable, delete
 from adapters_xtl.runs.run_index import tree_bytes, tree_modified
-from adapters_xtl.runs.store import FAILED, PARTIAL, RUN_ID, WORK, Store, lock_path, verify
+from adapters_xtl.runs.store import (
+    ANALYSES,
+    FAILED,
+    PARTIAL,
+    RUN_ID,
+    WORK,
+    Store,
+    lock_path,
+    verify,
+)
 
 __all__ = ["Leftover", "clear", "find_leftovers"]
 
@@ -51,7 +60,7 @@ def find_leftovers(store: Store, older_than: float) -> tuple[list[Leftover], dic
     kept = {folder: explain_denied(folder) for folder in store.unreadable()}
     for path in _entries(store.root / FAILED):
         found.append(_leftover(path, "failed run"))
-    for folder in store.task_folders():
+    for folder in (*store.task_folders(), store.root / ANALYSES):
         for path in _entries(folder):
             entry = _in_task_folder(store, path)
             if entry is None:

@@ -28,6 +28,7 @@ from adapters_xtl.base.locks import available, locked
 from adapters_xtl.runs.records import MANIFEST, Manifest, read_record, write_record
 
 __all__ = [
+    "ANALYSES",
     "FAILED",
     "PARTIAL",
     "RUN_ID",
@@ -44,8 +45,9 @@ PARTIAL = ".partial"  # ends the directory's name of a run that is not finished
 WORK = "work"  # inside a partial run: checkpoints and other scratch, no part of the finished run
 RUN_ID = re.compile(r"[0-9a-f]{12,64}")
 FAILED = "failed"  # under the root, beside the tasks: runs that are kept but never used
+ANALYSES = "analyses"  # under the root, beside the tasks: what was computed of finished runs
 # under the root, beside the tasks: what studies wrote, and trackers that followed trainings
-NO_TASKS = (FAILED, "studies", "compare", "tensorboard", "wandb")
+NO_TASKS = (FAILED, ANALYSES, "studies", "compare", "tensorboard", "wandb")
 STUDY_RECORDS = ("study.json", "comparison.json")
 
 

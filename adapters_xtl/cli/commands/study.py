@@ -180,8 +180,10 @@ def carry_out_grid(
 
 
 def _score(job: Job, plans: CellPlans) -> float | None:
-    """The score of a finished job that is a whole request; None for parents and untrained ones."""
-    if job.module or job.trials:
+    """The score of a finished job that is a whole request; None for parents, untrained ones and
+    analyses.
+    """
+    if job.module or job.trials or job.analysis is not None:
         return None
     with contextlib.suppress(XtlError, OSError):
         outcome = from_store(plans.plan(job.request), plans.store)

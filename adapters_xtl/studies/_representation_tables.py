@@ -1,0 +1,281 @@
+"""Tables and figures of the study `representation`, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from adapters_xtl.grid.results import Figure, Line, Point, Series, Table
+from adapters_xtl.representation.features import RANDOM, TOGETHER
+from adapters_xtl.representation.record import EncoderResult, RepresentationRecord
+from adapters_xtl.representation.similarity import DISTANCES
+from adapters_xtl.studies._representation_numbers import Comparison, Number, Numbers
+
+__all__ = [
+    "CORRECTED",
+    "MAIN",
+    "UNITS",
+    "alignment_table",
+    "comparisons_of",
+    "control_table",
+    "file_label",
+    "fit_table",
+    "importance_of",
+    "importance_tables",
+    "language_against_retrieval",
+    "rows_note",
+]
+
+MAIN = DISTANCES[0]  # of headlines and figures; the tables have the others too
+UNITS = (
+    "numbers are 100 times Spearman's ρ, or a fall of it, on pairs of held-out items; intervals are"
+    " over seeds, a difference is paired over them"
+)
+CORRECTED = (
+    "states are corrected for anisotropy by mean and deviation of each dimension (Timkey and van"
+    " Schijndel 2021); layer 0 are the embeddings"
+)
+TOGETHER_NOTE = (
+    f"{TOGETHER}: the three permuted together. Script and family follow from the language, so which"
+    " of the three has the weight is partly chance"
+)
+HOLM_OF_MAP = "Holm's correction goes over all numbers of this table"
+
+
+def comparisons_of(points: Sequence[Mapping[str, str]]) -> list[Comparison]:
+    """Each chain of parents against none; a longer one also against what it is without its first
+    parent (does intermediate training change what the target leaves?), and without its last (what
+    does the target change after it?).
+    """
+    by_on: dict[tuple[str, str, str, str], Mapping[str, str]] = {}
+
+    def place(point: Mapping[str, str], on: str) -> tuple[str, str, str, str]:
+        return point["task"], point["method"], point["items"], on
+
+    for point in points:
+        by_on[place(point, point["on"])] = point
+    comparisons = []
+    for point in points:
+        chain = point["on"].split(">")
+        baselines = ["none"] if point["on"] != "none" else []
+        if len(chain) > 1:
+            baselines += [">".join(chain[1:]), ">".join(chain[:-1])]
+        for baseline in dict.fromkeys(baselines):
+            against = by_on.get(place(point, baseline))
+            if against is not None:
+                several = len({(each["method"]) for each in points}) > 1
+                method = f", {point['method']}" if several else ""
+                name = f"{point['on']} against {baseline}{method}"
+                comparisons.append(Comparison(name, point, against))
+    return comparisons
+
+
+def file_label(points: Sequence[Mapping[str, str]]) -> str:
+    """Part of a file name for a group of points."""
+    return f"{points[0]['items']}-{points[0]['method'].replace('@', '-')}"
+
+
+def rows_note(record: RepresentationRecord) -> str:
+    features = "; ".join(f"{name}: {why}" for name, why in record.left_out.items())
+    lacking = ", ".join(record.left_out_languages)
+    return (
+        f"{record.units} units: {record.items} items of {record.task} ({record.split}) in"
+        f" {', '.join(record.languages)}; {record.parts.get('train', 0)} train,"
+        f" {record.parts.get('select', 0)} select, {record.parts.get('held-out', 0)} are held out"
+        + (f"; features left out: {features}" if features else "")
+        + (f"; languages left out: {lacking}" if lacking else "")
+    )
+
+
+def importance_of(distance: str, feature: str, layer: int) -> Number:
+    return lambda encoder: encoder.distances[distance].importance[feature][layer]
+
+
+def _layers(record: RepresentationRecord) -> tuple[str, ...]:
+    return tuple(str(layer) for layer in range(record.layers + 1))
+
+
+def importance_tables(
+    numbers: Numbers,
+    points: Sequence[Mapping[str, str]],
+    record: RepresentationRecord,
+    distance: str,
+) -> list[Table]:
+    """Feature × layer: the importances of each cell, then their changes."""
+    features = (*record.features, TOGETHER)
+    layers = range(record.layers + 1)
+    rows = [[importance_of(distance, name, layer) for layer in layers] for name in features]
+    notes = (UNITS, CORRECTED, TOGETHER_NOTE)
+    tables = []
+    for point in points:
+        lines = tuple(
+            Line(name, tuple(numbers.entry(point, number) for number in row))
+            for name, row in zip(features, rows, strict=True)
+        )
+        name = f"importance-{file_label(points)}-{distance}-{_file_part(point['on'])}"
+        title = f"Importance of features, {distance}, {point['on']}"
+        tables.append(Table(name, title, "feature \\ layer", _layers(record), lines, notes))
+    for comparison in comparisons_of(points):
+        lines = tuple(
+            Line(name, entries, difference=True)
+            for name, entries in zip(features, numbers.changes(comparison, rows), strict=True)
+        )
+        sides = "-".join(_file_part(side["on"]) for side in (comparison.of, comparison.against))
+        name = f"change-{file_label(points)}-{distance}-{sides}"
+        title = f"Change of importance, {distance}, {comparison.name}"
+        tables.append(
+            Table(name, title, "feature \\ layer", _layers(record), lines, (*notes, HOLM_OF_MAP))
+        )
+    return tables
+
+
+def _file_part(on: str) -> str:
+    return on.replace(">", "+")
+
+
+def _by_layer(
+    numbers: Numbers,
+    points: Sequence[Mapping[str, str]],
+    record: RepresentationRecord,
+    name: str,
+    title: str,
+    quantities: Mapping[str, Callable[[EncoderResult], Sequence[float]]],
+    notes: tuple[str, ...],
+) -> Table:
+    """Quantities of each cell, and of random weights, by layer."""
+
+    def at(quantity: Callable[[EncoderResult], Sequence[float]], layer: int) -> Number:
+        return lambda encoder: quantity(encoder)[layer]
+
+    lines = []
+    layers = range(record.layers + 1)
+    for label, quantity in quantities.items():
+        for point in points:
+            entries = tuple(numbers.entry(point, at(quantity, layer)) for layer in layers)
+            lines.append(Line(f"{label}, {point['on']}", entries))
+        bare = next((point for point in points if point["on"] == "none"), None)
+        if bare is not None:
+            random = tuple(numbers.random_weights(bare, at(quantity, layer)) for layer in layers)
+            lines.append(Line(f"{label}, random weights", random))
+    return Table(name, title, "layer", _layers(record), tuple(lines), notes)
+
+
+def fit_table(
+    numbers: Numbers, points: Sequence[Mapping[str, str]], record: RepresentationRecord
+) -> Table:
+    quantities: dict[str, Callable[[EncoderResult], Sequence[float]]] = {}
+    for distance in DISTANCES:
+        quantities[f"ρ, {distance}"] = lambda encoder, kind=distance: (  # type: ignore[misc]
+            encoder.distances[kind].correlation
+        )
+        quantities[f"ceiling, {distance}"] = lambda encoder, kind=distance: (  # type: ignore[misc]
+            encoder.distances[kind].ceiling
+        )
+    return _by_layer(
+        numbers,
+        points,
+        record,
+        f"fit-{file_label(points)}",
+        "How well the features rank the distances of held-out items",
+        quantities,
+        (UNITS, "ceiling: by the split half of the dimensions", CORRECTED),
+    )
+
+
+def alignment_table(
+    numbers: Numbers, points: Sequence[Mapping[str, str]], record: RepresentationRecord
+) -> Table:
+    return _by_layer(
+        numbers,
+        points,
+        record,
+        f"alignment-{file_label(points)}",
+        "Alignment of translations, drift from the backbone, anisotropy",
+        {
+            "retrieval": lambda encoder: encoder.retrieval,
+            "CKA with English": lambda encoder: encoder.cka_english,
+            "CKA with the backbone": lambda encoder: encoder.cka_backbone,
+            "anisotropy": lambda encoder: encoder.anisotropy,
+        },
+        (
+            "retrieval: % of units whose nearest English unit is their translation; CKA: 100 ×"
+            " linear centred kernel alignment (Kornblith et al. 2019); anisotropy: 100 × the mean"
+            " cosine before the correction (Ethayarajh 2019)",
+            CORRECTED,
+        ),
+    )
+
+
+def control_table(
+    numbers: Numbers, points: Sequence[Mapping[str, str]], record: RepresentationRecord
+) -> Table:
+    """At the layer that retrieval pools: what features that say nothing come to, beside the fit."""
+    layer = record.retrieval_layer
+
+    def largest(encoder: EncoderResult) -> float:
+        shuffled = encoder.distances[MAIN].shuffled_importance
+        return max((values[layer] for values in shuffled.values()), key=abs)
+
+    columns: dict[str, Number] = {
+        "ρ": lambda encoder: encoder.distances[MAIN].correlation[layer],
+        "ceiling": lambda encoder: encoder.distances[MAIN].ceiling[layer],
+        "ρ, shuffled features": lambda encoder: encoder.distances[MAIN].shuffled_correlation[layer],
+        "largest importance, shuffled": largest,
+        "importance of the random feature": importance_of(MAIN, RANDOM, layer),
+        f"importance of {TOGETHER}": importance_of(MAIN, TOGETHER, layer),
+        "importance of item": importance_of(MAIN, "item", layer),
+    }
+    lines = [
+        Line(point["on"], tuple(numbers.entry(point, number) for number in columns.values()))
+        for point in points
+    ]
+    bare = next((point for point in points if point["on"] == "none"), None)
+    if bare is not None:
+        entries = tuple(numbers.random_weights(bare, number) for number in columns.values())
+        lines.append(Line("random weights", entries))
+    return Table(
+        f"controls-{file_label(points)}",
+        f"Controls at layer {layer} of {record.layers}, {MAIN}",
+        "encoder",
+        tuple(columns),
+        tuple(lines),
+        (
+            UNITS,
+            "shuffled: every feature was given to other units before anything was fitted; random"
+            " weights: encoders of the backbone's sizes that were never trained",
+        ),
+    )
+
+
+def language_against_retrieval(
+    numbers: Numbers, points: Sequence[Mapping[str, str]], record: RepresentationRecord
+) -> Figure:
+    """The change of language's importance against that of retrieval, a dot for each layer."""
+    series = []
+    for comparison in comparisons_of(points):
+        dots = []
+        for layer in range(record.layers + 1):
+            language = numbers.difference(comparison, importance_of(MAIN, TOGETHER, layer))
+            retrieval = numbers.difference(
+                comparison,
+                lambda encoder, layer=layer: encoder.retrieval[layer],  # type: ignore[misc]
+            )
+            if language is not None and retrieval is not None:
+                bounds = retrieval.interval
+                low, high = (bounds.low, bounds.high) if bounds else (None, None)
+                dots.append(
+                    Point(language.mean, retrieval.mean, low, high, retrieval.verdict, str(layer))
+                )
+        if dots:
+            series.append(Series(comparison.name, tuple(dots)))
+    return Figure(
+        f"language-against-retrieval-{file_label(points)}",
+        "scatter",
+        "Language against retrieval, by layer",
+        f"change of the importance of {TOGETHER}",
+        "change of retrieval, %",
+        series=tuple(series),
+        caption=(
+            "Both changes in points, means over seeds; a dot for each layer, numbered. Layers of"
+            f" one encoder are no independent observations. {CORRECTED[0].upper()}{CORRECTED[1:]}."
+        ),
+    )

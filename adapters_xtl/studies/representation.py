@@ -1,0 +1,254 @@
+"""What intermediate training does to representations: which features of a text they follow, layer
+by layer, before and after (Metric-Learning Encoding Models, arXiv 2402.11608).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from adapters_xtl.base.errors import Problems
+from adapters_xtl.grid.cells import Axis, Cell
+from adapters_xtl.grid.finished_cells import FinishedCells
+from adapters_xtl.grid.results import Entry, Figure, Line, Table
+from adapters_xtl.grid.study import Answer, Contrast, Study
+from adapters_xtl.representation.analysis import RepresentationAnalysis
+from adapters_xtl.representation.features import TOGETHER
+from adapters_xtl.representation.record import EncoderResult, RepresentationRecord
+from adapters_xtl.representation.similarity import DISTANCES
+from adapters_xtl.studies._representation_numbers import Numbers
+from adapters_xtl.studies._representation_tables import (
+    CORRECTED,
+    MAIN,
+    UNITS,
+    alignment_table,
+    comparisons_of,
+    control_table,
+    file_label,
+    fit_table,
+    importance_of,
+    importance_tables,
+    language_against_retrieval,
+    rows_note,
+)
+
+__all__ = ["STUDY"]
+
+
+class Representation(Study):
+    title = "What intermediate training does to representations"
+    question = (
+        "Which features of parallel texts do representations follow, and does intermediate training"
+        " make language matter less where it makes retrieval better?"
+    )
+    axes = (
+        Axis("task", ("tatoeba",)),
+        Axis("on", ("none", "mnli", "pawsx", "mnli>pawsx")),
+        Axis("method", ("lora",)),
+        Axis("items", ("xnli",)),
+    )
+    evidence_for = (
+        "which of these features rank pairs of held-out items as the states do, and how that"
+        " changes with training, on this backbone and these rows",
+    )
+    no_evidence = (
+        "what a model uses: a feature that ranks the states' distances need not cause any"
+        " prediction",
+        "features that are not among those that were fitted; correlated features share their"
+        " weight",
+        "retrieval: that language matters less where retrieval is better is no evidence that one"
+        " causes the other",
+        "the split into train and held-out items: there is one, and intervals over seeds do not"
+        " cover it (those over items do)",
+    )
+
+    def cell(
+        self, point: Mapping[str, str], bits: Sequence[str], problems: Problems
+    ) -> tuple[Cell, ...]:
+        """The cell with the analysis of its encoder on the parallel rows of the axis `items`."""
+        analysis = RepresentationAnalysis(point["items"])
+        return tuple(
+            replace(cell, analysis=analysis) for cell in super().cell(point, bits, problems)
+        )
+
+    def contrasts(self, cells: Sequence[Cell]) -> tuple[Contrast, ...]:
+        """Differences of retrieval scores, the same whatever the items: each once."""
+        points = [dict(cell.point) for cell in cells]
+        first = points[0]["items"]
+        return tuple(
+            Contrast(
+                f"{comparison.name}, {comparison.of['task']}", comparison.of, comparison.against
+            )
+            for comparison in comparisons_of([point for point in points if point["items"] == first])
+        )
+
+    def tables(self, finished: FinishedCells) -> tuple[Table, ...]:
+        """Language against retrieval, the controls, and layer by layer: how well the features fit,
+        alignment, importances and their changes.
+        """
+        numbers = Numbers(finished)
+        tables: list[Table] = []
+        for points in _groups(finished):
+            record = _any_record(numbers, points)
+            if record is None:
+                continue
+            rows = rows_note(record)
+            group = [
+                self._language_and_retrieval(numbers, points, record),
+                control_table(numbers, points, record),
+                fit_table(numbers, points, record),
+                alignment_table(numbers, points, record),
+            ]
+            for distance in DISTANCES:
+                group += importance_tables(numbers, points, record, distance)
+            tables += [replace(table, notes=(*table.notes, rows)) for table in group]
+        return tuple(tables)
+
+    def figures(self, finished: FinishedCells) -> tuple[Figure, ...]:
+        """Heat maps of importances and of their changes; language against retrieval by layer."""
+        numbers = Numbers(finished)
+        figures = []
+        for points in _groups(finished):
+            record = _any_record(numbers, points)
+            if record is None:
+                continue
+            for table in importance_tables(numbers, points, record, MAIN):
+                changes = table.lines[0].difference
+                if any(entry.value is not None for line in table.lines for entry in line.entries):
+                    caption = f"{UNITS}; {CORRECTED}."
+                    if changes:
+                        caption += " Hatched: the interval over seeds includes 0, or one seed."
+                    figures.append(
+                        Figure(
+                            f"heatmap-{table.name}",
+                            "heatmap",
+                            table.title,
+                            "layer",
+                            "feature",
+                            table,
+                            caption=f"{caption[0].upper()}{caption[1:]}",
+                        )
+                    )
+            figures.append(language_against_retrieval(numbers, points, record))
+        return tuple(figures)
+
+    def _language_and_retrieval(
+        self, numbers: Numbers, points: Sequence[Mapping[str, str]], record: RepresentationRecord
+    ) -> Table:
+        """The change of language's importance at the layer that retrieval pools, beside that of
+        retrieval.
+        """
+        layer = record.retrieval_layer
+        comparisons = comparisons_of(points)
+        columns: list[tuple[str, list[Entry]]] = []
+        for distance in DISTANCES:
+            columns.append(
+                (
+                    f"language, {distance}",
+                    numbers.primary(comparisons, importance_of(distance, TOGETHER, layer)),
+                )
+            )
+            columns.append(
+                (
+                    f"language, {distance}, over items",
+                    [
+                        numbers.over_items(each, _replicates(distance, TOGETHER, layer))
+                        for each in comparisons
+                    ],
+                )
+            )
+        columns.append(
+            (
+                f"{points[0]['task']} score",
+                [
+                    numbers.finished.mean_difference([each.of], [each.against])
+                    for each in comparisons
+                ],
+            )
+        )
+        retrieved = [numbers.primary(comparisons, lambda encoder: encoder.retrieval[layer])]
+        columns.append(("retrieval of the items", retrieved[0]))
+        lines = [
+            Line(each.name, tuple(entries[number] for _, entries in columns), difference=True)
+            for number, each in enumerate(comparisons)
+        ]
+        return Table(
+            f"language-and-retrieval-{file_label(points)}",
+            f"Importance of {TOGETHER} and retrieval, layer {layer} of {record.layers}",
+            "change",
+            tuple(name for name, _ in columns),
+            tuple(lines),
+            (
+                UNITS,
+                "over items: percentile intervals of a paired bootstrap of the held-out items, in"
+                " all their languages at once; the seeds' mean",
+                f"equivalent where an interval lies within ±{self.margin:g} points; Holm's"
+                " correction goes over the lines of a column",
+                CORRECTED,
+            ),
+        )
+
+    def answer(self, finished: FinishedCells) -> Answer | None:
+        numbers = Numbers(finished)
+        for points in _groups(finished):
+            record = _any_record(numbers, points)
+            comparisons = comparisons_of(points)
+            if record is None or not comparisons:
+                continue
+            table = self._language_and_retrieval(numbers, points, record)
+            measured = [line for line in table.lines if line.entries[0].value is not None]
+            if not measured:
+                continue
+            main = measured[0]
+            change, score = main.entries[0], main.entries[2 * len(DISTANCES)]
+            headline = (
+                f"{main.label}: importance of {TOGETHER} at layer {record.retrieval_layer}"
+                f" {_text(change)} points of 100·ρ; {points[0]['task']} score {_text(score)}"
+            )
+            others = [
+                line
+                for line in measured[1:]
+                if (line.entries[0].value or 0.0) * (change.value or 0.0) < 0
+            ]
+            others.sort(key=lambda line: -abs(line.entries[0].value or 0.0))
+            exception = f"{others[0].label}: {_text(others[0].entries[0])} points" if others else ""
+            return Answer(headline, change.verdict or "inconclusive", exception, self.no_evidence)
+        return None
+
+
+def _text(entry: Entry) -> str:
+    if entry.value is None:
+        return entry.note or "not measured"
+    if entry.low is None or entry.high is None:
+        return f"{entry.value:+.2f} ({entry.note or 'no interval'})"
+    return f"{entry.value:+.2f} [{entry.low:+.2f}, {entry.high:+.2f}]"
+
+
+def _groups(finished: FinishedCells) -> list[list[dict[str, str]]]:
+    """The points of the grid that differ in `on` alone, a list for each task, method and items."""
+    groups = []
+    for task in finished.axis("task"):
+        for method in finished.axis("method"):
+            for items in finished.axis("items"):
+                shared = {"task": task, "method": method, "items": items}
+                points = [{**shared, "on": on} for on in finished.axis("on")]
+                points = [point for point in points if finished.at(point) is not None]
+                if points:
+                    groups.append(points)
+    return groups
+
+
+def _any_record(
+    numbers: Numbers, points: Sequence[Mapping[str, str]]
+) -> RepresentationRecord | None:
+    """An analysis of the group; what all of them share is read off it."""
+    return next((record for point in points for record in numbers.records(point).values()), None)
+
+
+def _replicates(
+    distance: str, feature: str, layer: int
+) -> Callable[[EncoderResult], Sequence[float]]:
+    return lambda encoder: encoder.distances[distance].replicates[feature][layer]
+
+
+STUDY = Representation()
