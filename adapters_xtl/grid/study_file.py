@@ -88,13 +88,14 @@ def shipped_files() -> dict[str, Path]:
 def read_study_file(
     name: str, study_names: Sequence[str], axes_of: Mapping[str, Sequence[str]], set_: Sequence[str]
 ) -> StudyFile:
-    """The study that `xtl study NAME|FILE.toml` names, with the keys of `--set` in place.
+    """The study that `xtl study NAME|FILE.toml` names, with the keys of `--set` in place. The name
+    of a study stands for the file of that name, if the package has one, else for its defaults.
 
     axes_of: study → the names of its axes. RequestError names every key that is unknown or has the
     wrong form.
     """
     path: Path | None = None
-    if name in study_names:
+    if name in study_names and name not in shipped_files():
         content: dict[str, Any] = {"study": name}
     else:
         path = Path(name) if name.endswith(".toml") else shipped_files().get(name)
