@@ -80,6 +80,7 @@ SLOW_PLACES = {
         "pages/test_page.py",
         "runs/test_kills.py",
         "sharing/test_hub.py",
+        "studies/test_representation_runs.py",
         "studies/test_transfer.py",
         "tasks/test_every_task.py",
         "test_dropped_in.py",

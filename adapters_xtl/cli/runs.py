@@ -126,7 +126,7 @@ def check(filters: Filters = [], runs: Runs = "runs", as_json: Json = False) -> 
     from adapters_xtl.cli.commands import runs as command
 
     payload = answer(as_json, lambda: command.check_runs(filters, runs))
-    if payload["damaged"] or payload["unreadable"]:
+    if payload["damaged"] or payload["unreadable"] or payload["damaged_analyses"]:
         raise typer.Exit(1)
 
 

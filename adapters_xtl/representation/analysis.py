@@ -40,12 +40,12 @@ class RepresentationAnalysis:
     """Which features of a task's parallel rows an encoder's representations follow.
 
     task          one of PARALLEL_TASKS
-    items         items that are compared at most
+    items         about how many items are compared; groups of them are taken whole
     interactions  see `metric_learning.FitOptions`
     """
 
     task: str
-    items: int = 96
+    items: int = 144
     interactions: bool = False
 
     def rows(self, plan: Plan, lookups: Lookups) -> ParallelRows:

@@ -93,6 +93,11 @@ def analyse(
     languages = tuple(sorted({unit.language for unit in units}))
     if ENGLISH not in languages:
         raise DataError(f"{task.name}: none of its parallel rows is English")
+    too_few = {
+        language: "too few of its rows have translations"
+        for language in splits
+        if language not in languages
+    }
     scored = plan.target or "the bare backbone"
     context.notify(
         f"comparing {len(units)} representations by {scored}: {task.name} in {', '.join(languages)}"
@@ -139,7 +144,7 @@ def analyse(
         task=task.name,
         split=rows.split,
         languages=languages,
-        left_out_languages={**rows.files.lacking, **lacking},
+        left_out_languages={**rows.files.lacking, **lacking, **too_few},
         units=len(units),
         items=len({unit.item for unit in units}),
         groups=len(clusters),

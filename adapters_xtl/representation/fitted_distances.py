@@ -22,6 +22,7 @@ from adapters_xtl.representation.similarity import (
     ranked,
     split_half_ceiling,
     standardised,
+    weighted_ranks,
     weighted_spearman,
 )
 
@@ -197,12 +198,13 @@ def _importances(
     """(ρ on all pairs, (layers,); the fall of ρ under each row of `weights`, (rows, layers, names),
     in the order of `features.permutable`).
     """
+    real_ranks = [weighted_ranks(places, weights) for places in real_places]
 
     def correlations(feature_distances: Array) -> Array:
         modelled = squared_distances(feature_distances, forms)
         columns = [
-            weighted_spearman(ranked(of_layer), real, weights)
-            for of_layer, real in zip(modelled, real_places, strict=True)
+            weighted_spearman(weighted_ranks(ranked(of_layer), weights), real, weights)
+            for of_layer, real in zip(modelled, real_ranks, strict=True)
         ]
         return np.stack(columns, axis=1)
 

@@ -35,10 +35,10 @@ class FitOptions:
     """
 
     interactions: bool = False
-    steps: int = 150
+    steps: int = 240
     batch: int = 192
-    rate: float = 0.05
-    temperature: float = 0.1
+    rate: float = 0.1
+    temperature: float = 0.25
     check_every: int = 15
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -18,6 +19,8 @@ Part = Literal["train", "select", "held-out"]
 PARTS: tuple[Part, ...] = ("train", "select", "held-out")
 SHARES = (3 / 6, 1 / 6, 2 / 6)  # of the items, in the order of PARTS
 ENGLISH = "en"
+FEWEST = 10  # units of a language
+FEWEST_GROUPS = 12
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,31 @@ class Unit:
 
 
 def parallel_units(task: Task, rows: Mapping[str, CheckedSplit], items: int) -> tuple[Unit, ...]:
-    """The units of at most `items` items that have rows in several languages, sorted by language
-    and item. Items in more languages come first, the rest is decided by their digests.
+    """The units of about `items` items that have rows in several languages, sorted by language and
+    item. Groups are taken whole: those in more languages first, the rest as their digests decide.
+    Languages with fewer than FEWEST units are left out.
 
     Rows are translations of each other where they have the same id or, without ids, the same place
     in their files; sentence pairs where they have the same English sentence. DataError where rows
-    cannot be aligned, or fewer than 12 groups of items are parallel.
+    cannot be aligned, or where too few groups of items are parallel.
     """
+    units = _groups_alike(_all_units(task, rows))
+    chosen = _in_several_languages(_chosen(_in_several_languages(units), items))
+    counts = Counter(unit.language for unit in chosen)
+    kept = [unit for unit in chosen if counts[unit.language] >= FEWEST]
+    kept = _in_several_languages(kept)
+    _check_labels(task, kept)
+    clusters = {unit.cluster for unit in kept}
+    if len(clusters) < FEWEST_GROUPS:
+        raise DataError(
+            f"{task.name}: {len(clusters)} groups of rows in several languages; takes"
+            f" {FEWEST_GROUPS} at least, which are divided among train, select and held-out"
+        )
+    return tuple(kept)
+
+
+def _all_units(task: Task, rows: Mapping[str, CheckedSplit]) -> list[Unit]:
+    """Every row of every language as a unit, each item once a language."""
     units: dict[tuple[str, str], Unit] = {}
     form = formats.load(task.format)
     for language, part in rows.items():
@@ -78,16 +99,7 @@ def parallel_units(task: Task, rows: Mapping[str, CheckedSplit], items: int) -> 
                     str(example.get("genre") or ""),
                 )
                 units.setdefault((unit.language, unit.item), unit)
-    chosen = _chosen(units, items)
-    _check_labels(task, chosen)
-    chosen = _groups_alike(chosen)
-    clusters = {unit.cluster for unit in chosen}
-    if len(clusters) < 12:
-        raise DataError(
-            f"{task.name}: {len(clusters)} groups of rows in several languages; takes 12 at least,"
-            " which are divided among train, select and held-out"
-        )
-    return tuple(chosen)
+    return [units[key] for key in sorted(units)]
 
 
 def _is_row_number(row_id: Any) -> bool:
@@ -97,14 +109,24 @@ def _is_row_number(row_id: Any) -> bool:
     return row_id is None or str(row_id).startswith("#")
 
 
-def _chosen(units: Mapping[tuple[str, str], Unit], items: int) -> list[Unit]:
-    languages: dict[str, list[str]] = {}
-    for language, item in units:
-        languages.setdefault(item, []).append(language)
-    parallel = [item for item, codes in languages.items() if len(codes) > 1]
-    parallel.sort(key=lambda item: (-len(languages[item]), digest(item)))
-    kept = set(parallel[:items])
-    return [units[key] for key in sorted(units) if key[1] in kept]
+def _in_several_languages(units: Sequence[Unit]) -> list[Unit]:
+    count = Counter(unit.item for unit in units)
+    return [unit for unit in units if count[unit.item] > 1]
+
+
+def _chosen(units: Sequence[Unit], items: int) -> list[Unit]:
+    """The units of whole groups, until there are `items` items."""
+    languages = Counter(unit.item for unit in units)
+    groups: dict[str, set[str]] = {}
+    for unit in units:
+        groups.setdefault(unit.cluster, set()).add(unit.item)
+    most = {cluster: max(languages[item] for item in of) for cluster, of in groups.items()}
+    chosen: set[str] = set()
+    for cluster in sorted(groups, key=lambda cluster: (-most[cluster], digest(cluster))):
+        if len(chosen) >= items:
+            break
+        chosen |= groups[cluster]
+    return [unit for unit in units if unit.item in chosen]
 
 
 def _check_labels(task: Task, units: Sequence[Unit]) -> None:
@@ -120,7 +142,7 @@ def _check_labels(task: Task, units: Sequence[Unit]) -> None:
 
 
 def _groups_alike(units: Sequence[Unit]) -> list[Unit]:
-    """The units with their groups named alike in all languages: by the group's text in English, or
+    """The units, their groups named alike in all languages: by the group's text in English, or
     in the first language that the item has.
     """
     text_of: dict[str, str] = {}

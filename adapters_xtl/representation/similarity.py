@@ -19,6 +19,7 @@ __all__ = [
     "spearman",
     "split_half_ceiling",
     "standardised",
+    "weighted_ranks",
     "weighted_spearman",
 ]
 
@@ -68,36 +69,37 @@ def ranked(values: Array) -> Array:
     return np.unique(np.round(values, 9), return_inverse=True)[1].reshape(-1)
 
 
-def weighted_spearman(first: Array, second: Array, weights: Array) -> Array:
-    """Spearman's ρ of two variables over p observations that count `weights` times each: (rows, p)
-    weights → (rows,).
+def weighted_ranks(places: Array, weights: Array) -> Array:
+    """The ranks of p observations that count `weights` times each, by their `ranked` places: (p,),
+    (rows, p) → (rows, p), one set of ranks for each row of weights, less their weighted mean.
 
-    The variables are given by their `ranked` places, (p,); equal values share the mean of the ranks
-    that they take. 0 where one of them is constant.
+    Equal values share the mean of the ranks that they take.
     """
-    ranks = [_mid_ranks(places, weights) for places in (first, second)]
-    total = np.maximum(weights.sum(axis=1, keepdims=True), _SMALL)
-    centred = [values - (weights * values).sum(axis=1, keepdims=True) / total for values in ranks]
-    squares = [(weights * values * values).sum(axis=1) for values in centred]
-    scale = np.sqrt(squares[0] * squares[1])
-    products = (weights * centred[0] * centred[1]).sum(axis=1)
-    correlation: Array = np.where(scale > _SMALL, products / np.maximum(scale, _SMALL), 0.0)
-    return correlation
-
-
-def _mid_ranks(places: Array, weights: Array) -> Array:
-    """(rows, p): the mean rank of each place where every observation stands `weights` times."""
     order = np.argsort(places, kind="stable")
     last_of_place = np.flatnonzero(np.append(np.diff(places[order]) > 0, True))
     up_to = np.cumsum(weights[:, order], axis=1)[:, last_of_place]
     before = np.concatenate([np.zeros((len(weights), 1)), up_to[:, :-1]], axis=1)
-    middle: Array = (before + up_to) / 2
-    return middle[:, places]
+    ranks = ((before + up_to) / 2)[:, places]
+    total = np.maximum(weights.sum(axis=1, keepdims=True), _SMALL)
+    centred: Array = ranks - (weights * ranks).sum(axis=1, keepdims=True) / total
+    return centred
+
+
+def weighted_spearman(first: Array, second: Array, weights: Array) -> Array:
+    """Spearman's ρ of two variables, given by their `weighted_ranks`: (rows, p) each → (rows,). 0
+    where one of them is constant.
+    """
+    scale = np.sqrt((weights * first**2).sum(axis=1) * (weights * second**2).sum(axis=1))
+    products = (weights * first * second).sum(axis=1)
+    correlation: Array = np.where(scale > _SMALL, products / np.maximum(scale, _SMALL), 0.0)
+    return correlation
 
 
 def spearman(first: Array, second: Array) -> float:
     """Spearman's ρ of two variables given by their `ranked` places, (p,)."""
-    return float(weighted_spearman(first, second, np.ones((1, len(first))))[0])
+    ones = np.ones((1, len(first)))
+    ranks = (weighted_ranks(first, ones), weighted_ranks(second, ones))
+    return float(weighted_spearman(ranks[0], ranks[1], ones)[0])
 
 
 def split_half_ceiling(

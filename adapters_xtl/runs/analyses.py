@@ -10,10 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.runs.request import Plan
-from adapters_xtl.runs.store import ANALYSES, Store, verify
+from adapters_xtl.runs.store import ANALYSES, RUN_ID, Store, verify
 
-__all__ = ["IDENTITY", "RECORD", "encoder_identity", "intact_analysis"]
+__all__ = [
+    "IDENTITY",
+    "RECORD",
+    "damaged_analyses",
+    "encoder_identity",
+    "intact_analysis",
+]
 
 RECORD = "analysis.json"
 IDENTITY = "identity.json"  # everything that decides the record; its digest is the id
@@ -35,5 +42,22 @@ def intact_analysis(store: Store, analysis_id: str) -> Path | None:
     """
     folder = store.find(ANALYSES, analysis_id)
     if folder is not None:
-        verify(folder)
+        try:
+            verify(folder)
+        except MismatchError as error:
+            raise MismatchError(
+                f"{error}; delete {folder} to have the analysis computed again"
+            ) from error
     return folder
+
+
+def damaged_analyses(store: Store) -> dict[Path, str]:
+    """The directories of finished analyses that are not as they were written → what is wrong."""
+    damaged = {}
+    for path in sorted((store.root / ANALYSES).glob("*")):
+        if RUN_ID.fullmatch(path.name):
+            try:
+                verify(path)
+            except RequestError as error:  # MismatchError is one
+                damaged[path] = str(error)
+    return damaged

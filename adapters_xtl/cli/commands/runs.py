@@ -15,6 +15,7 @@ from adapters_xtl.base.progress_lines import ProgressLine
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.base.untrusted import printable
 from adapters_xtl.pages import run_tables
+from adapters_xtl.runs.analyses import damaged_analyses
 from adapters_xtl.runs.damage import CheckedRun, check_run
 from adapters_xtl.runs.leftovers import Leftover, clear, find_leftovers
 from adapters_xtl.runs.remake_command import remake_command
@@ -85,8 +86,11 @@ def remove_runs(
 
 
 def check_runs(filters: Sequence[str], runs: str) -> tuple[dict[str, Any], Shown]:
-    """Checks the finished and damaged runs that fit every filter, file by file."""
-    index = RunIndex.read(open_store(runs))
+    """Checks the finished and damaged runs that fit every filter, file by file; without a filter
+    the analyses of runs too.
+    """
+    store = open_store(runs)
+    index = RunIndex.read(store)
     chosen = [run for run in select(index, filters) if run.state != "partial"]
     checked: list[CheckedRun] = []
     progress, shown = ProgressLine(PROGRESS_SECONDS), False
@@ -112,7 +116,10 @@ def check_runs(filters: Sequence[str], runs: str) -> tuple[dict[str, Any], Shown
         ],
         "unreadable": _by_path(index.unreadable),
     }
-    return payload, run_tables.checks(checked, index.unreadable)
+    damaged_ones = {} if filters else damaged_analyses(store)
+    payload["damaged_analyses"] = _by_path(damaged_ones)
+    lines = [f"damaged: {problem}" for problem in damaged_ones.values()]
+    return payload, [*lines, *run_tables.checks(checked, index.unreadable)]
 
 
 def _how_far(checked: Sequence[CheckedRun], runs: int) -> str:
