@@ -44,8 +44,10 @@ def draw_dots(
     """
     heights, places = [dot.y for dot in dots], [dot.x for dot in dots]
     spread = max(max(heights) - min(heights), 1.0)
-    width = max(max(places) - min(places), 0.1 * max(places))
-    panel.set_xlim(max(0.0, min(places) - 0.55 * width), max(places) + 0.55 * width)
+    width = max(max(places) - min(places), 0.1 * max(map(abs, places))) or 1.0
+    left = min(places) - 0.55 * width
+    # bytes, seconds and the like are never below 0, differences are
+    panel.set_xlim(max(0.0, left) if min(places) >= 0 else left, max(places) + 0.55 * width)
     panel.set_ylim(
         max(limits[0], min(heights) - 0.9 * spread), min(limits[1], max(heights) + 0.9 * spread)
     )

@@ -27,6 +27,8 @@ from adapters_xtl.representation.parallel_items import Unit
 
 __all__ = [
     "ALL",
+    "CONTENT",
+    "JOINTLY",
     "RANDOM",
     "TOGETHER",
     "FeatureDistances",
@@ -40,10 +42,14 @@ ALL = (
     *("language", "script", "family", "item", "group", "label", "genre", "length", "overlap"),
     RANDOM,
 )
-# features that follow from the language, and the name of all three of them permuted together: which
+# features of which one follows from another, and the name of all of them permuted together: which
 # of them a form gives the weight to is partly chance
-OF_LANGUAGE = ("language", "script", "family")
 TOGETHER = "language+script+family"
+CONTENT = "item+group"
+JOINTLY: Mapping[str, tuple[str, ...]] = {
+    TOGETHER: ("language", "script", "family"),
+    CONTENT: ("item", "group"),
+}
 BUCKETS = 5
 RANDOM_VALUES = 4
 
@@ -67,12 +73,16 @@ class FeatureDistances:
 
     @property
     def permutable(self) -> dict[str, tuple[int, ...]]:
-        """Name → numbers of the features that are permuted under it: each feature, and TOGETHER
-        those of the language.
+        """Name → numbers of the features that are permuted under it: each feature alone, then those
+        that JOINTLY names together, as far as they are here.
         """
-        alone = {name: (number,) for number, name in enumerate(self.names)}
-        of_language = [alone[name] for name in OF_LANGUAGE if name in alone]
-        return {**alone, TOGETHER: tuple(number for (number,) in of_language)}
+        number_of = {name: number for number, name in enumerate(self.names)}
+        jointly = {
+            name: tuple(number_of[member] for member in members if member in number_of)
+            for name, members in JOINTLY.items()
+        }
+        alone = {name: (number,) for name, number in number_of.items()}
+        return {**alone, **{name: numbers for name, numbers in jointly.items() if numbers}}
 
     def permuted(self, numbers: Sequence[int], first: Array, second: Array, order: Array) -> Array:
         """(pairs, features), as `of`, but with some features of the units in another order: unit u

@@ -19,9 +19,10 @@ import torch
 
 from adapters_xtl.representation.similarity import ranked, spearman
 
-__all__ = ["FitOptions", "fit", "soft_ranks", "squared_distances"]
+__all__ = ["TOLERANCE", "FitOptions", "fit", "soft_ranks", "squared_distances"]
 
 Array = np.ndarray[Any, Any]
+TOLERANCE = 0.01  # of ρ, by which a later form may be worse than the best before it
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,15 @@ class FitOptions:
     """How a form is fitted.
 
     interactions  W is any positive semi-definite form, instead of a diagonal one
+    rate          of Adam at the first step; it falls to 0 by the last
     batch         pairs that are ranked against each other in one step
     temperature   of the soft ranks, in standard deviations of the distances
     check_every   steps between two looks at the pairs that select the best form
     """
 
     interactions: bool = False
-    steps: int = 240
-    batch: int = 192
+    steps: int = 300
+    batch: int = 320
     rate: float = 0.1
     temperature: float = 0.25
     check_every: int = 15
@@ -77,7 +79,10 @@ def fit(
     feature_distances         (pairs, features) of pairs of train units
     representation_distances  (layers, pairs) of the same pairs
     selecting_…               the same of pairs of units that are not trained on: of the forms that
-                              the fit passes, each layer keeps the one with the highest ρ on them
+                              the fit passes, each layer keeps the last whose ρ on them is within
+                              TOLERANCE of the highest. (The very highest is often an early form
+                              that chance put there: other seeds of the fit then give importances
+                              that differ by points.)
     """
     pairs, features = feature_distances.shape
     layers = len(representation_distances)
@@ -94,6 +99,8 @@ def fit(
     best_score = _scores(selecting_features, places, best)
     batch = min(options.batch, pairs)
     for step in range(1, options.steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = options.rate * (1 - (step - 1) / options.steps)
         chosen = torch.randperm(pairs, generator=generator)[:batch]
         differences, wanted = inputs[chosen], targets[:, chosen]
         if options.interactions:
@@ -107,9 +114,10 @@ def fit(
         if step % options.check_every == 0 or step == options.steps:
             forms = _forms(root)
             scores = _scores(selecting_features, places, forms)
-            better = scores > best_score
+            good = scores > best_score - TOLERANCE
             # copies: the parameters go on changing
-            best[better], best_score[better] = forms[better].copy(), scores[better]
+            best[good] = forms[good].copy()
+            best_score = np.maximum(best_score, scores)
     return best
 
 

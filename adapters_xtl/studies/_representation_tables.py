@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from adapters_xtl.grid.results import Figure, Line, Point, Series, Table
-from adapters_xtl.representation.features import RANDOM, TOGETHER
+from adapters_xtl.representation.features import CONTENT, JOINTLY, RANDOM, TOGETHER
 from adapters_xtl.representation.record import EncoderResult, RepresentationRecord
 from adapters_xtl.representation.similarity import DISTANCES
 from adapters_xtl.studies._representation_numbers import Comparison, Number, Numbers
@@ -14,17 +14,17 @@ __all__ = [
     "CORRECTED",
     "MAIN",
     "UNITS",
-    "alignment_table",
     "comparisons_of",
     "control_table",
     "file_label",
-    "fit_table",
     "importance_of",
     "importance_tables",
     "language_against_retrieval",
     "rows_note",
+    "tables_by_layer",
 ]
 
+Quantity = Callable[[EncoderResult], Sequence[float]]  # one number a layer
 MAIN = DISTANCES[0]  # of headlines and figures; the tables have the others too
 UNITS = (
     "numbers are 100 times Spearman's ρ, or a fall of it, on pairs of held-out items; intervals are"
@@ -35,8 +35,8 @@ CORRECTED = (
     " Schijndel 2021); layer 0 are the embeddings"
 )
 TOGETHER_NOTE = (
-    f"{TOGETHER}: the three permuted together. Script and family follow from the language, so which"
-    " of the three has the weight is partly chance"
+    f"{' and '.join(JOINTLY)}: these features permuted together. One of them follows from another,"
+    " so which of them has the weight is partly chance"
 )
 HOLM_OF_MAP = "Holm's correction goes over all numbers of this table"
 
@@ -101,7 +101,7 @@ def importance_tables(
     distance: str,
 ) -> list[Table]:
     """Feature × layer: the importances of each cell, then their changes."""
-    features = (*record.features, TOGETHER)
+    features = tuple(record.model.distances[distance].importance)
     layers = range(record.layers + 1)
     rows = [[importance_of(distance, name, layer) for layer in layers] for name in features]
     notes = (UNITS, CORRECTED, TOGETHER_NOTE)
@@ -132,77 +132,65 @@ def _file_part(on: str) -> str:
     return on.replace(">", "+")
 
 
-def _by_layer(
-    numbers: Numbers,
-    points: Sequence[Mapping[str, str]],
-    record: RepresentationRecord,
-    name: str,
-    title: str,
-    quantities: Mapping[str, Callable[[EncoderResult], Sequence[float]]],
-    notes: tuple[str, ...],
-) -> Table:
-    """Quantities of each cell, and of random weights, by layer."""
-
-    def at(quantity: Callable[[EncoderResult], Sequence[float]], layer: int) -> Number:
-        return lambda encoder: quantity(encoder)[layer]
-
-    lines = []
-    layers = range(record.layers + 1)
-    for label, quantity in quantities.items():
-        for point in points:
-            entries = tuple(numbers.entry(point, at(quantity, layer)) for layer in layers)
-            lines.append(Line(f"{label}, {point['on']}", entries))
-        bare = next((point for point in points if point["on"] == "none"), None)
-        if bare is not None:
-            random = tuple(numbers.random_weights(bare, at(quantity, layer)) for layer in layers)
-            lines.append(Line(f"{label}, random weights", random))
-    return Table(name, title, "layer", _layers(record), tuple(lines), notes)
-
-
-def fit_table(
+def tables_by_layer(
     numbers: Numbers, points: Sequence[Mapping[str, str]], record: RepresentationRecord
-) -> Table:
-    quantities: dict[str, Callable[[EncoderResult], Sequence[float]]] = {}
+) -> list[Table]:
+    """For each quantity of an encoder a table: the cells and random weights down, layers across."""
+    units = {
+        "rho": "100 times Spearman's ρ of the fitted and the real distances of held-out items",
+        "ceiling": "what 100·ρ could reach at most, by the split half of the dimensions",
+        "retrieval": "% of units whose nearest English unit is their translation",
+        "cka-english": "100 × linear CKA (Kornblith et al. 2019) of translations with English",
+        "cka-backbone": "100 × linear CKA (Kornblith et al. 2019) with the bare backbone",
+        "anisotropy": "100 × mean cosine of pairs (Ethayarajh 2019), before the correction",
+    }
+    quantities: dict[str, tuple[str, str, Quantity]] = {}
     for distance in DISTANCES:
-        quantities[f"ρ, {distance}"] = lambda encoder, kind=distance: (  # type: ignore[misc]
-            encoder.distances[kind].correlation
-        )
-        quantities[f"ceiling, {distance}"] = lambda encoder, kind=distance: (  # type: ignore[misc]
-            encoder.distances[kind].ceiling
-        )
-    return _by_layer(
-        numbers,
-        points,
-        record,
-        f"fit-{file_label(points)}",
-        "How well the features rank the distances of held-out items",
-        quantities,
-        (UNITS, "ceiling: by the split half of the dimensions", CORRECTED),
-    )
-
-
-def alignment_table(
-    numbers: Numbers, points: Sequence[Mapping[str, str]], record: RepresentationRecord
-) -> Table:
-    return _by_layer(
-        numbers,
-        points,
-        record,
-        f"alignment-{file_label(points)}",
-        "Alignment of translations, drift from the backbone, anisotropy",
-        {
-            "retrieval": lambda encoder: encoder.retrieval,
-            "CKA with English": lambda encoder: encoder.cka_english,
-            "CKA with the backbone": lambda encoder: encoder.cka_backbone,
-            "anisotropy": lambda encoder: encoder.anisotropy,
-        },
-        (
-            "retrieval: % of units whose nearest English unit is their translation; CKA: 100 ×"
-            " linear centred kernel alignment (Kornblith et al. 2019); anisotropy: 100 × the mean"
-            " cosine before the correction (Ethayarajh 2019)",
-            CORRECTED,
+        for name, title in (("rho", "Fit of the features"), ("ceiling", "Ceiling of the fit")):
+            quantities[f"{name}-{distance}"] = (
+                f"{title}, {distance}",
+                units[name],
+                _of_distance(distance, name),
+            )
+    quantities |= {
+        "retrieval": ("Retrieval of translations", units["retrieval"], lambda one: one.retrieval),
+        "cka-english": (
+            "Alignment of translations",
+            units["cka-english"],
+            lambda one: one.cka_english,
         ),
-    )
+        "cka-backbone": (
+            "Likeness to the bare backbone",
+            units["cka-backbone"],
+            lambda one: one.cka_backbone,
+        ),
+        "anisotropy": ("Anisotropy", units["anisotropy"], lambda one: one.anisotropy),
+    }
+    bare = next((point for point in points if point["on"] == "none"), None)
+    layers = range(record.layers + 1)
+    tables = []
+    for name, (title, unit, quantity) in quantities.items():
+        lines = [
+            Line(point["on"], tuple(numbers.entry(point, _at(quantity, n)) for n in layers))
+            for point in points
+        ]
+        if bare is not None:
+            entries = tuple(numbers.random_weights(bare, _at(quantity, n)) for n in layers)
+            lines.append(Line("random weights", entries))
+        notes = (f"{unit}; means over seeds", CORRECTED)
+        label = f"{name}-{file_label(points)}"
+        tables.append(Table(label, title, "layer", _layers(record), tuple(lines), notes))
+    return tables
+
+
+def _at(quantity: Quantity, layer: int) -> Number:
+    return lambda encoder: quantity(encoder)[layer]
+
+
+def _of_distance(distance: str, name: str) -> Quantity:
+    if name == "rho":
+        return lambda encoder: encoder.distances[distance].correlation
+    return lambda encoder: encoder.distances[distance].ceiling
 
 
 def control_table(
@@ -222,7 +210,7 @@ def control_table(
         "largest importance, shuffled": largest,
         "importance of the random feature": importance_of(MAIN, RANDOM, layer),
         f"importance of {TOGETHER}": importance_of(MAIN, TOGETHER, layer),
-        "importance of item": importance_of(MAIN, "item", layer),
+        f"importance of {CONTENT}": importance_of(MAIN, CONTENT, layer),
     }
     lines = [
         Line(point["on"], tuple(numbers.entry(point, number) for number in columns.values()))

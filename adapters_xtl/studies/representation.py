@@ -21,15 +21,14 @@ from adapters_xtl.studies._representation_tables import (
     CORRECTED,
     MAIN,
     UNITS,
-    alignment_table,
     comparisons_of,
     control_table,
     file_label,
-    fit_table,
     importance_of,
     importance_tables,
     language_against_retrieval,
     rows_note,
+    tables_by_layer,
 )
 
 __all__ = ["STUDY"]
@@ -96,8 +95,7 @@ class Representation(Study):
             group = [
                 self._language_and_retrieval(numbers, points, record),
                 control_table(numbers, points, record),
-                fit_table(numbers, points, record),
-                alignment_table(numbers, points, record),
+                *tables_by_layer(numbers, points, record),
             ]
             for distance in DISTANCES:
                 group += importance_tables(numbers, points, record, distance)

@@ -235,6 +235,16 @@ def test_labels_do_not_overlap(figure: Figure) -> None:
                 assert frame.x0 <= box.x0 and box.x1 <= frame.x1
 
 
+def test_a_scatter_shows_dots_left_of_0() -> None:
+    """Differences may be negative on both axes; bytes never are."""
+    for places, left_of_0 in (((-3.0, -1.0, 2.0), True), ((0.5, 9.0), False)):
+        panel = plot_style.canvas(4, 4, title="", caption="").subplots()
+        dots.draw_dots(panel, [dots.Dot(x, x, None, None, 0, "", "black") for x in places], 0)
+        low, high = panel.get_xlim()
+        assert low < min(places) and high > max(places)
+        assert (low < 0) == left_of_0
+
+
 def test_what_has_no_number_says_why_in_every_kind(drawn: dict[str, str]) -> None:
     for kind in ("bars", "forest", "dumbbell"):
         assert "failed" in texts(drawn[kind])

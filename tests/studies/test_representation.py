@@ -45,6 +45,7 @@ def encoder(kind: str, language: float, seed: int = 0) -> EncoderResult:
         "item": (8.0,) * 5,
         "random": (0.1,) * 5,
         TOGETHER: tuple(layers),
+        "item+group": (9.0,) * 5,
     }
     fitted = FittedDistance(
         correlation=(50.0,) * 5,
@@ -208,6 +209,9 @@ def test_controls_stand_beside_the_fit() -> None:
     random = entries(found, "random weights")
     assert random[f"importance of {TOGETHER}"].value == pytest.approx(1.0)
     assert entries(found, "none")["importance of the random feature"].value == pytest.approx(0.1)
+    retrieval = table(finished(PLANTED), "retrieval-xnli-lora")
+    assert [entry.value for entry in retrieval.lines[-1].entries] == [60, 61, 62, 63, 64]
+    assert retrieval.lines[-1].label == "random weights"
     assert entries(found, "mnli")["ceiling"].value == pytest.approx(80.0)
     notes = "\n".join(found.notes)
     assert "genre: these rows have none" in notes and "languages left out: sw" in notes

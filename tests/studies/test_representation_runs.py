@@ -92,12 +92,12 @@ def test_an_analysis_says_what_it_is_of_and_what_it_found(
         1,
         4,
     ]  # random weights stand beside the bare backbone
-    table = next(table for table in record["tables"] if table["name"] == "fit-xnli-lora")
-    assert "ρ, euclidean, random weights" in [line["label"] for line in table["lines"]]
+    table = next(table for table in record["tables"] if table["name"] == "rho-euclidean-xnli-lora")
+    assert "random weights" in [line["label"] for line in table["lines"]]
     bare = next(
         found for path in analyses(runs) if len((found := read_json(path))["encoders"]) == 4
     )
-    line = next(line for line in table["lines"] if line["label"] == "ρ, euclidean, none")
+    line = next(line for line in table["lines"] if line["label"] == "none")
     correlations = bare["encoders"][0]["distances"]["euclidean"]["correlation"]
     assert [entry["value"] for entry in line["entries"]] == pytest.approx(correlations)
     assert bare["encoders"][0]["cka_backbone"] == pytest.approx([100.0] * 5)
