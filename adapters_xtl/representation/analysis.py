@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xtl import tasks
-from adapters_xtl.base.errors import RequestError, nearest
+from adapters_xtl.base.errors import RequestError, clipped, nearest
 from adapters_xtl.planning.evaluations import report_splits
 from adapters_xtl.planning.lookups import Lookups, ReportFiles
 from adapters_xtl.representation.parallel_items import ENGLISH
@@ -20,10 +20,11 @@ from adapters_xtl.runs.request import Plan
 if TYPE_CHECKING:
     from adapters_xtl.models.context import Context
 
-__all__ = ["PARALLEL_TASKS", "RANDOM_SEEDS", "ParallelRows", "RepresentationAnalysis"]
+__all__ = ["FORMS", "PARALLEL_TASKS", "RANDOM_SEEDS", "ParallelRows", "RepresentationAnalysis"]
 
 PARALLEL_TASKS = ("xnli", "xquad", "tatoeba")  # their rows are translations of each other
 RANDOM_SEEDS = (1, 2, 3)  # of the encoders of random weights
+FORMS = ("diagonal", "interactions")  # of the distance by features that is fitted
 VERSION = 1  # raised whenever the same encoder and rows would give other numbers
 
 
@@ -41,12 +42,12 @@ class RepresentationAnalysis:
 
     task          one of PARALLEL_TASKS
     items         about how many items are compared; groups of them are taken whole
-    interactions  see `metric_learning.FitOptions`
+    form          one of FORMS; with interactions, see `metric_learning.FitOptions`
     """
 
     task: str
     items: int = 144
-    interactions: bool = False
+    form: str = FORMS[0]
 
     def rows(self, plan: Plan, lookups: Lookups) -> ParallelRows:
         """Where the rows lie, in the plan's languages as far as the task has them, and in English.
@@ -54,8 +55,13 @@ class RepresentationAnalysis:
         """
         if self.task not in PARALLEL_TASKS:
             raise RequestError(
-                f"rows of '{self.task}' are no translations of each other; takes"
+                f"rows of '{clipped(self.task)}' are no translations of each other; takes"
                 f" {', '.join(PARALLEL_TASKS)}{nearest(self.task, PARALLEL_TASKS)}"
+            )
+        if self.form not in FORMS:
+            raise RequestError(
+                f"form '{clipped(self.form)}': takes {' or '.join(FORMS)}"
+                f"{nearest(self.form, FORMS)}"
             )
         task, source, request = tasks.load(self.task), plan.source, plan.request
         splits = report_splits(task, source)
@@ -87,7 +93,7 @@ class RepresentationAnalysis:
             "split": rows.split,
             "files": {code: list(shas) for code, shas in rows.files.digests.items()},
             "items": self.items,
-            "interactions": self.interactions,
+            "form": self.form,
             "random_seeds": [] if plan.target else list(RANDOM_SEEDS),
         }
 

@@ -107,7 +107,7 @@ def analyse(
     tokens = token_ids(bare, units)
     generator = np.random.default_rng(0)
     features = feature_distances(units, tokens, generator)
-    options = FitOptions(interactions=analysis.interactions)
+    options = FitOptions(interactions=analysis.form == "interactions")
     material = Material(units, features, sample_pairs(units), options)
 
     def vectors(name: str, model: Callable[[], Model]) -> Array:

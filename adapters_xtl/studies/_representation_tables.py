@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from adapters_xtl.grid.results import Figure, Line, Point, Series, Table
+from adapters_xtl.representation.analysis import FORMS
 from adapters_xtl.representation.features import CONTENT, JOINTLY, RANDOM, TOGETHER
 from adapters_xtl.representation.record import EncoderResult, RepresentationRecord
 from adapters_xtl.representation.similarity import DISTANCES
@@ -17,6 +18,7 @@ __all__ = [
     "comparisons_of",
     "control_table",
     "file_label",
+    "group_title",
     "importance_of",
     "importance_tables",
     "language_against_retrieval",
@@ -38,6 +40,7 @@ TOGETHER_NOTE = (
     f"{' and '.join(JOINTLY)}: these features permuted together. One of them follows from another,"
     " so which of them has the weight is partly chance"
 )
+USUAL = {"form": FORMS[0], "task": "tatoeba"}
 HOLM_OF_MAP = "Holm's correction goes over all numbers of this table"
 
 
@@ -46,13 +49,7 @@ def comparisons_of(points: Sequence[Mapping[str, str]]) -> list[Comparison]:
     parent (does intermediate training change what the target leaves?), and without its last (what
     does the target change after it?).
     """
-    by_on: dict[tuple[str, str, str, str], Mapping[str, str]] = {}
-
-    def place(point: Mapping[str, str], on: str) -> tuple[str, str, str, str]:
-        return point["task"], point["method"], point["items"], on
-
-    for point in points:
-        by_on[place(point, point["on"])] = point
+    by_point = {tuple(sorted(point.items())): point for point in points}
     comparisons = []
     for point in points:
         chain = point["on"].split(">")
@@ -60,7 +57,7 @@ def comparisons_of(points: Sequence[Mapping[str, str]]) -> list[Comparison]:
         if len(chain) > 1:
             baselines += [">".join(chain[1:]), ">".join(chain[:-1])]
         for baseline in dict.fromkeys(baselines):
-            against = by_on.get(place(point, baseline))
+            against = by_point.get(tuple(sorted({**point, "on": baseline}.items())))
             if against is not None:
                 several = len({(each["method"]) for each in points}) > 1
                 method = f", {point['method']}" if several else ""
@@ -69,9 +66,20 @@ def comparisons_of(points: Sequence[Mapping[str, str]]) -> list[Comparison]:
     return comparisons
 
 
+def group_title(points: Sequence[Mapping[str, str]]) -> str:
+    """What the cells of a group have in common, for titles: "xnli, lora"."""
+    return ", ".join(_parts(points[0]))
+
+
 def file_label(points: Sequence[Mapping[str, str]]) -> str:
-    """Part of a file name for a group of points."""
-    return f"{points[0]['items']}-{points[0]['method'].replace('@', '-')}"
+    """The same as part of a file name."""
+    return "-".join(value.replace("@", "-") for value in _parts(points[0]))
+
+
+def _parts(point: Mapping[str, str]) -> list[str]:
+    """Items and method; form and task where they are not the usual ones."""
+    parts = [point["items"], point["method"]]
+    return parts + [point[axis] for axis, usual in USUAL.items() if point[axis] != usual]
 
 
 def rows_note(record: RepresentationRecord) -> str:
@@ -258,7 +266,7 @@ def language_against_retrieval(
     return Figure(
         f"language-against-retrieval-{file_label(points)}",
         "scatter",
-        "Language against retrieval, by layer",
+        f"Language against retrieval, by layer · {group_title(points)}",
         f"change of the importance of {TOGETHER}",
         "change of retrieval, %",
         series=tuple(series),

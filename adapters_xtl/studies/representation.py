@@ -4,6 +4,7 @@ by layer, before and after (Metric-Learning Encoding Models, arXiv 2402.11608).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from adapters_xtl.grid.cells import Axis, Cell
 from adapters_xtl.grid.finished_cells import FinishedCells
 from adapters_xtl.grid.results import Entry, Figure, Line, Table
 from adapters_xtl.grid.study import Answer, Contrast, Study
-from adapters_xtl.representation.analysis import RepresentationAnalysis
+from adapters_xtl.representation.analysis import FORMS, RepresentationAnalysis
 from adapters_xtl.representation.features import TOGETHER
 from adapters_xtl.representation.record import EncoderResult, RepresentationRecord
 from adapters_xtl.representation.similarity import DISTANCES
@@ -24,6 +25,7 @@ from adapters_xtl.studies._representation_tables import (
     comparisons_of,
     control_table,
     file_label,
+    group_title,
     importance_of,
     importance_tables,
     language_against_retrieval,
@@ -45,6 +47,7 @@ class Representation(Study):
         Axis("on", ("none", "mnli", "pawsx", "mnli>pawsx")),
         Axis("method", ("lora",)),
         Axis("items", ("xnli",)),
+        Axis("form", FORMS[:1]),
     )
     evidence_for = (
         "which of these features rank pairs of held-out items as the states do, and how that"
@@ -65,7 +68,7 @@ class Representation(Study):
         self, point: Mapping[str, str], bits: Sequence[str], problems: Problems
     ) -> tuple[Cell, ...]:
         """The cell with the analysis of its encoder on the parallel rows of the axis `items`."""
-        analysis = RepresentationAnalysis(point["items"])
+        analysis = RepresentationAnalysis(point["items"], form=point["form"])
         return tuple(
             replace(cell, analysis=analysis) for cell in super().cell(point, bits, problems)
         )
@@ -73,12 +76,14 @@ class Representation(Study):
     def contrasts(self, cells: Sequence[Cell]) -> tuple[Contrast, ...]:
         """Differences of retrieval scores, the same whatever the items: each once."""
         points = [dict(cell.point) for cell in cells]
-        first = points[0]["items"]
+        first = points[0]["items"], points[0]["form"]
         return tuple(
             Contrast(
                 f"{comparison.name}, {comparison.of['task']}", comparison.of, comparison.against
             )
-            for comparison in comparisons_of([point for point in points if point["items"] == first])
+            for comparison in comparisons_of(
+                [point for point in points if (point["items"], point["form"]) == first]
+            )
         )
 
     def tables(self, finished: FinishedCells) -> tuple[Table, ...]:
@@ -99,7 +104,14 @@ class Representation(Study):
             ]
             for distance in DISTANCES:
                 group += importance_tables(numbers, points, record, distance)
-            tables += [replace(table, notes=(*table.notes, rows)) for table in group]
+            tables += [
+                replace(
+                    table,
+                    title=f"{table.title} · {group_title(points)}",
+                    notes=(*table.notes, rows),
+                )
+                for table in group
+            ]
         return tuple(tables)
 
     def figures(self, finished: FinishedCells) -> tuple[Figure, ...]:
@@ -120,7 +132,7 @@ class Representation(Study):
                         Figure(
                             f"heatmap-{table.name}",
                             "heatmap",
-                            table.title,
+                            f"{table.title} · {group_title(points)}",
                             "layer",
                             "feature",
                             table,
@@ -223,16 +235,15 @@ def _text(entry: Entry) -> str:
 
 
 def _groups(finished: FinishedCells) -> list[list[dict[str, str]]]:
-    """The points of the grid that differ in `on` alone, a list for each task, method and items."""
+    """The points of the grid that differ in `on` alone: lists of them."""
     groups = []
-    for task in finished.axis("task"):
-        for method in finished.axis("method"):
-            for items in finished.axis("items"):
-                shared = {"task": task, "method": method, "items": items}
-                points = [{**shared, "on": on} for on in finished.axis("on")]
-                points = [point for point in points if finished.at(point) is not None]
-                if points:
-                    groups.append(points)
+    shared_axes = [axis for axis in finished.grid.axes if axis.name != "on"]
+    for values in itertools.product(*(finished.axis(axis.name) for axis in shared_axes)):
+        shared = dict(zip((axis.name for axis in shared_axes), values, strict=True))
+        points = [{**shared, "on": on} for on in finished.axis("on")]
+        points = [point for point in points if finished.at(point) is not None]
+        if points:
+            groups.append(points)
     return groups
 
 

@@ -87,7 +87,7 @@ def record(language: float, *, bare: bool = False, rows: str = "d" * 64) -> Repr
 
 
 def point(on: str) -> dict[str, str]:
-    return {"task": "tatoeba", "on": on, "method": "lora", "items": "xnli"}
+    return {"task": "tatoeba", "on": on, "method": "lora", "items": "xnli", "form": "diagonal"}
 
 
 def finished(
@@ -120,6 +120,7 @@ def finished(
         Axis("on", tuple(language)),
         Axis("method", ("lora",)),
         Axis("items", ("xnli",)),
+        Axis("form", ("diagonal",)),
     )
     of_grid = tuple(cell.cell for cell in cells)
     grid = Grid("representation", axes, of_grid, SEEDS, Request(""))
@@ -232,6 +233,7 @@ def test_cells_without_an_analysis_say_so() -> None:
     [
         ("items=panx", "takes xnli, xquad, tatoeba"),
         ("items=xquadd", "did you mean 'xquad'"),
+        ("form=interaction", "did you mean 'interactions'"),
         ("languages=sw", "takes English and another language, and sw has en"),
     ],
 )

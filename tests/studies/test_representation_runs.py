@@ -156,7 +156,7 @@ def test_an_interrupted_analysis_goes_on_with_the_vectors_that_it_has(
 
 def _analyse_here(runs: Path) -> None:
     """Carries out in this process what the store lacks of the study."""
-    axes = {"representation": ["task", "on", "method", "items"]}
+    axes = {"representation": [axis.name for axis in studies.load("representation").axes]}
     file = read_study_file(NAME, ("representation",), axes, SMALL)
     plans = CellPlans(make_grid(studies.load("representation"), file, runs=str(runs)))
     worker = Worker(runs / "studies" / "here", lambda text: None)
