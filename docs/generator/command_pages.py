@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
 
 from typer.main import get_command
@@ -15,6 +16,7 @@ __all__ = ["command_pages", "context_of", "overview", "root"]
 HIDDEN_OPTIONS = ("help",)
 
 
+@cache
 def root() -> Any:
     """`xtl` itself: the group of all commands."""
     return get_command(app)

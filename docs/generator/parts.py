@@ -131,7 +131,7 @@ def _memory() -> str:
 
     rows = []
     for method in methods.names():
-        for budget in (None, 16.0, 8.0):
+        for budget in (None, 8.0, 4.0):
             problems = Problems()
             request = recipe.request(
                 problems=problems,
