@@ -58,6 +58,9 @@ from adapters_xtl.training.tracking import TrackedRun, tracked
 
 __all__ = ["execute"]
 
+# share of the steps that are taken on shots where they are trained on together with English rows:
+# both languages weigh the same, as in Schmidt et al. 2022
+JOINT_SHARE = 0.5
 Notify = Callable[[str], None]
 Inference = Mapping[str, Mapping[str, InferenceCost]]
 
@@ -122,8 +125,12 @@ def _stages(context: Context, module: Module, rows: RunRows, model: Model) -> li
         if not part.select:
             raise DataError(f"{name}: no row is left to select a checkpoint of {part.title}")
         examples = _limited(module, part.train, count)
+        sets = [_train_set(context, model, name, examples)]
+        if part.shots:
+            shots = _train_set(context, model, name, part.shots)
+            sets.insert(0, replace(shots, share=JOINT_SHARE))
         score = _select_score(context, module, {name: part.select}, model)
-        stages.append(Stage(part.title, [_train_set(context, model, name, examples)], score))
+        stages.append(Stage(part.title, sets, score))
     return stages
 
 

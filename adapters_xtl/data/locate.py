@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +13,18 @@ from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.base.files import digest
 from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.repository import DataFile, MissingRows
+from adapters_xtl.data.shots import declared_pool, pool_split
 from adapters_xtl.data.sources import Embedded, Repositories, Source
 from adapters_xtl.data.splits import ReportedRows, declared_reports, declared_select, known_ids
 from adapters_xtl.tasks import Rows, Task
 
 __all__ = [
     "RowFiles",
+    "ShotFiles",
     "TrainingFiles",
     "locate",
     "locate_report",
+    "locate_shots",
     "locate_training",
     "sample_languages",
     "why_unchecked",
@@ -42,27 +46,43 @@ class RowFiles:
 
 
 @dataclass(frozen=True)
+class ShotFiles:
+    """Files that shots of one language are drawn from.
+
+    pool      the rows that may be shots
+    reported  the task's report rows in that language, none of which is a shot
+    """
+
+    pool: tuple[RowFiles, ...]
+    reported: tuple[RowFiles, ...]
+
+
+@dataclass(frozen=True)
 class TrainingFiles:
     """Files of one task's training.
 
     select     () means that a slice of train selects
     reported   English report rows that select is held against (protocol `clean`)
     unchecked  reported rows that select cannot be held against → why (no path of this machine)
+    shots      the rows that shots of another language are drawn from; None for a training without
     """
 
     train: tuple[RowFiles, ...]
     select: tuple[RowFiles, ...]
     reported: tuple[tuple[ReportedRows, RowFiles], ...] = ()
     unchecked: Mapping[str, str] = field(default_factory=dict)
+    shots: ShotFiles | None = None
 
     def digests(self) -> dict[str, tuple[str, ...]]:
         """sha256 of everything that decides the train and the select rows."""
         reporting = {reported.task for reported, _ in self.reported}
         reporting |= {name.split()[0] for name in self.unchecked}
         ids = [digest(sorted(known_ids(task))) for task in sorted(reporting) if known_ids(task)]
-        select = (*self.select, *(files for _, files in self.reported))
+        train, select = self.train, (*self.select, *(files for _, files in self.reported))
+        if self.shots is not None:
+            train, select = (*train, *self.shots.pool), (*select, *self.shots.reported)
         return {
-            "train": tuple(sha for files in self.train for sha in files.digests),
+            "train": tuple(sha for files in train for sha in files.digests),
             "select": (*(sha for files in select for sha in files.digests), *ids),
         }
 
@@ -138,6 +158,36 @@ def _own_rows(
 
 def _sample_rows(source: Embedded, task: Task, split: str) -> RowFiles:
     return RowFiles(Rows("embedded", task.name, split, {}), {split: [source.file(task)]})
+
+
+def locate_shots(source: Source, task: Task, language: str) -> ShotFiles:
+    """Where shots of a language lie; MissingRows where the task or the source has none."""
+    if isinstance(source, OwnFiles):
+        raise MissingRows(f"train.shots: '{task.name}' is a task on own files, without shots")
+    if isinstance(source, Embedded):
+        file = source.shots_file(task)
+        languages = sample_languages(file.fetch(), "train")
+        if language not in languages:
+            raise MissingRows(
+                f"the embedded rows of '{task.name}' have shots of {', '.join(sorted(languages))}"
+                f" alone, not of '{language}'"
+            )
+        pool = (RowFiles(Rows("embedded", task.name, "train", {}), {"train": [file]}),)
+        return ShotFiles(pool, (_sample_rows(source, task, "report"),))
+    declared = declared_pool(task, language)
+    if not declared:
+        raise MissingRows(
+            f"train.shots: '{task.name}' has no rows of '{language}' besides those that it reports"
+        )
+    code, held_back = task.code(language), pool_split(task, language)
+    rows_of_pool = tuple(locate(source, rows, code) for rows in declared)
+    reported: list[RowFiles] = []
+    for split, every_rows in task.report.items():
+        for rows in every_rows if split != held_back else ():
+            # what the source lacks is not reported either
+            with contextlib.suppress(MissingRows):
+                reported.append(locate(source, rows, code))
+    return ShotFiles(rows_of_pool, tuple(reported))
 
 
 def why_unchecked(task: str, error: DataError) -> str:

@@ -7,6 +7,7 @@ counted and reported with its reason; `strict` makes any such row an error.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from adapters_xtl.data.columns import UNUSABLE, checked
 from adapters_xtl.data.locate import RowFiles, TrainingFiles, why_unchecked
 from adapters_xtl.data.own_tables import read_own_file
 from adapters_xtl.data.repository import DataFile, MissingRows
+from adapters_xtl.data.shots import DrawnShots, ShotDraw, draw_shots
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, cut_select, drop_reported
 from adapters_xtl.data.table_files import count_rows, read_file
 from adapters_xtl.tasks import Rows, Task
@@ -259,12 +261,48 @@ def _sample_rows(path: Path, split: str, language: str) -> Iterable[tuple[int, d
 
 
 def read_training(
-    reader: Reader, task: Task, files: TrainingFiles, load: Callable[[str], Task]
+    reader: Reader,
+    task: Task,
+    files: TrainingFiles,
+    load: Callable[[str], Task],
+    shots: ShotDraw | None = None,
+    *,
+    joined: bool = False,
 ) -> TrainingRows:
     """A task's train and select rows, select without the rows that are reported.
 
-    DataError where a split cannot be read, or where no row is left to select on.
+    `shots`: these rows of another language are trained on, without the English ones or, `joined`,
+    together with them. DataError where a split cannot be read, or where no row is left to select
+    on.
     """
+    training = _read_english(reader, task, files, load)
+    if shots is None:
+        return training
+    drawn = _read_shots(reader, task, files, shots, joined=joined)
+    if joined:
+        return replace(training, shots=drawn)
+    return replace(training, train=drawn.split, earlier=(), shots=drawn)
+
+
+def _read_shots(
+    reader: Reader, task: Task, files: TrainingFiles, draw: ShotDraw, *, joined: bool
+) -> DrawnShots:
+    """The shots of a training: rows of its language that are not reported in it."""
+    if files.shots is None:
+        raise DataError(f"{task.name}: the rows that shots are drawn from were not located")
+    pool = reader.read(task, files.shots.pool, split="train", language=draw.language, scoring=False)
+    reported: list[CheckedSplit] = []
+    for located in files.shots.reported:
+        with contextlib.suppress(MissingRows):  # a file of several languages may lack this one
+            reported.append(reader.read_to_compare(task, located, language=draw.language))
+    pool, _ = drop_reported(task, pool, {task.name: reported})
+    return draw_shots(task, pool, draw, joined=joined)
+
+
+def _read_english(
+    reader: Reader, task: Task, files: TrainingFiles, load: Callable[[str], Task]
+) -> TrainingRows:
+    """The train and select rows of a task, without shots."""
     problems = Problems()
     splits: list[CheckedSplit] = []
     for located, split in ((files.train, "train"), (files.select, "select")):

@@ -319,6 +319,14 @@ class Embedded:
             )
         return DataFile(path.name, file_digest(path, remember=True), lambda: path)
 
+    def shots_file(self, task: Task) -> DataFile:
+        """The rows in other languages that shots are drawn from."""
+        path = samples_dir() / "shots" / f"{task.name}.jsonl"
+        if not path.is_file():
+            raise MissingRows(f"task '{task.name}' has no embedded rows to draw shots from")
+        name = f"shots/{path.name}"
+        return DataFile(name, file_digest(path, remember=True), lambda: path)
+
 
 Source = Embedded | Mirror | Hub | OwnFiles
 

@@ -25,11 +25,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters_xtl import formats
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.tasks import Rows, Task
+
+if TYPE_CHECKING:
+    from adapters_xtl.data.shots import DrawnShots
 
 __all__ = [
     "CheckedSplit",
@@ -71,12 +74,14 @@ class CheckedSplit:
 class StageRows:
     """The rows of one training stage: what it trains on, and what chooses its checkpoint.
 
-    `title` names the stage's source in records ("aps/super_glue [copa] train").
+    `title` names the stage's source in records ("aps/super_glue [copa] train"). `shots`: rows of
+    another language that are mixed with the train rows.
     """
 
     title: str
     train: tuple[dict[str, Any], ...]
     select: tuple[dict[str, Any], ...]
+    shots: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass
@@ -89,6 +94,7 @@ class TrainingRows:
                sources are mixed
     dropped    reported task → select rows dropped because it reports them
     unchecked  reported rows that select could not be held against → why
+    shots      the shots among what is trained on: mixed with `train`, or `train` itself
     """
 
     train: CheckedSplit
@@ -96,6 +102,7 @@ class TrainingRows:
     earlier: tuple[CheckedSplit, ...] = ()
     dropped: dict[str, int] = field(default_factory=dict)
     unchecked: dict[str, str] = field(default_factory=dict)
+    shots: DrawnShots | None = None
 
     def stages(self) -> tuple[StageRows, ...]:
         """The stages of a training in their order; one where all sources are mixed.
@@ -103,14 +110,17 @@ class TrainingRows:
         Examples of stage n carry `"stage": n`; a stage's select rows are rows of its own source.
         """
         selects = (*self.earlier, self.select)
+        shots = self.shots.split.examples if self.shots and self.shots.joined else ()
         if len(selects) == 1:
             title = ", ".join(self.train.forms)
-            return (StageRows(title, tuple(self.train.examples), tuple(self.select.examples)),)
+            rows = (tuple(self.train.examples), tuple(self.select.examples), tuple(shots))
+            return (StageRows(title, *rows),)
         return tuple(
             StageRows(
                 _stage_title(self.train, number),
                 tuple(row for row in self.train.examples if row.get("stage", 0) == number),
                 tuple(select.examples),
+                tuple(shots) if number == len(selects) - 1 else (),
             )
             for number, select in enumerate(selects)
         )

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.data.reading import Reader, read_report, read_training
+from adapters_xtl.data.shots import JOINT, DrawnShots, ShotDraw
 from adapters_xtl.data.sources import Source
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, count_overlap
-from adapters_xtl.runs.records import RowsCount, RowsRecord
+from adapters_xtl.runs.records import RowsCount, RowsRecord, ShotsRecord
 from adapters_xtl.runs.request import Evaluation, Module, Plan
+from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.tasks._own_rows import SELECTING as OWN_SELECTING
 
 __all__ = ["RunRows", "data_record", "notify_left_out", "read_rows"]
@@ -51,7 +53,14 @@ def read_rows(plan: Plan, pending: Sequence[Module]) -> dict[str, RunRows]:
         rows = rows_by_run[module.id] = RunRows()
         for name, files in module.members.items():
             try:
-                rows.training[name] = read_training(reader, tasks.load(name), files, tasks.load)
+                rows.training[name] = read_training(
+                    reader,
+                    tasks.load(name),
+                    files,
+                    tasks.load,
+                    _draw(module.run.hyper),
+                    joined=module.run.hyper.shot_regime == JOINT,
+                )
                 rows.train[name] = rows.training[name].train
                 rows.select[name] = rows.training[name].select
             except DataError as error:
@@ -63,6 +72,13 @@ def read_rows(plan: Plan, pending: Sequence[Module]) -> dict[str, RunRows]:
         _read_report(plan, plan.evaluation, reader, rows, problems)
     problems.raise_if_any()
     return rows_by_run
+
+
+def _draw(hyper: Hyper) -> ShotDraw | None:
+    """Which shots a training gets; None without any."""
+    if not hyper.shots:
+        return None
+    return ShotDraw(hyper.shot_language, hyper.shots, hyper.shot_bucket)
 
 
 def _read_report(
@@ -123,6 +139,22 @@ def data_record(plan: Plan, rows: RunRows) -> RowsRecord:
         select_rows_also_reported=rows.overlap,
         train_rows_also_reported=rows.leaked,
         protocol=plan.request.protocol,
+        shots={
+            task: _shots(training.shots)
+            for task, training in rows.training.items()
+            if training.shots is not None
+        },
+    )
+
+
+def _shots(drawn: DrawnShots) -> ShotsRecord:
+    return ShotsRecord(
+        language=drawn.draw.language,
+        per_class=drawn.draw.per_class,
+        bucket=drawn.draw.bucket,
+        forms=tuple(drawn.split.forms),
+        pool=drawn.pool,
+        rows=drawn.digests,
     )
 
 

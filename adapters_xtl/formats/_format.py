@@ -144,6 +144,16 @@ class Format:
         content = {key: value for key, value in example.items() if key not in left_out}
         return json.dumps(content, ensure_ascii=False, sort_keys=True, default=str)
 
+    def classes(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """The classes that whole examples have, of which shots are drawn in equal numbers; () where
+        an example has none: a tagged sentence, a question, a choice.
+        """
+        return ()
+
+    def class_of(self, example: Example) -> str:
+        """The class of an example with a gold label; "" where `classes` has none."""
+        return ""
+
     def head_labels(self, labels: Sequence[str], train: Iterable[Example]) -> tuple[str, ...]:
         """The head's class names: the task's `labels`, unless the format reads them off the train
         examples.

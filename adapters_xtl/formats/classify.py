@@ -50,6 +50,12 @@ class Classify(Format):
     def group(self, example: Example) -> str:
         return published_group(example)
 
+    def classes(self, labels: Sequence[str]) -> tuple[str, ...]:
+        return tuple(labels)
+
+    def class_of(self, example: Example) -> str:
+        return str(example["label"])
+
     def required_fields(self, task: Task) -> tuple[str, ...]:
         """The pair too, where the task's own examples have one."""
         return ("text", "pair") if "pair" in example_without_values(task) else ("text",)

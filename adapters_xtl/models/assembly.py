@@ -53,6 +53,8 @@ def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
 def fresh_model(context: Context, module: Module, train_rows: Mapping[str, CheckedSplit]) -> Model:
     """The model that a module's training starts from. `train_rows`: task → rows it trains on.
 
+    Its heads are fresh; those of a training that goes on from the English one are that one's.
+
     MismatchError when a parent is not what it was trained to be.
     """
     for parent in module.parents:
@@ -72,7 +74,10 @@ def fresh_model(context: Context, module: Module, train_rows: Mapping[str, Check
         )
         for name, part in train_rows.items()
     }
-    return _model(context, module, heads, train=True)
+    model = _model(context, module, heads, train=True)
+    if hyper.after_english:
+        load_heads(model, stored_module(module.parents[-1], context.store).heads_folder)
+    return model
 
 
 def trained_model(context: Context, module: Module | None) -> Model:

@@ -194,16 +194,22 @@ def _has_english(task: Task, source: Source) -> bool:
 
 
 def own_evaluation(
-    module: Module, source: Source, store: Store, lookups: Lookups, problems: Problems
+    module: Module,
+    source: Source,
+    store: Store,
+    lookups: Lookups,
+    problems: Problems,
+    split: str | None = None,
 ) -> Evaluation:
-    """What a training scores on its own: its task's default split, in English where it has English.
+    """What a training scores on its own: its task's default split, or `split`, in English where it
+    has English.
 
     What the source lacks is a problem only where the module is still to be trained.
     """
     complaints = Problems()
     english = all(_has_english(tasks.load(name), source) for name, _ in module.run.tasks)
     scopes = scopes_of(
-        [name for name, _ in module.run.tasks], source, "en" if english else None, None, complaints
+        [name for name, _ in module.run.tasks], source, "en" if english else None, split, complaints
     )
     evaluation = plan_evaluation(scopes, source, module, {}, lookups, complaints)
     if complaints.messages and finished_directory(module, store) is None:

@@ -13,6 +13,7 @@ from adapters_xtl.planning.evaluations import plan_evaluation, report_limit, sco
 from adapters_xtl.planning.hardware import Machine, choose_machine
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.own_rows import described_rows, scored_files
+from adapters_xtl.planning.shots import reported_scopes
 from adapters_xtl.runs.request import Evaluation, Module, Plan, Request
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
@@ -164,6 +165,7 @@ def plan_scoring(
     names = heads if task.members else (task.name,)
     source = planned.source_of(task.name)
     scopes = scopes_of(names, source, request.languages, request.split, problems)
+    scopes = reported_scopes(scopes, source, planned.target, request.split, problems)
     evaluation = plan_evaluation(
         scopes, source, planned.target, {}, lookups, problems, limit=limit, layer=layer
     )

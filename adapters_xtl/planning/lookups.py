@@ -9,7 +9,14 @@ from adapters_xtl import tasks
 from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.backbones.shape import Shape, shape
-from adapters_xtl.data.locate import RowFiles, TrainingFiles, locate_report, locate_training
+from adapters_xtl.data.locate import (
+    RowFiles,
+    ShotFiles,
+    TrainingFiles,
+    locate_report,
+    locate_shots,
+    locate_training,
+)
 from adapters_xtl.data.own_files import OwnFiles, OwnFilesRequest, open_own_files
 from adapters_xtl.data.sources import Source, open_source
 from adapters_xtl.runs.recipes import Recipe, read_recipe
@@ -46,6 +53,7 @@ class Lookups:
     _recipes: dict[str, Recipe] = field(default_factory=dict)
     _own_files: dict[str, OwnFiles] = field(default_factory=dict)
     _training: dict[tuple[int, str, str], TrainingFiles] = field(default_factory=dict)
+    _shots: dict[tuple[int, str, str], ShotFiles] = field(default_factory=dict)
     _report: dict[tuple[int, str, str, tuple[str, ...]], ReportFiles] = field(default_factory=dict)
 
     def source(self, name: str) -> Source:
@@ -94,6 +102,13 @@ class Lookups:
         if key not in self._training:
             self._training[key] = locate_training(source, task, protocol, tasks.load)
         return self._training[key]
+
+    def shots(self, source: Source, task: Task, language: str) -> ShotFiles:
+        """Where shots of a language lie. DataError where there are none."""
+        key = (id(source), task.name, language)
+        if key not in self._shots:
+            self._shots[key] = locate_shots(source, task, language)
+        return self._shots[key]
 
     def report(
         self, source: Source, task: Task, split: str, languages: tuple[str, ...]

@@ -16,10 +16,16 @@ from adapters_xtl.data.sources import Source
 from adapters_xtl.methods import COMPOSES, Method, ModuleSpec
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.lookups import Lookups
+from adapters_xtl.planning.shots import (
+    check_shots,
+    shot_hyper,
+    usual_split,
+    without_shots,
+)
 from adapters_xtl.runs.recipes import Recipe
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.run import Run
-from adapters_xtl.runs.settings import Defaults, Overrides, Settings, resolve_settings
+from adapters_xtl.runs.settings import Defaults, Hyper, Overrides, Settings, resolve_settings
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
@@ -100,7 +106,8 @@ class ModulePlanner:
         """(parents in order, the module that the requested task is scored with).
 
         That module is the task's own, or the last parent where the task trains nothing on top of
-        it; None for the bare backbone. The whole is None where a parent could not be planned.
+        it; None for the bare backbone. The whole is None where a parent could not be planned. The
+        English training that shots go on from is the last parent.
         """
         task = tasks.load(self.request.task)
         parents = self.parents()
@@ -109,7 +116,7 @@ class ModulePlanner:
         own = Overrides("--set", self.request.overrides)
         if task.trainable or (task.train_from and not borrows_parent(task, self.request, parents)):
             module = self.trained(task.train_from or task.name, parents, own)
-            return None if module is None else (parents, module)
+            return None if module is None else (module.parents, module)
         for key in own.keys - {"eval.max_examples"}:
             if key.partition(".")[0] in ("train", "method"):
                 self.problems.add(
@@ -126,8 +133,10 @@ class ModulePlanner:
         self, parents: tuple[Module, ...], target: Module | None
     ) -> tuple[list[Module], Module | None]:
         """The parents that are trained for the request, and its own module if it trains one."""
-        trained = [module for module in parents if module.stored is None and module.run.tasks]
         own = target if all(target is not parent for parent in parents) else None
+        if own is not None and own.run.hyper.after_english:
+            parents = parents[:-1]  # the task's own English training, which has its settings
+        trained = [module for module in parents if module.stored is None and module.run.tasks]
         return trained, own
 
     def parents(self) -> tuple[Module, ...] | None:
@@ -148,11 +157,9 @@ class ModulePlanner:
                 parent = self._parent_task(name, below)
             else:
                 parent = self._existing(name, below)
-                if parent is not None and self.compose != "fuse":
-                    chain = parent.parents
             if parent is None:
                 return None
-            chain = (*chain, parent)
+            chain = (*(chain if self.compose == "fuse" else parent.parents), parent)
         if self.compose == "fuse" and "fuse" in self.method.compositions:
             different = {module.id for module in chain}
             if len(different) < max(2, len(self.request.on)):
@@ -174,7 +181,11 @@ class ModulePlanner:
     def trained(
         self, name: str, parents: tuple[Module, ...], overrides: Overrides
     ) -> Module | None:
-        """The module that training task `name` on `parents` gives; None where rows are lacking."""
+        """The module that training task `name` on `parents` gives; None where rows are lacking.
+
+        With shots after the English rows it is a copy of the module that those alone give, which is
+        planned as its last parent.
+        """
         task = tasks.load(name)
         recipe = Recipe()
         with self.problems.catching():
@@ -188,13 +199,41 @@ class ModulePlanner:
                 f" reads at most {self.shape.longest} tokens"
             )
         self._check_stages(task, settings)
-        members = self._members(task, settings, overrides.flag)
+        hyper = settings.hyper
+        check_shots(task, hyper, compose, overrides.keys, overrides.flag, self.problems)
+        if not hyper.shots or self.problems.messages:
+            settings = replace(settings, hyper=without_shots(hyper))
+            return self._module(task, settings, compose, parents, overrides.flag)
+        settings = replace(settings, hyper=shot_hyper(hyper))
+        if hyper.after_english:
+            english = replace(settings, hyper=without_shots(hyper))
+            before = self._module(task, english, compose, parents, overrides.flag, hyper)
+            if before is None:
+                return None
+            parents, compose = (*parents, before), "init"
+            settings = replace(settings, method=dict(before.run.options))
+        return self._module(task, settings, compose, parents, overrides.flag)
+
+    def _module(
+        self,
+        task: Task,
+        settings: Settings,
+        compose: str,
+        parents: tuple[Module, ...],
+        flag: str,
+        later: Hyper | None = None,
+    ) -> Module | None:
+        """The module of a training with these settings; None where rows are lacking. `later`: the
+        settings of a training on shots that goes on from it.
+        """
+        name, hyper = task.name, settings.hyper
+        members = self._members(task, settings, flag)
         if name in self.lean:
-            settings = replace(settings, hyper=replace(settings.hyper, optimizer="adamw8bit"))
+            settings = replace(settings, hyper=replace(hyper, optimizer="adamw8bit"))
         files: dict[str, TrainingFiles] = {}
         for member in members:
             with self.problems.catching():
-                files[member] = self._training_files(member)
+                files[member] = self._training_files(member, hyper)
         if len(files) < len(members):
             return None
         digests = [files[member].digests() for member in members]
@@ -210,9 +249,9 @@ class ModulePlanner:
         module = Module(name, run, parents, files, settings)
         if self.described is not None:
             return module
-        evaluation = own_evaluation(
-            module, self.source_of(name), self.store, self.lookups, self.problems
-        )
+        source = self.source_of(name)
+        split = usual_split(task, source, later or hyper)
+        evaluation = own_evaluation(module, source, self.store, self.lookups, self.problems, split)
         return replace(module, evaluation=evaluation)
 
     def _check_stages(self, task: Task, settings: Settings) -> None:
@@ -303,11 +342,14 @@ class ModulePlanner:
             parents=tuple(parent.id for parent in parents),
         )
 
-    def _training_files(self, task: str) -> TrainingFiles:
+    def _training_files(self, name: str, hyper: Hyper) -> TrainingFiles:
         if self.described is not None:
             return TrainingFiles((), (), ())
-        source = self.source_of(task)
-        return self.lookups.training(source, tasks.load(task), self.request.protocol)
+        source, task = self.source_of(name), tasks.load(name)
+        files = self.lookups.training(source, task, self.request.protocol)
+        if not hyper.shots:
+            return files
+        return replace(files, shots=self.lookups.shots(source, task, hyper.shot_language))
 
     def _members(self, task: Task, settings: Settings, flag: str) -> tuple[str, ...]:
         """The tasks that a module is trained on: one, or those of a task of several."""

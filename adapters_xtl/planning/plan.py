@@ -30,6 +30,7 @@ from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import job_of
 from adapters_xtl.planning.modules import ModulePlanner, composition
 from adapters_xtl.planning.own_rows import named_as_task, requested_task
+from adapters_xtl.planning.shots import reported_scopes
 from adapters_xtl.runs.request import Module, Plan, Request
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
@@ -187,6 +188,7 @@ class Planner:
         if task.members and target is not None:
             names = [name for name, _ in target.run.tasks]
             scopes = scopes_of(names, source, request.languages, request.split, problems)
+        scopes = reported_scopes(scopes, source, target, request.split, problems)
         bare = {"backbone": resolved.backbone.fingerprint, "bits": bits, "dtype": dtype}
         evaluation = plan_evaluation(
             scopes, source, target, bare, self.lookups, problems, limit=limit

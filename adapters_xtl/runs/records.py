@@ -43,6 +43,7 @@ __all__ = [
     "RowsCount",
     "RowsRecord",
     "SelectedStep",
+    "ShotsRecord",
     "Spec",
     "StageRecord",
     "TaskScores",
@@ -176,6 +177,24 @@ class RowsCount:
 
 
 @dataclass(frozen=True)
+class ShotsRecord:
+    """The shots that a run was trained on: rows of one language besides, or instead of, English.
+
+    per_class  how many of each class, or of all rows where rows have no class
+    forms      data sets, configurations and splits that they were drawn from
+    pool       number of different rows that they were drawn from
+    rows       digest of each shot's content
+    """
+
+    language: str
+    per_class: int
+    bucket: int
+    forms: tuple[str, ...]
+    pool: int
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RowsRecord:
     """The rows that a run read.
 
@@ -189,6 +208,7 @@ class RowsRecord:
     select_not_checked_against  task → reported rows that select could not be held against → why
     select_rows_also_reported   task → rows that chose the checkpoint and are scored as well
     train_rows_also_reported    task → train rows that are scored as well (of somebody's own files)
+    shots            task → the shots among what was trained on
     """
 
     source: str
@@ -205,6 +225,7 @@ class RowsRecord:
         default_factory=dict, metadata={"omit": True}
     )
     protocol: str = ""
+    shots: Mapping[str, ShotsRecord] = field(default_factory=dict, metadata={"omit": True})
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 from adapters_xtl.backbones import DTYPES
 from adapters_xtl.base.errors import Problems, RequestError, clipped, nearest
 from adapters_xtl.base.numbers import number, whole
+from adapters_xtl.data.shots import BUCKETS, SEQUENTIAL, SHOT_REGIMES
 from adapters_xtl.runs.recipes import Recipe
 
 __all__ = [
@@ -72,6 +73,44 @@ class Hyper:
     tasks: tuple[str, ...] = field(
         default=(), metadata={"help": "multi: the tasks trained together"}
     )
+    # fields with "omit" are part of the identity only where they differ from their defaults: the
+    # ids of runs that were made before there were such settings stay
+    shots: int = field(
+        default=0,
+        metadata={
+            **{"low": 0, "high": 10**6, "omit": True},
+            "help": "examples of another language per label (or sentences, questions); 0: none",
+        },
+    )
+    shot_language: str = field(
+        default="", metadata={"omit": True, "help": "language code of the shots"}
+    )
+    shot_bucket: int = field(
+        default=0,
+        metadata={
+            **{"low": 0, "high": BUCKETS - 1, "omit": True},
+            "help": "which of the ten fixed draws of shots is taken",
+        },
+    )
+    shot_regime: str = field(
+        default=SEQUENTIAL,
+        metadata={
+            **{"choices": SHOT_REGIMES, "omit": True},
+            "help": "the shots after the English rows, together with them, or without them",
+        },
+    )
+    shot_steps: int = field(
+        default=100,
+        metadata={
+            **{"low": 1, "high": 10**8, "omit": True},
+            "help": "optimizer steps on the shots alone (sequential, target-only)",
+        },
+    )
+
+    @property
+    def after_english(self) -> bool:
+        """Whether the training goes on, on shots alone, from the task's English training."""
+        return bool(self.shots) and self.shot_regime == SEQUENTIAL
 
 
 HYPER_FIELDS = {item.name: item for item in fields(Hyper)}
@@ -138,9 +177,12 @@ def _checked(name: str, value: Any, origin: str, problems: Problems) -> Any:
         problems.add(f"{origin}: train.{name} takes a list of task names, not {shown}")
         return item.default
     if isinstance(item.default, str):
-        choices = item.metadata["choices"]
-        if isinstance(value, str) and value in choices:
+        choices = item.metadata.get("choices", ())
+        if isinstance(value, str) and (value in choices or not choices):
             return value
+        if not choices:
+            problems.add(f"{origin}: train.{name} takes a text, not {shown}")
+            return item.default
         problems.add(f"{origin}: train.{name} is one of {', '.join(choices)}, not {shown}")
         return item.default
     is_whole = isinstance(item.default, int)

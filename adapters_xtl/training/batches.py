@@ -36,10 +36,15 @@ PENALTY = "penalty"  # the loss term that a fusion adds: see `adapters_xtl.model
 
 @dataclass(frozen=True)
 class TrainSet:
-    """The items of one task that one stage of a training learns from."""
+    """The items of one task that one stage of a training learns from.
+
+    share  of the stage's steps, where it is fixed: the other sets of the stage then share the rest,
+           and a pass over the rows is one over theirs; 0: by size
+    """
 
     task: str
     items: Sequence[Item]
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,12 @@ class Batch:
 
 
 def _sizes(sets: Sequence[TrainSet], hyper: Hyper) -> list[int]:
-    """As how many examples each task counts: all of its items, in a mixture at most `cap`."""
-    if len(sets) == 1:
-        return [len(sets[0].items)]
-    return [min(len(train_set.items), hyper.cap) for train_set in sets]
+    """As how many examples each set counts: all of its items, in a mixture at most `cap`; none
+    where its share is fixed.
+    """
+    by_size = [len(train_set.items) if not train_set.share else 0 for train_set in sets]
+    mixed = sum(not train_set.share for train_set in sets) > 1
+    return [min(size, hyper.cap) for size in by_size] if mixed else by_size
 
 
 def epoch_steps(sets: Sequence[TrainSet], hyper: Hyper) -> int:
@@ -131,7 +138,8 @@ def batch_order(
     """The batch of each of a stage's `steps` optimizer steps.
 
     One task: all items once an epoch. Several: each task gets steps in proportion to min(size,
-    cap), batches of one task each, mixed evenly at random. DataError for a task without items.
+    cap), batches of one task each, mixed evenly at random. A set with a fixed share comes before
+    those without. DataError for a task without items.
     """
     order: list[Batch] = []
     for train_set in sets:
@@ -140,7 +148,8 @@ def batch_order(
     remaining, sizes = steps, _sizes(sets, hyper)
     for number, (train_set, size) in enumerate(zip(sets, sizes, strict=True)):
         last = number == len(sets) - 1
-        count = remaining if last else min(remaining, max(1, round(steps * size / sum(sizes))))
+        share = train_set.share or size / sum(sizes)
+        count = remaining if last else min(remaining, max(1, round(steps * share)))
         remaining -= count
         lengths = np.array([item.tokens for item in train_set.items])
         order += [
