@@ -154,6 +154,8 @@ class CellPlans:
             bits=cell.variant.bits,
             on=cell.chain,
             seed=seed,
+            languages=cell.languages or base.languages,
+            split=base.split or cell.split,
             compose=base.compose if len(methods.load(method).compositions) > 1 else None,
             overrides=(*effective((*equal, *overrides), own_members(cell)), *values),
             parent_overrides=effective((*parents_equal, *parent_overrides), parents_members(cell)),
@@ -169,7 +171,7 @@ class CellPlans:
             tuple(
                 pair
                 for pair in (*own, *cell.overrides)
-                if cell.trains or pair[0].startswith("eval.")
+                if (cell.trains or pair[0].startswith("eval.")) and pair[0] not in cell.ineffective
             ),
             (
                 *grid.base.parent_overrides,

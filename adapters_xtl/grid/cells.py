@@ -50,6 +50,9 @@ class Cell:
 
     point            axis → value: where the cell stands in its grid
     overrides        settings of this cell's own training alone
+    languages, split what is scored, where the study decides that cell by cell; None: as the grid
+                     has it
+    ineffective      settings of the grid that mean nothing for its own training
     analysis         what is computed of the encoder of each of its runs, besides their scores
     trains           whether a module of its own is trained for it
     bare             nothing is trained at all: the backbone itself is scored
@@ -62,6 +65,9 @@ class Cell:
     chain: tuple[str, ...]
     point: tuple[tuple[str, str], ...] = ()
     overrides: Overrides = ()
+    languages: str | None = None
+    split: str | None = None
+    ineffective: tuple[str, ...] = ()
     analysis: Analysis | None = None
     trains: bool = False
     bare: bool = False
@@ -72,7 +78,8 @@ class Cell:
         method = "bare backbone" if self.bare else self.variant.method
         on = f" on {'>'.join(self.chain)}" if self.chain else ""
         own = ", ".join(f"{key.partition('.')[2]} {value}" for key, value in self.overrides)
-        return f"{self.task}, {method}{bits}{on}{', ' if own else ''}{own}"
+        scored = f", scored in {self.languages}" if self.languages else ""
+        return f"{self.task}, {method}{bits}{on}{', ' if own else ''}{own}{scored}"
 
 
 @dataclass(frozen=True)

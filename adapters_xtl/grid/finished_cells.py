@@ -153,9 +153,9 @@ class FinishedCells:
             ContrastResult(
                 contrast,
                 self._paired(
-                    self.scores(contrast.of),
-                    self.scores(contrast.against),
-                    (contrast.of, contrast.against),
+                    self._means(contrast.cells(contrast.of))[0],
+                    self._means(contrast.cells(contrast.against))[0],
+                    (*contrast.cells(contrast.of), *contrast.cells(contrast.against)),
                 ),
             )
             for contrast in self._contrasts

@@ -27,16 +27,20 @@ def over_items(finished: FinishedCells, contrast: Contrast) -> dict[str, Any] | 
 
     With "reason" alone where there is no such interval: mined pairs, for one, are no common items.
     """
-    of, against = finished.at(contrast.of), finished.at(contrast.against)
-    if of is None or against is None:
-        return None
-    pairs = _pairs(of, against, finished.grid.seeds)
+    pairs: list[tuple[Path, Path]] = []
+    for point, other in zip(
+        contrast.cells(contrast.of), contrast.cells(contrast.against), strict=True
+    ):
+        of, against = finished.at(point), finished.at(other)
+        if of is not None and against is not None:
+            pairs += _pairs(of, against, finished.grid.seeds)
+            task = of.cell.task
     if not pairs:
         return None
     first, second = zip(*pairs, strict=True)
     try:
         difference = compare_runs(
-            tasks.load(of.cell.task), first, second, resamples=RESAMPLES, margin=finished.margin
+            tasks.load(task), first, second, resamples=RESAMPLES, margin=finished.margin
         )
     except (XtlError, OSError) as error:  # no common rows, or a damaged file of predictions
         return {"reason": str(error)}

@@ -6,8 +6,9 @@ from `Study`. The grid plans, carries out and reads the cells of every study ali
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adapters_xtl.base.errors import Problems
@@ -28,12 +29,22 @@ class Contrast:
 
     name    what differs: "mnli against none, panx"
     family  the contrasts of one family are corrected together for being many
+    over    axis → its values: both sides are means over these cells, seed by seed; what the points
+            have for that axis then names the mean
     """
 
     name: str
     of: Mapping[str, str]
     against: Mapping[str, str]
     family: str = ""
+    over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def cells(self, point: Mapping[str, str]) -> tuple[dict[str, str], ...]:
+        """The points of the cells that one side is the mean of: `point` alone without `over`."""
+        return tuple(
+            {**point, **dict(zip(self.over, values, strict=True))}
+            for values in itertools.product(*self.over.values())
+        )
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,7 @@ class Study:
     evidence_for   what the study is evidence for, in sentences
     no_evidence    what it is no evidence for, whatever the backbone and the rows
     margin         points within which "no difference" is claimed
+    complete_axes  axes of which every value has to have a cell, though `cell` leaves points out
     """
 
     name: str = ""
@@ -71,6 +83,7 @@ class Study:
     evidence_for: tuple[str, ...] = ()
     no_evidence: tuple[str, ...] = ()
     margin: float = 0.5
+    complete_axes: tuple[str, ...] = ()
 
     def cell(
         self, point: Mapping[str, str], bits: Sequence[str], problems: Problems

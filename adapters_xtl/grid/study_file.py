@@ -257,6 +257,14 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         with problems.catching():
             for cell in study.cell(point, bits, problems):
                 cells[cell.point] = cell
+    if not problems.messages:
+        for axis in axes:
+            reached = {dict(cell.point)[axis.name] for cell in cells.values()}
+            for value in axis.values if axis.name in study.complete_axes else ():
+                if value not in reached:
+                    problems.add(f"[axes] {axis.name}: {clipped(value)}: no cell has it here")
+    if content.get("languages") and any(cell.languages for cell in cells.values()):
+        problems.add("languages: this study scores the language of its axis `language` alone")
     grid_options.check_bits(
         [value for axis in axes if axis.name == "method" for value in axis.values], bits, problems
     )
