@@ -81,6 +81,7 @@ SLOW_PLACES = {
         "runs/test_kills.py",
         "sharing/test_hub.py",
         "studies/test_representation_runs.py",
+        "studies/test_few_shot.py",
         "studies/test_transfer.py",
         "tasks/test_every_task.py",
         "test_dropped_in.py",

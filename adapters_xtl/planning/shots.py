@@ -46,12 +46,13 @@ def shot_hyper(hyper: Hyper) -> Hyper:
     target language: the select rows are scored once, after the last step. What cannot change it has
     one value, so that equal trainings have one id.
     """
-    kept = replace(hyper, eval_every=AT_THE_END, patience=0)
+    kept = replace(hyper, eval_every=hyper.max_steps or AT_THE_END, patience=0)
     if hyper.shot_regime == JOINT:
         return replace(kept, shot_steps=PLAIN.shot_steps)
     return replace(
         kept,
         max_steps=hyper.shot_steps,
+        eval_every=hyper.shot_steps,
         shot_steps=PLAIN.shot_steps,
         epochs=PLAIN.epochs,
         max_examples=0,

@@ -82,6 +82,10 @@ def _recipe(spec: Spec) -> list[str]:
         # trained for a task that borrows its training: that task's scores are another run's
         overrides = [pair for pair in overrides or () if not pair[0].startswith("eval.")]
         task, languages, split = spec.task, None, None
+    if _is_before_shots(spec, overrides or ()):
+        # the English training that another one with shots goes on from
+        overrides = [pair for pair in overrides or () if not pair[0].startswith("train.shot")]
+        languages, split = None, None
     words = ["recipe", task, *own_rows]
     words += _flag("--on", ",".join(on)) + _flag("--compose", compose)
     method = request.get("method", DEFAULT)
@@ -106,6 +110,12 @@ def _is_parent(spec: Spec, on: Sequence[str]) -> bool:
         return False
     fused = spec.request.get("compose") == "fuse"
     return bool(on) and (not spec.parents if fused else len(spec.parents) < len(on))
+
+
+def _is_before_shots(spec: Spec, overrides: Sequence[Sequence[Any]]) -> bool:
+    """Whether a training has no shots though its request names some."""
+    has_shots = spec.run is not None and bool(spec.run.hyper.shots)
+    return not has_shots and any(key == "train.shots" and count for key, count in overrides)
 
 
 def _own_rows(spec: Spec) -> list[str]:

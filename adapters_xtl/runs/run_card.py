@@ -91,6 +91,10 @@ def run_facts(spec: Spec, provenance: Provenance, metrics: Metrics) -> list[tupl
                 f" {hyper.max_length}, seed {run.seed}, protocol {run.protocol}",
             )
         )
+    for task, shots in provenance.data.shots.items():
+        drawn = f"{len(shots.rows)} of {shots.pool} {shots.language} rows, bucket {shots.bucket}"
+        regime = f", {run.hyper.shot_regime}" if run is not None else ""
+        facts.append((f"shots of {task}", f"{drawn}, from {', '.join(shots.forms)}{regime}"))
     facts.append(("precision", f"{spec.bits}-bit backbone, {spec.dtype} compute"))
     forms = {form for part in provenance.data.train.values() for form in part.forms}
     facts.append(
