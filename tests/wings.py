@@ -34,6 +34,7 @@ FLOORS = (
 FLOOR_OF = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 
 BESIDE = (
+    ("docs/", "the documentation's pages, and `generator/`, which builds its site"),
     ("recipes/", "one TOML file a task: the settings that differ from the defaults"),
     ("benchmarks/", "scripts that measure, and the results they wrote as JSON"),
     ("tests/", "one folder a wing; `dropped_in/` holds the examples of CONTRIBUTING.md"),

@@ -76,7 +76,7 @@ def _stack() -> Drawing:
     drawing.arrow((105, 165), (105, 140))
     drawing.arrow((105, 100), (105, 75))
     drawing.arrow((105, 35), (105, 15))
-    drawing.text(215, 20, "scored in English, German, Swahili, Chinese …: zero-shot", "start")
+    drawing.text(215, 20, "scored in German, Swahili, Chinese …: zero-shot", "start")
     return drawing
 
 
@@ -215,9 +215,9 @@ def _memory() -> Drawing:
         " smaller parts of a batch and checkpointing make smaller; the small parts that train",
     )
     rows = (
-        ("frozen weights", "frozen", 230, "fewer bits; the table on the CPU"),
-        ("activations", "copied", 330, "micro-batches; checkpointing"),
-        ("module, gradients, optimizer", "trains", 190, "small, because little trains"),
+        ("frozen weights", "frozen", 260, "fewer bits; the table on the CPU"),
+        ("activations", "frozen", 330, "micro-batches; checkpointing"),
+        ("module, gradients, optimizer", "trains", 230, "small, because little trains"),
     )
     for number, (text, kind, width, words) in enumerate(rows):
         y = 15 + 60 * number

@@ -19,8 +19,7 @@ WRITTEN = ROOT / "docs" / "pages"
 CONFIG = ROOT / "docs" / "zensical.toml"
 # title and page, or title and what stands below it; "…/*" stands for all pages of that folder
 NAVIGATION: tuple[tuple[str, Any], ...] = (
-    ("Start", "index.md"),
-    ("Five words", "words.md"),
+    ("Start", (("Start", "index.md"), ("Five words", "words.md"))),
     (
         "Guide",
         (

@@ -61,6 +61,7 @@ def _page(task: Task) -> str:
         parts += ["## Its members", "\n".join(f"- {_link(name)}" for name in task.members)]
     else:
         parts += ["## Rows", _rows_table(task), *_selection(task), "## Languages", _languages(task)]
+        parts += _other_train_rows(task)
     if task.trainable:
         parts += ["## Settings", *_settings(task)]
     if task.published:
@@ -186,6 +187,17 @@ def _languages(task: Task) -> str:
         names = ", ".join(f"{iso} is {code(theirs)}" for iso, theirs in own.items())
         text += f"\n\nIn the source's own names, {names}."
     return text
+
+
+def _other_train_rows(task: Task) -> list[str]:
+    """Where train rows in other languages lie, a line for each origin and place."""
+    codes_by_place: dict[tuple[str, str], list[str]] = {}
+    for language, rows in task.train_in.items():
+        codes_by_place.setdefault((rows.origin, _place(rows.train)), []).append(language)
+    if not codes_by_place:
+        return []
+    lines = [(", ".join(codes), *place) for place, codes in codes_by_place.items()]
+    return ["Train rows in these languages, too:", table(("languages", "origin", "rows"), lines)]
 
 
 # ------------------------------------------------------------------ settings
