@@ -18,6 +18,7 @@ from docs.generator.shown_code import problems_in
 
 MISSING = "Zensical is not installed: pip install -c constraints.txt -e '.[docs]' (or: make docs)"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_FOLDER = re.compile(r'href="(\.\.?(?:/\.\.)*)/?"')
 BUILD = ROOT / "build" / "docs"
 
 
@@ -42,12 +43,20 @@ def main(folder: Path = BUILD) -> int:
         told = built.stderr.partition("Traceback")[0] + built.stdout
         print(_COLOUR.sub("", told).strip(), file=sys.stderr)
         return 1
+    _name_index_pages(folder / "site")
     wrong += problems_of(folder / "site")
     for line in wrong:
         print(line, file=sys.stderr)
     if not wrong:
         print(f"{len(pages)} pages: {(folder / 'site' / 'index.html')}")
     return 1 if wrong else 0
+
+
+def _name_index_pages(site: Path) -> None:
+    """Turns links to a folder into links to its index.html, which also work without a server."""
+    for path in site.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(_FOLDER.sub(r'href="\1/index.html"', text), encoding="utf-8")
 
 
 if __name__ == "__main__":
