@@ -101,7 +101,8 @@ class CellPlans:
 
     def _lacking(self, cell: Cell) -> str:
         """The task of a cell, or of one of its parents, of which the source has no rows at all,
-        whatever the method; "" where it has rows of each.
+        whatever the method, or the task and language of which it lacks rows; "" where it has rows
+        of each.
         """
         parents = [
             replace(self.grid.base, languages=None, split=None, task=name)
@@ -112,7 +113,19 @@ class CellPlans:
                 self.plan(replace(request, on=(), compose=None, overrides=()))
             except XtlError:
                 return request.task
+        if cell.languages:
+            try:
+                self.plan(replace(self._scored(cell), on=(), compose=None, parent_overrides=()))
+            except XtlError:
+                return f"{cell.task} in {cell.languages}"
         return ""
+
+    def _scored(self, cell: Cell) -> Request:
+        """The request of a cell with its own settings and languages alone."""
+        base = self.grid.base
+        split, languages = base.split or cell.split, cell.languages
+        scored = replace(base, task=cell.task, languages=languages, split=split)
+        return replace(scored, method=cell.variant.method, overrides=cell.overrides)
 
     def _described(self, cell: Cell) -> Cell:
         """The cell with what its plan says of it: whether it trains, whether a seed changes it."""

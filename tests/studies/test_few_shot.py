@@ -19,6 +19,7 @@ from adapters_xtl.data.locate import locate_report, locate_shots
 from adapters_xtl.data.reading import Reader, read_report
 from adapters_xtl.data.shots import row_digest
 from adapters_xtl.data.sources import Embedded
+from adapters_xtl.grid.cell_plans import CellPlans
 from adapters_xtl.grid.cells import Grid
 from adapters_xtl.grid.finished_cells import FinishedCell, FinishedCells
 from adapters_xtl.grid.study_file import make_grid, read_study_file
@@ -165,3 +166,14 @@ def test_every_condition_has_the_same_shots_and_no_reported_row_is_trained_on(
     assert locate_shots(source, task, "de").pool[0].digests not in [
         located.digests for located in files["de"]
     ]
+
+
+def test_languages_that_the_source_lacks_are_left_out_and_named(
+    mirror: Path, tmp_path: Path
+) -> None:
+    """The mirror has XCOPA's test rows in Indonesian, and none in Swahili."""
+    names = ("task=xcopa", "language=id,sw", "seeds=1", "k=0,4", f"data={mirror}")
+    file = read_study_file("few-shot-smoke", studies.names(), AXES, (*names, "skip-lacking=true"))
+    plans = CellPlans(make_grid(STUDY, file, runs=str(tmp_path)))
+    assert {dict(cell.point)["language"] for cell in plans.cells} == {"id"}
+    assert list(plans.left_out) == ["xcopa in sw"]
