@@ -60,10 +60,10 @@ def _settings() -> str:
         if choices:
             values = ", ".join(map(code, choices))
         elif "low" in item.metadata:
-            values = f"{item.metadata['low']:,} to {item.metadata['high']:,}"
+            values = f"{item.metadata['low']:,} to {item.metadata['high']:,.12g}"
         else:
-            values = "names of tasks"
-        default = "every member" if item.default == () else code(number(item.default))
+            values = "names, with commas" if item.default == () else "–"
+        default = "–" if item.default in ((), "") else code(number(item.default))
         if name == "lr":
             default = "the method's and the backbone's"
         rows.append((code(f"train.{name}"), default, values, item.metadata["help"]))
