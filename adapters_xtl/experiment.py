@@ -172,7 +172,7 @@ def _select_score(
     model: Model,
 ) -> Callable[[], dict[str, float]]:
     """A function that scores select rows with the model as it is; "score" is the mean of the
-    tasks' headline metrics.
+    tasks' headline metrics, each the mean over the languages of its select rows.
     """
     device, limit = context.plan.device, module.run.hyper.select_examples
     selected = {
@@ -183,11 +183,17 @@ def _select_score(
     def score() -> dict[str, float]:
         scores: dict[str, float] = {}
         for name, examples in selected.items():
-            predictions = predict.predict(
-                model, name, examples, device=device, dtype=module.run.dtype
-            )
             task = tasks.load(name)
-            scores[name] = float(scoring.score(task, predictions, "en")[task.metric])
+            by_language: dict[str, list[Mapping[str, Any]]] = {}
+            for example in examples:
+                by_language.setdefault(example.get("language", "en"), []).append(example)
+            of_languages = []
+            for language, rows in by_language.items():
+                predictions = predict.predict(
+                    model, name, rows, device=device, dtype=module.run.dtype
+                )
+                of_languages.append(scoring.score(task, predictions, language)[task.metric])
+            scores[name] = float(sum(of_languages) / len(of_languages))
         mean = sum(scores.values()) / len(scores)
         return {"score": mean, **(scores if len(scores) > 1 else {})}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from adapters_xtl.data.splits import ReportedRows, declared_reports, declared_se
 from adapters_xtl.tasks import Rows, Task
 
 __all__ = [
+    "LanguageFiles",
     "RowFiles",
     "ShotFiles",
     "TrainingFiles",
     "locate",
+    "locate_language",
     "locate_report",
     "locate_shots",
     "locate_training",
@@ -34,11 +36,13 @@ __all__ = [
 @dataclass(frozen=True)
 class RowFiles:
     """The files that hold one set of rows: the form that the source has, and its files by split
-    name or part.
+    name or part. `language`: of a sample file with train rows of several languages, the one that is
+    meant.
     """
 
     rows: Rows
     files: Mapping[str, Sequence[DataFile]]
+    language: str = ""
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -58,6 +62,18 @@ class ShotFiles:
 
 
 @dataclass(frozen=True)
+class LanguageFiles:
+    """Files of one task's training in one language. `select`: None where a slice of train selects.
+
+    reported  report rows of this language that train and select rows are held against
+    """
+
+    train: RowFiles
+    select: RowFiles | None
+    reported: tuple[tuple[ReportedRows, RowFiles], ...] = ()
+
+
+@dataclass(frozen=True)
 class TrainingFiles:
     """Files of one task's training.
 
@@ -65,6 +81,10 @@ class TrainingFiles:
     reported   English report rows that select is held against (protocol `clean`)
     unchecked  reported rows that select cannot be held against → why (no path of this machine)
     shots      the rows that shots of another language are drawn from; None for a training without
+    languages  languages that are trained in (`train.languages`); () for the task's English rows
+    matched    languages whose rows these are made comparable with (`train.matched`)
+    in_language  the files of each of them, where `languages` are given; `train` and `select` then
+               hold those of the languages that are trained in
     """
 
     train: tuple[RowFiles, ...]
@@ -72,19 +92,33 @@ class TrainingFiles:
     reported: tuple[tuple[ReportedRows, RowFiles], ...] = ()
     unchecked: Mapping[str, str] = field(default_factory=dict)
     shots: ShotFiles | None = None
+    languages: tuple[str, ...] = ()
+    matched: tuple[str, ...] = ()
+    in_language: Mapping[str, LanguageFiles] = field(default_factory=dict)
 
     def digests(self) -> dict[str, tuple[str, ...]]:
         """sha256 of everything that decides the train and the select rows."""
         reporting = {reported.task for reported, _ in self.reported}
         reporting |= {name.split()[0] for name in self.unchecked}
         ids = [digest(sorted(known_ids(task))) for task in sorted(reporting) if known_ids(task)]
-        train, select = self.train, (*self.select, *(files for _, files in self.reported))
+        train, select = list(self.train), [*self.select, *(files for _, files in self.reported)]
+        for language, files in self.in_language.items():
+            if language not in self.languages:  # what is matched with decides on the rows as well
+                train.append(files.train)
+                select += [files.select] if files.select else []
+            select += [located for _, located in files.reported]
         if self.shots is not None:
-            train, select = (*train, *self.shots.pool), (*select, *self.shots.reported)
+            train, select = [*train, *self.shots.pool], [*select, *self.shots.reported]
         return {
             "train": tuple(sha for files in train for sha in files.digests),
             "select": (*(sha for files in select for sha in files.digests), *ids),
         }
+
+    def train_by_language(self) -> dict[str, tuple[RowFiles, ...]]:
+        """Language → files with its train rows."""
+        if not self.languages:
+            return {"en": self.train}
+        return {language: (self.in_language[language].train,) for language in self.languages}
 
 
 def locate(source: Repositories, rows: Rows, code: str = "") -> RowFiles:
@@ -95,14 +129,24 @@ def locate(source: Repositories, rows: Rows, code: str = "") -> RowFiles:
 
 
 def locate_training(
-    source: Source, task: Task, protocol: str, load: Callable[[str], Task]
+    source: Source,
+    task: Task,
+    protocol: str,
+    load: Callable[[str], Task],
+    languages: tuple[str, ...] = (),
+    matched: tuple[str, ...] = (),
 ) -> TrainingFiles:
     """Where `task`'s train and select rows lie; MissingRows (all complaints, one a line) where the
     source lacks them.
+
+    `languages`: those to train in, of `task.train_in`, instead of the task's English rows;
+    `matched`: those that they are made comparable with, among them `languages`.
     """
     if isinstance(source, OwnFiles):
         train, select = map(_own_rows, source.training_rows())
         return TrainingFiles(train, select)
+    if languages:
+        return _training_in_languages(source, task, load, languages, matched)
     reports = declared_reports(task, protocol, load)
     if isinstance(source, Embedded):
         return _embedded_training(source, task, reports, load)
@@ -131,6 +175,86 @@ def locate_training(
             except DataError as error:
                 unchecked[str(report)] = why_unchecked(report.task, error)
     return TrainingFiles(train, select, tuple(located), unchecked)
+
+
+def _training_in_languages(
+    source: Source,
+    task: Task,
+    load: Callable[[str], Task],
+    languages: tuple[str, ...],
+    matched: tuple[str, ...],
+) -> TrainingFiles:
+    complaints: list[str] = []
+    in_language: dict[str, LanguageFiles] = {}
+    unchecked: dict[str, str] = {}
+    for language in matched or languages:
+        try:
+            files = locate_language(source, task, language)
+        except MissingRows as error:
+            complaints.append(str(error))
+            continue
+        reported, without = _reported_in(source, task, language, load)
+        in_language[language] = replace(files, reported=reported)
+        unchecked |= without
+    if complaints:
+        raise MissingRows("\n".join(dict.fromkeys(complaints)))
+    if "en" not in in_language:
+        english, without = _reported_in(source, task, "en", load)
+        unchecked |= without
+    else:
+        english = ()
+    trained = [in_language[language] for language in languages]
+    return TrainingFiles(
+        tuple(files.train for files in trained),
+        tuple(files.select for files in trained if files.select is not None),
+        english,
+        unchecked,
+        languages=languages,
+        matched=matched,
+        in_language=in_language,
+    )
+
+
+def locate_language(source: Source, task: Task, language: str) -> LanguageFiles:
+    """Where a task's train rows in a language of `task.train_in` lie, and those that select beside
+    them. MissingRows where the source lacks them.
+    """
+    if isinstance(source, Embedded):
+        file = source.language_file(task)
+        rows = Rows("embedded", f"{task.name} in {language}", "train", {}, parallel="id")
+        if language not in (held := sample_languages(file.fetch(), "train")):
+            raise MissingRows(
+                f"the embedded rows of '{task.name}' have no train rows in '{language}', only in"
+                f" {', '.join(sorted(held))}"
+            )
+        return LanguageFiles(RowFiles(rows, {"train": [file]}, language), None)
+    assert not isinstance(source, OwnFiles)  # rows without a task file have no `train_in`
+    declared, code = task.train_in[language], task.code(language)
+    select = locate(source, declared.select, code) if declared.select is not None else None
+    return LanguageFiles(locate(source, declared.train, code), select)
+
+
+def _reported_in(
+    source: Source, task: Task, language: str, load: Callable[[str], Task]
+) -> tuple[tuple[tuple[ReportedRows, RowFiles], ...], dict[str, str]]:
+    """(the report rows in a language that train and select rows are held against, name of those
+    that the source lacks → why).
+    """
+    located: list[tuple[ReportedRows, RowFiles]] = []
+    unchecked: dict[str, str] = {}
+    for report in declared_reports(task, "clean", load, language):
+        reporting = load(report.task)
+        if isinstance(source, Embedded) and report.split != next(iter(reporting.report)):
+            continue  # a sample file has one split to report
+        name = str(report) if language == "en" else f"{report} in {language}"
+        try:
+            files, missing = locate_report(source, reporting, report.split, [language])
+            located += [(report, row_files) for row_files in files.get(language, ())]
+            for complaint in missing.values():
+                unchecked[name] = why_unchecked(report.task, MissingRows(complaint))
+        except DataError as error:
+            unchecked[name] = why_unchecked(report.task, error)
+    return tuple(located), unchecked
 
 
 def _embedded_training(

@@ -21,6 +21,7 @@ from adapters_xtl import formats
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.base.files import canonical
 from adapters_xtl.data.columns import UNUSABLE, checked
+from adapters_xtl.data.language_rows import rows_in_languages
 from adapters_xtl.data.locate import RowFiles, TrainingFiles, why_unchecked
 from adapters_xtl.data.own_tables import read_own_file
 from adapters_xtl.data.repository import DataFile, MissingRows
@@ -220,7 +221,7 @@ def count_language_rows(located: Iterable[RowFiles], code: str) -> int:
         how, _, column = row_files.rows.language.partition(":")
         for file in (file for group in row_files.files.values() for file in group):
             if row_files.rows.repo == "embedded":
-                total += sum(1 for _ in _sample_rows(file.fetch(), "train", ""))
+                total += sum(1 for _ in _sample_rows(file.fetch(), "train", row_files.language))
             elif how:
                 table, present = read_file(file.fetch(), file.name, {column: "string"})
                 table = checked(table, file.name, {column: "string"}, (), {}, present)
@@ -302,7 +303,11 @@ def _read_shots(
 def _read_english(
     reader: Reader, task: Task, files: TrainingFiles, load: Callable[[str], Task]
 ) -> TrainingRows:
-    """The train and select rows of a task, without shots."""
+    """The train and select rows of a task, without shots: English ones, or those in chosen
+    languages.
+    """
+    if files.languages:
+        return _read_in_languages(reader, task, files, load)
     problems = Problems()
     splits: list[CheckedSplit] = []
     for located, split in ((files.train, "train"), (files.select, "select")):
@@ -341,20 +346,42 @@ def _read_english(
     return TrainingRows(train, kept, tuple(earlier), dropped, unchecked)
 
 
+def _read_in_languages(
+    reader: Reader, task: Task, files: TrainingFiles, load: Callable[[str], Task]
+) -> TrainingRows:
+    """The rows of a training in chosen languages."""
+    reported, unchecked = _reported_rows(reader, files, load)
+
+    def read(language: str, split: str) -> CheckedSplit:
+        located = files.in_language[language]
+        row_files = located.train if split == "train" else located.select
+        assert row_files is not None
+        return reader.read(task, [row_files], split=split, language=language, scoring=False)
+
+    return rows_in_languages(task, files, read, reported, unchecked)
+
+
 def _reported_rows(
     reader: Reader, files: TrainingFiles, load: Callable[[str], Task]
 ) -> tuple[dict[str, list[CheckedSplit]], dict[str, str]]:
-    """(reporting task → its English report rows that can be read, name of those that cannot →
-    why).
+    """(reporting task → its report rows in English, and in the languages of the training, that can
+    be read, name of those that cannot → why).
     """
     unchecked = dict(files.unchecked)
     reported: dict[str, list[CheckedSplit]] = {name.split()[0]: [] for name in unchecked}
-    for report, located in files.reported:
+    in_language = [("en", report, located) for report, located in files.reported]
+    in_language += [
+        (language, report, located)
+        for language, language_files in files.in_language.items()
+        for report, located in language_files.reported
+    ]
+    for language, report, located in in_language:
         splits = reported.setdefault(report.task, [])
         try:
-            splits.append(reader.read_to_compare(load(report.task), located, language="en"))
+            splits.append(reader.read_to_compare(load(report.task), located, language=language))
         except DataError as error:  # hidden gold, say: no reason not to train
-            unchecked[str(report)] = why_unchecked(report.task, error)
+            name = str(report) if language == "en" else f"{report} in {language}"
+            unchecked[name] = why_unchecked(report.task, error)
     return reported, unchecked
 
 

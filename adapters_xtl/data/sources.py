@@ -327,6 +327,21 @@ class Embedded:
         name = f"shots/{path.name}"
         return DataFile(name, file_digest(path, remember=True), lambda: path)
 
+    def language_file(self, task: Task) -> DataFile:
+        """The file with a task's train rows in several languages; its English ones are others than
+        those of `file`.
+        """
+        path = samples_dir() / "in_languages" / f"{task.samples or task.name}.jsonl"
+        if not path.is_file():
+            held = sorted(other.stem for other in path.parent.glob("*.jsonl"))
+            raise MissingRows(
+                f"task '{task.name}' has no embedded train rows in chosen languages (only"
+                f" {', '.join(held)}); give --data hub or --data DIR"
+            )
+        return DataFile(
+            f"{path.parent.name}/{path.name}", file_digest(path, remember=True), lambda: path
+        )
+
 
 Source = Embedded | Mirror | Hub | OwnFiles
 

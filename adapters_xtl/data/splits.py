@@ -9,10 +9,11 @@ The English report rows of the task itself (all its report splits) and of the ta
 count as reported. Where a source lacks such rows, the ids that ship with the package (files in
 `reported_ids/`) are dropped still, and the record says what could not be checked.
 
-Report rows of other languages are not looked at: select rows are English, and what a task reports
-in another language is either a translation of its English rows, found by them, or other text. A few
-texts are the same in two languages because they are a name and nothing else: of PAN-X's 9,890
-English validation texts, 42 stand among the validation texts of 24 other languages.
+Report rows of other languages are not looked at unless a training is in chosen languages (see
+`language_rows`): select rows are English, and what a task reports in another language is either a
+translation of its English rows, found by them, or other text. A few texts are the same in two
+languages because they are a name and nothing else: of PAN-X's 9,890 English validation texts, 42
+stand among the validation texts of 24 other languages.
 """
 
 from __future__ import annotations
@@ -95,6 +96,10 @@ class TrainingRows:
     dropped    reported task → select rows dropped because it reports them
     unchecked  reported rows that select could not be held against → why
     shots      the shots among what is trained on: mixed with `train`, or `train` itself
+    dropped_from_train  reported task → train rows dropped because it reports them, of a training in
+               chosen languages
+    in_languages  language → examples to train on, of such a training
+    matched_by  how these languages were made comparable with others: "items" or "numbers"
     """
 
     train: CheckedSplit
@@ -103,6 +108,9 @@ class TrainingRows:
     dropped: dict[str, int] = field(default_factory=dict)
     unchecked: dict[str, str] = field(default_factory=dict)
     shots: DrawnShots | None = None
+    dropped_from_train: dict[str, int] = field(default_factory=dict)
+    in_languages: dict[str, int] = field(default_factory=dict)
+    matched_by: str = ""
 
     def stages(self) -> tuple[StageRows, ...]:
         """The stages of a training in their order; one where all sources are mixed.
@@ -128,7 +136,9 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class ReportedRows:
-    """English rows of one report split, which must not choose a checkpoint under `clean`."""
+    """Rows of one report split, in English unless said otherwise, which must not choose a
+    checkpoint under `clean`.
+    """
 
     task: str
     split: str
@@ -144,9 +154,10 @@ def declared_select(task: Task, protocol: str) -> tuple[Rows, ...]:
 
 
 def declared_reports(
-    task: Task, protocol: str, load: Callable[[str], Task]
+    task: Task, protocol: str, load: Callable[[str], Task], language: str = "en"
 ) -> tuple[ReportedRows, ...]:
-    """The report splits with English rows that select rows are held against; () under `xtreme`.
+    """The report splits with rows of a language that select rows are held against; () under
+    `xtreme`.
 
     A task that reports the rows it selects on (kind "intermediate") is held against the tasks that
     borrow its training alone.
@@ -158,7 +169,7 @@ def declared_reports(
         ReportedRows(reporting.name, split, rows)
         for reporting in (*own, *map(load, task.drop))
         for split, rows in reporting.report.items()
-        if "en" in reporting.all_languages
+        if language in reporting.all_languages
     )
 
 
@@ -188,7 +199,7 @@ def _text_of(task: Task, example: Mapping[str, Any]) -> str:
     """What an example gives a model to read, for comparing: without id and gold, in NFKC, lower
     case, white space as one blank.
     """
-    left_out = {"id", "stage", *formats.load(task.format).gold_fields}
+    left_out = {"id", "stage", "language", *formats.load(task.format).gold_fields}
 
     def plain(value: Any) -> Any:
         if isinstance(value, str):

@@ -138,6 +138,21 @@ def data_record(plan: Plan, rows: RunRows) -> RowsRecord:
         },
         select_rows_also_reported=rows.overlap,
         train_rows_also_reported=rows.leaked,
+        in_languages={
+            task: training.in_languages
+            for task, training in rows.training.items()
+            if training.in_languages
+        },
+        matched_by={
+            task: training.matched_by
+            for task, training in rows.training.items()
+            if training.matched_by
+        },
+        dropped_from_train={
+            task: training.dropped_from_train
+            for task, training in rows.training.items()
+            if training.dropped_from_train
+        },
         protocol=plan.request.protocol,
         shots={
             task: _shots(training.shots)
@@ -187,6 +202,11 @@ def notify_left_out(source: Source, rows: RunRows, notify: Callable[[str], None]
         for reason, count in part.kept.items():
             notify(f"{where}: {count} of {part.rows} rows scored though unfit: {reason}")
     for name, training in rows.training.items():
+        for language, count in training.in_languages.items():
+            origin = tasks.load(name).train_in[language].origin
+            notify(f"{name}: trained in {language} ({origin}), {count} rows")
+        for reporting, count in training.dropped_from_train.items():
+            notify(f"{name}: {count} train rows dropped: {reporting} reports them")
         for reporting, count in training.dropped.items():
             notify(f"{name}: {count} select rows dropped: {reporting} reports them")
         for reported, reason in training.unchecked.items():

@@ -140,7 +140,7 @@ class Format:
 
     def group(self, example: Example) -> str:
         """Examples of the same group never part when a select slice is cut off the train rows."""
-        left_out = {"id", "stage", *self.gold_fields}
+        left_out = {"id", "stage", "language", *self.gold_fields}
         content = {key: value for key, value in example.items() if key not in left_out}
         return json.dumps(content, ensure_ascii=False, sort_keys=True, default=str)
 

@@ -120,7 +120,10 @@ def examples(module: Module, counts: Counts) -> int | None:
     total = 0
     for name, files in module.members.items():
         try:
-            rows = _count(files.train, tasks.load(name).code("en"), counts)
+            rows = sum(
+                _count(located, tasks.load(name).code(language), counts)
+                for language, located in files.train_by_language().items()
+            )
         except XtlError:
             return None
         total += min(

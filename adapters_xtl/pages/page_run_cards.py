@@ -14,6 +14,7 @@ from adapters_xtl.pages.page_tables import amount, anchor
 from adapters_xtl.runs.records import RowsCount, Spec
 from adapters_xtl.runs.remake_command import remake_command
 from adapters_xtl.runs.stored_runs import StoredRun
+from adapters_xtl.runs.trained_languages import trained_languages
 
 __all__ = ["cards", "command", "name_of", "names_of", "without_places"]
 
@@ -135,6 +136,8 @@ def _facts(run: StoredRun) -> list[tuple[str, str]]:
         options = ", ".join(f"{key} {value}" for key, value in spec.run.options.items())
         facts.append(("method", f"{spec.run.method} ({options or 'no options'})"))
         hyper = spec.run.hyper
+        if languages := trained_languages(spec.run):
+            facts.append(("trained in", languages))
         facts.append(
             (
                 "settings",

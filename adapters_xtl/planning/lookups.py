@@ -52,7 +52,9 @@ class Lookups:
     _shapes: dict[str, Shape] = field(default_factory=dict)
     _recipes: dict[str, Recipe] = field(default_factory=dict)
     _own_files: dict[str, OwnFiles] = field(default_factory=dict)
-    _training: dict[tuple[int, str, str], TrainingFiles] = field(default_factory=dict)
+    _training: dict[tuple[int, str, str, tuple[str, ...], tuple[str, ...]], TrainingFiles] = field(
+        default_factory=dict
+    )
     _shots: dict[tuple[int, str, str], ShotFiles] = field(default_factory=dict)
     _report: dict[tuple[int, str, str, tuple[str, ...]], ReportFiles] = field(default_factory=dict)
 
@@ -96,11 +98,22 @@ class Lookups:
             self._recipes[task] = read_recipe(own or task)
         return self._recipes[task]
 
-    def training(self, source: Source, task: Task, protocol: str) -> TrainingFiles:
-        """Where a task's train and select rows lie. DataError where the source lacks them."""
-        key = (id(source), task.name, protocol)
+    def training(
+        self,
+        source: Source,
+        task: Task,
+        protocol: str,
+        languages: tuple[str, ...] = (),
+        matched: tuple[str, ...] = (),
+    ) -> TrainingFiles:
+        """Where a task's train and select rows lie: its English ones, or those in `languages`.
+        DataError where the source lacks them.
+        """
+        key = (id(source), task.name, protocol, languages, matched)
         if key not in self._training:
-            self._training[key] = locate_training(source, task, protocol, tasks.load)
+            self._training[key] = locate_training(
+                source, task, protocol, tasks.load, languages, matched
+            )
         return self._training[key]
 
     def shots(self, source: Source, task: Task, language: str) -> ShotFiles:

@@ -14,6 +14,7 @@ from adapters_xtl.data.locate import TrainingFiles
 from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
 from adapters_xtl.methods import COMPOSES, Method, ModuleSpec
+from adapters_xtl.planning import training_languages
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.shots import (
@@ -228,6 +229,8 @@ class ModulePlanner:
         """
         name, hyper = task.name, settings.hyper
         members = self._members(task, settings, flag)
+        if not training_languages.check(members, hyper, self.request.protocol, flag, self.problems):
+            return None
         if name in self.lean:
             settings = replace(settings, hyper=replace(hyper, optimizer="adamw8bit"))
         files: dict[str, TrainingFiles] = {}
@@ -346,7 +349,9 @@ class ModulePlanner:
         if self.described is not None:
             return TrainingFiles((), (), ())
         source, task = self.source_of(name), tasks.load(name)
-        files = self.lookups.training(source, task, self.request.protocol)
+        files = self.lookups.training(
+            source, task, self.request.protocol, hyper.languages, hyper.matched
+        )
         if not hyper.shots:
             return files
         return replace(files, shots=self.lookups.shots(source, task, hyper.shot_language))

@@ -209,6 +209,10 @@ class RowsRecord:
     select_rows_also_reported   task → rows that chose the checkpoint and are scored as well
     train_rows_also_reported    task → train rows that are scored as well (of somebody's own files)
     shots            task → the shots among what was trained on
+    in_languages                task → language → train examples, of a training in chosen languages
+    matched_by                  task → how these were made comparable with other languages: "items",
+                                the same ones, or "numbers", equally many
+    dropped_from_train          task → reported task → train rows dropped because it reports them
     """
 
     source: str
@@ -222,6 +226,13 @@ class RowsRecord:
     select_not_checked_against: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     select_rows_also_reported: Mapping[str, int] = field(default_factory=dict)
     train_rows_also_reported: Mapping[str, int] = field(
+        default_factory=dict, metadata={"omit": True}
+    )
+    in_languages: Mapping[str, Mapping[str, int]] = field(
+        default_factory=dict, metadata={"omit": True}
+    )
+    matched_by: Mapping[str, str] = field(default_factory=dict, metadata={"omit": True})
+    dropped_from_train: Mapping[str, Mapping[str, int]] = field(
         default_factory=dict, metadata={"omit": True}
     )
     protocol: str = ""

@@ -17,6 +17,7 @@ from adapters_xtl.runs.records import (
     Spec,
     read_record,
 )
+from adapters_xtl.runs.trained_languages import trained_languages
 
 __all__ = ["run_card", "run_facts", "score_table"]
 
@@ -84,6 +85,8 @@ def run_facts(spec: Spec, provenance: Provenance, metrics: Metrics) -> list[tupl
         if run.parents:
             facts.append(("composition", f"{run.compose} ({provenance.composition})"))
         hyper = run.hyper
+        if languages := trained_languages(run):
+            facts.append(("trained in", languages))
         facts.append(
             (
                 "training",

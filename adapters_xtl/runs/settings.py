@@ -71,10 +71,27 @@ class Hyper:
         default="auto", metadata={"choices": ("auto", *DTYPES), "help": "compute precision"}
     )
     tasks: tuple[str, ...] = field(
-        default=(), metadata={"help": "multi: the tasks trained together"}
+        default=(), metadata={"help": "multi: the tasks trained together", "items": "task names"}
     )
     # fields with "omit" are part of the identity only where they differ from their defaults: the
     # ids of runs that were made before there were such settings stay
+    languages: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "languages to train in; none: the task's English rows",
+            "items": "language codes",
+            "omit": True,
+        },
+    )
+    matched: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "languages that train.languages are made comparable with: of each, the items"
+            " that all of them have, or equally many where the items are not parallel",
+            "items": "language codes",
+            "omit": True,
+        },
+    )
     shots: int = field(
         default=0,
         metadata={
@@ -114,6 +131,7 @@ class Hyper:
 
 
 HYPER_FIELDS = {item.name: item for item in fields(Hyper)}
+_LISTS = {f"train.{name}" for name, item in HYPER_FIELDS.items() if isinstance(item.default, tuple)}
 
 
 @dataclass(frozen=True)
@@ -157,7 +175,7 @@ def parse_override(text: str, flag: str = "--set") -> tuple[str, Any]:
         raise RequestError(
             f"{flag} {clipped(text)!r}: expected key=value, e.g. {flag} train.max_steps=20"
         )
-    if key == "train.tasks" and not raw.startswith("["):
+    if key in _LISTS and not raw.startswith("["):
         return key, [name.strip() for name in raw.split(",") if name.strip()]
     try:
         document = tomllib.loads(f"value = {raw}")
@@ -174,7 +192,8 @@ def _checked(name: str, value: Any, origin: str, problems: Problems) -> Any:
         names = value if isinstance(value, list | tuple) else ()
         if names and all(isinstance(part, str) for part in names):
             return tuple(names)
-        problems.add(f"{origin}: train.{name} takes a list of task names, not {shown}")
+        items = item.metadata["items"]
+        problems.add(f"{origin}: train.{name} takes a list of {items}, not {shown}")
         return item.default
     if isinstance(item.default, str):
         choices = item.metadata.get("choices", ())

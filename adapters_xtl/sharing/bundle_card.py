@@ -17,13 +17,14 @@ from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.runs.records import BackboneRecord
 from adapters_xtl.runs.run_card import score_table
+from adapters_xtl.runs.trained_languages import trained_languages
 from adapters_xtl.sharing.bundle_record import BundleBackbone, BundleRecord, TrainedRows
 from adapters_xtl.sharing.card_usage import usage
 from adapters_xtl.sharing.hub_repository import module_tag
 from adapters_xtl.sharing.licences import OTHER
 from adapters_xtl.sharing.mirror_rows import data_set_of
 from adapters_xtl.sharing.model_index import model_index, pipeline_tag
-from adapters_xtl.tasks import Task
+from adapters_xtl.tasks import BACK_TRANSLATED, Task
 
 __all__ = ["base_model", "bundle_card", "claimed", "inherited_sections", "languages_of"]
 
@@ -136,9 +137,12 @@ def _name(record: BundleRecord) -> str:
 
 
 def _train_languages(record: BundleRecord) -> list[str]:
-    """Languages of the train rows: English, but for somebody's own, whose files name them."""
+    """Languages of the train rows: those that were chosen, else English, but for somebody's own,
+    whose files name them.
+    """
     if record.data.source != "files":
-        return ["en"]
+        chosen = record.run.hyper.languages or ("en",)
+        return ["en" if code == BACK_TRANSLATED else code for code in chosen]
     forms = [form for rows in record.data.train.values() for form in rows.forms]
     return [match[1] for form in forms if (match := re.search(r"\[(.+)\]", form))]
 
@@ -206,6 +210,8 @@ def _facts(record: BundleRecord) -> list[tuple[str, str]]:
             f" {hyper.lr:g}, batch {hyper.batch_size}, at most {hyper.max_length} tokens"
         )
         facts.append(("training", f"{cost}, seed {record.seed}, protocol {record.protocol}"))
+    if languages := trained_languages(record.run):
+        facts.append(("trained in", languages))
     if backbone.bits < 32:
         facts.append(
             ("precision", "its own results are those on a backbone loaded with the same bits")
@@ -317,16 +323,18 @@ def _scores(record: BundleRecord) -> list[str]:
             if scores.max_examples
             else []
         )
-        others = [language for language in scores.languages if language != "en"]
+        trained_in = _train_languages(record)
+        others = [language for language in scores.languages if language not in trained_in]
         others = [] if record.data.source == "files" else others
-        lines += [_transfer(record.backbone, others), ""] if others else []
+        lines += [_transfer(record.backbone, trained_in, others), ""] if others else []
         lines += [*score_table(to_json(scores)), *notes, *[""] * bool(notes)]
     return lines[:-1]
 
 
-def _transfer(backbone: BundleBackbone, others: Sequence[str]) -> str:
-    """What may be said of languages other than English."""
-    start = f"Module and head were trained on English rows only, and scored in {', '.join(others)}"
+def _transfer(backbone: BundleBackbone, trained_in: Sequence[str], others: Sequence[str]) -> str:
+    """What may be said of languages other than those that were trained in."""
+    rows = "English rows only" if trained_in == ["en"] else f"rows in {', '.join(trained_in)} only"
+    start = f"Module and head were trained on {rows}, and scored in {', '.join(others)}"
     if backbone.location in UNLABELLED:
         return f"{start} zero-shot: the backbone has seen no labels of any task."
     if backbone.name == "mini":

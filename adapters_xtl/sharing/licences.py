@@ -154,6 +154,7 @@ def _rows(run: StoredRun) -> list[Source]:
             sources.append(Source("sample rows of this package", "Apache-2.0", OWN_SAMPLES))
         elif data.source == "hub" and tasks.known(name):
             sources += _task_rows(name)
+            sources += _translations(name, run.module.run.hyper.languages)
         else:
             kind = "own rows" if data.source == "files" else f"a {data.source}'s rows"
             forms = ", ".join(dict.fromkeys(map(data_set_of, count.forms)))
@@ -169,6 +170,16 @@ def _task_rows(name: str) -> list[Source]:
     return [
         Source(f"rows of {lender.name}", lender.licence or "not stated", hub_name(lender.licence))
         for lender in lenders
+    ]
+
+
+def _translations(name: str, languages: Sequence[str]) -> list[Source]:
+    """The licences of a task's train rows in other languages, where they are others."""
+    declared = {code: tasks.load(name).train_in.get(code) for code in languages}
+    return [
+        Source(f"rows of {name} in {code}", rows.licence, hub_name(rows.licence))
+        for code, rows in declared.items()
+        if rows is not None and rows.licence
     ]
 
 

@@ -89,11 +89,13 @@ class LanguageRows:
     origin  "native": written in that language; "translated": by a machine, from the English rows;
             "back-translated": English rows that a machine translated there and back
     select  rows of the same language that choose the checkpoint; None: a slice of the train rows
+    licence  that of translations, where it is another than the task's
     """
 
     train: Rows
     origin: str
     select: Rows | None = None
+    licence: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from adapters_xtl.tasks import BACK_TRANSLATED, LanguageRows, Rows
 
 __all__ = ["TRAIN_IN"]
 
+_LICENCE = "CC BY-NC 4.0"
 _COLUMNS = {"premise": "string", "hypothesis": "string", "label": "class"}
 _TRANSLATIONS = (
     *("ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
@@ -28,7 +29,7 @@ _ENGLISH = Rows(
 
 TRAIN_IN = {
     "en": LanguageRows(_ENGLISH, "native"),
-    **{code: LanguageRows(_ROWS, "translated") for code in _TRANSLATIONS},
+    **{code: LanguageRows(_ROWS, "translated", licence=_LICENCE) for code in _TRANSLATIONS},
     # not published; a mirror may have it beside the others
-    BACK_TRANSLATED: LanguageRows(_ROWS, "back-translated"),
+    BACK_TRANSLATED: LanguageRows(_ROWS, "back-translated", licence=_LICENCE),
 }

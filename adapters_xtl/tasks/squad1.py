@@ -18,7 +18,7 @@ def _in(language: str, origin: str) -> LanguageRows:
     train, select = (
         Rows(repo, config, split, _COLUMNS, parallel="id") for split in ("train", "validation")
     )
-    return LanguageRows(train, origin, select)
+    return LanguageRows(train, origin, select, licence="" if language == "en" else "CC BY-SA 3.0")
 
 
 _TRANSLATIONS = ("ar", "de", "es", "hi", "vi", "zh")

@@ -16,13 +16,19 @@ from rich.table import Table
 from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import DataError, RequestError, nearest
 from adapters_xtl.base.untrusted import printable
-from adapters_xtl.data.locate import RowFiles, locate, locate_report, locate_training
+from adapters_xtl.data.locate import (
+    RowFiles,
+    locate,
+    locate_language,
+    locate_report,
+    locate_training,
+)
 from adapters_xtl.data.reading import Reader
 from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Embedded, Repositories, Source, open_source
 from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.pages import tables
-from adapters_xtl.tasks import Task
+from adapters_xtl.tasks import BACK_TRANSLATED, Task
 
 __all__ = ["check_data", "import_data"]
 
@@ -65,6 +71,7 @@ class _TaskCheck:
         else:
             assert isinstance(self.source, Repositories)
             training = self._training(self.source, {rows.names for rows in report})
+        training += self._in_languages({(rows.language, rows.names) for rows in training})
         for rows in (*report, *training):
             split = rows.split
             if split not in ("train", "select"):
@@ -137,6 +144,29 @@ class _TaskCheck:
         half = has_some and not any(error.lacks_data_set for error in missing)
         if self.named or half:
             self.errors.extend(map(str, missing))
+        return rows
+
+    def _in_languages(self, known: set[tuple[str, tuple[str, ...]]]) -> list[_Rows]:
+        """The train rows for `train.languages` that the source has, and those that select beside
+        them. `known`: language and files of rows that are read already.
+
+        That some are missing is no error: few sources have them all.
+        """
+        rows: list[_Rows] = []
+        task = self.task
+        if isinstance(self.source, Embedded) and task.samples:
+            return rows  # they are those of another task
+        for language in task.train_in:
+            try:
+                files = locate_language(self.source, task, language)
+            except DataError as error:
+                if language not in ("en", BACK_TRANSLATED):
+                    self._failed(error, "train.languages", language)
+                continue
+            for split, located in (("train", files.train), ("select", files.select)):
+                wanted = _Rows(split, language, located) if located is not None else None
+                if wanted is not None and (language, wanted.names) not in known:
+                    rows.append(wanted)
         return rows
 
     def _embedded_training(self) -> list[_Rows]:

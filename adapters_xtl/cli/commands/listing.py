@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.table import Table
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import registry
 from adapters_xtl.base.errors import DataError
-from adapters_xtl.data.locate import RowFiles, locate_report, locate_training
+from adapters_xtl.data.locate import RowFiles, locate_language, locate_report, locate_training
 from adapters_xtl.data.reading import count_language_rows
 from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Source, open_source
@@ -24,11 +25,11 @@ def tasks_table(data: str | None) -> tuple[dict[str, Any], list[Table]]:
     """Every task, and which of its rows the source holds (the embedded samples by default)."""
     source = open_source(data or "embedded")
     entries = {name: _task_entry(tasks.load(name), source) for name in tasks.names()}
-    columns = ("task", "kind", "format", "data", "languages", "metric", "train")
+    columns = ("task", "kind", "format", "data", "languages", "metric", "train", "trains also in")
     table = tables.listed(
         "tasks",
         (*columns, f"{source}: languages it holds"),
-        [_task_row(tasks.load(name), entry["source"]) for name, entry in entries.items()],
+        [_task_row(tasks.load(name), entry) for name, entry in entries.items()],
     )
     return {"source": str(source), "tasks": entries}, [table]
 
@@ -48,6 +49,7 @@ def _task_entry(task: Task, source: Source) -> dict[str, Any]:
         "labels": list(task.labels),
         "languages": {name: list(codes) for name, codes in task.languages.items()},
         "data": sorted({str(rows) for rows in _all_rows(task)}),
+        "train_in": {code: rows.origin for code, rows in task.train_in.items()},
         "train_from": task.train_from or None,
         "members": list(task.members),
         "licence": task.licence,
@@ -55,7 +57,8 @@ def _task_entry(task: Task, source: Source) -> dict[str, Any]:
     }
 
 
-def _task_row(task: Task, holdings: dict[str, Any]) -> tuple[str, ...]:
+def _task_row(task: Task, entry: dict[str, Any]) -> tuple[str, ...]:
+    holdings = entry["source"]
     repositories = [rows.repo for rows in _all_rows(task)]
     languages = len(next(iter(task.languages.values())))
     return (
@@ -66,16 +69,30 @@ def _task_row(task: Task, holdings: dict[str, Any]) -> tuple[str, ...]:
         "English" if task.kind == "intermediate" else str(languages),
         task.metric,
         holdings["train"],
+        _trains_also_in(task, holdings["train_in"]),
         ", ".join(holdings["languages"]) or "-",
     )
 
 
+def _trains_also_in(task: Task, held: Sequence[str]) -> str:
+    """The languages besides English that `train.languages` takes, with the number of those that the
+    source holds.
+    """
+    origins = sorted({rows.origin for code, rows in task.train_in.items() if code in held})
+    others = [code for code in held if code != "en"]
+    declared = len(task.train_in.keys() - {"en"})
+    if not declared:
+        return "-"
+    return f"{len(others)} of {declared}" + (f" ({', '.join(origins)})" if others else "")
+
+
 def _holdings(task: Task, source: Source) -> dict[str, Any]:
     """What a source holds of a task: `train`, the number of English train rows or words for why
-    there is none, and `languages`, those with rows to report.
+    there is none, `train_in`, the languages of `train.languages`, and `languages`, those with rows
+    to report.
     """
     if task.members:
-        return {"train": "members'", "languages": ["en"]}
+        return {"train": "members'", "train_in": [], "languages": ["en"]}
     train = f"from {task.train_from}" if task.train_from else "none"
     if task.train:
         try:
@@ -93,7 +110,18 @@ def _holdings(task: Task, source: Source) -> dict[str, Any]:
                     languages[code] = None
         except DataError:
             train += " (damaged)"
-    return {"train": train, "languages": list(languages)}
+    return {"train": train, "train_in": _train_in(task, source), "languages": list(languages)}
+
+
+def _train_in(task: Task, source: Source) -> list[str]:
+    """The languages of `train.languages` in which a source holds train rows."""
+    held = []
+    for language in task.train_in:
+        with contextlib.suppress(DataError):
+            files = locate_language(source, task, language).train
+            if source.kind == "hub" or _holds_language([files], task.code(language)):
+                held.append(language)
+    return held
 
 
 def _train_rows(task: Task, source: Source) -> str:
