@@ -62,7 +62,7 @@ def _settings() -> str:
         elif "low" in item.metadata:
             values = f"{item.metadata['low']:,} to {item.metadata['high']:,.12g}"
         else:
-            values = "names, with commas" if item.default == () else "–"
+            values = f"{item.metadata['items']}, with commas" if item.default == () else "–"
         default = "–" if item.default in ((), "") else code(number(item.default))
         if name == "lr":
             default = "the method's and the backbone's"

@@ -232,8 +232,14 @@ def test_tasks_are_all_listed(copy: Path) -> None:
     text = xtl("tasks").stdout
     assert all(f" {name} " in text for name in tasks.names())
     of_copy = listing.tasks_table(str(copy))[0]["tasks"]
-    assert of_copy["mnli"]["source"] == {"train": "300", "languages": ["en"]}
-    assert of_copy["panx"]["source"] == {"train": "lacking", "languages": ["de", "sw"]}
+    assert of_copy["mnli"]["source"] == {"train": "300", "train_in": ["en"], "languages": ["en"]}
+    assert of_copy["panx"]["source"] == {
+        "train": "lacking",
+        "train_in": [],
+        "languages": ["de", "sw"],
+    }
+    assert found["tasks"]["mnli"]["source"]["train_in"] == ["en", "ar", "de", "zh", "en-bt"]
+    assert found["tasks"]["mnli"]["train_in"]["sw"] == "translated"
     (copy / MNLI.format("train")).write_bytes(b"no parquet")
     assert listing.tasks_table(str(copy))[0]["tasks"]["mnli"]["source"]["train"] == "damaged"
 
