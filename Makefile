@@ -24,7 +24,7 @@ COMPARED = $(foreach chain,$(ON),--on $(chain)) $(if $(METHODS),--methods $(call
            $(foreach pair,$(SET),--set $(pair)) $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) \
            $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run) $(if $(MEMORY),--memory $(MEMORY))
 
-.PHONY: help install recipe compare study page share test test-fast test-gpu coverage check format docs clean
+.PHONY: help install recipe demo compare study page share test test-fast test-gpu coverage check format docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -46,6 +46,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 recipe: $(STAMP) ## Train TASK's module and evaluate it: make recipe TASK=mnli
 	@$(XTL) recipe $(TASK) $(FLAGS)
+
+demo: $(STAMP) ## A module, a target stacked on it, and the page of both, on sample rows
+	@$(XTL) recipe mnli $(if $(RUNS),--runs $(RUNS))
+	@$(XTL) recipe panx --on mnli --baseline $(if $(RUNS),--runs $(RUNS))
+	@$(XTL) page $(if $(RUNS),--runs $(RUNS))
 
 compare: $(STAMP) ## Compare methods with full fine-tuning: make compare TASK=xnli
 	@$(XTL) compare $(TASK) $(COMPARED)

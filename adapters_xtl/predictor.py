@@ -141,7 +141,7 @@ def load(
 
     task            whose inputs are answered; "": the module's own
     backbone        a name, a hub id or a directory; None: the recorded one
-    device          "auto", "cpu" or "cuda"
+    device          "auto", "cpu", "cuda" or "mps"
     allow_mismatch  load it on a backbone or parents that it was not trained on
 
     RequestError when there is no such module, or no head for the task; MismatchError when the

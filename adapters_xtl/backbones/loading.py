@@ -145,6 +145,11 @@ def usable(device: str) -> None:
             " build, or a driver older than it needs): give --device cpu, or install a torch that"
             " fits the driver"
         )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise RequestError(
+            f"--device mps: torch {torch.__version__} finds no Apple GPU (macOS older than it"
+            " needs, or a build without mps): give --device cpu"
+        )
 
 
 def folder(backbone: Backbone) -> Path:

@@ -18,6 +18,7 @@ __all__ = [
     "Gpu",
     "Hardware",
     "Machine",
+    "default_device",
     "describe",
     "gpu",
     "native_dtype",
@@ -129,6 +130,16 @@ def gpu() -> Gpu | None:
     return Gpu(name, size, float(capability))
 
 
+def default_device() -> str:
+    """The device of `--device auto`: "cuda", on an Apple computer with its own chip "mps", else
+    "cpu".
+    """
+    if gpu() is not None:
+        return "cuda"
+    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return "mps" if apple else "cpu"
+
+
 @cache
 def _cpu() -> Cpu:
     fields: dict[str, str] = {}
@@ -152,11 +163,13 @@ def native_dtype(device: str) -> str:
     older GPUs, else float32.
 
     GPUs: bfloat16 from compute capability 8.0 on. CPUs: AVX512-BF16, AMX or Arm's bf16; without
-    them float32 is faster.
+    them float32 is faster. Apple's GPUs: float32, since which types are native is not asked.
     """
     if device == "cuda":
         first_gpu = gpu()
         return "bfloat16" if first_gpu and first_gpu.compute_capability >= 8 else "float16"
+    if device == "mps":
+        return "float32"
     return "bfloat16" if _cpu().bfloat16 else "float32"
 
 

@@ -90,7 +90,7 @@ Data = Annotated[str | None, typer.Option("--data", help="embedded, hub, or a mi
 Bits = Annotated[
     str, typer.Option("--bits", help="auto, 32, 16, 8 or 4: storage of the frozen backbone.")
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Memory = Annotated[
     float | None,
     typer.Option(

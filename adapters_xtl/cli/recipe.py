@@ -69,6 +69,15 @@ def recipe(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also run the task without parents.")
     ] = False,
+    zero_shot: Annotated[
+        bool | None,
+        typer.Option(
+            "--zero-shot/--no-zero-shot",
+            help="Also score the module, as it is, on its question in other languages: mnli on"
+            " xnli, squad1 on xquad. On sample rows by default.",
+            show_default=False,
+        ),
+    ] = None,
     force: Force = False,
     allow_mismatch: AllowMismatch = False,
     seeds: Annotated[
@@ -120,6 +129,7 @@ def recipe(
             force=force,
             dry_run=dry_run,
             seeds=seeds,
+            zero_shot=zero_shot,
             problems=problems,
             notify=say,
         ),

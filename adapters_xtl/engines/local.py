@@ -227,7 +227,7 @@ def _backbone(job: Job) -> tuple[str | None, ...]:
 
 def _memory(job: Job) -> tuple[str, int]:
     """(device, bytes of its memory that a job's worker counts with)."""
-    if job.request.device != "cpu" and gpu() is not None:
+    if job.request.device in ("auto", "cuda") and gpu() is not None:
         return "cuda", job.memory + CONTEXT
     return "cpu", job.memory + PROCESS
 

@@ -26,7 +26,7 @@ __all__ = [
 
 Progress = Callable[[int, int], None]  # (items done, items in all)
 
-TOKENS = {"cpu": 4096, "cuda": 32768}  # padded tokens in one forward pass
+TOKENS = {"cpu": 4096, "mps": 16384, "cuda": 32768}  # padded tokens in one forward pass
 
 
 def by_tokens(items: Sequence[Item], budget: int) -> Iterator[list[int]]:

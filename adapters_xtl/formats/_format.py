@@ -164,6 +164,12 @@ class Format:
         """Whether the task's `labels`, without train rows, say what the head's outputs are."""
         return True
 
+    def chance(self, labels: Sequence[str]) -> float | None:
+        """The headline score (0 to 100) expected of a guess that gives every label of a row the
+        same probability; None where the format has no such number.
+        """
+        return None
+
     def needs_every_row(self, task: Task) -> bool:
         """Whether a score on a part of the task's rows means nothing."""
         return False

@@ -47,6 +47,9 @@ class Classify(Format):
         texts = ("text", "pair") if "pair" in example else ("text",)
         return label_fault(example, labels) or text_fault(example, *texts)
 
+    def chance(self, labels: Sequence[str]) -> float | None:
+        return 100 / len(labels) if labels else None
+
     def group(self, example: Example) -> str:
         return published_group(example)
 

@@ -90,7 +90,7 @@ def speeds(store: Store, device: str) -> Speeds:
 
 def _processor(hardware: Hardware, device: str) -> tuple[str | int, ...]:
     """What decides the speed: the GPU, or the processor and how many of its cores may be used."""
-    if device != "cpu" and hardware.gpu is not None:
+    if device == "cuda" and hardware.gpu is not None:
         return (hardware.gpu.name,)
     return hardware.cpu.name, hardware.cpu.cores
 
@@ -154,13 +154,14 @@ def estimated_seconds(plan: Plan, module: Module, wanted: int) -> float:
     A token costs 2 operations a weight of the linear layers forward, as many backward, and as many
     again where the weights themselves train (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
     Assumed, and not measured on this machine: a sequence fills FILLED of train.max_length, and the
-    processor does CPU_RATE operations a second and core, a GPU GPU_RATE.
+    processor (an Apple GPU counts as its processor) does CPU_RATE operations a second and core, a
+    CUDA device GPU_RATE.
     """
     form, job = _form_and_job(plan, module)
     passes = 3 if methods.load(module.run.method).whole_encoder else 2
     tokens = wanted * job.sequences * min(job.length, form.longest) * FILLED
     operations = 2 * passes * form.linear * form.layers * tokens
-    if plan.device == "cpu":
+    if plan.device != "cuda":
         return operations / (CPU_RATE * _cores())
     return operations / GPU_RATE
 

@@ -265,9 +265,9 @@ def _notes(
             "parameters, bytes, memory and seconds are those of the module that is scored, also"
             " where another task trained it"
         )
-    if plan.device == "cpu":
+    if plan.device != "cuda":
         notes.append(
-            "measured peak memory on the CPU is the resident size of a run's whole process,"
+            "measured peak memory outside CUDA is the resident size of a run's whole process,"
             " libraries included; planned bytes (xtl plan, --dry-run) are those of tensors alone"
         )
     if grid.base.memory is not None:

@@ -242,14 +242,18 @@ class Fit:
 # 0.35 of a step, again; the table on the CPU adds a wait a step.
 SLOWER = {8: 2.5, 4: 1.5}
 CHECKPOINTING, OFFLOAD, OPTIMIZER = 1.35, 1.05, 1.02
-OVERHEAD = {"cuda": 128, "cpu": 8}  # tokens whose time a pass costs before its first one
+OVERHEAD = {
+    "cuda": 128,
+    "mps": 128,
+    "cpu": 8,
+}  # tokens whose time a pass costs before its first one
 
 
 def precisions(requested: str, allowed: Sequence[int], device: str, native: str) -> dict[int, str]:
     """Bits of the backbone's weights → compute type: the one that is asked for, or for "auto" all
     of the `allowed` ones that make sense on the device, best first.
     """
-    quantised = "bfloat16" if device == "cpu" or native == "bfloat16" else native
+    quantised = "bfloat16" if device != "cuda" or native == "bfloat16" else native
     if requested != "auto":
         return {int(requested): "float32" if requested == "32" else quantised}
     if tuple(allowed) == (32,):

@@ -262,6 +262,8 @@ class Host:
         gc.collect()  # the libraries' layers hold circles of references
         if spec.device == "cuda":
             torch.cuda.empty_cache()
+        elif spec.device == "mps":
+            torch.mps.empty_cache()
         self._key = ()
         encoder, tokenizer = self.load(spec)
         encoder = method.prepare(encoder)

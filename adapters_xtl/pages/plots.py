@@ -19,7 +19,7 @@ SCORES = (0.0, 100.0)
 def comparison(record: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draws a comparison's rows into `folder`. The caption says what they are no evidence for."""
     caption = [f"Bars: {record['level']:.0%} t-intervals over seeds."]
-    if record["device"] == "cpu":
+    if record["device"] != "cuda":
         caption.append("Peak memory is that of a run's whole process, libraries included.")
     caption += [f"{sentence[0].upper()}{sentence[1:]}." for sentence in record["no_evidence"]]
     return scatter(record["rows"], folder, title=record["title"], caption="\n".join(caption))

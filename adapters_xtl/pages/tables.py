@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.runs.stored_runs import read_run
 
 __all__ = ["checked", "cost", "intervals", "listed", "planned", "result", "spread"]
@@ -55,8 +55,21 @@ def _scores(task: str, entry: Mapping[str, Any], baseline: Mapping[str, Any] | N
             difference = entry["score"] - baseline["score"]
             row += [f"{baseline['score']:.2f}", f"{difference:+.2f}"]
         table.add_row(*row)
+    chance = _chance(task, headline)
+    if chance is not None:
+        table.add_row(
+            "chance", *(f"{chance:.2f}" if key == headline else "" for key in metric_names)
+        )
     table.caption, table.caption_justify = "\n".join(_score_notes(task, entry)), "left"
     return table
+
+
+def _chance(task: str, headline: str) -> float | None:
+    """What guessing the labels comes to, for an accuracy over labels that the task names."""
+    described = tasks.load(task)
+    if headline != "accuracy" or described.members:
+        return None
+    return formats.load(described.format).chance(described.labels)
 
 
 def _score_notes(task: str, entry: Mapping[str, Any]) -> list[str]:

@@ -58,6 +58,7 @@ METRICS, MANIFEST = "metrics.json", "manifest.json"
 # device → of what a run's measured_peak_bytes is the peak
 MEASURED = {
     "cpu": "resident size of the whole process, libraries and the backbone included",
+    "mps": "resident size of the whole process, libraries and the backbone included",
     "cuda": "bytes that torch had allocated on the device",
 }
 RECORD_BYTES = 64 << 20  # no record of ours comes near it
@@ -258,7 +259,7 @@ class Provenance:
     """provenance.json: where a run was made and from what.
 
     versions     package → version; empty where it is not known (an imported module)
-    device       "cpu" or "cuda"; "" where it is not known
+    device       "cpu", "cuda" or "mps"; "" where it is not known
     threads      threads that torch computed with: other counts give other weights
     composition  how the method joins a module with its parents, in a word
     memory_measured  of what the records' measured_peak_bytes is the peak: see MEASURED

@@ -120,6 +120,8 @@ class Task:
     languages  language set → ISO codes; "xtreme" and "xtreme-r" are the benchmarks' own lists
     codes      ISO code → the source's name of the language, where it differs
     train_from the task whose run is evaluated, for a task that trains nothing of its own
+    zero_shot  the target that poses the same question, with the same labels, in other languages: a
+               module of this task can be scored on it as it is
     samples    the task whose embedded train and select rows serve this one too
     members    the tasks that are trained together: then this one has no rows of its own
     drop       tasks that borrow this one's training: their English report rows never choose its
@@ -147,6 +149,7 @@ class Task:
     languages: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"all": ("en",)})
     codes: Mapping[str, str] = field(default_factory=dict)
     train_from: str = ""
+    zero_shot: str = ""
     samples: str = ""
     members: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()

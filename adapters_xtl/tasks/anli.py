@@ -33,6 +33,7 @@ TASK = Task(
     ),
     select=_DEV,
     report={"validation": _DEV},
+    zero_shot="xnli",
     licence="CC BY-SA 4.0 (SNLI), MultiNLI's, CC BY-NC 4.0 (ANLI)",
 )
 

@@ -27,6 +27,7 @@ TASK = Task(
         "validation": (_rows("validation_matched"),),
         "mismatched": (_rows("validation_mismatched"),),
     },
+    zero_shot="xnli",
     licence="CC BY 3.0 and others, by genre (MultiNLI)",
     published={
         "Phang et al. 2020 (first author's code), full fine-tuning": {

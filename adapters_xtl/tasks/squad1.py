@@ -38,6 +38,7 @@ TASK = Task(
     select=_DEV,
     report={"validation": _DEV},
     drop=("xquad",),
+    zero_shot="xquad",
     licence="CC BY-SA 4.0",
     published={
         "Phang et al. 2020 (first author's code), full fine-tuning": {

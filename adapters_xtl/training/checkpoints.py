@@ -33,12 +33,14 @@ __all__ = [
     "StageState",
     "TrainingState",
     "checkpoint_folder",
+    "device_random_state",
     "load_checkpoint",
     "load_trainable",
     "newest_checkpoint",
     "random_state",
     "read_state",
     "save_checkpoint",
+    "set_device_random_state",
     "set_random_state",
 ]
 
@@ -89,12 +91,26 @@ def checkpoint_folder(work: Path, step: int) -> Path:
     return work / f"checkpoint-{step}"
 
 
+def device_random_state() -> torch.Tensor | None:
+    """The state of the GPU's random number generator; None where torch uses no GPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_rng_state()
+    return torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+
+
+def set_device_random_state(state: torch.Tensor | None) -> None:
+    if state is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state)
+    elif state is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state)
+
+
 def random_state() -> dict[str, Any]:
     """The state of every global random number generator, as tensors and plain values."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "device": device_random_state(),
         "python": random.getstate(),
         "numpy": (
             name,
@@ -108,8 +124,7 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    set_device_random_state(state["device"])
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

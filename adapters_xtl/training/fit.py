@@ -44,12 +44,14 @@ from adapters_xtl.training.checkpoints import (
     StageState,
     TrainingState,
     checkpoint_folder,
+    device_random_state,
     load_checkpoint,
     load_trainable,
     newest_checkpoint,
     random_state,
     read_state,
     save_checkpoint,
+    set_device_random_state,
     set_random_state,
 )
 from adapters_xtl.training.micro_batches import LESS_MEMORY, MicroBatches
@@ -244,9 +246,9 @@ class _Loop:
 
     def _backward(self, batch: Batch, scaler: torch.amp.GradScaler) -> torch.Tensor:
         """Gradients of a batch, in as many parts as memory asks for; its loss, detached."""
-        cuda = self.training.device == "cuda"
         while True:
-            draws = torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else None
+            on_cpu = self.training.device == "cpu"
+            draws = torch.get_rng_state(), None if on_cpu else device_random_state()
             size = self.micro_batches.size(self.state.step + 1)
             try:
                 return self._accumulate(batch, size, scaler)
@@ -256,12 +258,13 @@ class _Loop:
             # out here the error is gone, and with it the frames that held the failed step's tensors
             self.model.zero_grad(set_to_none=True)
             gc.collect()
-            if cuda:
+            if self.training.device == "cuda":
                 torch.cuda.empty_cache()
+            elif self.training.device == "mps":
+                torch.mps.empty_cache()
             self.micro_batches.halve(self.state.step + 1, batch)
             torch.set_rng_state(draws[0])
-            if draws[1] is not None:
-                torch.cuda.set_rng_state(draws[1])
+            set_device_random_state(draws[1])
 
     def _accumulate(
         self, batch: Batch, micro_batch: int, scaler: torch.amp.GradScaler

@@ -5,12 +5,17 @@ torch cannot use it.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from adapters_xtl.backbones import loading
 from adapters_xtl.base import machine
+from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.planning import hardware
+from adapters_xtl.runs.request import Request
 from tests.command_line import complaints, xtl
 
 # like nvidia-smi: without --id it lists all devices
@@ -87,3 +92,26 @@ def test_a_gpu_that_torch_cannot_use_costs_one_line(smi: Path, runs: Path) -> No
     )
     assert len(complaints(done)) == 1 and "finds no CUDA device" in complaints(done)[0]
     assert "--device cpu" in complaints(done)[0] and not list(runs.rglob("spec.json"))
+
+
+def test_an_apple_computer_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was ever run on one: what is planned for it is held here, and that torch is asked."""
+    monkeypatch.setattr(machine, "gpu", lambda: None)
+    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "arm64")
+    assert machine.default_device() == "mps" and machine.native_dtype("mps") == "float32"
+    asked = Request("mnli", method="lora", runs="runs")
+    problems = Problems()
+    chosen = hardware.choose_machine(asked, problems)
+    assert (chosen.device, chosen.backbone, chosen.data) == ("mps", "mini", "embedded")
+    assert hardware.allowed_precisions(asked, "mps", problems) == {32: "float32", 16: "bfloat16"}
+    assert not problems.messages
+    assert hardware.choose_machine(replace(asked, device="cpu"), problems).device == "cpu"
+    hardware.allowed_precisions(replace(asked, bits="8"), "mps", problems)
+    assert problems.messages == ["--bits 8: on an Apple GPU weights have 32 or 16 bits"]
+    with pytest.raises(RequestError, match="--device mps: torch .* finds no Apple GPU"):
+        loading.usable("mps")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    assert machine.default_device() == "cpu"
+    hardware.choose_machine(replace(asked, device="mps"), problems)
+    assert "--device mps: this is no Apple computer" in problems.messages[-1]

@@ -10,12 +10,14 @@ from typing import Any
 
 from rich.table import Table
 
+from adapters_xtl import tasks
 from adapters_xtl.base import statistics
 from adapters_xtl.base.errors import Problems, clipped
 from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.base.typed_json import to_json
 from adapters_xtl.data.own_files import OwnFilesRequest
 from adapters_xtl.pages import tables
+from adapters_xtl.planning.finished_modules import plan_scoring
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.settings import parse_override
@@ -103,10 +105,15 @@ def recipe(
     dry_run: bool,
     notify: Notify,
     seeds: str = "",
+    zero_shot: bool | None = None,
     problems: Problems | None = None,
 ) -> tuple[dict[str, Any], Shown]:
     """Runs a recipe. The payload is the contract's: id, path, reused, seconds, metrics (and
-    `baseline`).
+    `baseline`, `zero_shot`).
+
+    `zero_shot`: whether the module is also scored, as it is, on the target that poses its task's
+    question in other languages (`Task.zero_shot`). None: on the sample rows, where no languages,
+    split or seeds are named.
 
     With `seeds` ("1,2,3") it runs once a seed, and the payload holds `runs`, one such object a
     seed, and `summary`. RequestError with every problem, those that `problems` holds included.
@@ -127,6 +134,8 @@ def recipe(
             bare = planner.plan(alone)
         plans.append((planned, bare))
     first, first_bare = plans[0]
+    other_task = _zero_shot_task(requested, first, seeds, zero_shot, problems)
+    problems.raise_if_any()
     for note in (*first.notes, *first.idle):
         notify(note)
     if baseline and first_bare is None:
@@ -137,6 +146,8 @@ def recipe(
         notify("--force means nothing here: --dry-run makes no run")
     if dry_run:
         answers = [_dry(planned, store) for planned, _ in plans]
+        if other_task:
+            notify(f"the module is also scored on {other_task}, as it is (--zero-shot)")
         for (payload, lines), (_, bare) in zip(answers, plans, strict=True):
             if bare is not None:
                 payload["baseline"], below = _dry(bare, store)
@@ -153,6 +164,12 @@ def recipe(
         if seeds:
             notify(f"seed {number}")
         answers.append(_answered(planned, bare, store, host, notify, force))
+    if other_task:
+        payload, shown = answers[0]
+        payload["zero_shot"], below = _scored_elsewhere(
+            other_task, payload["path"], requested, store, host, notify, force
+        )
+        return payload, [*shown, *below]
     if not seeds:
         return answers[0]
     runs = {number: payload for number, (payload, _) in zip(numbers, answers, strict=True)}
@@ -211,6 +228,58 @@ def _answered(
         )
     shown.append(f"run: {outcome.path}" + (" (from the store)" if outcome.reused else ""))
     return payload, shown
+
+
+def _zero_shot_task(
+    requested: Request, planned: Plan, seeds: str, wanted: bool | None, problems: Problems
+) -> str:
+    """The target that the finished module is scored on besides; "" for none."""
+    task = tasks.load(planned.task)
+    if wanted is None:
+        on_samples = planned.source_of(task.name).kind == "embedded"
+        named = seeds or requested.languages is not None or requested.split is not None
+        return task.zero_shot if on_samples and not named else ""
+    if not wanted:
+        return ""
+    if seeds:
+        problems.add("--zero-shot scores one module: leave --seeds out")
+    if not task.zero_shot:
+        able = ", ".join(name for name in tasks.names() if tasks.load(name).zero_shot)
+        problems.add(
+            f"--zero-shot: no target poses the question of '{task.name}' in other languages ({able}"
+            " have one)"
+        )
+    return task.zero_shot
+
+
+def _scored_elsewhere(
+    task: str,
+    module: str,
+    requested: Request,
+    store: Store,
+    host: _LazyHost,
+    notify: Notify,
+    force: bool,
+) -> tuple[dict[str, Any], Shown]:
+    """Scores the finished run in the directory `module` on another task."""
+    limits = tuple(pair for pair in requested.overrides if pair[0] == "eval.max_examples")
+    request = replace(
+        requested,
+        task=task,
+        on=(),
+        compose=None,
+        languages=None,
+        split=None,
+        overrides=limits,
+        parent_overrides=(),
+        trackers=(),
+    )
+    planned = plan_scoring(request, module, store, notify=notify)
+    notify(f"the same module on {task}, which it was not trained on")
+    outcome = _execute(planned, store, host, notify, force)
+    metrics = to_json(outcome.metrics)
+    payload = {"id": outcome.id, "path": str(outcome.path), "metrics": metrics}
+    return payload, [*tables.result(metrics), f"run: {outcome.path}"]
 
 
 def spread(
