@@ -109,7 +109,7 @@ def test_an_apple_computer_takes_its_own_gpu(monkeypatch: pytest.MonkeyPatch) ->
     assert hardware.choose_machine(replace(asked, device="cpu"), problems).device == "cpu"
     hardware.allowed_precisions(replace(asked, bits="8"), "mps", problems)
     assert problems.messages == ["--bits 8: on an Apple GPU weights have 32 or 16 bits"]
-    with pytest.raises(RequestError, match="--device mps: torch .* finds no Apple GPU"):
+    with pytest.raises(RequestError, match=r"--device mps: torch .* finds no Apple GPU"):
         loading.usable("mps")
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
     assert machine.default_device() == "cpu"

@@ -165,11 +165,11 @@ def recipe(
             notify(f"seed {number}")
         answers.append(_answered(planned, bare, store, host, notify, force))
     if other_task:
-        payload, shown = answers[0]
-        payload["zero_shot"], below = _scored_elsewhere(
-            other_task, payload["path"], requested, store, host, notify, force
+        answer, table = answers[0]
+        answer["zero_shot"], below = _scored_elsewhere(
+            other_task, answer["path"], requested, store, host, notify, force
         )
-        return payload, [*shown, *below]
+        return answer, [*table, *below]
     if not seeds:
         return answers[0]
     runs = {number: payload for number, (payload, _) in zip(numbers, answers, strict=True)}
