@@ -90,7 +90,7 @@ format: $(STAMP) ## Lay out the code and sort the imports
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format .
 
-docs: $(STAMP) ## Write the tables that show the wings; build the site in build/docs/site, with its links checked
+docs: $(STAMP) ## Write the tree of ARCHITECTURE.md; build the site in build/docs/site, with its links checked
 	$(VENV)/bin/python tests/wings.py
 	@$(VENV)/bin/python -c 'import zensical' 2> /dev/null || { echo "installing what builds the site (the extra [docs])"; \
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'; }

@@ -1,7 +1,7 @@
-"""The wings and their floors, and the two tables of the documentation that are written from them.
+"""The wings and their floors, and the tree of ARCHITECTURE.md that is written from them.
 
-`make docs` writes the floor table of ARCHITECTURE.md and the tree of README.md anew from the first
-sentence of every wing's docstring; `tests/test_house.py` fails when they differ.
+`make docs` writes the tree anew from the first sentence of every wing's docstring;
+`tests/test_house.py` fails when they differ.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "adapters_xtl"
+ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 
 # from the ground up: a file imports from its own wing and from floors below
 FLOORS = (
@@ -53,24 +54,16 @@ def label(wing: str) -> str:
     return f"{wing}/" if (PACKAGE / wing).is_dir() else f"{wing}.py"
 
 
-def floor_table() -> str:
-    """The table of ARCHITECTURE.md, from the ground up."""
-    lines = ["| floor | wing | holds |", "|---|---|---|"]
+def tree() -> str:
+    """The tree of ARCHITECTURE.md, with the floor of each wing: what is used first stands first."""
+    wings = [wing for wings in reversed(FLOORS) for wing in wings]
+    width = max(len(label(wing)) for wing in wings) + 2
+    lines = ["```", f"{'adapters_xtl/':<{width}}floor"]
     lines += [
-        f"| {floor} | `{label(wing)}` | {summary(wing)} |"
-        for floor, wings in enumerate(FLOORS, start=1)
+        f"  {label(wing):<{width}}{FLOOR_OF[wing] + 1:>3}  {summary(wing)}".replace("`", "")
         for wing in wings
     ]
-    return "\n".join(lines)
-
-
-def tree() -> str:
-    """The tree of README.md: what is used first stands first."""
-    wings = [wing for wings in reversed(FLOORS) for wing in wings if wing != "__main__"]
-    width = max(len(label(wing)) for wing in wings) + 2
-    lines = ["```", "adapters_xtl/"]
-    lines += [f"  {label(wing):<{width}}{summary(wing)}".replace("`", "") for wing in wings]
-    lines += [f"{name:<{width + 2}}{text}".replace("`", "") for name, text in BESIDE]
+    lines += [f"{name:<{width + 2}}     {text}".replace("`", "") for name, text in BESIDE]
     return "\n".join([*lines, "```"])
 
 
@@ -83,15 +76,10 @@ def replaced(text: str, name: str, content: str) -> str:
     return f"{before}{start}\n{content}\n{end}{after}"
 
 
-def documents() -> dict[Path, str]:
-    """Each document that holds such a table → its text with the table as it should be."""
-    tables = {"ARCHITECTURE.md": ("wings", floor_table()), "README.md": ("tree", tree())}
-    return {
-        ROOT / name: replaced((ROOT / name).read_text(encoding="utf-8"), mark, content)
-        for name, (mark, content) in tables.items()
-    }
+def architecture() -> str:
+    """ARCHITECTURE.md with the tree as it should be."""
+    return replaced(ARCHITECTURE.read_text(encoding="utf-8"), "tree", tree())
 
 
 if __name__ == "__main__":
-    for path, text in documents().items():
-        path.write_text(text, encoding="utf-8")
+    ARCHITECTURE.write_text(architecture(), encoding="utf-8")
