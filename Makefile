@@ -2,6 +2,7 @@
 VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STAMP := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 XTL := $(VENV)/bin/xtl
 PYTEST := $(VENV)/bin/python -m pytest
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -35,14 +36,18 @@ help: ## List the targets
 	@echo '               COMPOSE BACKBONE DATA RUNS LANGUAGES SPLIT SET and SET_PARENTS="key=value …"'
 	@echo '  make study takes STUDY, SET="data=DIR on=none,mnli …", ENGINE JOBS RUNS OUT and DRY=1'
 
-install: $(STAMP) ## Make the environment in .venv
+install: $(TOOLS) ## Make the environment in .venv, with what the tests and linters need
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=…)"; exit 2; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11"; exit 2; }
 	@test -x $(VENV)/bin/python || "$(PYTHON)" -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $(STAMP)
+
+$(TOOLS): $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(TOOLS)
 
 recipe: $(STAMP) ## Train TASK's module and evaluate it: make recipe TASK=mnli
 	@$(XTL) recipe $(TASK) $(FLAGS)
@@ -68,25 +73,25 @@ share: $(STAMP) ## Train TASK's module, if need be, and share it: make share TAS
 	run=$$(printf '%s' "$$answer" | $(VENV)/bin/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && \
 	$(XTL) hub push "$$run" "$(DEST)" --with-parents $(if $(LICENCE),--licence $(LICENCE)) $(if $(ROWS),--rows "$(ROWS)")
 
-test: $(STAMP) ## Run all tests, a file a core at a time
+test: $(TOOLS) ## Run all tests, a file a core at a time
 	@$(XTL) prepare
 	@$(PYTEST) $(PARALLEL) $(ARGS)
 
-test-fast: $(STAMP) ## Run the tests that start no process and load no real encoder
+test-fast: $(TOOLS) ## Run the tests that start no process and load no real encoder
 	@$(PYTEST) $(PARALLEL) -m "$(FAST)" $(ARGS)
 
-test-gpu: $(STAMP) ## Run the tests that need a CUDA device
+test-gpu: $(TOOLS) ## Run the tests that need a CUDA device
 	@XTL_GPU=1 $(PYTEST) tests/gpu $(ARGS)
 
-coverage: $(STAMP) ## Run test-fast and report which lines it reaches
+coverage: $(TOOLS) ## Run test-fast and report which lines it reaches
 	@$(PYTEST) $(PARALLEL) -m "$(FAST)" --cov --cov-report=term:skip-covered $(ARGS)
 
-check: $(STAMP) ## Lint, check the layout, type-check
+check: $(TOOLS) ## Lint, check the layout, type-check
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-format: $(STAMP) ## Lay out the code and sort the imports
+format: $(TOOLS) ## Lay out the code and sort the imports
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format .
 

@@ -18,10 +18,20 @@ from pathlib import Path
 RESULT = Path(__file__).parent / "results" / "card-memory.json"
 CARDS = (8, 16)  # GiB
 METHODS = ("full", "bottleneck", "lora")
-PLAN = (
-    "plan panx --backbone xlmr-large --device cuda --set train.max_length=128"
-    " --set train.batch_size=32 --set train.optimizer=adamw"
-).split()
+PLAN = [
+    "plan",
+    "panx",
+    "--backbone",
+    "xlmr-large",
+    "--device",
+    "cuda",
+    "--set",
+    "train.max_length=128",
+    "--set",
+    "train.batch_size=32",
+    "--set",
+    "train.optimizer=adamw",
+]
 KEPT = ("bits", "dtype", "optimizer", "batch", "micro_batch", "checkpointing", "needs_bytes")
 
 
@@ -43,9 +53,7 @@ def plan(*flags: str) -> dict[str, object]:
 def main() -> None:
     rows = []
     for method in METHODS:
-        cards = {
-            str(card): plan("--method", method, "--memory", str(card)) for card in CARDS
-        }
+        cards = {str(card): plan("--method", method, "--memory", str(card)) for card in CARDS}
         rows.append({"method": method, "cards": cards})
     command = f"xtl {' '.join(PLAN)} --method METHOD --memory GIB --json"
     RESULT.write_text(json.dumps({"command": command, "rows": rows}, indent=1) + "\n")

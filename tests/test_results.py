@@ -6,11 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from adapters_xtl import methods
 from adapters_xtl.backbones.registry import MINI_CONFIG
 from adapters_xtl.backbones.shape import shape
+from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import canonical, read_json
 from adapters_xtl.methods import ModuleSpec
+from adapters_xtl.planning.memory_plan import plan_memory
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store
@@ -115,3 +119,51 @@ def test_the_page_of_the_defaults_shows_every_trial_and_the_defaults_are_of_them
         assert f"| {row['method']} | {' | '.join(shown)} |".strip() in [
             line.replace(" |  |", " |") for line in page
         ]
+
+
+def test_the_table_of_the_readme_is_measured_and_planned() -> None:
+    """The methods' scores and costs, and which of them `xtl plan` lets on which card."""
+    page = (RESULTS.parent.parent / "README.md").read_text(encoding="utf-8").splitlines()
+    cards = {row["method"]: row["cards"] for row in read_json(RESULTS / "card-memory.json")["rows"]}
+    for row in read_json(RESULTS / "defaults-mini" / "panx-methods.json")["rows"]:
+        cells = [
+            row["method"],
+            f"{row['score']['mean']:.1f}",
+            f"{row['trainable_parameters'] / 1e6:.1f} M",
+            f"{row['stored_bytes'] / 1e6:.1f} MB",
+            f"{row['peak_memory_bytes'] / 2**30:.1f} GiB",
+            f"{row['seconds']:.0f}",
+        ]
+        for card in ("8", "16"):
+            plan = cards[row["method"]][card]
+            if plan["fits"]:
+                cells.append(f"{plan['needs_bytes'] / 2**30:.1f} GiB")
+            else:
+                needed = float(plan["error"].split(" needs ")[1].split(" GiB")[0])
+                cells.append(f"does not fit ({needed:.1f} GiB)")
+        assert f"| {' | '.join(cells)} |" in page
+        assert row["score"]["n"] == 3 and len(row["languages"]) == 24
+
+
+def test_which_method_fits_which_card_is_what_the_planner_says_now(tmp_path: Path) -> None:
+    for row in read_json(RESULTS / "card-memory.json")["rows"]:
+        for card, plan in row["cards"].items():
+            asked = Request(
+                task="panx",
+                method=row["method"],
+                backbone="xlmr-large",
+                device="cuda",
+                memory=float(card),
+                overrides=(
+                    ("train.max_length", 128),
+                    ("train.batch_size", 32),
+                    ("train.optimizer", "adamw"),
+                ),
+            )
+            if not plan["fits"]:
+                with pytest.raises(RequestError) as refused:
+                    plan_memory(asked)
+                assert str(refused.value) == plan["error"]
+                continue
+            planned = plan_memory(asked)
+            assert planned.fits[planned.target].needs == plan["needs_bytes"]

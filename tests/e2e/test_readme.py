@@ -25,13 +25,14 @@ COMMANDS = [command.partition(" #")[0].strip() for command in COMMANDS]
 
 
 def test_the_readme_has_its_two_commands() -> None:
-    assert COMMANDS[:2] == ["make recipe TASK=mnli", "make test"]
+    made = [command for command in COMMANDS if command.startswith("make")]
+    assert made[:2] == ["make recipe TASK=mnli", "make test"]
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make")])
 def test_every_make_command_becomes_the_flags_it_names(command: str) -> None:
     shown = subprocess.run(
-        [*command.split(), "-n", "-o", ".venv/.installed"],
+        [*command.split(), "-n", "-o", ".venv/.installed", "-o", ".venv/.tools"],
         cwd=ROOT,
         capture_output=True,
         text=True,
