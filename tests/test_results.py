@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def test_zero_shot_xnli_on_the_sample_rows(tmp_path: Path) -> None:
     )
     planned = Planner(Store(tmp_path)).plan(asked)
     assert planned.target is not None
-    now, then = asdict(planned.target.run), found["run"]
+    now, then = planned.target.run.identity(), found["run"]
     changed = [
         key
         for key in ("tasks", "backbone", "method", "options", "hyper", "seed")
@@ -87,12 +86,16 @@ def test_the_page_of_the_comparison_shows_what_its_files_hold() -> None:
         )
 
 
-def test_the_page_of_the_defaults_shows_every_trial_and_the_defaults_are_of_them() -> None:
+def test_the_page_of_the_defaults_shows_every_trial_and_the_defaults_are_of_them(
+    tmp_path: Path,
+) -> None:
     folder = RESULTS / "defaults-mini"
     page = (folder / "README.md").read_text(encoding="utf-8").splitlines()
     counts = set()
     for row in (
-        row for task in ("panx", "udpos") for row in read_json(folder / f"{task}.json")["rows"]
+        row
+        for task in ("panx", "udpos", "mnli", "csqa", "squad1")
+        for row in read_json(folder / f"{task}.json")["rows"]
     ):
         tried = []
         for trial in row["trials"]:
@@ -108,6 +111,22 @@ def test_the_page_of_the_defaults_shows_every_trial_and_the_defaults_are_of_them
         spec = ModuleSpec(method.defaults_on("mini"), shape(MINI_CONFIG))
         assert (method.rate_on("mini"), method.check(spec)[0][name]) in tried
     assert counts == {6}, "as many trials for each method"
+    defaults = {"bottleneck": (1e-3, "reduction_factor", 4), "lora": (1e-3, "lora_alpha", 32)}
+    chance = {"mnli": 100 / 3, "csqa": 20, "squad1": 10, "panx": 10, "udpos": 10}
+    for task, guess in chance.items():
+        for row in read_json(folder / f"{task}.json")["rows"]:
+            rate, name, option = defaults[row["method"]]
+            (select,) = [
+                trial["select"]
+                for trial in row["trials"]
+                if trial["values"] == {"train.lr": rate, f"method.{name}": option}
+            ]
+            assert select > guess + 8, f"{task}, {row['method']}: the default learns nothing"
+    for task in ("panx", "udpos"):
+        planned = Planner(Store(tmp_path)).plan(
+            Request(task=task, backbone="mini", data="embedded", device="cpu")
+        )
+        assert planned.target is not None and planned.target.run.hyper.lr == 3e-3
     for row in read_json(folder / "panx-methods.json")["rows"]:
         score, gap = row["score"], row["gap_to_full"]
         shown = [

@@ -293,6 +293,7 @@ class ModulePlanner:
             self.request.method,
             method.rate_on(self.backbone.name),
             {} if compose == "fuse" else method.defaults_on(self.backbone.name),
+            self.backbone.name,
         )
         settings = resolve_settings(
             recipe,

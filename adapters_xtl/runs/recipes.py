@@ -1,14 +1,16 @@
 """Recipe files: `recipes/TASK.toml` holds where a task's training deviates from the defaults.
 
 `[train]` holds hyper-parameters; `[train.METHOD]`, `[train.embedded]` and `[train.embedded.METHOD]`
-those for one method, for the embedded rows, and for both; `[method.METHOD]` a method's options.
+those for one method, for the embedded rows, and for both; `[train.on-mini.METHOD]` those for one
+method on the embedded encoder, whose rates are not those of larger ones; `[method.METHOD]` a
+method's options.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from adapters_xtl.base.errors import Problems, RequestError, clipped, nearest
 
 __all__ = ["Recipe", "RecipeTable", "read_recipe", "recipes_dir"]
 
+MINI = "mini"  # the embedded encoder's name
+ON_MINI = f"on-{MINI}"
 PACKAGE = Path(__file__).parent.parent
 
 
@@ -27,6 +31,7 @@ class RecipeTable:
     origin    file and table, for messages
     method    the method that it is for; "" for every method
     embedded  whether it is for the embedded rows alone
+    on_mini   whether it is for the embedded encoder alone
     train     hyper-parameter → value, as TOML has it
     options   option of the method → value, as TOML has it
     """
@@ -34,11 +39,13 @@ class RecipeTable:
     origin: str
     method: str = ""
     embedded: bool = False
+    on_mini: bool = False
     train: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def applies(self, method: str, *, embedded: bool) -> bool:
-        return self.method in ("", method) and (embedded or not self.embedded)
+    def applies(self, method: str, backbone: str, *, embedded: bool) -> bool:
+        fits = backbone == MINI or not self.on_mini
+        return fits and self.method in ("", method) and (embedded or not self.embedded)
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,25 @@ class _Tables:
         train, inner = self._split(self._table(document, "train"))
         tables = [RecipeTable(str(self.path), train=train)]
         for name in inner:
-            if name not in ("embedded", *self.methods):
+            if name not in self._conditions():
                 self._unknown(f"train.{name}", [f"train.{item}" for item in self._conditions()])
         for method in self.methods:
             tables += self._for_method(inner, method, f"train.{method}", embedded=False)
+        on_mini = self._table(inner, ON_MINI, "train.")
+        for name in on_mini:
+            if name not in self.methods:
+                self._unknown(
+                    f"train.{ON_MINI}.{name}", [f"train.{ON_MINI}.{item}" for item in self.methods]
+                )
+        for method in self.methods:
+            tables += [
+                replace(table, on_mini=True)
+                for table in self._for_method(
+                    on_mini, method, f"train.{ON_MINI}.{method}", embedded=False
+                )
+            ]
         embedded, deeper = self._split(self._table(inner, "embedded", "train."))
-        tables.append(RecipeTable(f"{self.path} [train.embedded]", "", True, embedded))
+        tables.append(RecipeTable(f"{self.path} [train.embedded]", "", True, train=embedded))
         for name in deeper:
             if name not in self.methods:
                 self._unknown(
@@ -110,7 +130,7 @@ class _Tables:
         return tuple(table for table in tables if table.train or table.options)
 
     def _conditions(self) -> tuple[str, ...]:
-        return ("embedded", *self.methods)
+        return ("embedded", ON_MINI, *self.methods)
 
     def _unknown(self, name: str, valid_names: Any) -> None:
         self.problems.add(
@@ -140,4 +160,4 @@ class _Tables:
         values, inner = self._split(self._table(tables, method, prefix))
         for key in inner:
             self.problems.add(f"{self.path}: [{name}.{clipped(key)}]: [{name}] holds no tables")
-        return [RecipeTable(f"{self.path} [{name}]", method, embedded, values)]
+        return [RecipeTable(f"{self.path} [{name}]", method, embedded, train=values)]

@@ -148,11 +148,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What holds before any recipe: the method's name, its learning rate and its options."""
+    """What holds before any recipe: the method's name, its learning rate and its options, all of
+    them on the backbone of that name.
+    """
 
     method: str
     lr: float
     options: Mapping[str, Any]
+    backbone: str = ""
 
 
 @dataclass(frozen=True)
@@ -274,7 +277,7 @@ def resolve_settings(
             options[name] = value
 
     for table in recipe.tables:
-        applies = table.applies(defaults.method, embedded=embedded)
+        applies = table.applies(defaults.method, defaults.backbone, embedded=embedded)
         for name, value in table.train.items():
             set_train(name, value, table.origin, applies=applies)
         for name, value in table.options.items():

@@ -240,7 +240,7 @@ def _settings(task: Task) -> list[str]:
 def _resolved(recipe: Recipe, method: str, *, embedded: bool = False) -> Mapping[str, object]:
     """Hyper-parameter → value for one method on the hub's rows, or on the sample rows."""
     problems = Problems()
-    defaults = Defaults(method, methods.load(method).rate_on(BACKBONE), {})
+    defaults = Defaults(method, methods.load(method).rate_on(BACKBONE), {}, BACKBONE)
     settings = resolve_settings(
         recipe, defaults, Overrides("--set"), embedded=embedded, problems=problems
     )

@@ -250,3 +250,32 @@ def test_nearest() -> None:
     assert nearest("zzz", ["b", "a"]) == "; known: a, b"
     assert "'xtreme'?" not in nearest("xtreme", ["xtreme", "xtreme-r"]), "never what was typed"
     assert nearest("only", ["only"]) == ""
+
+
+def test_a_recipe_has_rates_for_the_embedded_encoder_alone(tmp_path: Path) -> None:
+    recipe = _recipe(
+        tmp_path,
+        """
+        [train]
+        lr = 2e-4
+        [train.on-mini]
+        bottleneck.lr = 3e-3
+        """,
+    )
+    rates = [
+        resolve_settings(
+            recipe,
+            Defaults(method, 1e-3, {}, backbone),
+            Overrides("--set"),
+            embedded=False,
+            problems=Problems(),
+        ).hyper.lr
+        for method, backbone in (
+            ("bottleneck", "mini"),
+            ("lora", "mini"),
+            ("bottleneck", "xlmr-large"),
+        )
+    ]
+    assert rates == [3e-3, 2e-4, 2e-4]
+    with pytest.raises(RequestError, match=r"train\.on-mini\.loar.*train\.on-mini\.lora"):
+        _recipe(tmp_path, "[train.on-mini]\nloar.lr = 1")
