@@ -82,6 +82,7 @@ SLOW_PLACES = {
         "sharing/test_hub.py",
         "studies/test_representation_runs.py",
         "studies/test_few_shot.py",
+        "studies/test_source_language.py",
         "studies/test_transfer.py",
         "tasks/test_every_task.py",
         "test_dropped_in.py",

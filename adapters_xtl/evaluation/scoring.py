@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,15 +162,16 @@ def compare_runs(
     resamples: int = 1000,
     seed: int = 0,
     margin: float = 0.0,
+    leave_out: Collection[str] = (),
 ) -> ItemDifference:
     """`item_difference` of the predictions in run directories, over the languages that all of them
-    have. DataError where there is no such language.
+    have but those in `leave_out`. DataError where there is no such language.
     """
     languages = [
         {path.stem for path in (run / "predictions" / task.name).glob("*.jsonl")}
         for run in (*first, *second)
     ]
-    common = sorted(set.intersection(*languages)) if languages else []
+    common = sorted(set.intersection(*languages) - set(leave_out)) if languages else []
     if not common:
         raise DataError(f"{task.name}: the runs have no predictions in a common language")
     of_first, of_second = (

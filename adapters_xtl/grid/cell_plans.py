@@ -130,7 +130,10 @@ class CellPlans:
     def _described(self, cell: Cell) -> Cell:
         """The cell with what its plan says of it: whether it trains, whether a seed changes it."""
         described_task = tasks.load(cell.task)
-        request = self.request(cell, self.grid.seeds[0])
+        # with the settings of its own training where it surely has one: they may decide which rows
+        # are looked for
+        surely_trains = described_task.trainable or (described_task.train_from and not cell.chain)
+        request = self.request(replace(cell, trains=bool(surely_trains)), self.grid.seeds[0])
         plan = self.plan(request)
         finished = plan.target is None or plan.target.stored is not None
         cell = replace(cell, bare=plan.target is None, finished_module=finished)
@@ -190,6 +193,7 @@ class CellPlans:
                 *grid.base.parent_overrides,
                 *grid.own_parents.get(method, ()),
                 *self._of_tasks(parent_tasks(cell)),
+                *cell.parent_overrides,
             ),
         )
 

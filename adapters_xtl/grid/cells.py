@@ -50,6 +50,7 @@ class Cell:
 
     point            axis → value: where the cell stands in its grid
     overrides        settings of this cell's own training alone
+    parent_overrides  settings of its parents' trainings alone
     languages, split what is scored, where the study decides that cell by cell; None: as the grid
                      has it
     ineffective      settings of the grid that mean nothing for its own training
@@ -65,6 +66,7 @@ class Cell:
     chain: tuple[str, ...]
     point: tuple[tuple[str, str], ...] = ()
     overrides: Overrides = ()
+    parent_overrides: Overrides = ()
     languages: str | None = None
     split: str | None = None
     ineffective: tuple[str, ...] = ()
@@ -77,9 +79,17 @@ class Cell:
         bits = "" if self.variant.bits == "auto" else f" {self.variant.bits}-bit"
         method = "bare backbone" if self.bare else self.variant.method
         on = f" on {'>'.join(self.chain)}" if self.chain else ""
-        own = ", ".join(f"{key.partition('.')[2]} {value}" for key, value in self.overrides)
+        own = "".join(f", {_setting_text(pair)}" for pair in self.overrides)
+        parents = "".join(f", parents' {_setting_text(pair)}" for pair in self.parent_overrides)
         scored = f", scored in {self.languages}" if self.languages else ""
-        return f"{self.task}, {method}{bits}{on}{', ' if own else ''}{own}{scored}"
+        return f"{self.task}, {method}{bits}{on}{own}{parents}{scored}"
+
+
+def _setting_text(override: Override) -> str:
+    """A setting in words: "max_steps 20", "languages zh,ar"."""
+    key, value = override
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return f"{key.partition('.')[2]} {text}"
 
 
 @dataclass(frozen=True)

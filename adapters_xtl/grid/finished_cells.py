@@ -70,6 +70,7 @@ class ContrastResult:
             "of": dict(self.contrast.of),
             "against": dict(self.contrast.against),
             "family": self.contrast.family,
+            **({"leave_out": list(leave_out)} if (leave_out := self.contrast.leave_out) else {}),
             **(numbers or {"mean": None, "interval": None, "seeds": [], "verdict": "", "p": None}),
             "p_holm": self.p_holm,
             "holm": self.holm,
@@ -122,27 +123,35 @@ class FinishedCells:
             of = {seed: of[seed] for seed in first if seed in of}
         return paired(of, against, LEVEL, margin=self.margin)
 
-    def scores(self, point: Point) -> dict[int, float]:
-        """Seed → score. A cell that no seed changes has its one score under every seed."""
+    def scores(self, point: Point, leave_out: Sequence[str] = ()) -> dict[int, float]:
+        """Seed → score: the mean over the languages but those in `leave_out`; {} where none is
+        left. A cell that no seed changes has its one score under every seed.
+        """
         cell = self.at(point)
         if cell is None or not cell.runs:
             return {}
+        if leave_out:
+            by_language = self.language_scores(point)
+            kept = [by for code, by in by_language.items() if code not in leave_out]
+            seeds = set.intersection(*map(set, kept)) if kept else set()
+            return {seed: sum(by[seed] for by in kept) / len(kept) for seed in sorted(seeds)}
         scores = {scored.seed: scored.outcome.score for scored in cell.runs}
         if cell.cell.finished_module:
             return dict.fromkeys(self.grid.seeds, next(iter(scores.values())))
         return scores
 
-    def score(self, point: Point) -> Entry:
-        """The mean score of a cell over its seeds, with its t-interval."""
-        cell, scores = self.at(point), list(self.scores(point).values())
+    def score(self, point: Point, leave_out: Sequence[str] = ()) -> Entry:
+        """The mean score of a cell over its seeds, with its t-interval; see `scores`."""
+        cell, scores = self.at(point), list(self.scores(point, leave_out).values())
         if cell is None or not scores:
-            return Entry(note=cell.state if cell else "not in the study")
+            missing = "no other language" if cell and cell.runs else ""
+            return Entry(note=missing or (cell.state if cell else "not in the study"))
         note = ""
         if cell.state == "partial":
             note = f"{len(cell.runs)} of {cell.expected} seeds"
         elif len(cell.runs) == 1:
             note = "" if cell.cell.finished_module else "one seed"
-        bounds = interval([scored.outcome.score for scored in cell.runs], LEVEL)
+        bounds = interval(scores[:1] if cell.cell.finished_module else scores, LEVEL)
         mean = sum(scores) / len(scores)
         return Entry(mean, *_ends(bounds), note=note)
 
@@ -153,8 +162,8 @@ class FinishedCells:
             ContrastResult(
                 contrast,
                 self._paired(
-                    self._means(contrast.cells(contrast.of))[0],
-                    self._means(contrast.cells(contrast.against))[0],
+                    self._means(contrast.cells(contrast.of), contrast.leave_out)[0],
+                    self._means(contrast.cells(contrast.against), contrast.leave_out)[0],
                     (*contrast.cells(contrast.of), *contrast.cells(contrast.against)),
                 ),
             )
@@ -195,7 +204,8 @@ class FinishedCells:
             None,
         )
         if result is None or result.difference is None:
-            sides = [self.score(side) for side in (of, against)]
+            leave_out = result.contrast.leave_out if result else ()
+            sides = [self.score(side, leave_out) for side in (of, against)]
             otherwise = "no contrast" if result is None else "no seed in common"
             return Entry(note=next((side.note for side in sides if side.value is None), otherwise))
         difference, bounds = result.difference, result.difference.interval
@@ -228,10 +238,16 @@ class FinishedCells:
         every_point = (*points, *baselines)
         return self._entry(self._paired(of, against, every_point), note or other_note, every_point)
 
-    def _means(self, points: Sequence[Point]) -> tuple[dict[int, float], str]:
+    def _means(
+        self, points: Sequence[Point], leave_out: Sequence[str] = ()
+    ) -> tuple[dict[int, float], str]:
         """Seed → mean over the cells, for the seeds that all of them have; what is to be noted."""
-        scores = [self.scores(point) for point in points]
-        notes = [self.score(point).note for point in points if not self.scores(point)]
+        scores = [self.scores(point, leave_out) for point in points]
+        notes = [
+            self.score(point, leave_out).note
+            for point, by_seed in zip(points, scores, strict=True)
+            if not by_seed
+        ]
         if notes:
             return {}, notes[0]
         seeds = sorted(set.intersection(*(set(by_seed) for by_seed in scores)))
@@ -246,10 +262,10 @@ class FinishedCells:
 
     def languages(self, points: Sequence[Point]) -> tuple[str, ...]:
         """The languages that the cells' runs scored, English first, then by their codes."""
-        codes = {code for point in points for code in self._language_scores(point)}
+        codes = {code for point in points for code in self.language_scores(point)}
         return tuple(sorted(codes, key=lambda code: (code != "en", code)))
 
-    def _language_scores(self, point: Point) -> dict[str, dict[int, float]]:
+    def language_scores(self, point: Point) -> dict[str, dict[int, float]]:
         """Language → seed → score in the headline metric."""
         cell = self.at(point)
         scores: dict[str, dict[int, float]] = {}
@@ -265,7 +281,7 @@ class FinishedCells:
 
     def language_score(self, point: Point, language: str) -> Entry:
         """A cell's score in one language."""
-        by_seed = self._language_scores(point).get(language, {})
+        by_seed = self.language_scores(point).get(language, {})
         if not by_seed:
             return Entry(note=self.score(point).note or "not scored")
         cell = self.at(point)
@@ -276,8 +292,8 @@ class FinishedCells:
 
     def language_difference(self, of: Point, against: Point, language: str) -> Entry:
         """The difference of two cells in one language, paired over the seeds."""
-        scores = self._language_scores(of).get(language, {})
-        baseline = self._language_scores(against).get(language, {})
+        scores = self.language_scores(of).get(language, {})
+        baseline = self.language_scores(against).get(language, {})
         note = self.score(of).note or self.score(against).note
         return self._entry(self._paired(scores, baseline, (of, against)), note, (of, against))
 

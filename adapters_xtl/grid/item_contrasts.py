@@ -40,7 +40,12 @@ def over_items(finished: FinishedCells, contrast: Contrast) -> dict[str, Any] | 
     first, second = zip(*pairs, strict=True)
     try:
         difference = compare_runs(
-            tasks.load(task), first, second, resamples=RESAMPLES, margin=finished.margin
+            tasks.load(task),
+            first,
+            second,
+            resamples=RESAMPLES,
+            margin=finished.margin,
+            leave_out=contrast.leave_out,
         )
     except (XtlError, OSError) as error:  # no common rows, or a damaged file of predictions
         return {"reason": str(error)}

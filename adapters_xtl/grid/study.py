@@ -31,6 +31,7 @@ class Contrast:
     family  the contrasts of one family are corrected together for being many
     over    axis → its values: both sides are means over these cells, seed by seed; what the points
             have for that axis then names the mean
+    leave_out  languages that the scores of both sides are means without
     """
 
     name: str
@@ -38,6 +39,7 @@ class Contrast:
     against: Mapping[str, str]
     family: str = ""
     over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
 
     def cells(self, point: Mapping[str, str]) -> tuple[dict[str, str], ...]:
         """The points of the cells that one side is the mean of: `point` alone without `over`."""
@@ -111,6 +113,12 @@ class Study:
                     overrides,
                 )
             )
+        return tuple(cells)
+
+    def together(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
+        """The cells once all are known, at the same points: for settings of a cell that depend on
+        what the others are.
+        """
         return tuple(cells)
 
     def variants(

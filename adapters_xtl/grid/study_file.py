@@ -257,6 +257,7 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         with problems.catching():
             for cell in study.cell(point, bits, problems):
                 cells[cell.point] = cell
+    cells = {cell.point: cell for cell in study.together(list(cells.values()))}
     if not problems.messages:
         for axis in axes:
             reached = {dict(cell.point)[axis.name] for cell in cells.values()}
