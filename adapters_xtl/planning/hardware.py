@@ -46,8 +46,10 @@ def choose_machine(request: Request, problems: Problems, *, absent_ok: bool = Fa
         problems.add(f"--device {clipped(device)}: takes auto, {', '.join(WHY)}")
     elif device == "cuda" and gpu() is None and not absent_ok:
         problems.add("--device cuda: no CUDA device is here (nvidia-smi shows none)")
+        device = here
     elif device == "mps" and here != "mps" and not absent_ok:
         problems.add("--device mps: this is no Apple computer with a chip of Apple's")
+        device = here
     if device not in WHY:
         device = here
     backbone = request.backbone or ("xlmr-large" if device == "cuda" else "mini")

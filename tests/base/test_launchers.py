@@ -48,7 +48,7 @@ def test_which_variables_speak_of_several_processes(
 def test_they_change_no_training(options: tuple[str, ...], tmp_path: Path) -> None:
     request = (
         *("recipe", "mnli", "--backbone", "tiny", "--set", "train.max_steps=2", "--json"),
-        *("--set", "eval.max_examples=20", *options),
+        *("--set", "eval.max_examples=20", "--no-zero-shot", *options),
     )
     plain = xtl_json(*request, "--runs", tmp_path / "plain")
     done = xtl(*request, "--runs", tmp_path / "left", timeout=600, **LEFT_BEHIND)

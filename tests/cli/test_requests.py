@@ -170,7 +170,7 @@ def test_dry_run_names_the_baseline_too(runs: Path) -> None:
         (["mnli", "--allow-mismatch"], "--allow-mismatch means nothing"),
         (["mnli", "--set", "train.max_steps=9", "--set", "train.epochs=9"], "train.epochs means"),
         (["mnli", "--set", "train.max_steps=9", "--set", "train.eval_every=10"], "eval_every=10"),
-        (["mnli", "--set", "train.patience=20"], "never stops early"),
+        (["qqp", "--set", "train.patience=20"], "never stops early"),
         (["xnli", "--on", "random", "--set-parents", "train.lr=0.1"], "--set-parents means"),
     ],
 )
