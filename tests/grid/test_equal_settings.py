@@ -113,4 +113,4 @@ def test_full_fine_tuning_has_the_papers_settings(name: str, backbone: str) -> N
     for source, values in tasks.load(name).published.items():
         if source.startswith("Phang"):
             assert {key: getattr(found, key) for key in values} == dict(values), source
-    assert hyper("embedded").eval_every == 0, "a thousand steps are more than the sample rows give"
+    assert hyper("embedded").eval_every < 100, "a thousand steps are more than the sample rows give"
