@@ -32,6 +32,7 @@ __all__ = [
     "On",
     "Protocol",
     "ReportTo",
+    "Reseed",
     "Runs",
     "Seed",
     "SelectFile",
@@ -123,7 +124,11 @@ Set = Annotated[
     list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*")
 ]
 SetParents = Annotated[
-    list[str], typer.Option("--set-parents", help="The same, for the parents' runs.")
+    list[str],
+    typer.Option(
+        "--set-parents",
+        help="The same, for the parents' runs; for one alone: mnli:train.max_steps=60, or 1:….",
+    ),
 ]
 DataFile = Annotated[
     list[str],
@@ -163,6 +168,12 @@ ReportTo = Annotated[
         "--report-to",
         metavar="NAMES",
         help="tensorboard, wandb, trackio, mlflow: trackers that follow the training.",
+    ),
+]
+Reseed = Annotated[
+    bool,
+    typer.Option(
+        "--reseed", help="A seed of its own for every training of the chain, made from --seed."
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Any unfit row is an error.")]

@@ -49,6 +49,8 @@ class Cell:
 
     point            axis → value: where the cell stands in its grid
     overrides        settings of this cell's own training alone
+    parent_overrides  settings of its parents' trainings, which `runs.parent_settings` addresses
+    compose          how its modules meet; None: as the grid has it
     trains           whether a module of its own is trained for it
     bare             nothing is trained at all: the backbone itself is scored
     finished_module  the backbone itself, or a module that was trained before, is scored: no seed
@@ -60,6 +62,8 @@ class Cell:
     chain: tuple[str, ...]
     point: tuple[tuple[str, str], ...] = ()
     overrides: Overrides = ()
+    parent_overrides: Overrides = ()
+    compose: str | None = None
     trains: bool = False
     bare: bool = False
     finished_module: bool = False

@@ -62,6 +62,9 @@ class Study:
     evidence_for   what the study is evidence for, in sentences
     no_evidence    what it is no evidence for, whatever the backbone and the rows
     margin         points within which "no difference" is claimed
+    seeds          of its cells, where nothing names others
+    reseed         whether every training of a cell gets a seed of its own, where nothing says
+                   otherwise
     """
 
     name: str = ""
@@ -71,6 +74,8 @@ class Study:
     evidence_for: tuple[str, ...] = ()
     no_evidence: tuple[str, ...] = ()
     margin: float = 0.5
+    seeds: tuple[int, ...] = (1, 2, 3)
+    reseed: bool = False
 
     def cell(
         self, point: Mapping[str, str], bits: Sequence[str], problems: Problems

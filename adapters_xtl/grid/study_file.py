@@ -12,6 +12,7 @@
     train.max_steps = 120
     lora.train.lr = 1e-3          # of one method alone
     [set-parents]                 # as --set-parents
+    mnli.train.max_steps = 60     # of one parent alone, by its name or its position ("2".train…)
     [tasks.multi]                 # settings of one task's trainings, as a parent too
     train.tasks = ["mnli", "squad1"]
     [tune]                        # as --tune: the values that each method tries
@@ -32,12 +33,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import methods
+from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import Problems, RequestError, clipped, nearest
 from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.grid import grid_options
 from adapters_xtl.grid.cells import Axis, Cell, Grid
 from adapters_xtl.grid.study import Study
+from adapters_xtl.planning.modules import RANDOM, SELF
 from adapters_xtl.runs.recipes import recipes_dir
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.settings import parse_override
@@ -55,6 +57,7 @@ SHARED: Mapping[str, tuple[type, ...]] = {
     "compose": (str,),
     "from_layer": (int,),
     "strict": (bool,),
+    "reseed": (bool,),
     "memory": (int, float),
 }
 _OWN_KEYS = {"study": (str,), "title": (str,), "bits": (str, int, list), "skip_lacking": (bool,)}
@@ -213,24 +216,37 @@ def _text(value: Any) -> str:
 
 
 def _flag_texts(
-    table: Mapping[str, Any], text_of: Callable[[Any], str], before: str = ""
+    table: Mapping[str, Any],
+    text_of: Callable[[Any], str],
+    before: str = "",
+    *,
+    parents: bool = False,
 ) -> list[str]:
     """The keys of a table as the texts of flags: `train.lr=0.001`, of one method alone
-    `lora:train.lr=0.001`. `text_of` writes a value.
+    `lora:train.lr=0.001`, with `parents` of one parent alone `mnli:train.lr=0.001`. `text_of`
+    writes a value.
     """
     texts = []
     for key, value in table.items():
         if isinstance(value, dict):
-            is_method = not before and key in methods.names() and key not in _SETTINGS
-            texts += _flag_texts(value, text_of, f"{before}{key}{':' if is_method else '.'}")
+            is_address = (not before and key in methods.names()) or (
+                parents and "." not in before and _addresses_parent(key)
+            )
+            colon = ":" if is_address and key not in _SETTINGS else "."
+            texts += _flag_texts(value, text_of, f"{before}{key}{colon}", parents=parents)
         else:
             texts.append(f"{before}{key}={text_of(value)}")
     return texts
 
 
-def _setting_texts(table: Mapping[str, Any]) -> list[str]:
-    """The settings of a table as the texts of --set."""
-    return _flag_texts(table, _text)
+def _addresses_parent(key: str) -> bool:
+    """Whether a table's key is the name of a parent, or its position."""
+    return key in tasks.names() or key in (RANDOM, SELF) or key.isdigit()
+
+
+def _setting_texts(table: Mapping[str, Any], *, parents: bool = False) -> list[str]:
+    """The settings of a table as the texts of --set, or of --set-parents."""
+    return _flag_texts(table, _text, parents=parents)
 
 
 def _trial_texts(table: Mapping[str, Any]) -> list[str]:
@@ -247,7 +263,7 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
     )
     axes = _checked_axes(axes, problems)
     bits = _texts(content.get("bits", "auto"))
-    seeds = parse_seeds(_seeds_text(content, "seeds", [1, 2, 3]), "seeds", problems)
+    seeds = parse_seeds(_seeds_text(content, "seeds", list(study.seeds)), "seeds", problems)
     if content.get("data") == MIRROR and not Path(MIRROR).is_dir():
         problems.add("data: these rows come from a mirror: name its directory by --set data=DIR")
     cells: dict[tuple[tuple[str, str], ...], Cell] = {}
@@ -265,7 +281,10 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         _setting_texts(_table(content, "set")), "set", method_names, problems
     )
     shared_parents, own_parents = grid_options.by_method(
-        _setting_texts(_table(content, "set_parents")), "set-parents", method_names, problems
+        _setting_texts(_table(content, "set_parents"), parents=True),
+        "set-parents",
+        method_names,
+        problems,
     )
     of_task = grid_options.by_task(
         {
@@ -289,7 +308,10 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         runs=runs,
         overrides=_parsed_overrides(shared, "set", problems),
         parent_overrides=_parsed_overrides(shared_parents, "set-parents", problems),
-        **{key: value for key, value in content.items() if key in SHARED},
+        **{
+            "reseed": study.reseed,
+            **{key: value for key, value in content.items() if key in SHARED},
+        },
     )
     problems.raise_if_any()
     shown = tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters_xtl import methods, tasks
@@ -16,9 +16,11 @@ from adapters_xtl.data.sources import Source
 from adapters_xtl.methods import COMPOSES, Method, ModuleSpec
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.lookups import Lookups
+from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
 from adapters_xtl.runs.recipes import Recipe
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.run import Run
+from adapters_xtl.runs.seeds import phase_seed
 from adapters_xtl.runs.settings import Defaults, Overrides, Settings, resolve_settings
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
@@ -70,6 +72,7 @@ class ModulePlanner:
     lean        tasks whose training takes the 8-bit optimizer, because the budget wants it
     described   None, or what finds a parent's description where a plan of sizes is all that is
                 wanted: then no rows are looked for and no bundle is fetched
+    named_parents  the parents of `--on`, in order; filled by `parents`
     """
 
     request: Request
@@ -86,6 +89,7 @@ class ModulePlanner:
     lean: frozenset[str] = frozenset()
     described: Callable[[str], Module | None] | None = None
     own_files: OwnFiles | None = None
+    named_parents: list[NamedParent] = field(default_factory=list)
 
     def source_of(self, task: str) -> Source:
         """Where the rows of a task come from."""
@@ -122,20 +126,15 @@ class ModulePlanner:
                 )
         return parents, parents[-1] if parents else None
 
-    def trained_by(
-        self, parents: tuple[Module, ...], target: Module | None
-    ) -> tuple[list[Module], Module | None]:
-        """The parents that are trained for the request, and its own module if it trains one."""
-        trained = [module for module in parents if module.stored is None and module.run.tasks]
-        own = target if all(target is not parent for parent in parents) else None
-        return trained, own
-
     def parents(self) -> tuple[Module, ...] | None:
         """The parents named by --on: each trained on those before it (for `init`, as a copy of the
         last of them) or, for `fuse`, each on the bare backbone.
         """
         chain: tuple[Module, ...] = ()
-        for name in self.request.on:
+        self._check_addresses()
+        for position, name in enumerate(self.request.on, start=1):
+            given = of_parent(self.request.parent_overrides, position, name)
+            overrides = Overrides("--set-parents", given)
             below = () if self.compose == "fuse" else chain
             if name == RANDOM:
                 if below and self.compose == "init":
@@ -143,9 +142,9 @@ class ModulePlanner:
                         f"--on {','.join(self.request.on)}: an untrained module is no copy of"
                         f" {below[-1].task}; in a chain of copies (init) '{RANDOM}' comes first"
                     )
-                parent: Module | None = self.untrained(below)
+                parent: Module | None = self.untrained(below, overrides)
             elif name == SELF or name in tasks.names():
-                parent = self._parent_task(name, below)
+                parent = self._parent_task(name, below, overrides)
             else:
                 parent = self._existing(name, below)
                 if parent is not None and self.compose != "fuse":
@@ -153,13 +152,28 @@ class ModulePlanner:
             if parent is None:
                 return None
             chain = (*chain, parent)
+            self.named_parents.append(NamedParent(position, name, parent))
         if self.compose == "fuse" and "fuse" in self.method.compositions:
             different = {module.id for module in chain}
             if len(different) < max(2, len(self.request.on)):
                 self.problems.add("--compose fuse joins two or more different parents: --on A,B")
         return chain
 
-    def _parent_task(self, name: str, below: tuple[Module, ...]) -> Module | None:
+    def _check_addresses(self) -> None:
+        """Every address of `--set-parents` names one of the parents."""
+        named = self.request.on
+        for key, _ in self.request.parent_overrides if named else ():
+            address, _ = address_of(key)
+            if not any(reaches(address, place, name) for place, name in enumerate(named, start=1)):
+                self.problems.add(
+                    f"--set-parents {clipped(key)}: --on names no parent '{clipped(address)}'"
+                    f"{nearest(address, named)}; parents are addressed as --on names them, or by"
+                    " their position from 1"
+                )
+
+    def _parent_task(
+        self, name: str, below: tuple[Module, ...], overrides: Overrides
+    ) -> Module | None:
         task = tasks.load(self.request.task if name == SELF else name)
         trained = tasks.load(task.train_from or task.name)
         if not trained.trainable:
@@ -167,9 +181,7 @@ class ModulePlanner:
                 f"--on {name}: '{task.name}' trains nothing, so nothing can stand on it"
             )
             return None
-        return self.trained(
-            trained.name, below, Overrides("--set-parents", self.request.parent_overrides)
-        )
+        return self.trained(trained.name, below, overrides)
 
     def trained(
         self, name: str, parents: tuple[Module, ...], overrides: Overrides
@@ -198,7 +210,7 @@ class ModulePlanner:
         if len(files) < len(members):
             return None
         digests = [files[member].digests() for member in members]
-        run = self._run(settings, compose, parents)
+        run = self._run(name, settings, compose, parents)
         run = replace(
             run,
             tasks=tuple((member, tasks.load(member).version) for member in members),
@@ -226,15 +238,14 @@ class ModulePlanner:
                     " after the other, and shares them among its stages"
                 )
 
-    def untrained(self, parents: tuple[Module, ...]) -> Module:
+    def untrained(self, parents: tuple[Module, ...], overrides: Overrides) -> Module:
         """A frozen module that was never trained: the control for what a parent's training is
-        worth. Of the parents' settings only the method's options reach it.
+        worth. Of its settings only the method's options reach it.
         """
-        values = self.request.parent_overrides
-        chosen = tuple((key, value) for key, value in values if key.startswith("method."))
+        options = tuple(pair for pair in overrides.values if pair[0].startswith("method."))
         compose = "stack" if parents else ""
-        settings = self._settings(Recipe(), compose, Overrides("--set-parents", chosen), parents)
-        run = self._run(settings, compose, parents)
+        settings = self._settings(Recipe(), compose, Overrides(overrides.flag, options), parents)
+        run = self._run(RANDOM, settings, compose, parents)
         return Module(RANDOM, run, parents, {}, settings)
 
     def _settings(
@@ -285,8 +296,11 @@ class ModulePlanner:
             )
         return dict(parent.run.options)
 
-    def _run(self, settings: Settings, compose: str, parents: tuple[Module, ...]) -> Run:
-        """A run of no task yet, on no rows."""
+    def _run(self, name: str, settings: Settings, compose: str, parents: tuple[Module, ...]) -> Run:
+        """The run of a module of task `name`, of no rows yet."""
+        seed = self.request.seed
+        if self.request.reseed:
+            seed = phase_seed(seed, [*(parent.task for parent in parents), name])
         return Run(
             tasks=(),
             data={"train": (), "select": ()},
@@ -298,7 +312,7 @@ class ModulePlanner:
             dtype=self.dtype if settings.hyper.dtype == "auto" else settings.hyper.dtype,
             from_layer=self.request.from_layer,
             hyper=settings.hyper,
-            seed=self.request.seed,
+            seed=seed,
             protocol=self.request.protocol,
             parents=tuple(parent.id for parent in parents),
         )

@@ -36,6 +36,8 @@ def planned_spec(
         request.pop(name)
     if plan.request.own_rows is None:
         request.pop("own_rows")
+    if not plan.request.reseed:
+        request.pop("reseed")
     backbone = plan.backbone
     if kind == "training" and module is not None:
         task, run_id = module.task, module.id

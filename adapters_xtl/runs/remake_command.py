@@ -7,7 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adapters_xtl import tasks
 from adapters_xtl.methods import DEFAULT
+from adapters_xtl.runs.parent_settings import of_parent, of_parents_before
 from adapters_xtl.runs.records import Spec
 
 __all__ = ["remake_command"]
@@ -71,11 +73,14 @@ def _recipe(spec: Spec) -> list[str]:
     languages, split = request.get("languages"), request.get("split")
     own_rows: list[str] = []
     if spec.kind == "training" and _is_parent(spec, on):
-        # trained with the parents' settings, on the parents before it
-        on = [request["task"] if name == SELF else name for name in on[: len(spec.parents)]]
-        overrides, compose = parent_overrides, compose if on else None
+        # trained with its own settings among them, on the parents before it
+        position = _position(spec, on)
+        overrides = of_parent(parent_overrides or (), position, on[position - 1])
+        on = on[: len(spec.parents)]
+        parent_overrides = of_parents_before(parent_overrides or (), on)
+        on = [request["task"] if name == SELF else name for name in on]
+        compose = compose if on else None
         task, languages, split = spec.task, None, None
-        parent_overrides = parent_overrides if on else ()
     elif spec.own_rows is not None:
         task, own_rows = spec.own_rows.format, _own_rows(spec)
     elif spec.evaluation is not None and task != spec.task:
@@ -95,6 +100,7 @@ def _recipe(spec: Spec) -> list[str]:
     for flag, pairs in (("--set", overrides), ("--set-parents", parent_overrides)):
         for key, value in pairs or ():
             words += _flag(flag, f"{key}={_toml(value)}")
+    words += ["--reseed"] if request.get("reseed") else []
     return words + _switches(request)
 
 
@@ -106,6 +112,17 @@ def _is_parent(spec: Spec, on: Sequence[str]) -> bool:
         return False
     fused = spec.request.get("compose") == "fuse"
     return bool(on) and (not spec.parents if fused else len(spec.parents) < len(on))
+
+
+def _position(spec: Spec, on: Sequence[str]) -> int:
+    """The position in `--on`, from 1, of the parent that a training was made as. In a chain all
+    others before it are its parents; of parents that stand apart it has the name.
+    """
+    if spec.parents or spec.request.get("compose") != "fuse":
+        return len(spec.parents) + 1
+    names = [spec.request["task"] if name == SELF else name for name in on]
+    trained = [tasks.load(name).train_from or name if tasks.known(name) else name for name in names]
+    return trained.index(spec.task) + 1
 
 
 def _own_rows(spec: Spec) -> list[str]:

@@ -24,8 +24,12 @@ __all__ = ["Evaluation", "Module", "Plan", "Request"]
 class Request:
     """One training or evaluation that the user requests, in the flags of the command line.
 
-    None and "auto" stand for the defaults. `trackers`: those that follow the runs (`--report-to`);
-    they are no part of any record.
+    None and "auto" stand for the defaults. A key of `parent_overrides` may name the parent that it
+    reaches (`runs.parent_settings`). `trackers`: those that follow the runs (`--report-to`); they
+    are no part of any record.
+
+    reseed  every training gets a seed of its own, which follows from `seed` and the chain of tasks
+            that it ends (`runs.seeds.phase_seed`)
     """
 
     task: str
@@ -49,6 +53,7 @@ class Request:
     memory: float | None = None  # GiB
     trackers: tuple[str, ...] = ()
     own_rows: OwnFilesRequest | None = None  # of a task on somebody's own files
+    reseed: bool = False
 
 
 @dataclass(frozen=True)
