@@ -11,7 +11,7 @@ FLAGS = $(if $(ON),--on $(ON)) $(if $(METHOD),--method $(METHOD)) $(if $(COMPOSE
         $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(DATA),--data $(DATA)) $(if $(BITS),--bits $(BITS)) \
         $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \
         $(if $(SPLIT),--split $(SPLIT)) $(if $(MEMORY),--memory $(MEMORY)) $(foreach pair,$(SET),--set $(pair)) \
-        $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) $(if $(RESEED),--reseed)
+        $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) $(if $(RESEED),--reseed) $(if $(RETAINED),--retained)
 
 comma := ,
 empty :=
@@ -32,7 +32,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
 	@echo
 	@echo '  make recipe takes TASK ON METHOD COMPOSE BACKBONE DATA BITS MEMORY SEED RUNS LANGUAGES SPLIT,'
-	@echo '               SET="key=value …" SET_PARENTS="key=value mnli:key=value …" and RESEED=1'
+	@echo '               SET="key=value …" SET_PARENTS="key=value mnli:key=value …", RESEED=1 and RETAINED=1'
 	@echo '  make share takes DEST and LICENCE ROWS besides'
 	@echo '  make compare takes TASK (or all) ON="none mnli" METHODS BITS=16,8,4 SEEDS=1,2,3 TUNE="lr=1e-4,3e-4" DRY=1 OUT,'
 	@echo '               COMPOSE BACKBONE DATA RUNS LANGUAGES SPLIT SET and SET_PARENTS="key=value …"'

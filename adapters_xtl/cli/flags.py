@@ -33,6 +33,7 @@ __all__ = [
     "Protocol",
     "ReportTo",
     "Reseed",
+    "Retained",
     "Runs",
     "Seed",
     "SelectFile",
@@ -81,7 +82,7 @@ On = Annotated[
 Method = Annotated[str, typer.Option("--method", help=f"{', '.join(methods.names())}.")]
 Compose = Annotated[
     str | None,
-    typer.Option("--compose", help="stack, init or fuse: how the child meets its parents."),
+    typer.Option("--compose", help="stack, init, fuse or sum: how the child meets its parents."),
 ]
 Backbone = Annotated[
     str | None,
@@ -174,6 +175,13 @@ Reseed = Annotated[
     bool,
     typer.Option(
         "--reseed", help="A seed of its own for every training of the chain, made from --seed."
+    ),
+]
+Retained = Annotated[
+    bool,
+    typer.Option(
+        "--retained",
+        help="Train nothing for TASK: score what its parents leave, with its own parent's head.",
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Any unfit row is an error.")]

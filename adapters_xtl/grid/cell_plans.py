@@ -115,7 +115,7 @@ class CellPlans:
         finished = plan.target is None or plan.target.stored is not None
         cell = replace(cell, bare=plan.target is None, finished_module=finished)
         trained = described_task.train_from or (cell.task if described_task.trainable else "")
-        if not trained:
+        if cell.retained or not trained:
             return cell
         alone = self.plan(replace(request, task=trained, languages=None, split=None))
         assert alone.target is not None and plan.target is not None
@@ -144,6 +144,9 @@ class CellPlans:
         return replace(
             base,
             task=cell.task,
+            languages=None if cell.retained else base.languages,
+            split=None if cell.retained else base.split,
+            retained=cell.retained,
             method=method,
             bits=cell.variant.bits,
             on=cell.chain,

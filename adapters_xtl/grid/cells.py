@@ -51,6 +51,9 @@ class Cell:
     overrides        settings of this cell's own training alone
     parent_overrides  settings of its parents' trainings, which `runs.parent_settings` addresses
     compose          how its modules meet; None: as the grid has it
+    retained         nothing is trained for it: what its parents leave is scored, with the head of
+                     the one that is a module of its task, on that task's usual rows whatever the
+                     grid's languages and split
     trains           whether a module of its own is trained for it
     bare             nothing is trained at all: the backbone itself is scored
     finished_module  the backbone itself, or a module that was trained before, is scored: no seed
@@ -64,6 +67,7 @@ class Cell:
     overrides: Overrides = ()
     parent_overrides: Overrides = ()
     compose: str | None = None
+    retained: bool = False
     trains: bool = False
     bare: bool = False
     finished_module: bool = False

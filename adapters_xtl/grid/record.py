@@ -36,7 +36,7 @@ NO_EVIDENCE = {
 NOT_SHARED = ("task", "on", "method", "bits", "seed", "runs", "overrides", "parent_overrides")
 
 # what was added to requests since the first studies were recorded, where nothing sets it
-UNSET = (("memory", None), ("reseed", False))
+UNSET = (("memory", None), ("reseed", False), ("retained", False))
 
 
 def first_plan(plans: CellPlans) -> Plan:

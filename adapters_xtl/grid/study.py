@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.grid import grid_options
-from adapters_xtl.grid.cells import Axis, Cell, Variant
+from adapters_xtl.grid.cells import Axis, Cell, Override, Variant
 from adapters_xtl.grid.results import Figure, Table
 from adapters_xtl.runs.settings import parse_override
 
@@ -63,6 +63,8 @@ class Study:
     no_evidence    what it is no evidence for, whatever the backbone and the rows
     margin         points within which "no difference" is claimed
     seeds          of its cells, where nothing names others
+    settings       of the cells' own trainings, where the study file sets no others
+    decides        settings of parents' trainings that the study makes itself: a file sets none
     reseed         whether every training of a cell gets a seed of its own, where nothing says
                    otherwise
     """
@@ -75,6 +77,8 @@ class Study:
     no_evidence: tuple[str, ...] = ()
     margin: float = 0.5
     seeds: tuple[int, ...] = (1, 2, 3)
+    settings: tuple[Override, ...] = ()
+    decides: frozenset[str] = frozenset()
     reseed: bool = False
 
     def cell(

@@ -37,9 +37,10 @@ from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import Problems, RequestError, clipped, nearest
 from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.grid import grid_options
-from adapters_xtl.grid.cells import Axis, Cell, Grid
+from adapters_xtl.grid.cells import Axis, Cell, Grid, Overrides
 from adapters_xtl.grid.study import Study
 from adapters_xtl.planning.modules import RANDOM, SELF
+from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.recipes import recipes_dir
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.settings import parse_override
@@ -91,13 +92,14 @@ def shipped_files() -> dict[str, Path]:
 def read_study_file(
     name: str, study_names: Sequence[str], axes_of: Mapping[str, Sequence[str]], set_: Sequence[str]
 ) -> StudyFile:
-    """The study that `xtl study NAME|FILE.toml` names, with the keys of `--set` in place.
+    """The study that `xtl study NAME|FILE.toml` names, with the keys of `--set` in place. The name
+    of a study stands for the file of that name, if the package has one, else for its defaults.
 
     axes_of: study → the names of its axes. RequestError names every key that is unknown or has the
     wrong form.
     """
     path: Path | None = None
-    if name in study_names:
+    if name in study_names and name not in shipped_files():
         content: dict[str, Any] = {"study": name}
     else:
         path = Path(name) if name.endswith(".toml") else shipped_files().get(name)
@@ -306,13 +308,14 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         task="",
         seed=0,
         runs=runs,
-        overrides=_parsed_overrides(shared, "set", problems),
+        overrides=(*study.settings, *_parsed_overrides(shared, "set", problems)),
         parent_overrides=_parsed_overrides(shared_parents, "set-parents", problems),
         **{
             "reseed": study.reseed,
             **{key: value for key, value in content.items() if key in SHARED},
         },
     )
+    _check_decided(study, list(cells.values()), base, own_parents, of_task, problems)
     problems.raise_if_any()
     shown = tuple(
         Axis(
@@ -332,6 +335,29 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         of_task,
         bool(content.get("skip_lacking", False)),
     )
+
+
+def _check_decided(
+    study: Study,
+    cells: Sequence[Cell],
+    base: Request,
+    own_parents: Mapping[str, Overrides],
+    of_task: Mapping[str, Overrides],
+    problems: Problems,
+) -> None:
+    """Adds the settings of parents that the file sets and the study decides."""
+    parents = {name for cell in cells for name in cell.chain}
+    given = [(f"set-parents {key}", key) for key, _ in base.parent_overrides]
+    for method, pairs in own_parents.items():
+        given += [(f"set-parents {method}:{key}", key) for key, _ in pairs]
+    for task in parents & of_task.keys():
+        given += [(f"tasks.{task}.{key}", key) for key, _ in of_task[task]]
+    for shown, key in given:
+        if address_of(key)[1] in study.decides:
+            problems.add(
+                f"{shown}: the study '{study.name}' decides it, so that its conditions stay"
+                " comparable"
+            )
 
 
 def _seeds_text(content: Mapping[str, Any], key: str, default: list[int]) -> str:

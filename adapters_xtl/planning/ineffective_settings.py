@@ -77,7 +77,8 @@ def idle_flags(
     no_parents = "this request has no parents (--on)"
     none_trained = "every parent exists already, or is untrained"
     reached = trained_parents or _of_untrained_only(request)
-    if request.compose and not (request.on and any(module.run.compose for module in trained)):
+    joined = request.compose == "sum" or any(module.run.compose for module in trained)
+    if request.compose and not (request.on and joined):
         why = "nothing is trained on them here" if request.on else no_parents
         lines.append(f"--compose means nothing here: {why}")
     if request.parent_overrides and not reached:

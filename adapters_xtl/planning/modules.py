@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data.locate import TrainingFiles
 from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
-from adapters_xtl.methods import COMPOSES, Method, ModuleSpec
+from adapters_xtl.methods import APART, COMPOSES, Method, ModuleSpec
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
@@ -21,7 +21,7 @@ from adapters_xtl.runs.recipes import Recipe
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.seeds import phase_seed
-from adapters_xtl.runs.settings import Defaults, Overrides, Settings, resolve_settings
+from adapters_xtl.runs.settings import Defaults, Hyper, Overrides, Settings, resolve_settings
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
@@ -30,6 +30,7 @@ __all__ = ["RANDOM", "SELF", "ModulePlanner", "composition"]
 
 # parents that are no tasks: an untrained module; the requested task itself
 RANDOM, SELF = "random", "self"
+SUM = "sum"  # the composition, and the name of the module that is the sum of parents
 
 
 def composition(request: Request, problems: Problems) -> str:
@@ -73,6 +74,7 @@ class ModulePlanner:
     described   None, or what finds a parent's description where a plan of sizes is all that is
                 wanted: then no rows are looked for and no bundle is fetched
     named_parents  the parents of `--on`, in order; filled by `parents`
+    head        the parent whose head scores a task that is retained; found by `requested`
     """
 
     request: Request
@@ -90,6 +92,7 @@ class ModulePlanner:
     described: Callable[[str], Module | None] | None = None
     own_files: OwnFiles | None = None
     named_parents: list[NamedParent] = field(default_factory=list)
+    head: Module | None = None
 
     def source_of(self, task: str) -> Source:
         """Where the rows of a task come from."""
@@ -107,12 +110,18 @@ class ModulePlanner:
         it; None for the bare backbone. The whole is None where a parent could not be planned.
         """
         task = tasks.load(self.request.task)
-        parents = self.parents()
-        if parents is None:
+        parents = below = self.parents()
+        if parents is None or below is None:
             return None
+        if self.compose == SUM and parents:
+            below = (self.sum_of(parents),)
+            parents = (*parents, *below)
         own = Overrides("--set", self.request.overrides)
-        if task.trainable or (task.train_from and not borrows_parent(task, self.request, parents)):
-            module = self.trained(task.train_from or task.name, parents, own)
+        borrows = bool(task.train_from) and not borrows_parent(task, self.request, below)
+        if self.request.retained:
+            self.head = self._retained_head(task, below)
+        elif task.trainable or borrows:
+            module = self.trained(task.train_from or task.name, below, own)
             return None if module is None else (parents, module)
         for key in own.keys - {"eval.max_examples"}:
             if key.partition(".")[0] in ("train", "method"):
@@ -124,18 +133,50 @@ class ModulePlanner:
                 self.problems.add(
                     f"--set: unknown key '{clipped(key)}'{nearest(key, ['eval.max_examples'])}"
                 )
-        return parents, parents[-1] if parents else None
+        return parents, below[-1] if below else None
+
+    def _retained_head(self, task: Task, below: Sequence[Module]) -> Module | None:
+        """The parent whose head scores a task on the network that `below` leaves; None where it is
+        that of the last of them, and where there is none.
+        """
+        trained = task.train_from or task.name
+        heads = [parent.module for parent in self.named_parents if parent.module.task == trained]
+        if task.members or not heads or self.compose == "fuse":
+            why = "none of --on is a module of it"
+            if task.members:
+                why = "it is scored by several heads"
+            elif heads:
+                why = "a fusion of its parents is trained for a task"
+            self.problems.add(f"--retained: nothing is retained of '{task.name}': {why}")
+            return None
+        return None if heads[-1].id == below[-1].id else heads[-1]
+
+    def sum_of(self, parents: Sequence[Module]) -> Module:
+        """The module that computes the sum of parents which were trained apart. Nothing is drawn
+        for it, so it has no seed.
+        """
+        options = [parent.run.options for parent in parents]
+        summed: Mapping[str, Any] = options[0]
+        if SUM in self.method.compositions:
+            summed, wrong = self.method.sum_options(options)
+            for problem in wrong:
+                self.problems.add(problem)
+        if len({parent.run.from_layer for parent in parents}) > 1:
+            self.problems.add("--compose sum: the parents begin at different layers")
+        settings = Settings(Hyper(), summed)
+        run = replace(self._run(SUM, settings, SUM, tuple(parents)), seed=0)
+        return Module(SUM, run, tuple(parents), {}, settings)
 
     def parents(self) -> tuple[Module, ...] | None:
         """The parents named by --on: each trained on those before it (for `init`, as a copy of the
-        last of them) or, for `fuse`, each on the bare backbone.
+        last of them) or, for `fuse` and `sum`, each on the bare backbone.
         """
         chain: tuple[Module, ...] = ()
         self._check_addresses()
         for position, name in enumerate(self.request.on, start=1):
             given = of_parent(self.request.parent_overrides, position, name)
             overrides = Overrides("--set-parents", given)
-            below = () if self.compose == "fuse" else chain
+            below = () if self.compose in APART else chain
             if name == RANDOM:
                 if below and self.compose == "init":
                     self.problems.add(
@@ -147,16 +188,18 @@ class ModulePlanner:
                 parent = self._parent_task(name, below, overrides)
             else:
                 parent = self._existing(name, below)
-                if parent is not None and self.compose != "fuse":
+                if parent is not None and self.compose not in APART:
                     chain = parent.parents
             if parent is None:
                 return None
             chain = (*chain, parent)
             self.named_parents.append(NamedParent(position, name, parent))
-        if self.compose == "fuse" and "fuse" in self.method.compositions:
+        if self.compose in APART and self.compose in self.method.compositions:
             different = {module.id for module in chain}
             if len(different) < max(2, len(self.request.on)):
-                self.problems.add("--compose fuse joins two or more different parents: --on A,B")
+                self.problems.add(
+                    f"--compose {self.compose} joins two or more different parents: --on A,B"
+                )
         return chain
 
     def _check_addresses(self) -> None:
@@ -191,7 +234,7 @@ class ModulePlanner:
         recipe = Recipe()
         with self.problems.catching():
             recipe = self.lookups.recipe(name)
-        compose = self.compose if parents else ""
+        compose = "" if not parents else "stack" if self.compose == SUM else self.compose
         embedded = self.source_of(name).kind == "embedded"
         settings = self._settings(recipe, compose, overrides, parents, embedded=embedded)
         if settings.hyper.max_length > self.shape.longest:
@@ -366,10 +409,10 @@ class ModulePlanner:
             self.problems.add(
                 f"--on {name}: it was not trained on {below[-1]}, the one named before it"
             )
-        if self.compose == "fuse" and parent.parents:
+        if self.compose in APART and parent.parents:
             self.problems.add(
-                f"--on {name}: fusion takes parents that were trained on the bare backbone, and"
-                f" this one was trained on {parent.parents[-1]}"
+                f"--on {name}: --compose {self.compose} takes parents that were trained on the bare"
+                f" backbone, and this one was trained on {parent.parents[-1]}"
             )
         if parent.run.compose == "fuse":
             self.problems.add(

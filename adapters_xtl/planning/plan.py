@@ -190,7 +190,7 @@ class Planner:
             scopes = scopes_of(names, source, request.languages, request.split, problems)
         bare = {"backbone": resolved.backbone.fingerprint, "bits": bits, "dtype": dtype}
         evaluation = plan_evaluation(
-            scopes, source, target, bare, self.lookups, problems, limit=limit
+            scopes, source, target, bare, self.lookups, problems, limit=limit, head=planner.head
         )
         problems.raise_if_any()
         if own is not None and own.task == task.name:

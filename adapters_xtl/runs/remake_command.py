@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters_xtl import tasks
-from adapters_xtl.methods import DEFAULT
+from adapters_xtl.methods import APART, DEFAULT
 from adapters_xtl.runs.parent_settings import of_parent, of_parents_before
 from adapters_xtl.runs.records import Spec
 
@@ -36,7 +36,8 @@ def remake_command(spec: Spec, runs: str = "runs") -> str:
     """
     if "method" not in spec.request:
         return ""
-    if spec.kind == "evaluation" and spec.module is not None:
+    retained = bool(spec.request.get("retained"))
+    if spec.kind == "evaluation" and spec.module is not None and not retained:
         words = _evaluation(spec, spec.module.id)
     else:
         words = _recipe(spec)
@@ -101,6 +102,7 @@ def _recipe(spec: Spec) -> list[str]:
         for key, value in pairs or ():
             words += _flag(flag, f"{key}={_toml(value)}")
     words += ["--reseed"] if request.get("reseed") else []
+    words += ["--retained"] if request.get("retained") and task == request["task"] and on else []
     return words + _switches(request)
 
 
@@ -110,15 +112,17 @@ def _is_parent(spec: Spec, on: Sequence[str]) -> bool:
     """
     if spec.evaluation is None:
         return False
-    fused = spec.request.get("compose") == "fuse"
-    return bool(on) and (not spec.parents if fused else len(spec.parents) < len(on))
+    if spec.request.get("retained"):  # whose own module is none
+        return True
+    apart = spec.request.get("compose") in APART
+    return bool(on) and (not spec.parents if apart else len(spec.parents) < len(on))
 
 
 def _position(spec: Spec, on: Sequence[str]) -> int:
     """The position in `--on`, from 1, of the parent that a training was made as. In a chain all
     others before it are its parents; of parents that stand apart it has the name.
     """
-    if spec.parents or spec.request.get("compose") != "fuse":
+    if spec.parents or spec.request.get("compose") not in APART:
         return len(spec.parents) + 1
     names = [spec.request["task"] if name == SELF else name for name in on]
     trained = [tasks.load(name).train_from or name if tasks.known(name) else name for name in names]
