@@ -74,7 +74,9 @@ def test_keyword_arguments_are_named_as_the_flags(function: str) -> None:
     flags = {name.rstrip("_") for name in flags}
     keywords = set(inspect.signature(getattr(xtl, function)).parameters)
     assert keywords - flags == {"notify"}
-    assert flags - keywords <= {"as_json", "baseline", "seeds", "dry_run"}, "of the terminal alone"
+    assert flags - keywords <= {"as_json", "baseline", "seeds", "dry_run", "zero_shot"}, (
+        "of the terminal alone"
+    )
 
 
 def test_what_python_and_the_command_line_do_is_the_same(tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ def recipe(
         baseline=False,
         force=switch("force", force, problems),
         dry_run=False,
+        zero_shot=False,  # `evaluate(run, task="xnli")` gives a Run of its own
         problems=problems,
         notify=notify,
     )
