@@ -1,8 +1,9 @@
 """How far languages are from each other: family, script and word order, in one small table.
 
-Families, genera and word order are those of WALS Online (Dryer and Haspelmath 2013,
-https://wals.info), feature by feature: 81A order of subject, object and verb, 85A adpositions, 86A
-genitive and noun, 87A adjective and noun. Scripts are codes of ISO 15924. The table stands in for
+Families, genera and word order follow the features of WALS Online (Dryer and Haspelmath 2013,
+https://wals.info): 81A order of subject, object and verb, 85A adpositions, 86A genitive and noun,
+87A adjective and noun. The values were written from memory and, but for Mandarin's word order, not
+yet held against WALS: check them there before a distance is cited. Scripts are codes of ISO 15924. The table stands in for
 lang2vec, which has had no release since 2019; URIEL's own distances count many more features.
 """
 
@@ -17,7 +18,7 @@ __all__ = ["Language", "distance", "language"]
 
 @dataclass(frozen=True)
 class Language:
-    """A language as WALS has it. `wals`: its code there; `order`: the values of 81A, 85A, 86A and
+    """A language in the terms of WALS. `wals`: its code there; `order`: the values of 81A, 85A, 86A and
     87A, "none" where WALS says that no order is dominant.
     """
 
