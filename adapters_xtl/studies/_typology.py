@@ -4,8 +4,8 @@ Families, genera and word order follow the features of WALS Online (Dryer and Ha
 https://wals.info): 81A order of subject, object and verb, 85A adpositions, 86A genitive and noun,
 87A adjective and noun. The values were written from memory and, but for Mandarin's word order, not
 yet held against WALS: check them there before a distance is cited. Scripts
-are codes of ISO 15924. The table stands in for lang2vec, which has had no release since 2019; URIEL's
-own distances count many more features.
+are codes of ISO 15924. The table stands in for lang2vec, which has had no release since 2019;
+URIEL's own distances count many more features.
 """
 
 from __future__ import annotations
