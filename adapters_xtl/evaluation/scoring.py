@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ __all__ = [
 
 
 Place = tuple[int, str]  # the number of a run and a language
+
+
+# the id that a row without one is given when it is read: its number in the file
+ROW_NUMBER = re.compile(r"#\d+")
 
 
 @dataclass(frozen=True)
@@ -182,15 +187,19 @@ def compare_runs(
 
 
 def _ids(task: Task, first: Predictions, second: Predictions, language: str) -> list[Hashable]:
-    """What tells the rows of one language apart. DataError where the two runs scored others."""
-    keys = [
-        [place if row.get("id") is None else row["id"] for place, row in enumerate(rows)]
-        for rows in (first, second)
-    ]
+    """What tells the rows of one language apart, and is the same for their translations: their ids,
+    or for rows that came without one their places among the language's rows. DataError where the
+    two runs scored others.
+    """
+    keys = [[row.get("id") for row in rows] for rows in (first, second)]
     golds = [[row.get("gold") for row in rows] for rows in (first, second)]
     if keys[0] != keys[1] or golds[0] != golds[1]:
         raise DataError(f"{task.name}, {language}: the two runs did not predict the same rows")
-    return keys[0]
+    # "#120" is a row number of a file that may hold several languages, one after the other
+    return [
+        place if key is None or ROW_NUMBER.fullmatch(str(key)) else key
+        for place, key in enumerate(keys[0])
+    ]
 
 
 def _headline_items(

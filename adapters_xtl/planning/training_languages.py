@@ -17,32 +17,34 @@ def check(
     """Whether the tasks `members` can be trained in `train.languages`, with rows that are matched
     with those in `train.matched`; what is wrong is added to `problems`, a line each.
     """
-    before = len(problems.messages)
+    wrong = Problems()  # its own: what `problems` holds already would not be added again
     languages, matched = hyper.languages, hyper.matched
     if matched and not languages:
-        problems.add(
+        wrong.add(
             f"{flag}: train.matched={','.join(matched)} means nothing without train.languages"
         )
     if languages and hyper.shots:
-        problems.add(f"{flag}: train.languages: train.shots are added to English rows alone")
+        wrong.add(f"{flag}: train.languages: train.shots are added to English rows alone")
     if languages and protocol == "xtreme":
-        problems.add(
+        wrong.add(
             f"{flag}: train.languages: --protocol xtreme trains and selects on English rows, as the"
             " benchmark's scripts do; --protocol clean takes other languages"
         )
     for key, codes in (("languages", languages), ("matched", matched)):
         if len(set(codes)) < len(codes):
-            problems.add(f"{flag}: train.{key} names a language twice")
+            wrong.add(f"{flag}: train.{key} names a language twice")
         for member in members if languages else ():
             for code in dict.fromkeys(codes):
                 if problem := _lacking(member, code):
-                    problems.add(f"{flag}: train.{key}: {problem}")
+                    wrong.add(f"{flag}: train.{key}: {problem}")
     if matched and (unmatched := [code for code in languages if code not in matched]):
-        problems.add(
+        wrong.add(
             f"{flag}: train.matched={','.join(matched)} lacks {', '.join(unmatched)}, which is"
             " trained in; it names every language that is to be comparable"
         )
-    return len(problems.messages) == before
+    for message in wrong.messages:
+        problems.add(message)
+    return not wrong.messages
 
 
 def _lacking(name: str, code: str) -> str:

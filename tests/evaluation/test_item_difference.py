@@ -53,6 +53,25 @@ def test_translations_count_as_one_item() -> None:
     )
 
 
+def test_translations_that_one_file_numbers_through_count_as_one_item() -> None:
+    """As google/xtreme has XNLI: German's rows stand behind the English ones, without ids."""
+    rng = np.random.default_rng(0)
+    first, second = rng.random(400) < 0.8, rng.random(400) < 0.74
+    numbers = {
+        code: [f"#{start + row}" for row in range(400)] for code, start in (("en", 0), ("de", 400))
+    }
+    differences = []
+    for codes in (("en",), ("en", "de")):
+        runs = [
+            [{code: classified(right, numbers[code]) for code in codes}]
+            for right in (first, second)
+        ]
+        differences.append(scoring.item_difference(tasks.load("xnli"), *runs))
+    one, both = differences
+    assert (one.items, both.items) == (400, 400)
+    assert (both.low, both.high) == (pytest.approx(one.low), pytest.approx(one.high))
+
+
 def test_answers_are_compared_by_the_tasks_own_metric() -> None:
     gold = ["the red house"]
     first = {"en": [{"id": "q1", "prediction": "red house", "gold": gold}] * 1}
