@@ -65,6 +65,7 @@ def main() -> None:
         "wall_seconds": None if found["reused"] else round(seconds, 1),
         "id": found["id"],
         "metrics": found["metrics"],
+        **({"zero_shot": found["zero_shot"]["metrics"]} if "zero_shot" in found else {}),
         "run": spec["run"],
         "backbone": spec["backbone"],
         "versions": provenance["versions"],

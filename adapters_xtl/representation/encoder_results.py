@@ -123,10 +123,10 @@ def analyse(
     def result(kind: str, seed: int, of_encoder: Callable[[], Array]) -> EncoderResult:
         path = work / f"{kind.replace(' ', '-')}-{seed}.json"
         if not path.is_file():
-            found = encoder_result(
+            computed = encoder_result(
                 kind, seed, of_encoder(), backbone, material, replicates=kind == MODEL
             )
-            write_record(path, found)
+            write_record(path, computed)
         return read_record(EncoderResult, path)
 
     backbone = vectors("backbone", lambda: bare)

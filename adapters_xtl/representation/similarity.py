@@ -35,9 +35,9 @@ def standardised(vectors: Array, reference: Array) -> Array:
     The correction for anisotropy of Timkey and van Schijndel 2021 (arXiv 2109.04404, section 4): a
     few dimensions of large mean and variance otherwise decide every distance.
     """
-    known = vectors[reference].astype(np.float64)
-    deviation = known.std(axis=0)
-    scaled: Array = (vectors - known.mean(axis=0)) / np.maximum(deviation, 1e-6)
+    reference_vectors = vectors[reference].astype(np.float64)
+    deviation = reference_vectors.std(axis=0)
+    scaled: Array = (vectors - reference_vectors.mean(axis=0)) / np.maximum(deviation, 1e-6)
     return scaled
 
 

@@ -104,7 +104,9 @@ class Numbers:
     ) -> list[tuple[Entry, ...]]:
         """The changes of rows of numbers, with Holm's correction over all of them together."""
         differences = [[self.difference(comparison, number) for number in row] for row in numbers]
-        p_values = [each.p if each else None for row in differences for each in row]
+        p_values = [
+            difference.p if difference else None for row in differences for difference in row
+        ]
         adjusted = iter(holm(p_values))
         return [
             tuple(self._change(comparison, difference, next(adjusted)) for difference in row)
@@ -114,7 +116,7 @@ class Numbers:
     def primary(self, comparisons: Sequence[Comparison], number: Number) -> list[Entry]:
         """The changes of one number, with Holm's correction over the comparisons."""
         differences = [self.difference(comparison, number) for comparison in comparisons]
-        adjusted = holm([each.p if each else None for each in differences])
+        adjusted = holm([difference.p if difference else None for difference in differences])
         return [
             self._change(comparison, difference, p)
             for comparison, difference, p in zip(comparisons, differences, adjusted, strict=True)

@@ -59,7 +59,7 @@ def comparisons_of(points: Sequence[Mapping[str, str]]) -> list[Comparison]:
         for baseline in dict.fromkeys(baselines):
             against = by_point.get(tuple(sorted({**point, "on": baseline}.items())))
             if against is not None:
-                several = len({(each["method"]) for each in points}) > 1
+                several = len({one_point["method"] for one_point in points}) > 1
                 method = f", {point['method']}" if several else ""
                 name = f"{point['on']} against {baseline}{method}"
                 comparisons.append(Comparison(name, point, against))

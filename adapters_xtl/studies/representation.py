@@ -162,8 +162,8 @@ class Representation(Study):
                 (
                     f"language, {distance}, over items",
                     [
-                        numbers.over_items(each, _replicates(distance, TOGETHER, layer))
-                        for each in comparisons
+                        numbers.over_items(comparison, _replicates(distance, TOGETHER, layer))
+                        for comparison in comparisons
                     ],
                 )
             )
@@ -171,16 +171,16 @@ class Representation(Study):
             (
                 f"{points[0]['task']} score",
                 [
-                    numbers.finished.mean_difference([each.of], [each.against])
-                    for each in comparisons
+                    numbers.finished.mean_difference([comparison.of], [comparison.against])
+                    for comparison in comparisons
                 ],
             )
         )
         retrieved = [numbers.primary(comparisons, lambda encoder: encoder.retrieval[layer])]
         columns.append(("retrieval of the items", retrieved[0]))
         lines = [
-            Line(each.name, tuple(entries[number] for _, entries in columns), difference=True)
-            for number, each in enumerate(comparisons)
+            Line(comparison.name, tuple(entries[number] for _, entries in columns), difference=True)
+            for number, comparison in enumerate(comparisons)
         ]
         return Table(
             f"language-and-retrieval-{file_label(points)}",

@@ -188,11 +188,11 @@ class SourceLanguage(Study):
                 if any(group.place[axis] != other.place[axis] for axis in ("task", "method")):
                     continue
                 for source in group.others:
-                    kinds = [origin(each.trained, source) for each in (group, other)]
+                    kinds = [origin(side.trained, source) for side in (group, other)]
                     if kinds == ["translated", "native"] and source in other.sources:
                         losses = [
-                            _difference_by_seed(finished, each, source, leave_out)
-                            for each in (group, other)
+                            _difference_by_seed(finished, side, source, leave_out)
+                            for side in (group, other)
                         ]
                         entry = _entry(paired(losses[0], losses[1], LEVEL, margin=self.margin))
                         label = (
