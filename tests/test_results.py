@@ -186,3 +186,13 @@ def test_which_method_fits_which_card_is_what_the_planner_says_now(tmp_path: Pat
                 continue
             planned = plan_memory(asked)
             assert planned.fits[planned.target].needs == plan["needs_bytes"]
+
+
+def test_the_first_commands_output_is_that_of_its_recorded_run() -> None:
+    found = read_json(RESULTS / "mnli-embedded.json")
+    page = (RESULTS.parent.parent / "README.md").read_text(encoding="utf-8")
+    assert f"run {found['id']}" in page and f"{found['wall_seconds']:.0f} seconds" in page
+    scored = found["zero_shot"]["tasks"]["xnli"]
+    for language, entry in scored["languages"].items():
+        assert f"│ {language}            │ {entry['accuracy']:>16.2f} │" in page
+    assert found["wall_seconds"] < 180, "the first result takes less than three minutes"
