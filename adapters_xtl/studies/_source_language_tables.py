@@ -137,8 +137,8 @@ def distance_figure(finished: FinishedCells, group: Group) -> Figure:
         series.append(Series(source, tuple(points)))
     sentences = [
         "Each dot is a language that is scored, neither the source nor English; left of 0 the"
-        " source is nearer to it than English is, by family, script and word order (in WALS'"
-        " terms, not yet checked there).",
+        " source is nearer to it than English is, by script and by family and word order as"
+        " WALS has them.",
         _correlation_text(by_seed),
     ]
     if missing:
