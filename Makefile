@@ -2,6 +2,7 @@
 VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STAMP := $(VENV)/.installed
+EXTRAS := $(VENV)/.extras
 TOOLS := $(VENV)/.tools
 XTL := $(VENV)/bin/xtl
 PYTEST := $(VENV)/bin/python -m pytest
@@ -12,6 +13,8 @@ FLAGS = $(if $(ON),--on $(ON)) $(if $(METHOD),--method $(METHOD)) $(if $(COMPOSE
         $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(DATA),--data $(DATA)) $(if $(BITS),--bits $(BITS)) \
         $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \
         $(if $(SPLIT),--split $(SPLIT)) $(if $(MEMORY),--memory $(MEMORY)) $(foreach pair,$(SET),--set $(pair))
+# a recipe needs the extras (see pyproject.toml) for 8- and 4-bit weights, and for nearest neighbours
+NEEDED = $(if $(or $(filter 8 4,$(BITS)),$(MEMORY),$(findstring adamw8bit,$(SET)),$(filter bucc tatoeba,$(TASK))),$(EXTRAS),$(STAMP))
 
 comma := ,
 empty :=
@@ -45,29 +48,33 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $(STAMP)
 
+$(EXTRAS): $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $(EXTRAS)
+
 $(TOOLS): $(STAMP)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(TOOLS)
+	@touch $(EXTRAS) $(TOOLS)
 
-recipe: $(STAMP) ## Train TASK's module and evaluate it: make recipe TASK=mnli
+recipe: $(NEEDED) ## Train TASK's module and evaluate it: make recipe TASK=mnli
 	@$(XTL) recipe $(TASK) $(FLAGS)
 
-demo: $(STAMP) ## A module, a target stacked on it, and the page of both, on sample rows
+demo: $(EXTRAS) ## A module, a target stacked on it, and the page of both, on sample rows
 	@$(XTL) recipe mnli $(if $(RUNS),--runs $(RUNS))
 	@$(XTL) recipe panx --on mnli --baseline $(if $(RUNS),--runs $(RUNS))
 	@$(XTL) page $(if $(RUNS),--runs $(RUNS))
 
-compare: $(STAMP) ## Compare methods with full fine-tuning: make compare TASK=xnli
+compare: $(EXTRAS) ## Compare methods with full fine-tuning: make compare TASK=xnli
 	@$(XTL) compare $(TASK) $(COMPARED)
 
-study: $(STAMP) ## Carry out a study: make study STUDY=smoke, or STUDY=FILE.toml
+study: $(EXTRAS) ## Carry out a study: make study STUDY=smoke, or STUDY=FILE.toml
 	@$(XTL) study $(or $(STUDY),list) $(foreach pair,$(SET),--set $(pair)) $(if $(ENGINE),--engine $(ENGINE)) \
 		$(if $(JOBS),--jobs $(JOBS)) $(if $(RUNS),--runs $(RUNS)) $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run)
 
-page: $(STAMP) ## One HTML file of a study or of all runs: make page STUDY_DIR=runs/studies/…
+page: $(EXTRAS) ## One HTML file of a study or of all runs: make page STUDY_DIR=runs/studies/…
 	@$(XTL) page $(if $(STUDY_DIR),$(STUDY_DIR),$(if $(RUNS),--runs $(RUNS))) $(if $(OUT),-o $(OUT))
 
-share: $(STAMP) ## Train TASK's module, if need be, and share it: make share TASK=mnli DEST=user/name or DEST=file:DIR
+share: $(NEEDED) ## Train TASK's module, if need be, and share it: make share TASK=mnli DEST=user/name or DEST=file:DIR
 	@test -n "$(DEST)" || { echo "where to? DEST=user/name (a hub) or DEST=file:DIR (a folder)"; exit 2; }
 	@answer=$$($(XTL) recipe $(TASK) $(FLAGS) --json) && \
 	run=$$(printf '%s' "$$answer" | $(VENV)/bin/python -c 'import json, sys; print(json.load(sys.stdin)["path"])') && \

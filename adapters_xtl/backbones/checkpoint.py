@@ -6,7 +6,6 @@ No weights are loaded here. A checkpoint is a config.json of a supported archite
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from adapters_xtl.backbones import config as config_file
 from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.extras import explain_lacking
 from adapters_xtl.base.files import file_digest
 from adapters_xtl.base.untrusted import printable
 
@@ -29,8 +29,8 @@ TOKENIZERS = (
 TOKENIZER_SETTINGS = ("added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")
 # in order of preference; each may be sharded under an index
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# what converting a sentencepiece model takes: imported name → distribution
-SENTENCEPIECE = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
+# what converting a sentencepiece model takes, by the names they are imported as
+SENTENCEPIECE = ("sentencepiece", "google.protobuf")
 # tokenizer classes whose vocabulary files transformers can convert without more files or libraries
 CONVERTIBLE = ("XLMRobertaTokenizer", "RobertaTokenizer", "BertTokenizer")
 
@@ -134,19 +134,9 @@ def _conversion_problems(vocabulary: str, settings: dict[str, Any]) -> Iterator[
             f" put a tokenizer.json beside it ({', '.join(CONVERTIBLE)} need none)"
         )
     if vocabulary == "sentencepiece.bpe.model":
-        missing = [name for module, name in SENTENCEPIECE.items() if not _installed(module)]
-        if missing:
-            yield (
-                f"{vocabulary} without a tokenizer.json needs {' and '.join(missing)}: pip install"
-                f" 'adapters-xtl[sentencepiece]', {advice}"
-            )
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of its parent
-        return False
+        lacking = explain_lacking(f"{vocabulary} without a tokenizer.json", SENTENCEPIECE)
+        if lacking:
+            yield f"{lacking}, {advice}"
 
 
 def checkpoint_in(path: Path, where: str, named: str = "") -> Checkpoint:

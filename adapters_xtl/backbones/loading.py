@@ -39,6 +39,7 @@ from adapters_xtl.backbones.quantised import (
     weight_dtype,
 )
 from adapters_xtl.base.errors import MismatchError, RequestError
+from adapters_xtl.base.files import symlink_or_copy
 from adapters_xtl.base.hub import hub_errors
 
 __all__ = [
@@ -304,7 +305,7 @@ def _tokenizer(source: Path, name: str) -> Any:
         # Mistral's, whose regular expression it would warn of; and it does not ask the hub what the
         # model derives from.
         for file in registry.tokenizer_files(source):
-            (Path(links) / file).symlink_to((source / file).resolve())
+            symlink_or_copy((source / file).resolve(), Path(links) / file)
         settings = _settings(source, name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(links, config=settings, local_files_only=True)
@@ -337,7 +338,7 @@ def _weights_alone(path: Path) -> Iterator[Path]:
     checkpoint = checkpoint_in(path, str(path))
     with tempfile.TemporaryDirectory() as links:
         for file in (*checkpoint.weights(), *checkpoint.index()):
-            (Path(links) / file).symlink_to((path / file).resolve())
+            symlink_or_copy((path / file).resolve(), Path(links) / file)
         yield Path(links)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoModel, BitsAndBytesConfig
 
 from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.extras import need
 from adapters_xtl.base.untrusted import printable
 
 __all__ = ["NF4_BLOCK", "quantisation_options", "settle_quantised_layers", "weight_dtype"]
@@ -35,7 +36,7 @@ def quantisation_options(
     """from_pretrained's arguments for 8 or 4 bits; {} for 32 and 16.
 
     `settings`: the library's configuration of the encoder. `dtype`: what is not quantised is stored
-    in it. RequestError where 4 bits fit no layer.
+    in it. RequestError where bitsandbytes is not installed, or 4 bits fit no layer.
 
     nf4 shares one scale among 64 neighbours in a row. Where a row is no multiple of 64,
     bitsandbytes 0.50 takes the wrong scales on the CPU (20-60% off instead of 9%), so such layers
@@ -43,6 +44,7 @@ def quantisation_options(
     """
     if bits not in (8, 4):
         return {}
+    need(f"a backbone of {bits}-bit weights", "bitsandbytes")
     if bits == 8:
         return {
             "quantization_config": BitsAndBytesConfig(load_in_8bit=True),

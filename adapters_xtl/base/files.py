@@ -31,6 +31,7 @@ __all__ = [
     "link_or_copy",
     "local",
     "read_json",
+    "symlink_or_copy",
     "sync",
     "write_json",
 ]
@@ -199,7 +200,9 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flushes a file or a directory to disk."""
+    """Flushes a file or a directory to disk; on Windows, which opens no directory, a file."""
+    if os.name == "nt" and path.is_dir():
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -214,6 +217,16 @@ def link_or_copy(source: str, target: str) -> str:
     except OSError:
         shutil.copyfile(source, target)
     return target
+
+
+def symlink_or_copy(source: Path, target: Path) -> None:
+    """Makes `target` a link to `source`; where a user may make none (Windows), as `link_or_copy`
+    does.
+    """
+    try:
+        target.symlink_to(source)
+    except OSError:
+        link_or_copy(str(source), str(target))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,7 +20,7 @@ def release_freed_memory() -> None:
     before does not count in the next peak. Nothing happens where the library cannot (glibc can).
     """
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -44,13 +44,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     global _first
     if _first is None:
         _first = number, time.monotonic()
-        signal.signal(signal.SIGALRM, _interrupt_again)
-        signal.setitimer(signal.ITIMER_REAL, REPEAT, REPEAT)
+        _repeat_every(REPEAT)
         if _deferred:  # the work within `interrupts_deferred` looks for it
             return
         raise KeyboardInterrupt
     if time.monotonic() - _first[1] > _patience:
         os._exit(128 + number)
+
+
+def _repeat_every(seconds: float) -> None:
+    """Raises the interrupt again every so many seconds; 0: no more. Windows has no such timer:
+    there it is raised once.
+    """
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, _interrupt_again)
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
 
 def _interrupt_again(number: int, frame: FrameType | None) -> None:
@@ -64,14 +72,14 @@ def obey_interrupt() -> None:
     """
     global _patience
     _patience = OBEYED
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    _repeat_every(0)
 
 
 def acknowledge_interrupt() -> int:
     """Stops the repetition, for the interrupt has come where it ends the process. Returns the exit
     code: 128 and the number of the signal (130, 143 or 129).
     """
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    _repeat_every(0)
     return 128 + (signal.SIGINT if _first is None else _first[0])
 
 
@@ -88,7 +96,7 @@ def interrupts_deferred() -> Iterator[Callable[[], bool]]:
     def interrupted() -> bool:
         if _first is None:
             return False
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _repeat_every(0)
         return True
 
     before, _deferred = _deferred, True
@@ -97,6 +105,6 @@ def interrupts_deferred() -> Iterator[Callable[[], bool]]:
     finally:
         _deferred = before
         if _first is not None:  # raised again until it is acknowledged
-            signal.setitimer(signal.ITIMER_REAL, REPEAT, REPEAT)
+            _repeat_every(REPEAT)
     if _first is not None:
         raise KeyboardInterrupt

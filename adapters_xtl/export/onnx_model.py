@@ -9,7 +9,6 @@ optimum is not used: it exports classes of transformers, which a stack under a h
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import logging
 import warnings
@@ -21,7 +20,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapters_xtl.base.errors import RequestError, RunError, out_of_memory
+from adapters_xtl.base.errors import RunError, out_of_memory
+from adapters_xtl.base.extras import need
 from adapters_xtl.base.files import write_json
 from adapters_xtl.export.card import Comparison, ExportedModel, write_card
 from adapters_xtl.export.differences import Difference, Outputs, compared, outputs_of, stack_outputs
@@ -31,10 +31,9 @@ from adapters_xtl.export.sample_inputs import sample_inputs
 from adapters_xtl.formats import Item
 from adapters_xtl.models.network import on_device
 
-__all__ = ["EXTRA", "TOLERANCE", "OnnxModel", "export_onnx"]
+__all__ = ["TOLERANCE", "OnnxModel", "export_onnx"]
 
 TOLERANCE = 1e-4  # of an output, in parts of the largest
-EXTRA = "adapters-xtl[onnx]"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 MODEL, HEAD = "model.onnx", "head.json"
 ONE_FILE = 3 << 29  # bytes of weights that still go into the graph's own file, which ends at 2 GiB
@@ -81,9 +80,7 @@ def export_onnx(
     """
     path = Path(directory)
     check_output(path)
-    lacking = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if lacking:
-        raise RequestError(f"ONNX needs {', '.join(lacking)}: pip install '{EXTRA}'")
+    need("ONNX", *PACKAGES)
     source = find_module(
         module,
         task=task,

@@ -112,6 +112,8 @@ class Format:
     """The hub's name of what the head does (its pipeline tag); empty where it has none."""
     xtreme_suffix: str = ""
     """Suffix of XTREME's prediction files; empty: XTREME has no file of this format."""
+    scoring_packages: tuple[str, ...] = ()
+    """Import names of packages of an extra (see `base/extras.py`) that `decode` needs."""
     pooling: str = ""
     """Of a format without a head: the name that sentence-transformers has for its `pooled`."""
     plain_heads: Mapping[str, PlainHead] = {}

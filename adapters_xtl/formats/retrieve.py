@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from adapters_xtl.base.errors import RunError
+from adapters_xtl.base.extras import need
 from adapters_xtl.formats._checks import published_group, text_fault
 from adapters_xtl.formats._format import Example, Fault, Format, ParallelText
 from adapters_xtl.formats._items import Item, Lengths, Tokenizer, encode_batch
@@ -45,6 +46,7 @@ class Retrieve(Format):
     has_head = False
     item_noun = "sentences"
     pooling = "mean"
+    scoring_packages = ("faiss",)
     xtreme_suffix = "tsv"
 
     def fault(self, example: Example, labels: Sequence[str]) -> Fault | None:
@@ -141,6 +143,7 @@ class Retrieve(Format):
         Of sides, for each candidate pair {"source_id", "target_id", "score": its margin, "gold":
         whether it is right}, and for each gold pair that is no candidate the same without a score.
         """
+        need("finding the nearest sentences", *self.scoring_packages)
         source, target = (_side(examples, items, outputs, side) for side in SIDES)
         if any("part" in example for example in examples):
             return _mined(examples, source, target)

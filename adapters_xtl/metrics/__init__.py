@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl.base.errors import DataError, nearest
+from adapters_xtl.base.extras import need
 from adapters_xtl.metrics._metric import Metric, Predictions
 
 __all__ = ["Metric", "Predictions", "get", "load", "names"]
@@ -36,7 +37,11 @@ def get(name: str) -> Metric:
 
 
 def load(name: str, **options: Any) -> Any:
-    """The metric `name` as an `evaluate.Metric`. `options` go to its class (`experiment_id`, …)."""
+    """The metric `name` as an `evaluate.Metric`. `options` go to its class (`experiment_id`, …).
+
+    RequestError where the package `evaluate` is not installed.
+    """
+    need("metrics.load", "evaluate")
     from adapters_xtl.metrics._evaluate import as_evaluate_metric
 
     return as_evaluate_metric(get(name), **options)

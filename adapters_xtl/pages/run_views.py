@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.jupyter import JupyterMixin
 
 from adapters_xtl.base.errors import RunError
+from adapters_xtl.base.extras import need
 from adapters_xtl.base.files import atomic_write, explained_os_errors
 from adapters_xtl.pages import tables
 
@@ -58,12 +59,14 @@ class ScoreTable(JupyterMixin):
 class ScorePlot:
     """Bars of a run's headline scores by language, the mean as a line; a notebook shows it.
 
-    `figure` is the matplotlib Figure; `save(path)` writes a .png, .svg or .pdf file.
+    `figure` is the matplotlib Figure; `save(path)` writes a .png, .svg or .pdf file. RequestError
+    where matplotlib is not installed.
     """
 
     def __init__(self, metrics: Mapping[str, Any], title: str) -> None:
         if not metrics["tasks"]:
             raise RunError(f"{title}: nothing was scored, so there is nothing to plot")
+        need("a plot", "matplotlib")
         self.figure = _bars(metrics["tasks"], title)
 
     def save(self, path: str | Path) -> Path:

@@ -13,6 +13,7 @@ from adapters_xtl.planning.evaluations import plan_evaluation, report_limit, sco
 from adapters_xtl.planning.hardware import Machine, choose_machine
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.own_rows import described_rows, scored_files
+from adapters_xtl.planning.packages import check_packages
 from adapters_xtl.planning.shots import reported_scopes
 from adapters_xtl.runs.request import Evaluation, Module, Plan, Request
 from adapters_xtl.runs.store import Store
@@ -170,7 +171,9 @@ def plan_scoring(
         scopes, source, planned.target, {}, lookups, problems, limit=limit, layer=layer
     )
     problems.raise_if_any()
-    return replace(planned, evaluation=evaluation)
+    planned = replace(planned, evaluation=evaluation)
+    check_packages(planned)
+    return planned
 
 
 def _check_layer(layer: str, task: Task, layers: int, problems: Problems) -> None:

@@ -30,6 +30,7 @@ from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import job_of
 from adapters_xtl.planning.modules import ModulePlanner, composition
 from adapters_xtl.planning.own_rows import named_as_task, requested_task
+from adapters_xtl.planning.packages import check_packages
 from adapters_xtl.planning.shots import reported_scopes
 from adapters_xtl.runs.request import Module, Plan, Request
 from adapters_xtl.runs.store import Store
@@ -95,6 +96,7 @@ class Planner:
         planned = self._assemble(request, resolved, bits, dtype, frozenset(), problems)
         if budget is not None:
             planned = self._fit(planned, resolved, budget, flag)
+        check_packages(planned)
         self._plans[key] = planned
         return planned
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.extras import need
 from adapters_xtl.runs.settings import Hyper
 
 __all__ = ["learning_rate", "make_optimizer"]
@@ -58,13 +59,14 @@ def _parameter_groups(model: nn.Module, decay: float) -> list[dict[str, object]]
 def make_optimizer(model: nn.Module, hyper: Hyper, device: str) -> Iterator[torch.optim.Optimizer]:
     """AdamW over what trains in `model`, for as long as the context lasts.
 
-    RequestError where bitsandbytes cannot run its 8-bit optimizer on this device.
+    RequestError where bitsandbytes is not installed, or cannot run its 8-bit optimizer here.
     """
     groups = _parameter_groups(model, hyper.weight_decay)
     if hyper.optimizer == "adamw":
         # fused: one pass and no copies of all weights, on the CPU a tenth of the default's time
         yield torch.optim.AdamW(groups, lr=hyper.lr, fused=True)
         return
+    need("the optimizer adamw8bit", "bitsandbytes")
     from bitsandbytes.optim import AdamW, GlobalOptimManager
 
     if not torch._C._dispatch_has_kernel_for_dispatch_key(EIGHT_BIT_KERNEL, device.upper()):

@@ -290,7 +290,7 @@ def test_vocabularies_that_cannot_be_converted_say_what_to_do(
     settings_of_it: dict[str, Any],
     token: str,
 ) -> None:
-    monkeypatch.setattr("adapters_xtl.backbones.checkpoint._installed", lambda module: False)
+    monkeypatch.setattr("adapters_xtl.base.extras.installed", lambda name: False)
     folder = tmp_path / "model"
     written(folder)
     (folder / "model.safetensors").write_bytes(b"weights")

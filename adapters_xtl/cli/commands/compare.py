@@ -10,6 +10,7 @@ from rich.table import Table
 
 from adapters_xtl import engines, methods, studies
 from adapters_xtl.base.errors import Problems
+from adapters_xtl.base.extras import need
 from adapters_xtl.base.files import write_json
 from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.cli.commands import study as study_command
@@ -115,6 +116,8 @@ def compare(
 
     The payload is the written record and its `path`; with `dry_run` it is the runs to come.
     """
+    if not dry_run:
+        need("a comparison, whose plots are drawn,", "matplotlib")
     plans = CellPlans(grid)
     study_command.notify_choices(plans, notify)
     if dry_run:

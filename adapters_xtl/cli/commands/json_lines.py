@@ -87,7 +87,8 @@ def _blocks(file: IO[bytes]) -> Iterator[list[bytes]]:
         while len(lines) >= CHUNK:
             yield lines[:CHUNK]
             del lines[:CHUNK]
-        if lines and not select.select([handle], [], [], PAUSE)[0]:
+        # Windows cannot wait for a file or a pipe
+        if lines and (os.name == "nt" or not select.select([handle], [], [], PAUSE)[0]):
             yield lines
             lines = []
     lines.append(b"".join(parts))

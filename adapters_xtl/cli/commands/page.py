@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.extras import need
 from adapters_xtl.pages import page as html_page
 from adapters_xtl.pages.comparison_tables import size
 from adapters_xtl.runs.store import Store
@@ -20,8 +21,9 @@ def page(
     """Writes the page of the studies or, without one, of a store's runs.
 
     The payload: `path` of the file, its `bytes`, how many `studies` and `runs` it shows, and
-    `damaged` and `missing` runs by name. RequestError where there is nothing to show.
+    `damaged` and `missing` runs by name. RequestError where there is nothing to show, or matplotlib is not installed.
     """
+    need("a page, which has figures,", "matplotlib")
     paths = [Path(study) for study in studies]
     if len(paths) > 1 and out is None:
         raise RequestError(f"{len(paths)} studies: name the page's file with -o")

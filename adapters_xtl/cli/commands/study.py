@@ -15,6 +15,7 @@ from rich.table import Table
 
 from adapters_xtl import engines, studies
 from adapters_xtl.base.errors import Problems, RequestError, XtlError, clipped
+from adapters_xtl.base.extras import need
 from adapters_xtl.base.files import explain_denied, write_json
 from adapters_xtl.base.machine import gpu
 from adapters_xtl.base.typed_json import from_json, to_json
@@ -67,6 +68,8 @@ def study(
     notify: Notify,
 ) -> tuple[dict[str, Any], Shown]:
     """Carries out a study, or prints what it comes to. The payload is its record and `path`."""
+    if not preview_only:
+        need("a study, whose figures are drawn,", "matplotlib")
     file = read_study_file(name, studies.names(), _axes_of_studies(), set_)
     loaded_study = studies.load(file.study)
     carried_by = engines.load(engine, jobs, engine_options)
