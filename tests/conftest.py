@@ -35,7 +35,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several at once: each keeps to a core
 
 # started by `nohup` or in the background of a script, the runner ignores these, and so would every
 # process that a test starts and signals
-for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+for _name in ("SIGHUP", "SIGINT", "SIGTERM"):
+    _number = getattr(signal, _name, None)  # Windows has no SIGHUP
+    if _number is None:
+        continue
     if signal.getsignal(_number) is signal.SIG_IGN:
         _handler = signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
         signal.signal(_number, _handler)

@@ -311,10 +311,10 @@ def _check_usage(
     """DataError, one line a column, for columns that a file does not have."""
     problems = Problems()
     header = present[0] if len(present) == 1 else ""
-    if separator := next((mark for mark in (";", "\t", "|") if mark in header), ""):
+    if separator := next((mark for mark in ("\t", "|") if mark in header), ""):
         raise DataError(
             f"{name}: its one column is {clipped(header)!r}: is it parted by {separator!r}? The"
-            " fields of a .csv file are parted by commas, those of a .tsv file by tabs"
+            " fields of a .csv file are parted by commas or semicolons, those of a .tsv file by tabs"
         )
     for column in columns:
         if column not in present:

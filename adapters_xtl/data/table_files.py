@@ -3,7 +3,9 @@
 In a `.tsv` file every line is a row, every tab parts two fields, and a quote character is text: so
 the files of GLUE, PAWS-X and XTREME are written, and so their own readers take them. A `.csv` file
 is quoted as RFC 4180 has it: a field with a comma, a quote or a line end stands between quotes, a
-quote inside is doubled, and nothing but a comma or a line end follows the closing quote.
+quote inside is doubled, and nothing but a comma or a line end follows the closing quote. Where the
+header line has semicolons and no comma, semicolons part the fields, as spreadsheets write them in
+countries whose decimal mark is the comma.
 
 An unreadable file is one DataError that names the file and, in text files, the row (counted from 0,
 the header apart) and the line (counted from 1).
@@ -32,6 +34,7 @@ BLOCK = 1 << 26  # bytes; a row of a text file must fit into one block
 DEEPEST = 32  # levels of lists and objects in JSON; the deepest rows of a task have four
 _JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKET = re.compile(rb"[^\[\]{}]+")
+_QUOTED = re.compile(r'"[^"]*"')
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -80,6 +83,9 @@ def count_rows(path: Path, name: str) -> int:
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
+    if isinstance(error, UnicodeDecodeError):
+        wrong = error.object[error.start]
+        return DataError(f"{name}: is not UTF-8 text (byte 0x{wrong:02x}): save it as UTF-8")
     return DataError(f"{name}: unreadable (truncated or damaged?): {_first_line(error)}")
 
 
@@ -188,8 +194,10 @@ def _csv_records(path: Path, name: str) -> Iterator[list[str]]:
     row = -1
     line = 1
     with path.open(encoding="utf-8-sig", newline="") as file:
+        parted_by = _delimiter(file.readline(BLOCK))
+        file.seek(0)
         lines = _Lines(file)
-        reader = csv.reader(lines, strict=True)
+        reader = csv.reader(lines, strict=True, delimiter=parted_by)
         while True:
             try:
                 fields = next(reader, None)
@@ -208,7 +216,9 @@ def _csv_records(path: Path, name: str) -> Iterator[list[str]]:
                         f"{name}: row {row} (line {line}) has {len(fields)} fields, the header"
                         f" {width}"
                     )
-                if len(spanned) > 1 and all(text.count(",") == width - 1 for text in spanned):
+                if len(spanned) > 1 and all(
+                    text.count(parted_by) == width - 1 for text in spanned
+                ):
                     raise DataError(
                         f"{name}: row {row} (lines {line} to {line + len(spanned) - 1}) holds"
                         f" {len(spanned)} lines, each of which is a row by itself: a stray quote?"
@@ -216,6 +226,12 @@ def _csv_records(path: Path, name: str) -> Iterator[list[str]]:
                 row += 1
                 yield fields
             line += len(spanned)
+
+
+def _delimiter(header: str) -> str:
+    """What parts the fields of a file with this first line: a comma, or a semicolon."""
+    unquoted = _QUOTED.sub("", header)
+    return ";" if ";" in unquoted and "," not in unquoted else ","
 
 
 class _Lines:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xtl.base.files import digest, write_json
-from adapters_xtl.export.scored_runs import LanguageScore, ScoredRun
+from adapters_xtl.export.scored_runs import LanguageScore, ScoredRun, config_of
 
 __all__ = ["SCHEMA_VERSION", "write_every_eval_ever"]
 
@@ -125,10 +125,7 @@ def _source(score: LanguageScore) -> dict[str, Any]:
         }
     first = rows.data_sets[0]
     details = {"forms": "; ".join(rows.forms), "language": score.language}
-    revisions = [f"{name}@{revision}" for name, revision in rows.revisions.items()]
-    if revisions:
-        details["revisions"] = "; ".join(revisions)
-    return {
+    source = {
         "dataset_name": first,
         "source_type": "hf_dataset",
         "hf_repo": first,
@@ -136,3 +133,12 @@ def _source(score: LanguageScore) -> dict[str, Any]:
         "samples_number": score.n,
         "additional_details": details,
     }
+    if len(rows.forms) == 1:
+        source["hf_config"] = config_of(rows.forms[0])
+    if len(rows.data_sets) == 1 and first in rows.revisions:
+        source["hf_revision"] = rows.revisions[first]
+    elif rows.revisions:  # of several data sets: the schema has room for one
+        details["revisions"] = "; ".join(
+            f"{name}@{revision}" for name, revision in rows.revisions.items()
+        )
+    return source

@@ -15,11 +15,19 @@ from adapters_xtl.runs.stored_runs import StoredRun, is_run, read_run
 from adapters_xtl.sharing import module_lookup, pack
 from adapters_xtl.sharing.mirror_rows import data_set_of, stated_rows
 
-__all__ = ["LanguageScore", "ScoredRows", "ScoredRun", "scored_runs"]
+__all__ = ["LanguageScore", "ScoredRows", "ScoredRun", "config_of", "scored_runs"]
 
 
 # a split of a data set, as records name it; a slice of the train rows has another name
-_FORM = re.compile(r"[^ ]+ \[.+\] .+")
+_FORM = re.compile(r"[^ ]+ \[(.+)\] .+")
+
+
+def config_of(form: str) -> str:
+    """The configuration that the record of a data set's split names, as "XNLI" in "google/xtreme
+    [XNLI] validation"; "" where it names none.
+    """
+    match = _FORM.fullmatch(form)
+    return match[1] if match else ""
 
 
 @dataclass(frozen=True)

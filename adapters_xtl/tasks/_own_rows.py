@@ -324,7 +324,8 @@ def describe(
     form = _FORMS[format]
     column = label or form.label
     if not column:
-        raise RequestError("--label: names the column that holds the labels")
+        texts = "" if text_columns else f"--text-columns (takes {form.texts}) and "
+        raise RequestError(f"{texts}--label: name the column of the labels")
     columns = form.describe(text_columns, column)
     every = [name for names in columns.values() for name in names]
     if twice := next((name for name in every if every.count(name) > 1), ""):

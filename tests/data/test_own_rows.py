@@ -396,6 +396,23 @@ def test_numbers_in_lists_and_truth_values_are_labels_too(tmp_path: Path) -> Non
     assert [example["label"] for example in examples] == ["true", "false"], "no gold is left out"
 
 
+def test_a_csv_file_of_a_spreadsheet(tmp_path: Path) -> None:
+    """A mark of the byte order, semicolons or commas, quoted line ends, lines of Windows, labels
+    with blanks, cells without anything.
+    """
+    texts = ["Good;\nreally", 'the "old" one, again', "plain", "third"]
+    labels = ["very good", "so so", "not good; at all", ""]
+    for parted_by in ";,":
+        records = [("Review Text", "Note", "Verdict"), *zip(texts, [""] * 4, labels, strict=True)]
+        lines = (parted_by.join('"' + cell.replace('"', '""') + '"' for cell in r) for r in records)
+        path = tmp_path / "train.en.csv"
+        path.write_bytes(("\r\n".join(lines) + "\r\n").encode("utf-8-sig"))
+        task, examples = examples_of(path, "classify", ("Review Text",), "Verdict")
+        assert task.labels == ("not good; at all", "so so", "very good")
+        assert [example["text"] for example in examples] == texts[:3], "no label is left out"
+        assert [example["label"] for example in examples] == labels[:3]
+
+
 def test_lines_that_end_as_on_windows(tmp_path: Path) -> None:
     path = tmp_path / "train.conll"
     path.write_bytes(CONLL.replace("\n", "\r\n").encode("utf-8-sig"))
@@ -420,6 +437,11 @@ def test_the_language_of_a_file_name(name: str, language: str) -> None:
     assert language_of(Path(name)) == language
 
 
+def _latin(path: Path) -> Path:
+    path.write_bytes("review,verdict\ntrès bon,good\n".encode("latin-1"))
+    return path
+
+
 def _written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
@@ -439,9 +461,14 @@ WRONG: list[tuple[str, Make, tuple[str, ...]]] = [
     ),
     ("a directory", lambda p: (p, *COLUMNS), ("a directory",)),
     (
-        "fields parted by semicolons",
-        lambda p: (_written(p / "half.csv", "review;verdict\na;b\n"), *COLUMNS),
-        ("half.csv", "';'", "commas"),
+        "fields parted by bars",
+        lambda p: (_written(p / "half.csv", "review|verdict\na|b\n"), *COLUMNS),
+        ("half.csv", "'|'", "semicolons"),
+    ),
+    (
+        "text of another encoding",
+        lambda p: (_latin(p / "half.csv"), *COLUMNS),
+        ("half.csv", "0xe9", "UTF-8"),
     ),
     ("a pattern of nothing", lambda p: (p / "dev.*", *COLUMNS), ("dev.*", "pattern")),
     (
@@ -471,6 +498,7 @@ WRONG: list[tuple[str, Make, tuple[str, ...]]] = [
         ("num.jsonl", "'review'", "int64"),
     ),
     ("no label", lambda p: (p / "train.en.jsonl", "--text-columns", "review"), ("--label",)),
+    ("no columns", lambda p: (p / "train.en.jsonl",), ("--text-columns", "--label")),
     (
         "three texts",
         lambda p: (p / "train.en.jsonl", "--text-columns", "a,b,c", "--label", "d"),

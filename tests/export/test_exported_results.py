@@ -14,6 +14,7 @@ import pytest
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import file_digest, read_json, write_json
 from adapters_xtl.export import mteb_results
+from adapters_xtl.export.every_eval_ever import SCHEMA_VERSION
 from adapters_xtl.export.results import export_results
 from adapters_xtl.tasks import load, names
 from tests import bundles
@@ -103,7 +104,8 @@ def test_rows_of_the_hub_stand_under_their_data_sets_name_and_revision(
     own = read_json(run / "metrics.json")["tasks"]["panx"]["languages"]["en"]
     assert result["score_details"]["score"] == own["f1"]
     assert result["source_data"]["hf_repo"] == "google/xtreme"
-    assert REVISION in result["source_data"]["additional_details"]["revisions"]
+    assert result["source_data"]["hf_config"] == "PAN-X.en"
+    assert result["source_data"]["hf_revision"] == REVISION
     assert value["source_metadata"]["source_organization_name"] == "University of Somewhere"
     folder = tmp_path / "out/mteb/results/adapters_xtl__panx-lora-tiny" / run.name
     task = read_json(folder / "adapters_xtl-panx.json")
@@ -155,6 +157,24 @@ def test_a_part_of_the_rows_is_not_the_data_sets_score(run: Path, tmp_path: Path
     source = value["evaluation_results"][0]["source_data"]
     assert source["source_type"] == "other" and "5 of the rows" in source["dataset_name"]
     assert "5 of the rows" in said[0]
+
+
+@pytest.mark.parametrize("source", ["hub", "mirror", "files"])
+def test_the_published_schema_of_every_eval_ever_holds(
+    source: str, run: Path, tmp_path: Path
+) -> None:
+    """The schema is the one that the package `every-eval-ever` ships; see the workflow `tests`."""
+    published = pytest.importorskip(
+        "every_eval_ever", reason="not installed: pip install every-eval-ever"
+    )
+    import jsonschema
+
+    path = Path(published.__file__).parent / "schemas" / "eval.schema.json"
+    schema = json.loads(path.read_text(encoding="utf-8"))
+    assert schema["version"] == SCHEMA_VERSION
+    edit(run, of_source(source))
+    (value,), _ = exported(run, tmp_path / "out")
+    jsonschema.Draft7Validator(schema).validate(value)
 
 
 def test_mtebs_own_classes_read_the_files(run: Path, tmp_path: Path) -> None:
