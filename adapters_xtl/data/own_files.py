@@ -313,8 +313,8 @@ def _check_usage(
     header = present[0] if len(present) == 1 else ""
     if separator := next((mark for mark in ("\t", "|") if mark in header), ""):
         raise DataError(
-            f"{name}: its one column is {clipped(header)!r}: is it parted by {separator!r}? The"
-            " fields of a .csv file are parted by commas or semicolons, those of a .tsv file by tabs"
+            f"{name}: its one column is {clipped(header)!r}: is it parted by {separator!r}? Commas"
+            " or semicolons part the fields of a .csv file, tabs those of a .tsv file"
         )
     for column in columns:
         if column not in present:

@@ -216,9 +216,7 @@ def _csv_records(path: Path, name: str) -> Iterator[list[str]]:
                         f"{name}: row {row} (line {line}) has {len(fields)} fields, the header"
                         f" {width}"
                     )
-                if len(spanned) > 1 and all(
-                    text.count(parted_by) == width - 1 for text in spanned
-                ):
+                if len(spanned) > 1 and all(text.count(parted_by) == width - 1 for text in spanned):
                     raise DataError(
                         f"{name}: row {row} (lines {line} to {line + len(spanned) - 1}) holds"
                         f" {len(spanned)} lines, each of which is a row by itself: a stray quote?"

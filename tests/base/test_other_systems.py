@@ -67,7 +67,9 @@ def test_what_needs_an_extra_says_which(tmp_path: Path) -> None:
         ),
         (
             ("study", "smoke", *runs),
-            ("a study, whose figures are drawn, needs matplotlib: pip install 'adapters-xtl[plots]'",),
+            (
+                "a study, whose figures are drawn, needs matplotlib: pip install 'adapters-xtl[plots]'",
+            ),
         ),
     ):
         done = _without(RECIPE, *arguments)

@@ -21,7 +21,8 @@ def page(
     """Writes the page of the studies or, without one, of a store's runs.
 
     The payload: `path` of the file, its `bytes`, how many `studies` and `runs` it shows, and
-    `damaged` and `missing` runs by name. RequestError where there is nothing to show, or matplotlib is not installed.
+    `damaged` and `missing` runs by name. RequestError where there is nothing to show, or matplotlib
+    is not installed.
     """
     need("a page, which has figures,", "matplotlib")
     paths = [Path(study) for study in studies]
