@@ -46,8 +46,8 @@ def check(
 @app.command(name="import")
 def import_(
     kind: Annotated[str, typer.Argument(help="xtreme or ccgbank.")],
-    source: Path,
-    out: Path,
+    source: Annotated[Path, typer.Argument(help="The directory with the original files.")],
+    out: Annotated[Path, typer.Argument(help="The mirror's directory.")],
     as_json: Json = False,
 ) -> None:
     """Convert original files (XTREME's download directory, an LDC CCGbank) into a mirror at OUT."""

@@ -16,6 +16,7 @@ from adapters_xtl.base.numbers import parse_number, parse_whole
 
 __all__ = [
     "AllowMismatch",
+    "AskedTask",
     "Backbone",
     "Bits",
     "Compose",
@@ -101,13 +102,15 @@ Memory = Annotated[
     ),
 ]
 Languages = Annotated[
-    str | None, typer.Option("--languages", help="Codes (de,zh), or xtreme, xtreme-r, all.")
+    str | None,
+    typer.Option("--languages", help="What is scored: codes (de,zh), or xtreme, xtreme-r, all."),
 ]
 Split = Annotated[
     str | None, typer.Option("--split", help="The split that is scored: validation or test.")
 ]
 Protocol = Annotated[
-    str, typer.Option("--protocol", help="clean: no row both selects and is reported; or xtreme.")
+    str,
+    typer.Option("--protocol", help="clean: no scored row also chooses the checkpoint; or xtreme."),
 ]
 FromLayer = Annotated[
     int,
@@ -115,10 +118,24 @@ FromLayer = Annotated[
         "--from-layer",
         metavar="N",
         parser=whole_number_for("--from-layer"),
-        help="Put modules only into layers from this one up.",
+        help="Put modules only into the layers from this one up.",
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", parser=whole_number_for("--seed"))]
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        parser=whole_number_for("--seed"),
+        help="Of everything that is drawn: weights, order of the rows, dropout.",
+    ),
+]
+AskedTask = Annotated[
+    str,
+    typer.Argument(
+        help="A task (`xtl tasks`); with --data-file a format: classify, choice, span or tag."
+    ),
+]
 Set = Annotated[
     list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*")
 ]

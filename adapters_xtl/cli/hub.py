@@ -109,7 +109,7 @@ def verify(
 
 @app.command(name="import")
 def import_(
-    directory: Path,
+    directory: Annotated[Path, typer.Argument(help="What the library saved.")],
     task: Annotated[str, typer.Option("--task", help="The task it was trained for.")],
     backbone: Backbone = None,
     labels: Annotated[

@@ -18,7 +18,6 @@ from adapters_xtl.cli.flags import (
     Label,
     Languages,
     Runs,
-    Set,
     Split,
     Strict,
     TestFile,
@@ -50,7 +49,9 @@ def evaluate(
     split: Split = None,
     backbone: Backbone = None,
     device: Device = "auto",
-    set_: Set = [],
+    set_: Annotated[
+        list[str], typer.Option("--set", help="eval.max_examples=N: so many rows a language.")
+    ] = [],
     runs: Runs = "runs",
     layer: Annotated[
         str, typer.Option("--layer", help="bucc, tatoeba: hidden state that is pooled, or all.")

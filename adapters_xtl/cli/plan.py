@@ -9,6 +9,7 @@ import typer
 from adapters_xtl import methods
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.cli.flags import (
+    AskedTask,
     Backbone,
     Bits,
     Compose,
@@ -34,7 +35,7 @@ __all__ = ["plan"]
 
 
 def plan(
-    task: str,
+    task: AskedTask,
     memory: Annotated[
         float | None,
         typer.Option(

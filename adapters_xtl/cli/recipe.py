@@ -10,6 +10,7 @@ from adapters_xtl import methods
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.cli.flags import (
     AllowMismatch,
+    AskedTask,
     Backbone,
     Bits,
     Compose,
@@ -43,7 +44,7 @@ __all__ = ["recipe"]
 
 
 def recipe(
-    task: str,
+    task: AskedTask,
     on: On = "",
     compose: Compose = None,
     method: Method = methods.DEFAULT,

@@ -139,7 +139,7 @@ def gc(
             "--older-than",
             metavar="DAYS",
             parser=number_for("--older-than"),
-            help="Partial runs go when nothing was written to them for so long.",
+            help="Partial runs go when nothing was written to them for so many days.",
         ),
     ] = 7.0,
     runs: Runs = "runs",
