@@ -153,7 +153,10 @@ def make_record(
         "failed": [failure for cell in cells for failure in cell.failures],
         "left_out": dict(plans.left_out),
         "no_evidence": _no_evidence(plan),
-        "notes": _notes(grid, rows, plans.left_out, plan, plans.equal_settings.reference),
+        "notes": [
+            *_notes(grid, rows, plans.left_out, plan, plans.equal_settings.reference),
+            *study.to_know,
+        ],
         "published": published.record(tasks),
         "provenance": to_json(machine.describe()),
     }

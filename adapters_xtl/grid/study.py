@@ -72,8 +72,10 @@ class Study:
     axes           the axes with their default values. `task`, `method` and, where there is one,
                    `on` (a chain of parents, "none" without) decide a cell's training; an axis named
                    as a setting ("train.max_steps") sets it for the cell's own training
-    evidence_for   what the study is evidence for, in sentences
-    no_evidence    what it is no evidence for, whatever the backbone and the rows
+    evidence_for   what the study is evidence for: each completes "evidence for …"
+    no_evidence    what it is no evidence for, whatever the backbone and the rows: each completes
+                   "no evidence for …"
+    to_know        how its numbers come about, as far as a reader must know it: sentences
     margin         points within which "no difference" is claimed
     complete_axes  axes of which every value has to have a cell, though `cell` leaves points out
     """
@@ -84,6 +86,7 @@ class Study:
     axes: tuple[Axis, ...] = ()
     evidence_for: tuple[str, ...] = ()
     no_evidence: tuple[str, ...] = ()
+    to_know: tuple[str, ...] = ()
     margin: float = 0.5
     complete_axes: tuple[str, ...] = ()
 

@@ -40,7 +40,10 @@ def answer_lines(record: Mapping[str, Any]) -> list[str]:
     if answer["exception"]:
         lines.append(f"strongest exception: {answer['exception']}")
     limits = record["evidence"]["not_for"]
-    return [*lines, *(f"no evidence for: {limit}" for limit in limits)][:MOST_LINES]
+    # what the rows or the backbone are no evidence for is a whole sentence
+    whole = record["no_evidence"]
+    lines += [limit if limit in whole else f"no evidence for: {limit}" for limit in limits]
+    return lines[:MOST_LINES]
 
 
 def mimebundle(record: Mapping[str, Any]) -> dict[str, str]:

@@ -34,8 +34,8 @@ NO_BUCKET, ALL_BUCKETS = "-", "all"
 class FewShot(Study):
     title = "Few-shot transfer"
     question = (
-        "How much of the benefit of an intermediate task remains once k examples of the target"
-        " language are trained on?"
+        "How much of what an intermediate task brings is left when the target task is also trained"
+        " on k examples of the language that is scored?"
     )
     axes = (
         Axis("task", ("xnli", "panx", "udpos", "tydiqa", "xcopa")),
@@ -48,17 +48,22 @@ class FewShot(Study):
     )
     complete_axes = ("task", "language")
     evidence_for = (
-        "the gain of each intermediate task over none at each number of shots, with the same shots"
-        " and the same number of steps on both sides",
-        "k examples a label; of tagged sentences, questions and choices k examples in all",
+        "the difference that each intermediate task makes at each k, on this backbone and at this"
+        " budget: both sides train on the same k examples, for equally many steps",
     )
     no_evidence = (
-        "what could be reached with a development set of the target language: steps are fixed and"
-        " the last checkpoint of the training on shots is kept",
-        "intervals are over seeds, after the mean over buckets: buckets draw from one pool and may"
-        " share rows, so their spread is shown as a band and tests nothing",
-        "shots come from train rows of the language (panx, udpos, tydiqa); xnli and xcopa have none"
-        " that people wrote, so theirs come from validation, and test is reported",
+        "what training on few examples can reach: nothing is tuned on the scored language, the"
+        " number of steps is fixed, and the last checkpoint is the one that is scored",
+    )
+    to_know = (
+        "k is the number of examples of each label; of tagged sentences, questions and choices it"
+        " is the number of examples in all",
+        "a bucket is one fixed draw of the k examples. A score is the mean over the buckets, its"
+        " interval is over the seeds. Buckets draw from the same rows and can share some, so the"
+        " band from the lowest bucket to the highest is no interval",
+        "the k examples are train rows of the language (panx, udpos, tydiqa). xnli and xcopa have"
+        " no train rows that people wrote in it: their examples are validation rows, and the test"
+        " rows are scored",
     )
 
     def cell(

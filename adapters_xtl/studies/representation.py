@@ -39,8 +39,9 @@ __all__ = ["STUDY"]
 class Representation(Study):
     title = "What intermediate training does to representations"
     question = (
-        "Which features of parallel texts do representations follow, and does intermediate training"
-        " make language matter less where it makes retrieval better?"
+        "Which features of parallel texts (language, script, topic …) tell how far apart their"
+        " representations lie, and does language tell less of it where training has improved"
+        " retrieval?"
     )
     axes = (
         Axis("task", ("tatoeba",)),
@@ -50,18 +51,20 @@ class Representation(Study):
         Axis("form", FORMS[:1]),
     )
     evidence_for = (
-        "which of these features rank pairs of held-out items as the states do, and how that"
-        " changes with training, on this backbone and these rows",
+        "which of the named features predict the distances between the states of held-out texts,"
+        " layer by layer, and how training changes that, on this backbone and these rows",
     )
     no_evidence = (
-        "what a model uses: a feature that ranks the states' distances need not cause any"
-        " prediction",
-        "features that are not among those that were fitted; correlated features share their"
-        " weight",
-        "retrieval: that language matters less where retrieval is better is no evidence that one"
-        " causes the other",
-        "the split into train and held-out items: there is one, and intervals over seeds do not"
-        " cover it (those over items do)",
+        "what a model answers by: a feature can predict the distances between states without"
+        " causing any prediction",
+        "features that were not fitted, and which of several correlated features counts: they share"
+        " their weight",
+        "causes: where language tells less and retrieval is better, neither is shown to bring about"
+        " the other",
+    )
+    to_know = (
+        "the texts are split once into those that fit the distances and those that are held out:"
+        " intervals over seeds do not cover that choice, intervals over items do",
     )
 
     def cell(

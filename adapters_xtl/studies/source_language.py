@@ -38,8 +38,8 @@ UNSEEN = "no source"  # the column of the headline
 class SourceLanguage(Study):
     title = "Source language"
     question = (
-        "Does an intermediate or target task transfer better to other languages when it is trained"
-        " in another language than English?"
+        "Does a task, intermediate or target, transfer better to languages without training rows"
+        " when it is trained in another language than English?"
     )
     axes = (
         Axis("task", ("xnli",)),
@@ -49,19 +49,23 @@ class SourceLanguage(Study):
     )
     complete_axes = ("task", "on", "source")
     evidence_for = (
-        "each source language against English, on the same items (or as many rows, where the rows"
-        " are no translations of each other) and with as many steps",
-        "headline scores are means over the languages that no condition is trained in, English left"
-        " out too",
+        "the difference between training in each language and in English, on the same items"
+        " (equally many rows, where a task's rows are no translations of each other), for equally"
+        " many steps",
     )
     no_evidence = (
-        "translations are a machine's: what they lose counts against every language but English,"
-        " unless back-translated English (en-bt) is among the sources",
-        "the backbone has read more text of some languages than of others, and no condition changes"
-        " that",
-        "rows that select are of the source language, so checkpoints are chosen in other languages",
-        "distances between languages come from a small table of family, script and word order, and"
-        " the pairs of languages in the scatter are not independent",
+        "what rows that people wrote in a language would give, where its train rows are machine"
+        " translations (the source en-bt, English translated and translated back, shows what"
+        " translation costs)",
+        "a language by itself: the backbone has read more text of some than of others, whatever is"
+        " trained on top",
+        "an effect of the distance between languages: it comes from a small table of family, script"
+        " and word order, and the pairs of languages in the scatter plot are not independent",
+    )
+    to_know = (
+        "headline scores are means over the languages that no condition trains in, English left out"
+        " too",
+        "the rows that choose a checkpoint are in the language of its training",
     )
 
     # --- cells

@@ -60,9 +60,9 @@ class Transfer(Study):
         " English training alone",
     )
     no_evidence = (
-        "languages that are not scored, and target training in other languages than English",
-        "a stack has more parameters than one module: with compose = stack a gain may come from"
-        " them (the control is an untrained parent, on = random)",
+        "languages that are not scored, and targets trained in other languages than English",
+        "the intermediate task as the cause of a gain, with compose = stack: a stack has more"
+        " parameters than one module (the control is an untrained parent, on = random)",
     )
 
     def contrasts(self, cells: Sequence[Cell]) -> tuple[Contrast, ...]:

@@ -63,6 +63,8 @@ def _page(study: Study) -> str:
         parts += ["## What it is evidence for", _listed(study.evidence_for)]
     if study.no_evidence:
         parts += ["## What it cannot say", _listed(study.no_evidence)]
+    if study.to_know:
+        parts += ["## How its numbers come about", _listed(study.to_know)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

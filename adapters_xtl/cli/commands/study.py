@@ -211,7 +211,12 @@ def answer_of(path_or_name: str, runs: str) -> tuple[dict[str, Any], Shown]:
     answer = None if record.answer is None else to_json(record.answer)
     limits = {"not_for": [], **record.evidence}
     lines = study_views.answer_lines(
-        {"question": record.question, "answer": answer, "evidence": limits}
+        {
+            "question": record.question,
+            "answer": answer,
+            "evidence": limits,
+            "no_evidence": record.no_evidence,
+        }
     )
     return {"path": str(path), "answer": answer}, list(lines)
 
