@@ -166,8 +166,9 @@ class SourceLanguage(Study):
             is_difference = has_english and source != ENGLISH
             lines.append(Line(source, tuple(entries), difference=is_difference))
         notes = (
-            f"{UNSEEN}: the mean over the languages but {', '.join(leave_out)}; where a source and"
-            " the language that is scored are the same, nothing is transferred",
+            f"{UNSEEN}: the mean over the languages that no condition trains in, all but"
+            f" {', '.join(leave_out)}; where a column is a line's own source, the module was trained"
+            " in the language that is scored",
         )
         return finished.finish_table(
             Table(

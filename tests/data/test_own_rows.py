@@ -468,7 +468,7 @@ WRONG: list[tuple[str, Make, tuple[str, ...]]] = [
     (
         "text of another encoding",
         lambda p: (_latin(p / "half.csv"), *COLUMNS),
-        ("half.csv", "0xe9", "UTF-8"),
+        ("half.csv", "0xe8", "UTF-8"),
     ),
     ("a pattern of nothing", lambda p: (p / "dev.*", *COLUMNS), ("dev.*", "pattern")),
     (
