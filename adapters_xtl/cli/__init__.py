@@ -7,6 +7,7 @@ is the entry point: it turns errors into one line each and an exit code.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -86,6 +87,10 @@ def main() -> None:
     request was wrong, 130 interrupted (143 and 129 by SIGTERM and SIGHUP).
     """
     interrupt_on_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # what a code page of Windows, or another old encoding, has no letter for is escaped
+            stream.reconfigure(errors="backslashreplace")
     # OpenMP's threads spin while they wait; where another process wants the cores, that made
     # training ten times slower
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

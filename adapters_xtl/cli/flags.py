@@ -201,7 +201,8 @@ def answer(
     with contextlib.redirect_stdout(sys.stderr):
         payload, shown = call()
     if as_json:
-        print(json.dumps(payload, ensure_ascii=False, allow_nan=False))
+        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        print(json.dumps(payload, ensure_ascii=not unicode, allow_nan=False))
     else:
         from rich.console import Console
 
