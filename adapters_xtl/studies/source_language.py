@@ -167,8 +167,8 @@ class SourceLanguage(Study):
             lines.append(Line(source, tuple(entries), difference=is_difference))
         notes = (
             f"{UNSEEN}: the mean over the languages that no condition trains in, all but"
-            f" {', '.join(leave_out)}; where a column is a line's own source, the module was trained"
-            " in the language that is scored",
+            f" {', '.join(leave_out)}; where a column is a line's own source, the training was in"
+            " the language that is scored",
         )
         return finished.finish_table(
             Table(
