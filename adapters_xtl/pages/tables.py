@@ -86,8 +86,12 @@ def _score_notes(task: str, entry: Mapping[str, Any]) -> list[str]:
         others = sum(scores.values()) / len(scores)
         notes.append(f"English {english:.2f}, others {others:.2f}, gap {english - others:.2f}")
     notes += tasks.load(task).notes
-    if entry.get("selected_on"):
-        notes.append("these rows also chose the checkpoint")
+    if chosen_on := entry.get("selected_on"):
+        rows = sum(
+            int(scores_of_language["n"]) for scores_of_language in entry["languages"].values()
+        )
+        which = "these rows" if chosen_on >= rows else f"{chosen_on:,} of these {rows:,} rows"
+        notes.append(f"{which} also chose the checkpoint")
     return notes
 
 
