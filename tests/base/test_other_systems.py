@@ -24,6 +24,7 @@ for name in ("bitsandbytes", "datasets", "evaluate", "faiss", "matplotlib", "pan
 """
 EVERYTHING = """
 import importlib, pkgutil
+import adapters, peft
 import adapters_xtl
 for found in pkgutil.walk_packages(adapters_xtl.__path__, "adapters_xtl."):
     if not found.name.endswith(("__main__", "metrics._evaluate", "formats._mining")):
@@ -51,8 +52,8 @@ def test_every_file_is_imported_without_posix_and_extras() -> None:
 
 def test_a_recipe_needs_neither_posix_nor_extras(tmp_path: Path) -> None:
     runs = str(tmp_path / "runs")
-    options = ["--backbone", "tiny", "--set", "train.max_steps=2", "--runs", runs]
-    done = _without(RECIPE, "recipe", "mnli", *options)
+    options = ["--method", "lora", "--backbone", "tiny", "--set", "train.max_steps=2"]
+    done = _without(RECIPE, "recipe", "mnli", *options, "--runs", runs)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "| chance" in done.stdout and "mnli \\xb7 validation" in done.stdout
 
