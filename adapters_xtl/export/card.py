@@ -153,7 +153,7 @@ def _summary(record: ExportRecord) -> list[str]:
     how = f" ({record.compose})" if record.compose else ""
     lines = [
         f"The stack {record.stack}{how} as {model.kind}, for task {model.task}. It was made by"
-        f" adapters_xtl and needs it no more; `{RECORD}` holds what it was made of."
+        f" adapters_xtl and does not need it; `{RECORD}` holds what it was made of."
     ]
     if model.layer is not None:
         lines[0] += (
