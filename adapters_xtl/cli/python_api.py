@@ -78,7 +78,8 @@ class Run:
 
     def plot(self) -> ScorePlot:
         """The headline scores by language as bars, which a notebook shows; `save(path)` writes
-        them. RunError where nothing was scored.
+        them. RunError where nothing was scored, RequestError where matplotlib (the extra `plots`)
+        is not installed.
         """
         from adapters_xtl.pages.run_views import ScorePlot
 

@@ -74,7 +74,8 @@ def study(
     out       the study's directory; by default one under `runs`/studies
     report_to trackers that follow the runs: "tensorboard", "wandb", "trackio", "mlflow"
 
-    Raises RequestError for a request that is wrong, RunError where no run ended well; runs that
+    Its figures need matplotlib (the extra `plots`). Raises RequestError for a request that is
+    wrong, RunError where no run ended well; runs that
     failed while others ended well are in `StudyResult.failed`.
     """
     import json
