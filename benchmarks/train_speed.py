@@ -1,0 +1,381 @@
+"""How fast a module is trained: this package beside `Trainer` + peft and `AdapterTrainer`.
+
+    .venv/bin/python benchmarks/train_speed.py DIR                     every work on `mini`
+    .venv/bin/python benchmarks/train_speed.py DIR --works tags-lora,spans-lora --rounds 3
+    .venv/bin/python benchmarks/train_speed.py DIR --device cuda --backbone xlmr-large-random
+
+DIR is a mirror directory, or "embedded". Contenders train on the same cut of rows, with the same
+batch size, epochs, seed, learning rate and encoder, each in a process of its own with caches of its
+own, one after the other, round after round; the order turns with every round, the seed is the
+round's number.
+
+    stock   what the libraries' documentation shows: float32, random batches padded to their longest
+    tuned   what an expert writes: bf16 and group_by_length
+    plain   this package, every technique of TECHNIQUES off
+    +NAME   plain with one technique on
+    all     plain with all of them on
+
+`seconds`: the training with one scoring of the dev rows at its end, tokenizing and loading left
+out; `process_seconds`: all of it. `tokens`: of the rows, padding left out; `padding`: its share of
+what was computed. `matrix_share`: the encoder's linear layers on those tokens (forward, and
+backward where modules are), over the seconds, over the rate that large bfloat16 products reach on
+the same device in the same round. Ratios are taken within a round.
+
+A JSON a work goes to benchmarks/results/speed/, written after each round; the same command goes on
+from there. README.md there is written from all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters_xtl import tasks
+from adapters_xtl.base import machine
+from adapters_xtl.base.typed_json import to_json
+from benchmarks import speed_tools as tools
+
+# name → the flags that switch it off and those that switch it on
+TECHNIQUES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is trained. `upper`: modules in the upper half of the layers only."""
+
+    task: str
+    method: str
+    max_length: int = 128
+    epochs: float = 1.0
+    on: str = ""
+    upper: bool = False
+
+
+WORKS = {
+    "pairs-lora": Work("mnli", "lora"),
+    "tags-lora": Work("panx", "lora"),
+    "spans-lora": Work("squad1", "lora", max_length=384),
+    "pairs-bottleneck": Work("mnli", "bottleneck"),
+    "tags-bottleneck": Work("panx", "bottleneck"),
+    "spans-bottleneck": Work("squad1", "bottleneck", max_length=384),
+    "stack-lora": Work("panx", "lora", on="mnli"),
+    "stack-bottleneck": Work("panx", "bottleneck", on="mnli"),
+    "upper-lora": Work("mnli", "lora", epochs=3, upper=True),
+}
+TEXT = """# Speed of training
+
+Written by `benchmarks/train_speed.py` from the JSON files beside it; its docstring says what each
+column is. A ratio is how many times faster a line is than stock or tuned, median and range over the
+rounds, each round's processes having run one after the other. Scores are of the dev rows that the
+cut holds: they show whether a faster training learns as much, and nothing about a method. Lines of
+the package are one `xtl recipe` each, a process of its own.
+"""
+
+
+def contenders() -> dict[str, tuple[str, ...]]:
+    """Name → flags of `xtl recipe`; those of the scripts have none."""
+    off = {name: flags for name, (flags, _) in TECHNIQUES.items()}
+    on = {name: flags for name, (_, flags) in TECHNIQUES.items()}
+
+    def with_on(chosen: Sequence[str]) -> tuple[str, ...]:
+        return tuple(flag for name in off for flag in (on if name in chosen else off)[name])
+
+    found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": (), "plain": with_on(())}
+    found |= {f"+{name}": with_on((name,)) for name in TECHNIQUES}
+    return found | ({"all": with_on(tuple(TECHNIQUES))} if TECHNIQUES else {})
+
+
+class Bench:
+    """One work: its rows, its encoder, and its contenders' processes."""
+
+    def __init__(self, name: str, options: argparse.Namespace, aside: Path) -> None:
+        self.name, self.work, self.options, self.aside = name, WORKS[name], options, aside
+        self.mirror = aside / name / "rows"
+        self.train, self.dev = tools.cut(
+            options.data, self.work.task, options.rows, options.dev_rows, self.mirror
+        )
+        self.encoder = tools.encoder_folder(options.backbone, aside)
+        shown = options.backbone != tools.LARGE
+        self.backbone = options.backbone if shown else str(self.encoder)
+        self.from_layer = self._layers() // 2 if self.work.upper else 0
+        self.parent = self._parent() if self.work.on else ""
+        self.spec = self._spec()
+
+    def _layers(self) -> int:
+        config = json.loads((self.encoder / "config.json").read_text(encoding="utf-8"))
+        return int(config["num_hidden_layers"])
+
+    def _recipe(self, task: str, mirror: Path, *flags: str) -> list[str]:
+        return [
+            *("-m", "adapters_xtl", "recipe", task, "--method", self.work.method),
+            *("--backbone", self.backbone, "--data", str(mirror)),
+            *("--device", self.options.device, "--languages", "en", "--json", *flags),
+            *self._settings(task),
+        ]
+
+    def _settings(self, task: str) -> list[str]:
+        work, options = self.work, self.options
+        pairs = {
+            "train.epochs": options.epochs or work.epochs,
+            "train.batch_size": options.batch_size,
+            "train.max_length": work.max_length if task == work.task else 128,
+            "train.eval_every": 10**8,
+            "train.patience": 0,
+            "train.select_examples": 0,
+        }
+        if options.max_steps:
+            pairs["train.max_steps"] = options.max_steps
+        settings = [part for key, value in pairs.items() for part in ("--set", f"{key}={value}")]
+        # on its own dev rows a task selects only under XTREME's protocol; SQuAD does so anyway
+        protocol = [] if tasks.load(task).select else ["--protocol", "xtreme"]
+        return [*settings, *protocol]
+
+    def _parent(self) -> str:
+        """The parent's run directory, trained once for all contenders."""
+        mirror = self.aside / self.name / "parent-rows"
+        tools.cut(self.options.data, self.work.on, self.options.rows, self.options.dev_rows, mirror)
+        runs = self.aside / self.name / "parent"
+        command = self._recipe(self.work.on, mirror, "--runs", str(runs), "--no-zero-shot")
+        found = tools.measured(command, tools.environment(self.aside / "parent-cache"))
+        return str(found["answer"]["path"])
+
+    def ours(self, seed: int, runs: Path, *flags: str) -> list[str]:
+        above = ["--from-layer", str(self.from_layer)] if self.from_layer else []
+        on = ["--on", self.parent] if self.parent else []
+        zero_shot = ["--no-zero-shot"] if tasks.load(self.work.task).zero_shot else []
+        given = ["--seed", str(seed), "--runs", str(runs), *above, *on, *zero_shot, *flags]
+        return self._recipe(self.work.task, self.mirror, *given)
+
+    def _spec(self) -> dict[str, Any]:
+        """Settings and options as the package resolves them, for the scripts."""
+        command = self.ours(1, self.aside / self.name / "none", "--dry-run")
+        found = tools.measured(command, tools.environment(self.aside / "parent-cache"))
+        spec: dict[str, Any] = found["answer"]["runs"][-1]["spec"]
+        return spec
+
+    def script(self, seed: int, tuned: bool) -> list[str]:
+        task, spec = tasks.load(self.work.task), self.spec
+        job = {
+            **{"tuned": tuned, "format": task.format, "scorer": task.scorer},
+            **{"metric": task.metric, "labels": list(task.labels)},
+            **{"train": str(self.train), "dev": str(self.dev), "encoder": str(self.encoder)},
+            **{"method": self.work.method, "options": spec["options"]},
+            "parents": [str(Path(self.parent) / "module")] if self.parent else [],
+            **{"from_layer": self.from_layer, "hyper": spec["hyper"]},
+            **{"seed": seed, "device": self.options.device},
+        }
+        path = self.aside / self.name / "job.json"
+        path.write_text(json.dumps(job), encoding="utf-8")
+        return ["-m", "benchmarks.trainer_script", str(path)]
+
+    def take(self, contender: str, seed: int) -> dict[str, Any]:
+        """The figures of one process of one contender; RuntimeError when it failed."""
+        with tempfile.TemporaryDirectory(dir=self.aside) as folder:
+            caches = self.aside / "warm" / contender if self.options.warm else Path(folder)
+            scripted = contender in ("stock", "tuned")
+            runs = Path(folder, "runs")
+            command = (
+                self.script(seed, contender == "tuned")
+                if scripted
+                else self.ours(seed, runs, *contenders()[contender])
+            )
+            found = tools.measured(command, tools.environment(caches))
+        answer = found.pop("answer")
+        return {**found, **(answer if scripted else self._figures(answer))}
+
+    def _figures(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        cost = answer["metrics"]["train"]
+        cuda = self.options.device == "cuda"
+        return {
+            **{key: cost[key] for key in ("seconds", "steps", "examples", "tokens")},
+            "padded_tokens": cost.get("padded_tokens"),
+            "score": answer["metrics"]["score"],
+            "device_peak_bytes": cost["measured_peak_bytes"] if cuda else None,
+            "trainable_parameters": cost["trainable_parameters"],
+        }
+
+
+def summed_up(rounds: Sequence[Mapping[str, Any]], work: float) -> dict[str, Any]:
+    """Contender → medians over the rounds, score with its spread, ratios to stock and tuned."""
+
+    summary: dict[str, Any] = {}
+    for name in dict.fromkeys(name for one in rounds for name in one["contenders"]):
+        own = tools.of_contender(rounds, name)
+        pairs = [(one, entry) for one, entry in zip(rounds, own, strict=True) if entry]
+        if not pairs:
+            continue
+        padded = [(e["tokens"], e["padded_tokens"]) for _, e in pairs if e["padded_tokens"]]
+        scores = [entry["score"] for _, entry in pairs]
+        line: dict[str, Any] = {
+            "rounds": len(pairs),
+            "seconds": statistics.median(entry["seconds"] for _, entry in pairs),
+            "process_seconds": statistics.median(entry["process_seconds"] for _, entry in pairs),
+            "tokens_per_second": statistics.median(e["tokens"] / e["seconds"] for _, e in pairs),
+            "padding": 1 - sum(t for t, _ in padded) / sum(p for _, p in padded)
+            if padded
+            else None,
+            "matrix_share": statistics.median(
+                entry["tokens"] * work / entry["seconds"] / one["matrix_rate"]
+                for one, entry in pairs
+            ),
+            "peak_bytes": max(
+                entry["device_peak_bytes"] or entry["peak_resident_bytes"] for _, entry in pairs
+            ),
+            "score": statistics.fmean(scores),
+            "score_sd": statistics.stdev(scores) if len(scores) > 1 else None,
+        }
+        for other in ("stock", "tuned"):
+            line[f"faster_than_{other}"] = tools.faster(rounds, name, other)
+            whole = tools.faster(rounds, name, other, "process_seconds")
+            line[f"process_faster_than_{other}"] = whole
+        summary[name] = line
+    return summary
+
+
+def section(record: Mapping[str, Any]) -> list[str]:
+    """A work's part of the page."""
+    settings = record["settings"]
+    rows = []
+    for name, line in record["summary"].items():
+        padding, spread = line["padding"], line["score_sd"]
+        rows.append(
+            [
+                name,
+                f"{line['seconds']:.1f}",
+                f"{line['process_seconds']:.1f}",
+                f"{line['tokens_per_second']:,.0f}",
+                "" if padding is None else f"{100 * padding:.0f} %",
+                f"{100 * line['matrix_share']:.0f} %",
+                f"{line['peak_bytes'] / 2**30:.2f}",
+                f"{line['score']:.1f}" + ("" if spread is None else f" ± {spread:.1f}"),
+                tools.shown_ratio(line["faster_than_stock"]),
+                tools.shown_ratio(line["faster_than_tuned"]),
+            ]
+        )
+    header = ["", "s", "process s", "tokens/s", "padding", "matrix share", "GiB"]
+    header += ["score", "× stock", "× tuned"]
+    return [
+        f"## {record['work']['name']}, {record['backbone']}, {record['device']}",
+        "",
+        f"{tools.device_name(record)}; {len(record['rounds'])} rounds; {settings['rows']} train and"
+        f" {settings['dev_rows']} dev rows of {record['what'] or settings['data']}, batches of"
+        f" {settings['batch_size']}. `{record['command']}`",
+        "",
+        *tools.markdown_table(header, rows),
+        *tools.failures(record),
+        "",
+    ]
+
+
+def write_page(folder: Path) -> None:
+    """README.md of a folder, from the JSON files in it."""
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("train-*.json"))]
+    lines = [TEXT, *(line for record in records for line in section(record))]
+    (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", metavar="DIR", help='a mirror directory, or "embedded"')
+    parser.add_argument("--works", default=",".join(WORKS), help="some of the works")
+    parser.add_argument("--only", default="", help="some of the contenders")
+    parser.add_argument("--backbone", default="mini", help=f"mini, tiny, {tools.LARGE} or a folder")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=1600, help="train rows; 0: all")
+    parser.add_argument("--dev-rows", type=int, default=400, help="dev rows; 0: all")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--epochs", type=float, default=0, help="0: as the work has them")
+    parser.add_argument("--max-steps", type=int, default=0)
+    parser.add_argument("--warm", action="store_true", help="caches stay from round to round")
+    parser.add_argument("--what", default="", help="what the rows are, in words")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="begin no round after so many seconds"
+    )
+    parser.add_argument("--out", type=Path, default=tools.RESULTS / "speed")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(given)
+    options.command = tools.command_of("train_speed.py", given, options.data)
+    for flag, chosen, there in (
+        ("--works", options.works, WORKS),
+        ("--only", options.only, contenders()),
+    ):
+        for name in filter(None, chosen.split(",")):
+            if name not in there:
+                parser.error(f"{flag}: no '{name}'; there are {', '.join(there)}")
+    return options
+
+
+def carry_out(name: str, options: argparse.Namespace, aside: Path, deadline: float) -> bool:
+    """The rounds of one work that its JSON lacks; whether a process of it failed."""
+    settings = {
+        key: value
+        for key, value in vars(options).items()
+        if key in ("rows", "dev_rows", "batch_size", "epochs", "max_steps", "warm")
+    }
+    settings["data"] = "embedded" if options.data == "embedded" else "DIR"
+    path = options.out / f"train-{name}-{Path(options.backbone).name}-{options.device}.json"
+    if time.monotonic() > deadline:
+        return False
+    bench = Bench(name, options, aside)
+    chosen = [one for one in contenders() if not options.only or one in options.only.split(",")]
+    work = tools.training_work(bench.encoder, bench.from_layer)
+
+    def record(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "kind": "train-speed",
+            "command": options.command,
+            "what": options.what,
+            "work": {"name": name, **asdict(bench.work), "from_layer": bench.from_layer},
+            "backbone": Path(options.backbone).name,
+            "device": options.device,
+            "settings": settings,
+            "spec": bench.spec,
+            "flags": {one: list(contenders()[one]) for one in chosen},
+            "flop_per_token": work,
+            "provenance": to_json(machine.describe()),
+            "rounds": rounds,
+            "summary": summed_up(rounds, work),
+        }
+
+    failed = tools.take_rounds(
+        path,
+        options.rounds,
+        chosen,
+        bench.take,
+        record,
+        device=options.device,
+        deadline=deadline,
+    )
+    write_page(options.out)
+    return failed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    deadline = time.monotonic() + options.seconds
+    with tempfile.TemporaryDirectory() as aside:
+        failed = [
+            carry_out(name, options, Path(aside), deadline) for name in options.works.split(",")
+        ]
+    if (options.out / "README.md").is_file():
+        print((options.out / "README.md").read_text(encoding="utf-8"))
+    return int(any(failed))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        sys.exit(f"train_speed.py: {error}")

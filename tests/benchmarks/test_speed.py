@@ -1,0 +1,69 @@
+"""The speed benchmarks' figures: ratios, flags, work per token."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import speed_tools, train_speed
+
+
+def _entry(seconds: float, score: float, padded: int | None = None) -> dict[str, Any]:
+    return {
+        **{"seconds": seconds, "process_seconds": seconds + 5, "tokens": 1000, "score": score},
+        **{"padded_tokens": padded, "device_peak_bytes": None, "peak_resident_bytes": 1 << 30},
+    }
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    """A machine that is half as fast in the second round changes no ratio; a failure costs its pair
+    alone.
+    """
+    rounds = [
+        {
+            "matrix_rate": 4e6,
+            "contenders": {"stock": _entry(40, 50, 2000), "plain": _entry(10, 52)},
+        },
+        {
+            "matrix_rate": 2e6,
+            "contenders": {"stock": _entry(80, 54, 2000), "plain": _entry(20, 50)},
+        },
+        {"matrix_rate": 4e6, "contenders": {"stock": {"error": "killed"}, "plain": _entry(1, 51)}},
+    ]
+    summary = train_speed.summed_up(rounds, 6000)
+    plain, stock = summary["plain"], summary["stock"]
+    assert plain["faster_than_stock"] == {"pairs": [4.0, 4.0], "median": 4, "min": 4, "max": 4}
+    assert plain["process_faster_than_stock"]["pairs"] == [3.0, 3.4]
+    assert plain["faster_than_tuned"]["median"] is None
+    assert stock["matrix_share"] == pytest.approx(1000 * 6000 / 40 / 4e6)
+    assert stock["padding"] == 0.5 and plain["padding"] is None
+    assert (stock["score"], plain["score"], plain["score_sd"]) == (52, 51, 1)
+    assert [speed_tools.turned("abc", number)[0] for number in range(4)] == list("abca")
+
+
+def test_flags_of_a_technique(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain has every technique off, +NAME one on, all of them in `all`."""
+    off_and_on = {"a": (("--set", "x=0"), ("--set", "x=1")), "b": (("--no-b",), ())}
+    monkeypatch.setattr(train_speed, "TECHNIQUES", off_and_on)
+    assert train_speed.contenders() == {
+        "stock": (),
+        "tuned": (),
+        "plain": ("--set", "x=0", "--no-b"),
+        "+a": ("--set", "x=1", "--no-b"),
+        "+b": ("--set", "x=0"),
+        "all": ("--set", "x=1"),
+    }
+
+
+def test_work_per_token(tmp_path: Path) -> None:
+    """Of XLM-R Large's 24 layers with 12·1024² weights each: 2 FLOP a weight forward, 2 backward."""
+    config = {"model_type": "xlm-roberta", "num_hidden_layers": 24, "hidden_size": 1024}
+    config |= {"num_attention_heads": 16, "intermediate_size": 4096, "vocab_size": 250002}
+    config |= {"max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights = 24 * 12 * 1024**2
+    assert speed_tools.training_work(tmp_path, 0) == 4 * weights
+    assert speed_tools.training_work(tmp_path, 12) == 3 * weights
