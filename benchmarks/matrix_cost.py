@@ -270,10 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         parts = measured(study, options.runs or folder.resolve().parent.parent, options.method)
         if not parts:
-            print(
-                f"matrix_cost.py: {folder} has no cell of a target, intermediates and {options.method}",
-                file=sys.stderr,
-            )
+            lacks = f"has no cell of a target, intermediates and {options.method}"
+            print(f"matrix_cost.py: {folder} {lacks}", file=sys.stderr)
             return 2
         record |= {
             "title": f"Measured: {study['title']}, {options.method}",

@@ -118,9 +118,16 @@ def encoder_folder(backbone: str, aside: Path) -> Path:
         with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
             encoder = XLMRobertaModel(XLMRobertaConfig(**sizes), add_pooling_layer=False)
     encoder.save_pretrained(folder)
-    for name in registry.tokenizer_files(embedded.prepare()):
-        (folder / name).write_bytes((embedded.prepare() / name).read_bytes())
+    tokenizer = tokenizer_folder()
+    for name in registry.tokenizer_files(tokenizer):
+        (folder / name).write_bytes((tokenizer / name).read_bytes())
     return folder
+
+
+def tokenizer_folder() -> Path:
+    """Where XLM-R's tokenizer lies: XTL_TOKENIZER, or the embedded encoder."""
+    given = os.environ.get("XTL_TOKENIZER")
+    return Path(given) if given else embedded.prepare()
 
 
 # ---------------------------------------------------------------------- processes
@@ -132,7 +139,7 @@ def environment(caches: Path) -> dict[str, str]:
     """
     home = caches / "xtl"
     home.mkdir(parents=True, exist_ok=True)
-    if not (home / "mini").exists():
+    if not (home / "mini").exists() and embedded.is_ready():
         (home / "mini").symlink_to(embedded.prepare().parent)
     return {
         **os.environ,
