@@ -163,7 +163,7 @@ def test_exported_names_exist(path: Path) -> None:
 @pytest.mark.parametrize("name", tasks.names())
 def test_every_task_has_a_recipe_that_parses(name: str) -> None:
     task = tasks.load(name)
-    recipe = recipes.read_recipe(name)
+    recipe = recipes.read_recipe(task.recipe or name)
     assert bool(recipe.path) == bool(task.train or task.members), "a recipe for what trains"
     for method in methods.names():
         for embedded in (True, False):

@@ -244,7 +244,8 @@ def _reported_in(
     unchecked: dict[str, str] = {}
     for report in declared_reports(task, "clean", load, language):
         reporting = load(report.task)
-        if isinstance(source, Embedded) and report.split != next(iter(reporting.report)):
+        one_split = isinstance(source, Embedded) and not reporting.in_domain
+        if one_split and report.split != next(iter(reporting.report)):
             continue  # a sample file has one split to report
         name = str(report) if language == "en" else f"{report} in {language}"
         try:
@@ -266,9 +267,11 @@ def _embedded_training(
     unchecked: dict[str, str] = {}
     for report in reports:
         try:
-            files = _sample_rows(source, load(report.task), report.split)
-            if "en" in sample_languages(files.files[report.split][0].fetch(), "report"):
-                located.setdefault(report.task, (report, files))
+            reporting = load(report.task)
+            files = _sample_rows(source, reporting, report.split)
+            tag = reporting.sample_tag(report.split)
+            if "en" in sample_languages(files.files[report.split][0].fetch(), tag):
+                located.setdefault(f"{report.task} {tag}", (report, files))
         except DataError as error:
             unchecked[str(report)] = why_unchecked(report.task, error)
     return TrainingFiles((training,), (training,), tuple(located.values()), unchecked)
@@ -339,11 +342,10 @@ def locate_report(
         try:
             if isinstance(source, Embedded):
                 file = source.file(task)
-                if language not in sample_languages(
-                    file.fetch(), "report" if task.kind == "target" else "select"
-                ):
+                if language not in sample_languages(file.fetch(), task.sample_tag(split)):
+                    domain = f" of {split}" if task.in_domain else ""
                     raise MissingRows(
-                        f"the embedded rows of '{task.name}' have no language '{language}'"
+                        f"the embedded rows{domain} of '{task.name}' have no language '{language}'"
                     )
                 files_by_language[language] = (_sample_rows(source, task, split),)
             elif isinstance(source, OwnFiles):

@@ -95,6 +95,7 @@ class Reader:
     def _read(self, selection: _Selection, located: Iterable[RowFiles]) -> CheckedSplit:
         checked_split = CheckedSplit()
         problems = Problems()
+        located = tuple(located)
         for row_files in located:
             checked_split.forms.append(str(row_files.rows))
             for name, files in row_files.files.items():
@@ -108,7 +109,9 @@ class Reader:
         problems.raise_if_any(DataError)
         if not checked_split.rows:
             language = f" in {selection.language}" if selection.language else ""
-            raise DataError(f"{', '.join(checked_split.forms)}: no rows{language}")
+            chosen = any(row_files.rows.only for row_files in located)
+            missing = MissingRows if chosen else DataError
+            raise missing(f"{', '.join(checked_split.forms)}: no rows{language}")
         return checked_split
 
     def _add(
@@ -122,12 +125,15 @@ class Reader:
         """Adds the rows of one file. `part`: the split name that the file is of."""
         task = selection.task
         if rows.repo == "embedded":
-            numbered = _sample_rows(file.fetch(), selection.split, selection.language)
+            tag = rows.split if rows.split in task.report and task.in_domain else selection.split
+            numbered = _sample_rows(file.fetch(), tag, selection.language)
         else:
             columns = rows.parts.get(part, rows.columns)
             table = self._table(file, columns, task.labels, own=rows.repo == OWN)
             if rows.language:
                 table = self._of_language(checked_split, table, rows, selection, file)
+            for column, values in rows.only.items():
+                table = table.filter(pc.is_in(table.column(column), pa.array(values)))
             numbered = _rows(table, part if rows.parts else "")
         form = formats.load(task.format)
         seen = {form.identity(example): example for example in checked_split.examples}
@@ -148,7 +154,7 @@ class Reader:
             if keep:
                 checked_split.examples.append(example)
         checked_split.rows += count
-        if not count and not rows.language:
+        if not count and not rows.language and not rows.only:
             raise DataError(f"{file.name}: no rows")
 
     def _place(self, checked_split: CheckedSplit, file: DataFile, number: int, reason: str) -> None:

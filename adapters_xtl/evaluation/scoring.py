@@ -9,16 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adapters_xtl import metrics
 from adapters_xtl.base import statistics
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.metrics import Predictions
-from adapters_xtl.metrics._bootstrap import Items, paired_interval, paired_rows_interval
+from adapters_xtl.metrics._bootstrap import (
+    Items,
+    paired_differences,
+    paired_rows_differences,
+    tails,
+)
 from adapters_xtl.tasks import Task
 
 __all__ = [
     "ItemDifference",
+    "compare_differences",
     "compare_runs",
+    "difference_of_differences",
     "entry",
     "intervals",
     "item_difference",
@@ -28,6 +38,7 @@ __all__ = [
 ]
 
 
+Floats = NDArray[np.float64]
 Place = tuple[int, str]  # the number of a run and a language
 
 
@@ -116,6 +127,55 @@ def item_difference(
     each other stay together; rows without an id count by their place in the file. The interval
     covers the choice of the scored rows, not that of a seed. DataError where the rows differ.
     """
+    mean, values, items = _resampled(task, first, second, resamples, seed)
+    return _of_resamples(mean, values, items, level, margin)
+
+
+def difference_of_differences(
+    first: tuple[Task, Sequence[Mapping[str, Predictions]], Sequence[Mapping[str, Predictions]]],
+    second: tuple[Task, Sequence[Mapping[str, Predictions]], Sequence[Mapping[str, Predictions]]],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    margin: float = 0.0,
+) -> ItemDifference:
+    """The difference between two differences as `item_difference` takes them, each of the task's
+    rows that its two systems predicted: `first` minus `second`.
+
+    The rows of the two differences are other rows, so each set of ids is drawn for itself; `items`
+    is the number of both. DataError where the rows of one difference differ.
+    """
+    drawn = [
+        _resampled(*difference, resamples, seed + number)
+        for number, difference in enumerate((first, second))
+    ]
+    (mean, values, items), (other_mean, others, other_items) = drawn
+    count = min(len(values), len(others))  # resamples that cannot be scored are left out
+    return _of_resamples(
+        mean - other_mean, values[:count] - others[:count], items + other_items, level, margin
+    )
+
+
+def _of_resamples(
+    mean: float, values: Floats, items: int, level: float, margin: float
+) -> ItemDifference:
+    low, high = tails(values, level)
+    resamples = len(values)
+    conclusion = statistics.verdict(low, high, margin)
+    return ItemDifference(mean, low, high, level, items, resamples, conclusion)
+
+
+def _resampled(
+    task: Task,
+    first: Sequence[Mapping[str, Predictions]],
+    second: Sequence[Mapping[str, Predictions]],
+    resamples: int,
+    seed: int,
+) -> tuple[float, Floats, int]:
+    """(the difference of two systems' scores, the same of each resample of the ids, the number of
+    ids); see `item_difference`.
+    """
     if not first or len(first) != len(second):
         raise DataError(
             f"{task.name}: {len(first)} runs against {len(second)}; takes pairs of runs of one seed"
@@ -139,24 +199,19 @@ def item_difference(
         for side in sides
     ]
     summed = [{place: one for place, one in side.items() if one is not None} for side in items]
-    options: dict[str, Any] = {"resamples": resamples, "level": level, "seed": seed}
     if all(len(side) == len(ids) for side in summed):
-        bounds = paired_interval(summed[0], summed[1], **options)
+        values = paired_differences(summed[0], summed[1], resamples=resamples, seed=seed)
     else:
         metric = metrics.get(task.scorer)
-        bounds = paired_rows_interval(
-            *sides, ids, lambda rows, place: metric.score(rows, place[1]), **options
+        values = paired_rows_differences(
+            *sides,
+            ids,
+            lambda rows, place: metric.score(rows, place[1]),
+            resamples=resamples,
+            seed=seed,
         )
-    low, high = bounds[task.metric]
-    return ItemDifference(
-        mean=means[0] - means[1],
-        low=low,
-        high=high,
-        level=level,
-        items=len({key for keys in ids.values() for key in keys}),
-        resamples=resamples,
-        verdict=statistics.verdict(low, high, margin),
-    )
+    number_of_ids = len({key for keys in ids.values() for key in keys})
+    return means[0] - means[1], values[task.metric], number_of_ids
 
 
 def compare_runs(
@@ -172,6 +227,39 @@ def compare_runs(
     """`item_difference` of the predictions in run directories, over the languages that all of them
     have but those in `leave_out`. DataError where there is no such language.
     """
+    of_first, of_second = _predictions_of_runs(task, first, second, leave_out)
+    return item_difference(task, of_first, of_second, resamples=resamples, seed=seed, margin=margin)
+
+
+# a task, and the run directories of two systems that were scored on it
+Pairs = tuple[Task, Sequence[Path], Sequence[Path]]
+
+
+def compare_differences(
+    first: Pairs,
+    second: Pairs,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    margin: float = 0.0,
+    leave_out: Collection[str] = (),
+) -> ItemDifference:
+    """`difference_of_differences` of the predictions in run directories, each over the languages
+    that its runs have but those in `leave_out`. DataError where there is no such language.
+    """
+    of_first, of_second = (
+        (task, *_predictions_of_runs(task, runs, others, leave_out))
+        for task, runs, others in (first, second)
+    )
+    return difference_of_differences(
+        of_first, of_second, resamples=resamples, seed=seed, margin=margin
+    )
+
+
+def _predictions_of_runs(
+    task: Task, first: Sequence[Path], second: Sequence[Path], leave_out: Collection[str]
+) -> tuple[Sequence[Mapping[str, Predictions]], Sequence[Mapping[str, Predictions]]]:
+    """What the runs of two systems predicted, in the languages that all of them have."""
     languages = [
         {path.stem for path in (run / "predictions" / task.name).glob("*.jsonl")}
         for run in (*first, *second)
@@ -183,7 +271,7 @@ def compare_runs(
         [{code: predictions(run, task.name, code) for code in common} for run in runs]
         for runs in (first, second)
     )
-    return item_difference(task, of_first, of_second, resamples=resamples, seed=seed, margin=margin)
+    return of_first, of_second
 
 
 def _ids(task: Task, first: Predictions, second: Predictions, language: str) -> list[Hashable]:

@@ -70,6 +70,7 @@ class ContrastResult:
             "of": dict(self.contrast.of),
             "against": dict(self.contrast.against),
             "family": self.contrast.family,
+            **({"minus": [dict(side) for side in minus]} if (minus := self.contrast.minus) else {}),
             **({"leave_out": list(leave_out)} if (leave_out := self.contrast.leave_out) else {}),
             **(numbers or {"mean": None, "interval": None, "seeds": [], "verdict": "", "p": None}),
             "p_holm": self.p_holm,
@@ -158,17 +159,7 @@ class FinishedCells:
     @cached_property
     def contrasts(self) -> tuple[ContrastResult, ...]:
         """The study's contrasts, with Holm's correction over each family of them."""
-        results = [
-            ContrastResult(
-                contrast,
-                self._paired(
-                    self._means(contrast.cells(contrast.of), contrast.leave_out)[0],
-                    self._means(contrast.cells(contrast.against), contrast.leave_out)[0],
-                    (*contrast.cells(contrast.of), *contrast.cells(contrast.against)),
-                ),
-            )
-            for contrast in self._contrasts
-        ]
+        results = [ContrastResult(each, self._difference(each)) for each in self._contrasts]
         adjusted: dict[int, float | None] = {}
         for family in dict.fromkeys(contrast.family for contrast in self._contrasts):
             members = [
@@ -192,6 +183,15 @@ class FinishedCells:
             for number, result in enumerate(results)
         )
 
+    def _difference(self, contrast: Contrast) -> Difference | None:
+        sides = (contrast.of, contrast.against, *(contrast.minus or ()))
+        points = [contrast.cells(side) for side in sides]
+        scores = [self._means(cells, contrast.leave_out)[0] for cells in points]
+        if contrast.minus is not None:
+            scores = [_by_seed(*scores[:2]), _by_seed(*scores[2:])]
+        of, against = scores
+        return self._paired(of, against, [point for cells in points for point in cells])
+
     def difference(self, of: Point, against: Point) -> Entry:
         """The entry of one of the study's contrasts: its difference, interval and verdicts."""
         result = next(
@@ -205,7 +205,8 @@ class FinishedCells:
         )
         if result is None or result.difference is None:
             leave_out = result.contrast.leave_out if result else ()
-            sides = [self.score(side, leave_out) for side in (of, against)]
+            minus = (result.contrast.minus or ()) if result else ()
+            sides = [self.score(side, leave_out) for side in (of, against, *minus)]
             otherwise = "no contrast" if result is None else "no seed in common"
             return Entry(note=next((side.note for side in sides if side.value is None), otherwise))
         difference, bounds = result.difference, result.difference.interval
@@ -399,6 +400,11 @@ class FinishedCells:
         goes_the_other_way = means[extreme] * average < 0
         exception = f"{extreme}: {means[extreme]:+.2f} points" if goes_the_other_way else ""
         return Answer(headline, verdict, exception, tuple(limits))
+
+
+def _by_seed(of: Mapping[int, float], against: Mapping[int, float]) -> dict[int, float]:
+    """Seed → difference, of the seeds that both have."""
+    return {seed: of[seed] - against[seed] for seed in of if seed in against}
 
 
 def _ends(bounds: Interval | None) -> tuple[float | None, float | None]:

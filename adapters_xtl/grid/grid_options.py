@@ -24,7 +24,7 @@ __all__ = [
     "variants",
 ]
 
-ALL = "all"  # every target task
+ALL = "all"  # every target task, but those whose rows are of other domains
 NO_PARENTS = "none"
 
 
@@ -40,9 +40,12 @@ def chain(text: str) -> tuple[str, ...]:
 
 
 def task_names(texts: Sequence[str], problems: Problems) -> tuple[str, ...]:
-    """The tasks, each checked; `all` alone stands for every target."""
+    """The tasks, each checked; `all` alone stands for every target but those of other
+    domains.
+    """
     if tuple(texts) == (ALL,):
-        return tuple(name for name in tasks.names() if tasks.load(name).kind == "target")
+        targets = (tasks.load(name) for name in tasks.names())
+        return tuple(task.name for task in targets if task.kind == "target" and not task.in_domain)
     for name in texts:
         if name not in tasks.names():
             problems.add(

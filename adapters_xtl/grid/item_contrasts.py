@@ -12,9 +12,10 @@ from typing import Any
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.typed_json import to_json
-from adapters_xtl.evaluation.scoring import compare_runs
-from adapters_xtl.grid.finished_cells import FinishedCell, FinishedCells
+from adapters_xtl.evaluation.scoring import compare_differences, compare_runs
+from adapters_xtl.grid.finished_cells import FinishedCell, FinishedCells, Point
 from adapters_xtl.grid.study import Contrast
+from adapters_xtl.tasks import Task
 
 __all__ = ["over_items"]
 
@@ -27,10 +28,38 @@ def over_items(finished: FinishedCells, contrast: Contrast) -> dict[str, Any] | 
 
     With "reason" alone where there is no such interval: mined pairs, for one, are no common items.
     """
+    options: dict[str, Any] = {
+        "resamples": RESAMPLES,
+        "margin": finished.margin,
+        "leave_out": contrast.leave_out,
+    }
+    try:
+        if contrast.minus is None:
+            pairs = _runs(finished, contrast, contrast.of, contrast.against)
+            if pairs is None:
+                return None
+            difference = compare_runs(*pairs, **options)
+        else:
+            # cells that scored the same rows: (of - first) - (against - second)
+            others = zip((contrast.of, contrast.against), contrast.minus, strict=True)
+            both = [_runs(finished, contrast, *sides) for sides in others]
+            if both[0] is None or both[1] is None:
+                return None
+            difference = compare_differences(both[0], both[1], **options)
+    except (XtlError, OSError) as error:  # no common rows, or a damaged file of predictions
+        return {"reason": str(error)}
+    record: dict[str, Any] = to_json(difference)
+    return record
+
+
+def _runs(
+    finished: FinishedCells, contrast: Contrast, side: Point, other_side: Point
+) -> tuple[Task, Sequence[Path], Sequence[Path]] | None:
+    """The task that two sides scored, and their run directories, pair by pair; None without a seed
+    that both have.
+    """
     pairs: list[tuple[Path, Path]] = []
-    for point, other in zip(
-        contrast.cells(contrast.of), contrast.cells(contrast.against), strict=True
-    ):
+    for point, other in zip(contrast.cells(side), contrast.cells(other_side), strict=True):
         of, against = finished.at(point), finished.at(other)
         if of is not None and against is not None:
             pairs += _pairs(of, against, finished.grid.seeds)
@@ -38,19 +67,7 @@ def over_items(finished: FinishedCells, contrast: Contrast) -> dict[str, Any] | 
     if not pairs:
         return None
     first, second = zip(*pairs, strict=True)
-    try:
-        difference = compare_runs(
-            tasks.load(task),
-            first,
-            second,
-            resamples=RESAMPLES,
-            margin=finished.margin,
-            leave_out=contrast.leave_out,
-        )
-    except (XtlError, OSError) as error:  # no common rows, or a damaged file of predictions
-        return {"reason": str(error)}
-    record: dict[str, Any] = to_json(difference)
-    return record
+    return tasks.load(task), first, second
 
 
 def _pairs(

@@ -32,6 +32,9 @@ class Contrast:
     over    axis → its values: both sides are means over these cells, seed by seed; what the points
             have for that axis then names the mean
     leave_out  languages that the scores of both sides are means without
+    minus   two more points: the contrast is then a difference of differences, (`of` - `against`)
+            minus (the first - the second). Where the rows of `of` and of the first are the same,
+            and those of `against` and of the second, it is paired over both
     """
 
     name: str
@@ -40,6 +43,7 @@ class Contrast:
     family: str = ""
     over: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     leave_out: tuple[str, ...] = ()
+    minus: tuple[Mapping[str, str], Mapping[str, str]] | None = None
 
     def cells(self, point: Mapping[str, str]) -> tuple[dict[str, str], ...]:
         """The points of the cells that one side is the mean of: `point` alone without `over`."""

@@ -262,7 +262,8 @@ def _alike(
 
 def _key(cell: Cell) -> tuple[Any, ...]:
     """What tells the cells of a grid apart."""
-    return cell.task, cell.chain, cell.variant, cell.overrides
+    scored = (cell.split, cell.languages)
+    return cell.task, cell.chain, cell.variant, cell.overrides, scored
 
 
 def _full(rows: Rows, cell: Cell) -> dict[str, Any] | None:

@@ -116,7 +116,7 @@ def interval(
         table, defined = table[defined.any(axis=1)], defined[defined.any(axis=1)]
         means = np.where(defined, table, 0.0).sum(axis=1) / defined.sum(axis=1)
         # percentages: what rounding puts outside of them is put back
-        result[name] = _tails(np.clip(means, 0.0, 100.0), level)
+        result[name] = tails(np.clip(means, 0.0, 100.0), level)
     return result
 
 
@@ -145,26 +145,25 @@ def rows_interval(
             values.setdefault(name, []).append(value)
     if not values:
         raise DataError("no resample of the rows can be scored")
-    return {name: _tails(np.array(resampled), level) for name, resampled in values.items()}
+    return {name: tails(np.array(resampled), level) for name, resampled in values.items()}
 
 
-def paired_interval(
+def paired_differences(
     first: Mapping[K, Items],
     second: Mapping[K, Items],
     *,
     resamples: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
-) -> dict[str, list[float]]:
-    """Percentile bootstrap interval of each metric's difference, first - second, in points.
+) -> dict[str, Floats]:
+    """Each resample's difference, first - second, in points: metric → (resamples,).
 
     `first`, `second`: group (a language, or a run and a language) → items of two systems on the
     same rows. The paired bootstrap of Efron and Tibshirani 1993, chapter 8: an id is drawn for both
     systems and in every group that has it. With several groups it is the difference of the
-    unweighted means over them. The same seed gives the same interval. DataError without items or on
-    a senseless option.
+    unweighted means over them. The same seed gives the same resamples. Those that cannot be scored
+    are left out. DataError without items or on a senseless option.
     """
-    _check_options(resamples, level)
+    _check_options(resamples)
     groups = [items for key in first for items in (first[key], second[key])]
     if not groups or any(len(group.ids) == 0 for group in groups):
         raise DataError("no items to resample")
@@ -175,25 +174,23 @@ def paired_interval(
         defined = ~np.isnan(differences)
         differences, defined = differences[defined.any(axis=1)], defined[defined.any(axis=1)]
         if len(differences):
-            means = np.where(defined, differences, 0.0).sum(axis=1) / defined.sum(axis=1)
-            result[name] = _tails(means, level)
+            result[name] = np.where(defined, differences, 0.0).sum(axis=1) / defined.sum(axis=1)
     return result
 
 
-def paired_rows_interval(
+def paired_rows_differences(
     first: Mapping[K, Sequence[Row]],
     second: Mapping[K, Sequence[Row]],
     ids: Mapping[K, Sequence[Hashable]],
     score: Callable[[Sequence[Row], K], Mapping[str, float]],
     *,
     resamples: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
-) -> dict[str, list[float]]:
+) -> dict[str, Floats]:
     """The same of any score: `ids` are the rows' ids in each group, and every resample of the rows
     is scored anew. Resamples that cannot be scored are left out; DataError where none can be.
     """
-    _check_options(resamples, level)
+    _check_options(resamples)
     places: dict[Hashable, dict[K, list[int]]] = {}  # id → group → its rows
     for group, keys in ids.items():
         for place, key in enumerate(keys):
@@ -221,17 +218,18 @@ def paired_rows_interval(
             values.setdefault(name, []).append(sum(parts) / len(parts))
     if not values:
         raise DataError("no resample of the rows can be scored")
-    return {name: _tails(np.array(resampled), level) for name, resampled in values.items()}
+    return {name: np.array(resampled) for name, resampled in values.items()}
 
 
-def _check_options(resamples: int, level: float) -> None:
+def _check_options(resamples: int, level: float = 0.95) -> None:
     if resamples < 1 or not 0 < level < 1:
         raise DataError(
             f"an interval needs resamples >= 1 and 0 < level < 1, not {resamples} and {level}"
         )
 
 
-def _tails(values: Floats, level: float) -> list[float]:
+def tails(values: Floats, level: float) -> list[float]:
+    """[low, high]: the percentile interval of resampled values, of probability `level`."""
     bounds = np.percentile(values, [50.0 * (1.0 - level), 50.0 * (1.0 + level)])
     return [float(bound) for bound in bounds]
 

@@ -57,8 +57,9 @@ def report_splits(task: Task, source: Source) -> list[str]:
     """The report splits of a task that a source can have; the first is the default."""
     if isinstance(source, OwnFiles):
         return list(source.splits)
-    # the embedded rows are of one split, whatever a task calls it
-    return list(task.report)[:1] if source.kind == "embedded" else list(task.report)
+    # the embedded rows are of one split, whatever a task calls it, but where splits are domains
+    one_split = source.kind == "embedded" and not task.in_domain
+    return list(task.report)[:1] if one_split else list(task.report)
 
 
 def _language_sets(task: Task, source: Source, split: str) -> Mapping[str, tuple[str, ...]]:

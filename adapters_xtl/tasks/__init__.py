@@ -53,9 +53,10 @@ class Rows:
     text starts with the code and a hyphen. `parts` are split names that are read together, told
     apart by a column `part`. `instead` are other published forms of the same rows, taken (and
     named) where a source lacks the first. `sliced`: of train rows, those alone that are cut off to
-    select (`adapters_xtl.data.splits.cut_select`). `parallel` says how a row of one language finds
-    its translation among the rows of another: "" not at all, "row" by its place in the file (of the
-    same data set, where it has the same gold), "id" by its id.
+    select (`adapters_xtl.data.splits.cut_select`). `only`: column → values; rows with another value
+    there are passed over. `parallel` says how a row of one language finds its translation among the
+    rows of another: "" not at all, "row" by its place in the file (of the same data set, where it
+    has the same gold), "id" by its id.
     """
 
     repo: str
@@ -67,6 +68,7 @@ class Rows:
     sliced: bool = False
     instead: tuple[Rows, ...] = ()
     parallel: str = ""
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def named(self, code: str) -> Rows:
         """These rows for the language that the source calls `code`."""
@@ -78,7 +80,8 @@ class Rows:
         )
 
     def __str__(self) -> str:
-        return f"{self.repo} [{self.config}] {self.split}"
+        chosen = "".join(f", {name} {' or '.join(only)}" for name, only in self.only.items())
+        return f"{self.repo} [{self.config}] {self.split}{chosen}"
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,9 @@ class Task:
     languages  language set → ISO codes; "xtreme" and "xtreme-r" are the benchmarks' own lists
     codes      ISO code → the source's name of the language, where it differs
     train_from the task whose run is evaluated, for a task that trains nothing of its own
+    in_domain  the task that reports rows of the domain which this one's training is from, with the
+               same labels: each report split of this one is then another domain, under its name
+               (study `shift`). The task itself where its first report split has those rows
     zero_shot  the target that poses the same question, with the same labels, in other languages: a
                module of this task can be scored on it as it is
     samples    the task whose embedded train and select rows serve this one too
@@ -149,6 +155,7 @@ class Task:
     languages: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"all": ("en",)})
     codes: Mapping[str, str] = field(default_factory=dict)
     train_from: str = ""
+    in_domain: str = ""
     zero_shot: str = ""
     samples: str = ""
     members: tuple[str, ...] = ()
@@ -166,6 +173,20 @@ class Task:
     def trainable(self) -> bool:
         """Whether it has a training of its own: train rows, or members that have some."""
         return bool(self.train or self.members)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The report splits with rows of other domains than the training's; () for most tasks."""
+        splits = tuple(self.report) if self.in_domain else ()
+        return splits[1:] if self.in_domain == self.name else splits
+
+    def sample_tag(self, split: str) -> str:
+        """What tells the rows of a report split in the task's sample file: `split` where each is a
+        domain; elsewhere a sample file has one split that is scored.
+        """
+        if self.in_domain:
+            return split
+        return "report" if self.kind == "target" else "select"
 
     def code(self, language: str) -> str:
         """The source's name of a language."""

@@ -89,6 +89,15 @@ def _description(name: str) -> str:
 
 
 def _commands(task: Task) -> list[str]:
+    if task.train_from and task.in_domain:
+        split = task.domains[0]
+        return [
+            f"Its rows are of other domains than its training's, a report split each: the run of"
+            f" {_link(task.train_from)}, is scored on them, and {_link(task.in_domain)}, reports"
+            f" the training's own domain. The [study of domain shift](../studies/shift.md) scores"
+            " both.",
+            f"```sh\nxtl recipe {task.name} --split {split} --on mnli --method lora\n```",
+        ]
     if task.train_from:
         return [
             f"Nothing is trained on {task.name}'s own rows: the run of {_link(task.train_from)},"
@@ -154,6 +163,10 @@ def _rows_lines(use: str, rows: Iterable[Rows]) -> list[tuple[str, str, str, str
 
 def _place(rows: Rows) -> str:
     where = f"{code(rows.config)}, {code(rows.split)}"
+    where += "".join(
+        f", where {code(name)} is {' or '.join(map(code, values))}"
+        for name, values in rows.only.items()
+    )
     if rows.repo.startswith("original/"):
         return f"imported files, {code(rows.repo)}, {where}"
     return f"[{rows.repo}]({HUB}{rows.repo}), {where}"

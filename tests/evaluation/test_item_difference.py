@@ -148,3 +148,25 @@ def test_several_seeds_are_averaged_and_their_items_drawn_together(tmp_path: Pat
     empty = tmp_path / "empty"
     with pytest.raises(DataError, match="common language"):
         scoring.compare_runs(task, [empty], [sides[0][0]])
+
+
+def test_a_difference_of_differences_draws_each_set_of_rows_for_itself() -> None:
+    """Two systems on 600 rows, and on 300 others: the variances of their differences add up."""
+    rng = np.random.default_rng(5)
+    sides = []
+    for count, rates in ((600, (0.9, 0.7)), (300, (0.8, 0.75))):
+        ids = [f"q{number}" for number in range(count)]
+        right = [rng.random(count) < rate for rate in rates]
+        sides.append((right, [[{"en": classified(each, ids)}] for each in right]))
+    task = tasks.load("pawsx")
+    found = scoring.difference_of_differences(
+        (task, *sides[0][1]), (task, *sides[1][1]), resamples=4000
+    )
+    single = [first.astype(float) - second.astype(float) for (first, second), _ in sides]
+    mean = 100 * (single[0].mean() - single[1].mean())
+    error = 100 * np.sqrt(sum(each.var() / len(each) for each in single))
+    assert found.mean == pytest.approx(mean) and found.items == 900
+    assert (found.low, found.high) == (
+        pytest.approx(mean - 1.96 * error, abs=0.5),
+        pytest.approx(mean + 1.96 * error, abs=0.5),
+    )

@@ -1,0 +1,173 @@
+"""The pairs of row sets that the study of domain shift compares, and their drops seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from adapters_xtl import tasks
+from adapters_xtl.base.errors import Problems, clipped, nearest
+from adapters_xtl.grid import grid_options
+from adapters_xtl.grid.cells import Cell
+from adapters_xtl.grid.finished_cells import ContrastResult, FinishedCells
+from adapters_xtl.tasks import Task
+
+__all__ = [
+    "IN",
+    "OUT",
+    "Shift",
+    "changes_by_seed",
+    "check_point",
+    "contrast_of",
+    "drops_by_seed",
+    "home",
+    "other_metrics",
+    "relative_drops",
+    "shift_at",
+    "shifts_in",
+    "shifts_of",
+    "train_repos",
+]
+
+IN, OUT = "in", "out"
+BySeed = dict[int, float]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A pair of row sets under one training: `place` holds the axes but `side`."""
+
+    place: Mapping[str, str]
+
+    def point(self, side: str, **other: str) -> dict[str, str]:
+        return {**self.place, **other, "side": side}
+
+    @property
+    def of_language(self) -> bool:
+        """Whether the two row sets differ in their language."""
+        return self.place["language"] not in home(self.place["task"]).all_languages
+
+    @property
+    def label(self) -> str:
+        """The rows in words: "squadshifts nyt, en"."""
+        start = "English to " if self.of_language else ""
+        return f"{self.place['task']} {self.place['domain']}, {start}{self.place['language']}"
+
+
+def check_point(point: Mapping[str, str], problems: Problems) -> None:
+    """Adds what is wrong with the values of a point."""
+    with_domains = [task for task in map(tasks.load, tasks.names()) if task.in_domain]
+    known = {
+        "task": [task.name for task in with_domains],
+        "domain": sorted({domain for task in with_domains for domain in task.domains}),
+        "language": sorted({code for task in with_domains for code in task.all_languages}),
+        "side": [IN, OUT],
+    }
+    complaints = {
+        "task": "is no task with rows of other domains",
+        "domain": "no task has rows of this domain",
+        "language": "no task has rows of other domains in this language",
+        "side": f"takes {IN} and {OUT}",
+    }
+    for axis, values in known.items():
+        if point[axis] not in values:
+            shown = f"'{clipped(point[axis])}'"
+            problems.add(
+                f"[axes] {axis}: {shown}: {complaints[axis]}{nearest(point[axis], values)}"
+            )
+
+
+def home(name: str) -> Task:
+    """The task that reports the in-domain rows of the task `name`."""
+    return tasks.load(tasks.load(name).in_domain)
+
+
+def train_repos(name: str) -> set[str]:
+    """The data sets that a task's training reads; none for a parent that is no task."""
+    if name not in tasks.names():
+        return set()
+    task = tasks.load(name)
+    trained = [tasks.load(member) for member in task.members or (task.train_from or name,)]
+    forms = [form for each in trained for rows in each.train for form in (rows, *rows.instead)]
+    return {f"{form.repo} {form.config}" for form in forms}
+
+
+def shift_at(point: Mapping[str, str]) -> Shift:
+    return Shift({axis: value for axis, value in point.items() if axis != "side"})
+
+
+def shifts_in(cells: Iterable[Cell]) -> list[Shift]:
+    """The pairs that cells belong to, each once."""
+    places = [shift_at(dict(cell.point)).place for cell in cells]
+    unique = {tuple(place.items()): place for place in places}
+    return [Shift(place) for place in unique.values()]
+
+
+def shifts_of(finished: FinishedCells, method: str) -> list[Shift]:
+    """The pairs of a method: those without an intermediate task first, shifts of language last."""
+    shifts = [
+        shift
+        for shift in shifts_in(cell.cell for cell in finished.cells)
+        if shift.place["method"] == method
+    ]
+    order = {on: number for number, on in enumerate(finished.axis("on"))}
+    labels = list(dict.fromkeys(shift.label for shift in shifts))
+    return sorted(
+        shifts,
+        key=lambda shift: (
+            shift.of_language,
+            labels.index(shift.label),
+            shift.place["on"] != grid_options.NO_PARENTS,
+            order[shift.place["on"]],
+        ),
+    )
+
+
+def scores_by_seed(finished: FinishedCells, point: Mapping[str, str], metric: str = "") -> BySeed:
+    """Seed → score, in the headline metric or in another."""
+    if not metric:
+        return finished.scores(point)
+    cell = finished.at(point)
+    scores: BySeed = {}
+    for scored in cell.runs if cell else ():
+        for task in scored.outcome.metrics.tasks.values():
+            for by_metric in task.languages.values():
+                if metric in by_metric:
+                    scores[scored.seed] = by_metric[metric]
+    return scores
+
+
+def drops_by_seed(finished: FinishedCells, shift: Shift, metric: str = "") -> BySeed:
+    inside, outside = (scores_by_seed(finished, shift.point(side), metric) for side in (IN, OUT))
+    return {seed: inside[seed] - outside[seed] for seed in inside if seed in outside}
+
+
+def relative_drops(finished: FinishedCells, shift: Shift) -> BySeed:
+    """Seed → drop in per cent of the in-domain score, of the seeds where that is above 0."""
+    inside = finished.scores(shift.point(IN))
+    drops = drops_by_seed(finished, shift)
+    return {seed: 100 * drop / inside[seed] for seed, drop in drops.items() if inside[seed] > 0}
+
+
+def changes_by_seed(finished: FinishedCells, shift: Shift) -> BySeed:
+    """Seed → drop minus the drop without an intermediate task."""
+    drops = drops_by_seed(finished, shift)
+    without = drops_by_seed(finished, Shift({**shift.place, "on": grid_options.NO_PARENTS}))
+    return {seed: drops[seed] - without[seed] for seed in drops if seed in without}
+
+
+def contrast_of(finished: FinishedCells, shift: Shift) -> ContrastResult | None:
+    of = shift.point(IN)
+    return next((each for each in finished.contrasts if dict(each.contrast.of) == of), None)
+
+
+def other_metrics(finished: FinishedCells, shift: Shift) -> list[str]:
+    """The metrics, besides the headline one, that both row sets of a pair were scored in."""
+    names: list[set[str]] = []
+    for side in (IN, OUT):
+        cell = finished.at(shift.point(side))
+        for scored in cell.runs if cell else ():
+            for task in scored.outcome.metrics.tasks.values():
+                scores = [set(by_metric) for by_metric in task.languages.values()]
+                names += [each - {"n", task.metric} for each in scores]
+    return sorted(set.intersection(*names)) if names else []

@@ -1,0 +1,349 @@
+"""Domain shift: does a model lose less outside the domain of its target training when it was
+trained on an intermediate task first?
+
+A difference of differences: the drop from in-domain to other rows with the intermediate task, minus
+the same drop without. A pair of row sets has one language and one label set, and one trained module
+is scored on both; which rows are of which domain, a task's file says (`Task.in_domain`). Where the
+in-domain task lacks the language (AmericasNLI), the pair goes from its English rows to another
+language: a shift of language, which stands in a row of its own and counts in no mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from adapters_xtl import tasks
+from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.base.statistics import DIFFERENCES, Difference, interval, paired
+from adapters_xtl.grid import grid_options
+from adapters_xtl.grid.cells import Axis, Cell
+from adapters_xtl.grid.finished_cells import LEVEL, FinishedCells
+from adapters_xtl.grid.results import Entry, Figure, Line, Point, Series, Table
+from adapters_xtl.grid.study import Answer, Contrast, Study
+from adapters_xtl.planning.modules import RANDOM, SELF
+from adapters_xtl.studies._shift_pairs import (
+    IN,
+    OUT,
+    Shift,
+    changes_by_seed,
+    check_point,
+    contrast_of,
+    drops_by_seed,
+    home,
+    other_metrics,
+    relative_drops,
+    shift_at,
+    shifts_in,
+    shifts_of,
+    train_repos,
+)
+
+__all__ = ["STUDY"]
+
+CONTROLS = (RANDOM, SELF)  # parents that are no intermediate tasks
+
+
+class DomainShift(Study):
+    title = "Domain shift"
+    question = (
+        "Does a model lose less outside the domain of its target training after an intermediate"
+        " task?"
+    )
+    axes = (
+        Axis("task", ("squadshifts", "mnli_genres", "masakhaner", "m2qa", "americasnli")),
+        Axis("on", (grid_options.NO_PARENTS, "mnli", "squad2")),
+        Axis("method", ("lora",)),
+        Axis("language", ("en", "de", "tr", "zh", "sw", "yo", "quy")),
+        Axis(
+            "domain",
+            (
+                *("new_wiki", "nyt", "reddit", "amazon"),
+                *("facetoface", "letters", "nineeleven", "oup", "verbatim"),
+                *("news", "product_reviews", "creative_writing", "americas"),
+            ),
+        ),
+        Axis("side", (IN, OUT)),
+    )
+    complete_axes = ("task", "on", "language", "domain")
+    evidence_for = (
+        "the drop from in-domain rows to rows of each other domain, in the same language and with"
+        " the same labels, with an intermediate task and without, the target trained alike",
+        "a difference below 0: with the intermediate task less is lost",
+    )
+    no_evidence = (
+        "a model that scores more in its domain has more to lose: the relative drop, in per cent of"
+        " the in-domain score, stands beside the absolute one",
+        "the two row sets differ in more than their domain: annotators, guidelines and difficulty"
+        " differ too, for both sides of the comparison alike",
+        "an intermediate task brings rows of its own domain and more steps of training along: the"
+        " control for the steps is on = self",
+        "points whose intermediate task has the target's own train rows are left out",
+        "a row from English to another language is a shift of language, not of domain",
+    )
+
+    # --- cells
+
+    def cell(
+        self, point: Mapping[str, str], bits: Sequence[str], problems: Problems
+    ) -> tuple[Cell, ...]:
+        """The cell of a point; none for a domain or language that the task lacks, and none where
+        an intermediate task has the target's own train rows.
+        """
+        check_point(point, problems)
+        if problems.messages:
+            return ()
+        task, chain = tasks.load(point["task"]), grid_options.chain(point["on"])
+        if point["domain"] not in task.domains or point["language"] not in task.all_languages:
+            return ()
+        if any(train_repos(name) & train_repos(task.name) for name in chain):
+            return ()
+        scored, split, language = task, point["domain"], point["language"]
+        if point["side"] == IN:
+            scored = home(task.name)
+            split = next(iter(scored.report))
+            language = language if language in scored.all_languages else "en"
+        return tuple(
+            Cell(
+                scored.name,
+                variant,
+                chain,
+                tuple({**point, "method": str(variant)}.items()),
+                languages=language,
+                split=split,
+            )
+            for variant in self.variants(point, bits, problems)
+        )
+
+    def together(self, cells: Sequence[Cell]) -> tuple[Cell, ...]:
+        """The cells as they are. RequestError where one of the two sides is missing."""
+        sides = {dict(cell.point)["side"] for cell in cells}
+        if cells and sides != {IN, OUT}:
+            raise RequestError(f"[axes] side: takes both, {IN} and {OUT}: a drop is between them")
+        return tuple(cells)
+
+    def contrasts(self, cells: Sequence[Cell]) -> tuple[Contrast, ...]:
+        """For each pair and intermediate task its drop minus that without; all contrasts of the
+        study are one family.
+        """
+        points = {cell.point for cell in cells}
+        contrasts = []
+        for shift in shifts_in(cells):
+            on = shift.place["on"]
+            inside, outside = shift.point(IN), shift.point(OUT)
+            none = grid_options.NO_PARENTS
+            without = (shift.point(IN, on=none), shift.point(OUT, on=none))
+            everything = {tuple(point.items()) for point in (inside, outside, *without)}
+            if on != none and everything <= points:
+                name = f"drop on {on} minus drop on none, {shift.label}, {shift.place['method']}"
+                contrasts.append(Contrast(name, inside, outside, minus=without))
+        return tuple(contrasts)
+
+    # --- what is shown
+
+    def tables(self, finished: FinishedCells) -> tuple[Table, ...]:
+        """For each method the scores and drops, and the changes of the drops by the intermediate
+        tasks: absolute, relative, and in the task's other metrics.
+        """
+        tables = []
+        for method in finished.axis("method"):
+            shifts = shifts_of(finished, method)
+            tables += [_drops(finished, method, shifts), self._changes(finished, method, shifts)]
+        return tuple(table for table in tables if table.lines)
+
+    def _changes(self, finished: FinishedCells, method: str, shifts: Sequence[Shift]) -> Table:
+        changed = [shift for shift in shifts if contrast_of(finished, shift) is not None]
+        metrics = list(
+            dict.fromkeys(name for shift in changed for name in other_metrics(finished, shift))
+        )
+        lines = []
+        for shift in changed:
+            without = Shift({**shift.place, "on": grid_options.NO_PARENTS})
+            relative = paired(
+                relative_drops(finished, shift),
+                relative_drops(finished, without),
+                LEVEL,
+                margin=self.margin,
+            )
+            others = [
+                _entry(
+                    paired(
+                        drops_by_seed(finished, shift, metric),
+                        drops_by_seed(finished, without, metric),
+                        LEVEL,
+                        margin=self.margin,
+                    )
+                )
+                for metric in metrics
+            ]
+            absolute = finished.difference(shift.point(IN), shift.point(OUT))
+            label = f"{shift.label}, {shift.place['on']}"
+            lines.append(Line(label, (absolute, _entry(relative), *others), difference=True))
+        return Table(
+            f"changes-{file_part(method)}",
+            f"Change of the drop by an intermediate task, {method}",
+            "rows, intermediate",
+            ("points", "relative", *metrics),
+            tuple(lines),
+            (
+                "points: drop with the intermediate task minus drop without, in the task's headline"
+                " metric; below 0 less is lost. Relative: the same of the drops in per cent of the"
+                " in-domain scores. The other columns: in points of those metrics",
+                f"paired over the seeds, with {LEVEL:.0%} t-intervals; equivalent where one lies"
+                f" within ±{self.margin:g}; Holm's correction goes over the column of points",
+            ),
+            decimals=2,
+        )
+
+    def figures(self, finished: FinishedCells) -> tuple[Figure, ...]:
+        """For each method a dumbbell from in-domain to other rows, and a forest plot of the changes
+        of the drops.
+        """
+        figures = []
+        for method in finished.axis("method"):
+            shifts = shifts_of(finished, method)
+            figures.append(
+                Figure(
+                    f"dumbbell-{file_part(method)}",
+                    "dumbbell",
+                    f"From in-domain rows to other ones, {method}",
+                    "rows, intermediate",
+                    "score",
+                    series=tuple(
+                        Series(name, tuple(_dot(finished, shift, side) for shift in shifts))
+                        for side, name in ((IN, "in domain"), (OUT, "other rows"))
+                    ),
+                    caption="Means over seeds. An intermediate task that helps shortens the bar.",
+                )
+            )
+            parents = [on for on in finished.axis("on") if on != grid_options.NO_PARENTS]
+            series = [
+                Series(
+                    on,
+                    tuple(
+                        _forest_point(finished, shift)
+                        for shift in shifts
+                        if shift.place["on"] == on and contrast_of(finished, shift) is not None
+                    ),
+                )
+                for on in parents
+            ]
+            if any(each.points for each in series):
+                figures.append(
+                    Figure(
+                        f"forest-{file_part(method)}",
+                        "forest",
+                        f"Change of the drop by an intermediate task, {method}",
+                        "rows",
+                        "drop with minus drop without, points",
+                        series=tuple(each for each in series if each.points),
+                        caption=(
+                            f"Below 0 less is lost. {LEVEL:.0%} t-intervals over seeds; without"
+                            " Holm's correction."
+                        ),
+                    )
+                )
+        return tuple(figures)
+
+    def answer(self, finished: FinishedCells) -> Answer | None:
+        """The mean change of the drops under a shift of domain, and those of language apart."""
+        summary = finished.summary_of_contrasts(self.no_evidence)
+        if summary is None:
+            return None
+        groups: dict[str, list[Shift]] = {"domain": [], "language": [], "controls": []}
+        for result in finished.contrasts:
+            if result.difference is not None:
+                shift = shift_at(result.contrast.of)
+                name = "language" if shift.of_language else "domain"
+                groups["controls" if shift.place["on"] in CONTROLS else name].append(shift)
+        headlines = {
+            "domain": "change of the drop under a shift of domain",
+            "language": "under a shift of language",
+            "controls": "of untrained or repeated parents, the controls",
+        }
+        parts, verdict = [], summary.verdict
+        for name, shifts in groups.items():
+            difference = self._mean_change(finished, shifts)
+            if difference is None:
+                continue
+            bounds = difference.interval
+            shown = f" [{bounds.low:+.2f}, {bounds.high:+.2f}]" if bounds else " (one seed)"
+            parts.append(
+                f"{headlines[name]}, mean of {len(shifts)}: {difference.mean:+.2f} points{shown}"
+            )
+            if name == "domain":
+                parts[-1] += f", {difference.verdict} (below 0: less is lost)"
+                verdict = difference.verdict
+        headline = f"{'; '.join(parts)}. {summary.headline[:1].upper()}{summary.headline[1:]}"
+        return Answer(headline, verdict, summary.exception, summary.limits)
+
+    def _mean_change(self, finished: FinishedCells, shifts: Sequence[Shift]) -> Difference | None:
+        """The mean over pairs and parents, seed by seed."""
+        by_seed = [changes_by_seed(finished, shift) for shift in shifts]
+        seeds = set.intersection(*map(set, by_seed)) if by_seed else set()
+        means = {seed: sum(by[seed] for by in by_seed) / len(by_seed) for seed in sorted(seeds)}
+        return paired(means, dict.fromkeys(means, 0.0), LEVEL, margin=self.margin)
+
+
+def file_part(method: str) -> str:
+    """A method at a precision as part of a file's name."""
+    return method.replace("@", "-")
+
+
+# ------------------------------------------------------------------ entries, lines and dots
+
+
+def _entry(difference: Difference | None) -> Entry:
+    if difference is None:
+        return Entry(note="not scored")
+    bounds = difference.interval
+    if bounds is None:
+        return Entry(difference.mean, note="one seed")
+    return Entry(difference.mean, bounds.low, bounds.high, difference.verdict)
+
+
+def _mean_entry(by_seed: Mapping[int, float]) -> Entry:
+    values = list(by_seed.values())
+    if not values:
+        return Entry(note="not scored")
+    bounds = interval(values, LEVEL, limits=DIFFERENCES)
+    mean = sum(values) / len(values)
+    return Entry(mean, bounds.low, bounds.high) if bounds else Entry(mean, note="one seed")
+
+
+def _drops(finished: FinishedCells, method: str, shifts: Sequence[Shift]) -> Table:
+    lines = tuple(
+        Line(
+            f"{shift.label}, {shift.place['on']}",
+            (
+                finished.score(shift.point(IN)),
+                finished.score(shift.point(OUT)),
+                _mean_entry(drops_by_seed(finished, shift)),
+                _mean_entry(relative_drops(finished, shift)),
+            ),
+        )
+        for shift in shifts
+    )
+    return Table(
+        f"drops-{file_part(method)}",
+        f"Scores in the domain of the training and outside it, {method}",
+        "rows, intermediate",
+        ("in domain", "other rows", "drop", "drop in %"),
+        lines,
+        (
+            f"means over the seeds with {LEVEL:.0%} t-intervals; a drop is the in-domain score"
+            " minus the other one, in points and in per cent of the in-domain score",
+        ),
+    )
+
+
+def _dot(finished: FinishedCells, shift: Shift, side: str) -> Point:
+    entry = finished.score(shift.point(side))
+    return Point(f"{shift.label}, {shift.place['on']}", entry.value, note=entry.note)
+
+
+def _forest_point(finished: FinishedCells, shift: Shift) -> Point:
+    entry = finished.difference(shift.point(IN), shift.point(OUT))
+    return Point(shift.label, entry.value, entry.low, entry.high, entry.verdict, entry.note)
+
+
+STUDY = DomainShift()

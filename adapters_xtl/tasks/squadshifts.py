@@ -1,0 +1,36 @@
+"""SQuAD Shifts (Miller et al. 2020, arXiv 2004.14444): questions like SQuAD's about four other
+kinds of text. Evaluates `squad1`'s run; XQuAD's English questions are SQuAD's own domain.
+"""
+
+from typing import Any
+
+from adapters_xtl.tasks import Row, Rows, Task
+
+_COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
+_DOMAINS = ("new_wiki", "nyt", "reddit", "amazon")
+
+TASK = Task(
+    kind="target",
+    format="span",
+    metric="f1",
+    scorer="squad",
+    title="extractive question answering in other domains",
+    report={
+        domain: (Rows("ludwigschmidt/squadshifts", domain, "test", _COLUMNS),)
+        for domain in _DOMAINS
+    },
+    train_from="squad1",
+    in_domain="xquad",
+    group="qa",
+    licence="CC BY 4.0",
+    notes=("new_wiki is SQuAD's own domain: new rows of it show what a new sample costs",),
+)
+
+
+def example(row: Row) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "context": row["context"],
+        "answers": row["answers"],
+    }
