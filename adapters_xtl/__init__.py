@@ -19,6 +19,8 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from adapters_xtl.base.fetched_code import keep_out_fetched_code as _keep_out_fetched_code
+
 if TYPE_CHECKING:
     from adapters_xtl.base.errors import (
         DataError,
@@ -75,8 +77,9 @@ _HOMES = {
     ),
 }
 
-# said when bitsandbytes is imported, which peft and adapters do at any number of bits: a kernel
-# that nobody asked for
+_keep_out_fetched_code()
+# said when bitsandbytes is imported, which peft and adapters do at any number of bits: that it got
+# no kernel from the hub
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
     lambda record: "gemm_4bit" not in record.getMessage()
 )

@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = [
     "link_or_copy",
     "local",
     "read_json",
+    "read_regular",
     "symlink_or_copy",
     "sync",
     "write_json",
@@ -235,4 +237,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(read_regular(path))
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """The bytes of a file; of one that is longer than `most`, the first `most` + 1.
+
+    OSError for a fifo, a device or a directory: reading some of them would never end.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with path.open("rb") as file:
+        return file.read() if most is None else file.read(most + 1)

@@ -17,6 +17,7 @@ from adapters_xtl.cli.flags import (
     Languages,
     Memory,
     Protocol,
+    ReportTo,
     Runs,
     SetParents,
     Split,
@@ -74,6 +75,7 @@ def compare(
     out: Annotated[
         str | None, typer.Option("-o", "--out", help="Directory of the table's JSON and the plots.")
     ] = None,
+    report_to: ReportTo = "",
     as_json: Json = False,
 ) -> None:
     """Compare methods, precisions and parents with full fine-tuning on TASK, over seeds."""
@@ -99,6 +101,7 @@ def compare(
         runs=runs,
         strict=strict,
         memory=memory,
+        report_to=report_to,
     )
     typed = shlex.join(["xtl", *sys.argv[1:]])
     payload = answer(

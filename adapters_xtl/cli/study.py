@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from adapters_xtl.cli.flags import Json, ReportTo, Runs, answer, say
+from adapters_xtl.cli.flags import Json, ReportTo, Runs, answer, say, whole_number_for
 
 __all__ = ["study"]
 
@@ -26,7 +26,13 @@ def study(
     ] = [],
     engine: Annotated[str, typer.Option("--engine", help="local, ray or slurm.")] = "local",
     jobs: Annotated[
-        int, typer.Option("--jobs", help="Runs at a time; 0: one here, all that fit on a cluster.")
+        int,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            parser=whole_number_for("--jobs", 0),
+            help="Runs at a time; 0: one here, all that fit on a cluster.",
+        ),
     ] = 0,
     engine_set: Annotated[
         list[str], typer.Option("--engine-set", help="key=value for the engine: partition=gpu.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters_xtl.base.errors import RequestError, XtlError, out_of_memory
+from adapters_xtl.base.errors import MismatchError, RequestError, XtlError, out_of_memory
 from adapters_xtl.engines.job import Job
 from adapters_xtl.runs.records import read_record, write_record
 
@@ -70,15 +71,22 @@ class Failures:
         self.path(key).unlink(missing_ok=True)
 
     def get(self, key: str) -> Failure | None:
-        """The recorded failure of a job, or None. MismatchError where its file is damaged."""
+        """The recorded failure of a job, or None. A file that is damaged still says that the job
+        failed: its error is then the damage.
+        """
         path = self.path(key)
-        return read_record(Failure, path) if path.is_file() else None
+        if not os.path.lexists(path):
+            return None
+        try:
+            if not path.is_file():
+                raise MismatchError(f"{path}: is no file")
+            return read_record(Failure, path)
+        except MismatchError as error:
+            why = f"failed, but the record of why is damaged: {error}"
+            return Failure(key, key, why, wrong_request=False, time="")
 
     def all(self) -> dict[str, Failure]:
-        """Key → failure, of every job that failed when it was last tried.
-
-        MismatchError names the first file that is damaged.
-        """
+        """Key → failure, of every job that failed when it was last tried."""
         paths = sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
         names = (path.name.removesuffix(".json") for path in paths if path.name[0] != ".")
         read = ((name, self.get(name)) for name in names)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from adapters_xtl import metrics
 from adapters_xtl.base import statistics
 from adapters_xtl.base.errors import DataError
+from adapters_xtl.base.files import read_regular
 from adapters_xtl.metrics import Predictions
 from adapters_xtl.metrics._bootstrap import (
     Items,
@@ -73,7 +74,7 @@ def predictions(run: Path, task: str, language: str) -> list[dict[str, Any]]:
     """
     path = run / "predictions" / task / f"{language}.jsonl"
     try:
-        return [json.loads(line) for line in path.read_bytes().decode().split("\n") if line]
+        return [json.loads(line) for line in read_regular(path).decode().split("\n") if line]
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 

@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from adapters_xtl.base.errors import MismatchError, RequestError
-from adapters_xtl.base.files import explain_denied
+from adapters_xtl.base.files import explain_denied, read_regular
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.base.untrusted import Refusal, parse_json
 from adapters_xtl.grid.results import Figure, Table
@@ -224,7 +224,7 @@ def read_study(path: Path) -> StudyRecord:
     elif not path.exists():
         raise RequestError(f"{path}: no such directory or file")
     try:
-        value = parse_json(file.read_bytes(), _MOST_BYTES)
+        value = parse_json(read_regular(file, _MOST_BYTES), _MOST_BYTES)
         if not isinstance(value, dict) or "rows" not in value:
             raise Refusal("no study's record: it has no 'rows'")
         return from_json(StudyRecord, _shown_part(StudyRecord, value))

@@ -9,6 +9,7 @@ from pathlib import Path
 from adapters_xtl import tasks
 from adapters_xtl.base import statistics
 from adapters_xtl.base.errors import XtlError
+from adapters_xtl.base.files import read_regular
 from adapters_xtl.grid.results import Entry, Figure, Line, Table
 from adapters_xtl.pages import run_figures
 from adapters_xtl.pages.page_parts import Facts, Listing, Part, Section
@@ -245,7 +246,7 @@ def failed_runs(store: Store) -> Listing | None:
     entries = []
     for path in sorted((store.root / FAILED).glob("*/error.txt")):
         try:
-            text = path.read_text(encoding="utf-8", errors="replace").strip()
+            text = read_regular(path).decode(errors="replace").strip()
         except OSError as error:
             text = f"error.txt cannot be read ({error.strerror})"
         entries.append((path.parent.name.rpartition("-")[0], text))

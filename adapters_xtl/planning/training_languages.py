@@ -39,7 +39,8 @@ def check(
                     wrong.add(f"{flag}: train.{key}: {problem}")
     if matched and (unmatched := [code for code in languages if code not in matched]):
         wrong.add(
-            f"{flag}: train.matched={','.join(matched)} lacks {', '.join(unmatched)}, which is"
+            f"{flag}: train.matched={clipped(','.join(matched))} lacks"
+            f" {clipped(', '.join(unmatched))}, which is"
             " trained in; it names every language that is to be comparable"
         )
     for message in wrong.messages:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from adapters_xtl.base.errors import MismatchError, RequestError
-from adapters_xtl.base.files import explain_denied, write_json
+from adapters_xtl.base.files import explain_denied, read_regular, write_json
 from adapters_xtl.base.machine import Git, Hardware
 from adapters_xtl.base.typed_json import Rule, from_json, to_json
 from adapters_xtl.base.untrusted import Refusal, parse_json, unfit_name
@@ -385,7 +385,7 @@ def read_record(kind: type[T], path: Path) -> T:
     damaged, or written by another version. RequestError where it may not be read.
     """
     try:
-        value = parse_json(path.read_bytes(), RECORD_BYTES)
+        value = parse_json(read_regular(path, RECORD_BYTES), RECORD_BYTES)
         written = value.get("format", 1) if isinstance(value, dict) else FORMAT
         if kind is Spec and written != FORMAT:
             raise Refusal(

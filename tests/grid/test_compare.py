@@ -21,6 +21,7 @@ from adapters_xtl.base.files import read_json
 from adapters_xtl.base.statistics import t_quantile
 from adapters_xtl.cli.commands import compare as commands
 from adapters_xtl.cli.commands import hub as hub_command
+from adapters_xtl.cli.commands.study import writable
 from adapters_xtl.grid.published import FIGURES
 from tests.command_line import xtl_json
 from tests.grid.comparisons import compare, grid_of, metrics
@@ -185,6 +186,21 @@ def test_the_record_and_the_pictures(compared: tuple[Path, dict[str, Any], list[
     ):
         assert words in svg, words
     assert re.search(r">\d+(\.\d+)? (MB|kB)<", svg), "the legend names sizes"
+
+
+def test_a_directory_keeps_the_record_of_one_study(
+    compared: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+) -> None:
+    folder = compared[1]["path"]
+    assert writable(folder, tmp_path, compared[1]["id"]) == Path(folder)
+    with pytest.raises(RequestError, match="holds another study"):
+        writable(folder, tmp_path, "0" * 12)
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(RequestError, match=r"study\.json: .*"):
+        writable(str(tmp_path), tmp_path, "0" * 12)
+    assert writable(None, tmp_path, "0" * 12) == tmp_path, "a study makes up for its own"
+    with pytest.raises(RequestError, match="is empty"):
+        writable("", tmp_path, "0" * 12)
 
 
 def test_published_figures_stand_apart(compared: tuple[Path, dict[str, Any], list[str]]) -> None:

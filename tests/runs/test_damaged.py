@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,14 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "manifest is a directory": lambda path: (
         (path / "manifest.json").unlink(),
         (path / "manifest.json").mkdir(),
+    )[0],
+    "a record is a fifo": lambda path: (  # whoever opened it would wait for ever
+        (path / METRICS).unlink(),
+        os.mkfifo(path / METRICS),
+    )[0],
+    "manifest is a fifo": lambda path: (
+        (path / "manifest.json").unlink(),
+        os.mkfifo(path / "manifest.json"),
     )[0],
     "a record is a directory": lambda path: (
         (path / METRICS).unlink(),

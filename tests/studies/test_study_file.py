@@ -136,3 +136,9 @@ def test_no_setting_of_an_engine_is_swallowed(texts: tuple[str, ...], complaint:
     words = [word for text in texts for word in ("--engine-set", text)]
     with pytest.raises(RequestError, match=complaint):
         CliRunner().invoke(app, ["study", "smoke", *words], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("text", ["\u0663", "1_0", "+5", "-1", "9" * 400, "", "08"])
+def test_the_count_of_jobs_is_a_whole_number(text: str) -> None:
+    with pytest.raises(RequestError, match=r"--jobs .*takes a whole number from 0 on"):
+        CliRunner().invoke(app, ["study", "smoke", f"--jobs={text}"], catch_exceptions=False)

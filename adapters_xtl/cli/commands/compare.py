@@ -123,7 +123,9 @@ def compare(
     if dry_run:
         return study_command.dry_run(plans)
     name = f"{record.title(grid)}-{record.grid_id(grid)}"
-    folder = study_command.writable(out, Path(grid.base.runs) / "compare" / name)
+    folder = study_command.writable(
+        out, Path(grid.base.runs) / "compare" / name, record.grid_id(grid)
+    )
     written = study_command.carry_out_grid(
         studies.load("methods"),
         plans,

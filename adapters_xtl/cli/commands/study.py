@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl import engines, studies
-from adapters_xtl.base.errors import Problems, RequestError, XtlError, clipped
+from adapters_xtl.base.errors import MismatchError, Problems, RequestError, XtlError, clipped
 from adapters_xtl.base.extras import need
 from adapters_xtl.base.files import explain_denied, write_json
 from adapters_xtl.base.machine import gpu
@@ -81,7 +81,8 @@ def study(
         return dry_run(plans)
     stem = file.path.stem if file.path else loaded_study.name
     label = stem if stem == loaded_study.name else f"{loaded_study.name}-{stem}"
-    folder = writable(out, Path(runs) / "studies" / f"{label}-{record.grid_id(grid)}")
+    grid_id = record.grid_id(grid)
+    folder = writable(out, Path(runs) / "studies" / f"{label}-{grid_id}", grid_id)
     written = carry_out_grid(
         loaded_study,
         plans,
@@ -139,13 +140,17 @@ def dry_run(plans: CellPlans) -> tuple[dict[str, Any], Shown]:
     return runs_to_come, [*shown, *left_out]
 
 
-def writable(out: str | None, default: Path) -> Path:
-    """The study's directory, made now and not after hours of runs. RequestError where it cannot be
-    written, or is a run's.
+def writable(out: str | None, default: Path, grid_id: str) -> Path:
+    """The directory of the study with that id, made now and not after hours of runs. RequestError
+    where it cannot be written, is a run's, or is another study's.
     """
+    if out == "":
+        raise RequestError("--out: is empty; expected a directory")
     folder = Path(out) if out else default
     if any(is_finished(parent) and is_run(parent) for parent in (folder, *folder.parents)):
         raise RequestError(f"--out {folder}: is the directory of a run, which takes no other files")
+    if out and is_study(folder):
+        _check_same_study(folder, grid_id)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -155,6 +160,21 @@ def writable(out: str | None, default: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise RequestError(explain_denied(folder))
     return folder
+
+
+def _check_same_study(folder: Path, grid_id: str) -> None:
+    """RequestError where a directory holds the record of another study than the one of that id, or
+    one that cannot be read: writing there would lose it.
+    """
+    try:
+        written = read_study(folder)
+    except MismatchError as error:
+        raise RequestError(f"--out {folder}: holds a record that is damaged: {error}") from error
+    if written.id != grid_id:
+        raise RequestError(
+            f"--out {folder}: holds another study ({clipped(written.title)}); name a directory of"
+            " its own"
+        )
 
 
 def carry_out_grid(
