@@ -17,6 +17,7 @@ __all__ = [
     "by_method",
     "by_task",
     "chain",
+    "check_chain",
     "check_bits",
     "names",
     "parse_tuning",
@@ -37,6 +38,15 @@ def chain(text: str) -> tuple[str, ...]:
     """A chain of parents, `mnli,squad1` or `mnli>squad1`; () for `none`."""
     text = text.strip()
     return () if text == NO_PARENTS else names(text.replace(">", ","))
+
+
+def check_chain(text: str, flag: str, problems: Problems) -> None:
+    """Adds a chain that has an empty part: `mnli,,qqp`, `mnli>`, `>`."""
+    if not all(part.strip() for part in text.replace(">", ",").split(",")):
+        problems.add(
+            f"{flag}: {clipped(text)}: expected names separated by commas, e.g. mnli,squad1, or"
+            f" {NO_PARENTS}"
+        )
 
 
 def task_names(texts: Sequence[str], problems: Problems) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -61,6 +62,7 @@ _OWN_KEYS = {"study": (str,), "title": (str,), "bits": (str, int, list), "skip_l
 _SEED_KEYS = {"seeds": (str, int, list), "tune_seeds": (str, int, list)}
 _TABLES = ("axes", "set", "set_parents", "tasks", "tune")
 _SETTINGS = ("train", "method", "eval")
+MOST_POINTS = 100_000  # of a grid's axes: planning more would take hours
 MIRROR = "mirror"  # as `data`, stands for a directory that the command line names
 assert SHARED.keys() <= {item.name for item in fields(Request)}
 
@@ -108,6 +110,9 @@ def read_study_file(
         content = _read(path)
     problems = Problems()
     origin = str(path) if path else name
+    twice = [key for key in content if "-" in key and key.replace("-", "_") in content]
+    if twice:
+        raise RequestError(f"{origin}: {clipped(twice[0])}: is given twice, with - and with _")
     content = {key.replace("-", "_"): value for key, value in content.items()}
     study = content.get("study")
     if not isinstance(study, str) or study not in study_names:
@@ -173,9 +178,11 @@ def _check(content: dict[str, Any], origin: str, axes: Sequence[str], problems: 
             isinstance(value, bool) and bool not in types[key]
         ):
             kinds = {dict: "a table", list: "a list", str: "a text", bool: "true or false"}
-            wanted = " or ".join(kinds.get(kind, "a number") for kind in types[key])
+            wanted = " or ".join(dict.fromkeys(kinds.get(kind, "a number") for kind in types[key]))
             shown_key = key.replace("_", "-")
             problems.add(f"{origin}: {shown_key} takes {wanted}, not {clipped(repr(value))}")
+        elif isinstance(value, str) and not value.strip() and key != "title":
+            problems.add(f"{origin}: {key.replace('_', '-')}: is empty")
     for axis, values in _table(content, "axes").items():
         if axis not in axes:
             problems.add(f"{origin}: [axes] unknown axis '{clipped(axis)}'{nearest(axis, axes)}")
@@ -251,6 +258,10 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
     seeds = parse_seeds(_seeds_text(content, "seeds", [1, 2, 3]), "seeds", problems)
     if content.get("data") == MIRROR and not Path(MIRROR).is_dir():
         problems.add("data: these rows come from a mirror: name its directory by --set data=DIR")
+    points = math.prod(len(axis.values) for axis in axes)
+    if points > MOST_POINTS:
+        problems.add(f"[axes]: {points:,} points; a grid has at most {MOST_POINTS:,}")
+        problems.raise_if_any()
     cells: dict[tuple[tuple[str, str], ...], Cell] = {}
     for values in itertools.product(*(axis.values for axis in axes)):
         point = dict(zip((axis.name for axis in axes), values, strict=True))
@@ -338,6 +349,8 @@ def _checked_axes(axes: tuple[Axis, ...], problems: Problems) -> tuple[Axis, ...
         if axis.name == "task":
             values = grid_options.task_names(values, problems)
         elif axis.name == "on":
+            for value in values:
+                grid_options.check_chain(value, "[axes] on", problems)
             chains = (grid_options.chain(value) for value in values)
             values = tuple(">".join(chain) or grid_options.NO_PARENTS for chain in chains)
         expanded.append(Axis(axis.name, tuple(dict.fromkeys(values))))

@@ -74,6 +74,8 @@ def plan_memory(request: Request, problems: Problems | None = None) -> MemoryPla
         settings = config(name)
         sizes = shape(settings, f"--backbone {name}")
         check_from_layer(request, name, sizes, problems)
+        if request.from_layer not in range(sizes.layers):
+            request = replace(request, from_layer=0)  # is said already: nothing follows from it
     if task is None or sizes is None or request.method not in methods.names():
         problems.raise_if_any()
     assert settings is not None and sizes is not None

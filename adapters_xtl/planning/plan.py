@@ -91,6 +91,8 @@ class Planner:
         problems = problems or Problems()
         resolved = self._resolve(request, problems)
         request = named_as_task(request, resolved.own_files)
+        if request.from_layer not in range(resolved.shape.layers):
+            request = replace(request, from_layer=0)  # is said already: nothing follows from it
         budget, flag = memory_budget(request, resolved.machine.device)
         bits, dtype = next(iter(resolved.precisions.items()))
         planned = self._assemble(request, resolved, bits, dtype, frozenset(), problems)

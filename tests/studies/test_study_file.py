@@ -90,6 +90,9 @@ def test_every_shipped_file_is_a_study(name: str) -> None:
         ("tune.lrr = [1]", "did you mean 'train.lr'"),
         ("memory = 'much'", "memory takes a number"),
         ("strict = 1", "strict takes true or false"),
+        ("split = ''", "split: is empty"),
+        ("from_layer = 1\nfrom-layer = 2", "from-layer: is given twice"),
+        ("axes.on = ['mnli>']", "[axes] on: mnli>: expected names"),
     ],
 )
 def test_a_wrong_study_file_costs_one_line(line: str, complaint: str, tmp_path: Path) -> None:
@@ -101,6 +104,11 @@ def test_a_wrong_study_file_costs_one_line(line: str, complaint: str, tmp_path: 
         _ = CellPlans(grid).cells
     assert complaint in str(raised.value), raised.value
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_grid_that_would_take_hours_to_plan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"\[axes\]: \d+,\d{3} points; a grid has at most"):
+        grid_of(f"axes.on = {[f'run{number}' for number in range(20_000)]}", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -140,5 +148,5 @@ def test_no_setting_of_an_engine_is_swallowed(texts: tuple[str, ...], complaint:
 
 @pytest.mark.parametrize("text", ["\u0663", "1_0", "+5", "-1", "9" * 400, "", "08"])
 def test_the_count_of_jobs_is_a_whole_number(text: str) -> None:
-    with pytest.raises(RequestError, match=r"--jobs .*takes a whole number from 0 on"):
+    with pytest.raises(RequestError, match=r"--jobs .*(takes a whole number from 0 on|is empty)"):
         CliRunner().invoke(app, ["study", "smoke", f"--jobs={text}"], catch_exceptions=False)

@@ -55,6 +55,8 @@ def comparison(
             grid_options.chain(text) for text in on or (ALL_CHAINS if all_targets else ("none",))
         )
     )
+    for text in on:
+        grid_options.check_chain(text, "--on", problems)
     reported_seeds = parse_seeds(seeds, "--seeds", problems)
     method_names = tuple(dict.fromkeys(variant.method for variant in variants))
     shared, own = grid_options.by_method(set_, "--set", method_names, problems)
