@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adapters_xtl.base.errors import DataError, Problems, RequestError, clipped, nearest
-from adapters_xtl.base.files import file_digest
+from adapters_xtl.base.files import file_digest, local
 from adapters_xtl.base.untrusted import printable
 from adapters_xtl.data.columns import checked
 from adapters_xtl.data.own_tables import READABLE, read_own_file
@@ -174,6 +174,15 @@ def open_own_files(format: str, request: OwnFilesRequest) -> OwnFiles:
         ("--test-file", request.test),
     ):
         files[flag] = _by_language(flag, patterns, problems)
+    training = {file.sha256: file for group in files["--data-file"].values() for file in group}
+    for file in (file for group in files["--select-file"].values() for file in group):
+        if (same := training.get(file.sha256)) is not None:
+            problems.add(
+                f"--select-file {file.name}: holds the rows of --data-file {same.name}, which would"
+                " choose the checkpoint by what is trained on; without --select-file a slice of the"
+                " train rows does",
+                DataError,
+            )
     description = None
     with problems.catching():
         description = describe(format, request.text_columns, request.label)
@@ -240,11 +249,16 @@ def _by_language(
 
 
 def _paths(flag: str, text: str, problems: Problems) -> list[Path]:
-    path = Path(text).expanduser()
+    try:
+        path = local(text)
+    except RequestError as error:  # a name that is too long, ~nobody
+        problems.add(f"{flag} {error}", DataError)
+        return []
     if path.is_file():
         return [path]
-    if path.is_dir():
-        problems.add(f"{flag} {clipped(text)}: a directory, not a file", DataError)
+    if path.exists():  # a fifo might never end
+        kind = "a directory, not a file" if path.is_dir() else "no regular file"
+        problems.add(f"{flag} {clipped(text)}: {kind}", DataError)
         return []
     if glob.has_magic(text):
         matching = [Path(match) for match in sorted(glob.glob(str(path)))]

@@ -74,7 +74,7 @@ class FewShot(Study):
         """
         task, language = tasks.load(point["task"]), point["language"]
         k, bucket = parse_whole(point["k"]), parse_whole(point["bucket"])
-        if k is None:
+        if k is None or k < 0:
             problems.add(f"[axes] k: {point['k']}: takes whole numbers from 0 on")
         if bucket is None or not 0 <= bucket < BUCKETS:
             problems.add(f"[axes] bucket: {point['bucket']}: takes 0 to {BUCKETS - 1}")

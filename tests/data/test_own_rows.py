@@ -460,6 +460,13 @@ WRONG: list[tuple[str, Make, tuple[str, ...]]] = [
         ("trian.en.jsonl", "no such file", "did you mean 'train.en.jsonl'"),
     ),
     ("a directory", lambda p: (p, *COLUMNS), ("a directory",)),
+    ("a device", lambda p: ("/dev/zero", *COLUMNS), ("/dev/zero", "no regular file")),
+    ("too long a name", lambda p: ("x" * 5000, *COLUMNS), ("--data-file", "too long")),
+    (
+        "train rows that select",
+        lambda p: (p / "train.en.jsonl", *COLUMNS, "--select-file", p / "train.en.jsonl"),
+        ("--select-file", "holds the rows of --data-file"),
+    ),
     (
         "fields parted by bars",
         lambda p: (_written(p / "half.csv", "review|verdict\na|b\n"), *COLUMNS),
