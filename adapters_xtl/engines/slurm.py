@@ -29,7 +29,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl.base.errors import RequestError, RunError, XtlError
+from adapters_xtl.base.errors import MismatchError, RequestError, RunError, XtlError
 from adapters_xtl.base.files import digest
 from adapters_xtl.base.machine import gpu
 from adapters_xtl.base.signals import obey_interrupt
@@ -204,9 +204,11 @@ class _Queue:
         None where it is to be submitted: for the first time, again after a failure that is known,
         or because a job that it waits for was submitted anew.
         """
+        entry = None
         if self._path(key).is_file():
-            entry = read_record(Submitted, self._path(key))
-        else:  # an earlier call may have been killed before it wrote the number down
+            with contextlib.suppress(MismatchError):  # damaged: the queue still tells
+                entry = read_record(Submitted, self._path(key))
+        if entry is None:  # an earlier call may have been killed before it wrote the number down
             own = [state.number for state in states.values() if state.key == key and state.alive]
             if not own:
                 return None

@@ -12,7 +12,8 @@ __all__ = ["after_marks", "ink_at", "trimmed"]
 INK, BLANK, INVISIBLE, MARK = range(4)
 
 # What extends the character before it although its category is not Mark: Hangul's conjoining vowels
-# and final consonants (a decomposed syllable), Thai and Lao AM, half-width kana's voicing marks.
+# and final consonants (a decomposed syllable), Thai and Lao AM, half-width kana's voicing marks,
+# the skin colours of emoji.
 # These are the classes V, T, SpacingMark and Extend of Unicode's grapheme clusters (UAX 29).
 _EXTENDING = (
     *range(0x1160, 0x1200),
@@ -21,6 +22,7 @@ _EXTENDING = (
     0x0EB3,
     0xFF9E,
     0xFF9F,
+    *range(0x1F3FB, 0x1F400),
 )
 
 
