@@ -147,6 +147,8 @@ def explain_denied(place: Path) -> str:
     with contextlib.suppress(OSError):
         while not os.path.lexists(existing) and existing != existing.parent:
             existing = existing.parent
+        if os.access(existing, os.R_OK) and _is_read_only(existing):
+            return f"{place}: lies on a read-only file system; choose another place"
     with contextlib.suppress(OSError, KeyError, NotImplementedError):  # the last: Windows
         owner = existing.owner()
         return (
@@ -154,6 +156,12 @@ def explain_denied(place: Path) -> str:
             f" (chmod -R g+rwX {existing}, and umask 002 from then on), or choose another place"
         )
     return f"{place}: permission denied; choose another place, or have its owner share it"
+
+
+def _is_read_only(place: Path) -> bool:
+    if not hasattr(os, "statvfs"):  # Windows
+        return False
+    return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
 
 
 def current_umask() -> int:

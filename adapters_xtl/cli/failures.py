@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from adapters_xtl.base.errors import XtlError, out_of_memory
-from adapters_xtl.base.files import cache_dir
+from adapters_xtl.base.errors import RequestError, XtlError, out_of_memory
+from adapters_xtl.base.files import cache_dir, explain_denied
 from adapters_xtl.base.signals import acknowledge_interrupt
 
 __all__ = ["report"]
@@ -46,6 +46,9 @@ def report(error: BaseException, command: str, say: Callable[[str], None]) -> in
         advice = OUT_OF_MEMORY.get(command, "other processes of this machine hold the rest")
         say(f"xtl: out of memory; {advice}")
         return 1
+    if isinstance(error, PermissionError) and error.filename:
+        say(f"xtl: {shortened(explain_denied(Path(os.fsdecode(error.filename))))}")
+        return RequestError.exit_code
     if isinstance(error, OSError):
         say(f"xtl: {shortened(_system_error(error, command))}")
         return 1

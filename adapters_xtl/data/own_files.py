@@ -232,7 +232,10 @@ def _by_language(
 ) -> dict[str, tuple[DataFile, ...]]:
     """Language → the files that names and patterns stand for."""
     found: dict[str, list[DataFile]] = {}
-    for path in dict.fromkeys(path for text in patterns for path in _paths(flag, text, problems)):
+    paths: dict[str, Path] = {}  # a file that is named twice, or by a pattern too, is one
+    for path in (path for text in patterns for path in _paths(flag, text, problems)):
+        paths.setdefault(os.path.realpath(path), path)
+    for path in paths.values():
         name = printable(str(path), 300)
         if path.suffix not in READABLE:
             hint = "; rename it to small letters" if path.suffix.lower() in READABLE else ""

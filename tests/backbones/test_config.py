@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters_xtl.backbones import registry
@@ -175,7 +175,9 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # on a busy machine
 @given(changes=st.dictionaries(st.sampled_from([*SOUND, "hidden_act", "auto_map"]), _JSON))
 def test_any_values_are_read_or_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any]

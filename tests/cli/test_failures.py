@@ -44,8 +44,10 @@ def test_a_full_disk_is_named_where_the_system_names_no_file() -> None:
 
 
 def test_a_file_that_the_system_names_stands_first() -> None:
-    code, lines = said(PermissionError(errno.EACCES, "Permission denied", "/x/y.json"), "runs")
-    assert (code, lines) == (1, ["xtl: /x/y.json: Permission denied"])
+    code, lines = said(OSError(errno.EIO, "Input/output error", "/x/y.json"), "runs")
+    assert (code, lines) == (1, ["xtl: /x/y.json: Input/output error"])
+    code, lines = said(PermissionError(errno.EACCES, "Permission denied", "/x/y.json"), "page")
+    assert code == 2 and lines[0].startswith("xtl: /x/y.json: permission denied; ")
 
 
 @pytest.mark.parametrize(("command", "trains"), [("recipe", True), ("tasks", False)])

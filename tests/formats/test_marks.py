@@ -33,7 +33,10 @@ TEXTS = {
     "Thai": ("เขาทำงานที่เชียงใหม่", "เชียงใหม่"),
     "Korean": ("그는 서울에서 태어났다", "서울"),
     "Japanese": ("彼はガラスの瓶を買った", "ガラス"),
-    "emoji": ("Le message se termine par \U0001f44d\U0001f3fd et rien.", "par \U0001f44d\U0001f3fd"),
+    "emoji": (
+        "Le message se termine par \U0001f44d\U0001f3fd et rien.",
+        "par \U0001f44d\U0001f3fd",
+    ),
     "Khmer": ("គាត់រស់នៅភ្នំពេញ។", "ភ្នំពេញ"),
 }
 
