@@ -12,9 +12,10 @@ TASK ?= mnli
 FLAGS = $(if $(ON),--on $(ON)) $(if $(METHOD),--method $(METHOD)) $(if $(COMPOSE),--compose $(COMPOSE)) \
         $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(DATA),--data $(DATA)) $(if $(BITS),--bits $(BITS)) \
         $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(LANGUAGES),--languages $(LANGUAGES)) \
-        $(if $(SPLIT),--split $(SPLIT)) $(if $(MEMORY),--memory $(MEMORY)) $(foreach pair,$(SET),--set $(pair))
+        $(if $(SPLIT),--split $(SPLIT)) $(if $(MEMORY),--memory $(MEMORY)) $(foreach pair,$(SET),--set $(pair)) \
+        $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) $(if $(RESEED),--reseed) $(if $(RETAINED),--retained)
 # a recipe needs the extras (see pyproject.toml) for 8- and 4-bit weights, and for nearest neighbours
-NEEDED = $(if $(or $(filter 8 4,$(BITS)),$(MEMORY),$(findstring adamw8bit,$(SET)),$(filter bucc tatoeba,$(TASK))),$(EXTRAS),$(STAMP))
+NEEDED = $(if $(or $(filter 8 4,$(BITS)),$(MEMORY),$(findstring adamw8bit,$(SET) $(SET_PARENTS)),$(filter bucc tatoeba,$(TASK))),$(EXTRAS),$(STAMP))
 
 comma := ,
 empty :=
@@ -26,14 +27,16 @@ COMPARED = $(foreach chain,$(ON),--on $(chain)) $(if $(METHODS),--methods $(call
            $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(DATA),--data $(DATA)) $(if $(RUNS),--runs $(RUNS)) \
            $(if $(LANGUAGES),--languages $(LANGUAGES)) $(if $(SPLIT),--split $(SPLIT)) \
            $(foreach pair,$(SET),--set $(pair)) $(foreach pair,$(SET_PARENTS),--set-parents $(pair)) \
-           $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run) $(if $(MEMORY),--memory $(MEMORY))
+           $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run) $(if $(MEMORY),--memory $(MEMORY)) \
+           $(if $(RESEED),--reseed)
 
 .PHONY: help install recipe demo compare study page share test test-fast test-gpu coverage check format docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
 	@echo
-	@echo '  make recipe takes TASK ON METHOD COMPOSE BACKBONE DATA BITS MEMORY SEED RUNS LANGUAGES SPLIT and SET="key=value …"'
+	@echo '  make recipe takes TASK ON METHOD COMPOSE BACKBONE DATA BITS MEMORY SEED RUNS LANGUAGES SPLIT,'
+	@echo '               SET="key=value …" SET_PARENTS="key=value mnli:key=value …", RESEED=1 and RETAINED=1'
 	@echo '  make share takes DEST and LICENCE ROWS besides'
 	@echo '  make compare takes TASK (or all) ON="none mnli" METHODS BITS=16,8,4 SEEDS=1,2,3 TUNE="lr=1e-4,3e-4" DRY=1 OUT,'
 	@echo '               COMPOSE BACKBONE DATA RUNS LANGUAGES SPLIT SET and SET_PARENTS="key=value …"'

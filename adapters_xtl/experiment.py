@@ -22,7 +22,7 @@ from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.evaluation import predict, scoring
 from adapters_xtl.evaluation.rows import RunRows, data_record, notify_left_out, read_rows
 from adapters_xtl.evaluation.score_languages import score_languages
-from adapters_xtl.models.assembly import fresh_model, links, trained_model
+from adapters_xtl.models.assembly import fresh_model, links, summed_model, trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import (
     Host,
@@ -237,7 +237,9 @@ def _train(context: Context, module: Module, rows: RunRows) -> bool:
             write_record(run.partial / SPEC, spec)
             provenance = _provenance(context, module, rows)
             write_record(run.partial / PROVENANCE, provenance)
-            if evaluation is None:
+            if module.run.compose == "sum":
+                metrics = _add_up(context, module, run.partial)
+            elif evaluation is None:
                 metrics = _draw_untrained(context, module, rows, run.partial)
             else:
                 with tracked(spec, plan.request.trackers, store.root, notify) as trackers:
@@ -269,7 +271,8 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
             spec = planned_spec(plan, "evaluation", module, evaluation)
             write_record(run.partial / SPEC, spec)
             provenance = _provenance(context, module, rows)
-            model = trained_model(context, module)
+            head = next((part for part in plan.modules if part.id == evaluation.head), None)
+            model = trained_model(context, module, head)
             metrics, inference = _score(
                 context, model, module, evaluation, rows, run.partial, saved=True
             )
@@ -332,6 +335,16 @@ def _draw_untrained(context: Context, module: Module, rows: RunRows, partial: Pa
     model = fresh_model(context, module, rows.train)
     methods.load(run.method).randomize(model.encoder)
     _save_module(context, model, module, partial)
+    return Metrics(tasks={}, score=None, train=None)
+
+
+def _add_up(context: Context, module: Module, partial: Path) -> Metrics:
+    """The sum of a module's parents; nothing is trained and nothing is scored."""
+    run = module.run
+    names = " + ".join(parent.task for parent in module.parents)
+    context.notify(f"adding up {names} ({run.method}), run {module.id}")
+    model = summed_model(context, module, module.task)
+    methods.load(run.method).save(model.encoder, module.task, partial / "module")
     return Metrics(tasks={}, score=None, train=None)
 
 

@@ -33,6 +33,8 @@ __all__ = [
     "On",
     "Protocol",
     "ReportTo",
+    "Reseed",
+    "Retained",
     "Runs",
     "Seed",
     "SelectFile",
@@ -81,7 +83,7 @@ On = Annotated[
 Method = Annotated[str, typer.Option("--method", help=f"{', '.join(methods.names())}.")]
 Compose = Annotated[
     str | None,
-    typer.Option("--compose", help="stack, init or fuse: how the child meets its parents."),
+    typer.Option("--compose", help="stack, init, fuse or sum: how the child meets its parents."),
 ]
 Backbone = Annotated[
     str | None,
@@ -140,7 +142,11 @@ Set = Annotated[
     list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*")
 ]
 SetParents = Annotated[
-    list[str], typer.Option("--set-parents", help="The same, for the parents' runs.")
+    list[str],
+    typer.Option(
+        "--set-parents",
+        help="The same, for the parents' runs; for one alone: mnli:train.max_steps=60, or 1:….",
+    ),
 ]
 DataFile = Annotated[
     list[str],
@@ -180,6 +186,19 @@ ReportTo = Annotated[
         "--report-to",
         metavar="NAMES",
         help="tensorboard, wandb, trackio, mlflow: trackers that follow the training.",
+    ),
+]
+Reseed = Annotated[
+    bool,
+    typer.Option(
+        "--reseed", help="A seed of its own for every training of the chain, made from --seed."
+    ),
+]
+Retained = Annotated[
+    bool,
+    typer.Option(
+        "--retained",
+        help="Train nothing for TASK: score what its parents leave, with its own parent's head.",
     ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Any unfit row is an error.")]

@@ -146,6 +146,8 @@ def recipe(
     protocol: str = "clean",
     from_layer: int = 0,
     seed: int = 1,
+    reseed: bool = False,
+    retained: bool = False,
     set: Settings = (),
     set_parents: Settings = (),
     runs: str | Path = "runs",
@@ -160,7 +162,11 @@ def recipe(
     finds the finished run.
 
     `on`: the parents, a task, a run, a bundle, a hub id or a list of them. `set` and `set_parents`:
-    settings such as {"train.max_steps": 20}, or as the flags have them, ["train.max_steps=20"].
+    settings such as {"train.max_steps": 20}, or as the flags have them, ["train.max_steps=20"]; a
+    key of one parent alone has its name or position before it, {"mnli:train.max_steps": 20}.
+    `reseed`: every training of the chain gets a seed of its own, made from `seed`.
+    `retained`: nothing is trained for the task; what its parents leave is scored with the head of
+    the one that is its own.
     `data_file`, `select_file`, `test_file`, `text_columns`, `label`: a task on files of one's own;
     `task` is a format then ("classify", "choice", "span", "tag"). `report_to`:
     the trackers that follow the training, "tensorboard,wandb" or a list.
@@ -194,6 +200,8 @@ def recipe(
         protocol=text("protocol", protocol, problems) or "clean",
         from_layer=number("from_layer", from_layer, problems, whole=True) or 0,
         seed=number("seed", seed, problems, whole=True, default=1),
+        reseed=switch("reseed", reseed, problems),
+        retained=switch("retained", retained, problems),
         set_=_texts("set", set, problems),
         set_parents=_texts("set_parents", set_parents, problems),
         runs=text("runs", runs, problems, path=True) or "runs",

@@ -6,7 +6,6 @@ the store answers what it has, and parents are trained once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +16,11 @@ from adapters_xtl.engines.analysis import Analysis, analysis_id
 from adapters_xtl.grid.cell_settings import (
     check_overrides,
     effective,
+    effective_for_parents,
     own_members,
-    own_tasks,
+    own_task,
     parent_tasks,
-    parents_members,
+    trained_task,
     untrained_tasks,
 )
 from adapters_xtl.grid.cells import Cell, Grid, Overrides
@@ -132,13 +132,14 @@ class CellPlans:
         described_task = tasks.load(cell.task)
         # with the settings of its own training where it surely has one: they may decide which rows
         # are looked for
-        surely_trains = described_task.trainable or (described_task.train_from and not cell.chain)
-        request = self.request(replace(cell, trains=bool(surely_trains)), self.grid.seeds[0])
+        borrows = bool(described_task.train_from) and not cell.chain
+        surely_trains = not cell.retained and (described_task.trainable or borrows)
+        request = self.request(replace(cell, trains=surely_trains), self.grid.seeds[0])
         plan = self.plan(request)
         finished = plan.target is None or plan.target.stored is not None
         cell = replace(cell, bare=plan.target is None, finished_module=finished)
         trained = described_task.train_from or (cell.task if described_task.trainable else "")
-        if not trained:
+        if cell.retained or not trained:
             return cell
         alone = self.plan(replace(request, task=trained, languages=None, split=None))
         assert alone.target is not None and plan.target is not None
@@ -163,18 +164,20 @@ class CellPlans:
         equal = self.equal_settings.of(cell.task, method) if cell.trains else ()
         parents_equal = self.equal_settings.of_parents(parent_tasks(cell), method)
         overrides, parent_overrides = self._overrides(cell)
+        compose = base.compose if cell.compose is None else cell.compose
         return replace(
             base,
             task=cell.task,
+            retained=cell.retained,
             method=method,
             bits=cell.variant.bits,
             on=cell.chain,
             seed=seed,
-            languages=cell.languages or base.languages,
-            split=base.split or cell.split,
-            compose=base.compose if len(methods.load(method).compositions) > 1 else None,
+            languages=None if cell.retained else cell.languages or base.languages,
+            split=None if cell.retained else base.split or cell.split,
+            compose=compose if len(methods.load(method).compositions) > 1 else None,
             overrides=(*effective((*equal, *overrides), own_members(cell)), *values),
-            parent_overrides=effective((*parents_equal, *parent_overrides), parents_members(cell)),
+            parent_overrides=effective_for_parents((*parents_equal, *parent_overrides), cell),
         )
 
     def _overrides(self, cell: Cell) -> tuple[Overrides, Overrides]:
@@ -182,7 +185,11 @@ class CellPlans:
         settings of one key the last counts.
         """
         grid, method = self.grid, cell.variant.method
-        own = (*grid.base.overrides, *grid.own.get(method, ()), *self._of_tasks(own_tasks(cell)))
+        own = (
+            *grid.base.overrides,
+            *grid.own.get(method, ()),
+            *grid.of_task.get(own_task(cell), ()),
+        )
         return (
             tuple(
                 pair
@@ -192,23 +199,28 @@ class CellPlans:
             (
                 *grid.base.parent_overrides,
                 *grid.own_parents.get(method, ()),
-                *self._of_tasks(parent_tasks(cell)),
+                *self._of_parents(cell),
                 *cell.parent_overrides,
             ),
         )
 
-    def _of_tasks(self, names: Sequence[str]) -> Overrides:
-        """The settings of single tasks that reach a chain of them.
-
-        RequestError where they differ: a request has one set of settings for all its parents.
+    def _of_parents(self, cell: Cell) -> Overrides:
+        """The settings of single tasks that reach a cell's parents: each is addressed to its own,
+        unless all of them have the same.
         """
-        sets = [self.grid.of_task.get(name, ()) for name in names]
-        if any(overrides != sets[0] for overrides in sets):
-            raise RequestError(
-                f"parents {'>'.join(names)}: the study sets something for one of these tasks alone,"
-                " but the parents of one run share their settings"
-            )
-        return sets[0] if sets else ()
+        set_of_position = {
+            position: self.grid.of_task.get(task, ())
+            for position, name in enumerate(cell.chain, start=1)
+            if (task := trained_task(cell, name))
+        }
+        sets = list(set_of_position.values())
+        if sets and all(overrides == sets[0] for overrides in sets):
+            return sets[0]
+        return tuple(
+            (f"{position}:{key}", value)
+            for position, overrides in set_of_position.items()
+            for key, value in overrides
+        )
 
     def settings_source(self, cell: Cell, parent: bool = False) -> str:
         """Where the settings of a cell's training, or of its parents', come from.

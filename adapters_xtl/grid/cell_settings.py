@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from adapters_xtl import tasks
-from adapters_xtl.base.errors import Problems
+from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.grid.cells import Cell, Grid, Overrides
 from adapters_xtl.planning import ineffective_settings
 from adapters_xtl.planning.modules import RANDOM, SELF
+from adapters_xtl.runs.parent_settings import address_of, reaches
 
 __all__ = [
     "check_overrides",
     "effective",
+    "effective_for_parents",
     "own_members",
+    "own_task",
     "parent_tasks",
-    "parents_members",
+    "trained_task",
     "untrained_tasks",
 ]
 
@@ -29,12 +32,10 @@ def check_overrides(grid: Grid, cells: Sequence[Cell], problems: Problems) -> No
     ):
         settings = [("", key) for key, _ in base]
         settings += [(method, key) for method, overrides in own.items() for key, _ in overrides]
-        members_of = own_members if flag == "--set" else parents_members
+        reason_of = _reason_of_own if flag == "--set" else _reason_of_parents
         for method, key in dict.fromkeys(settings):
             reasons = [
-                _without_effect(key, members_of(cell))
-                if members_of(cell)
-                else "every parent exists already"
+                reason_of(key, cell)
                 for cell in cells_reached
                 if method in ("", cell.variant.method)
             ]
@@ -47,11 +48,30 @@ def check_overrides(grid: Grid, cells: Sequence[Cell], problems: Problems) -> No
                 problems.add(f"tasks.{task}.{key}: means nothing: {reason}")
 
 
+def _reason_of_own(key: str, cell: Cell) -> str:
+    """Why a setting changes nothing in a cell's own training; "" where it does."""
+    return _without_effect(key, own_members(cell))
+
+
+def _reason_of_parents(key: str, cell: Cell) -> str:
+    """Why a setting, with its address, changes nothing in a cell's parents; "" where it does."""
+    address, setting = address_of(key)
+    members = parents_members(cell, address)
+    if members:
+        return _without_effect(setting, members)
+    named = any(
+        reaches(address, position, name) for position, name in enumerate(cell.chain, start=1)
+    )
+    if named:
+        return "every parent exists already"
+    return f"no chain has a parent '{clipped(address)}'{nearest(address, cell.chain)}"
+
+
 def untrained_tasks(grid: Grid, cells: Sequence[Cell]) -> tuple[str, ...]:
     """The tasks with settings of their own that no cell trains, neither as its own nor as a
     parent: a study file serves smaller grids too.
     """
-    trained = {task for cell in cells for task in (*own_tasks(cell), *parent_tasks(cell))}
+    trained = {task for cell in cells for task in (own_task(cell), *parent_tasks(cell))}
     return tuple(task for task in grid.of_task if task not in trained)
 
 
@@ -69,28 +89,42 @@ def effective(overrides: Overrides, members: Sequence[str]) -> Overrides:
     return tuple((key, value) for key, value in overrides if not _without_effect(key, members))
 
 
+def effective_for_parents(overrides: Overrides, cell: Cell) -> Overrides:
+    """The overrides, with their addresses, that change something in a training of a cell's
+    parents.
+    """
+    return tuple(pair for pair in overrides if not _reason_of_parents(pair[0], cell))
+
+
 def own_members(cell: Cell) -> tuple[str, ...]:
     """The tasks that a cell's own module is trained on."""
     return _members(cell.task)
 
 
-def own_tasks(cell: Cell) -> tuple[str, ...]:
+def own_task(cell: Cell) -> str:
     """The name of the task that a cell's own module is a module of."""
-    return (tasks.load(cell.task).train_from or cell.task,)
+    return tasks.load(cell.task).train_from or cell.task
 
 
 def parent_tasks(cell: Cell) -> tuple[str, ...]:
     """The tasks that a cell's parents are modules of; those that are no tasks are left out."""
-    names = [cell.task if name == SELF else name for name in cell.chain]
-    return tuple(tasks.load(name).train_from or name for name in names if name in tasks.names())
+    return tuple(filter(None, (trained_task(cell, name) for name in cell.chain)))
 
 
-def parents_members(cell: Cell) -> tuple[str, ...]:
+def trained_task(cell: Cell, parent: str) -> str:
+    """The task that a parent of a cell is trained on; "" for one that is no task."""
+    name = cell.task if parent == SELF else parent
+    return tasks.load(name).train_from or name if name in tasks.names() else ""
+
+
+def parents_members(cell: Cell, address: str = "") -> tuple[str, ...]:
     """The tasks that a cell's parents are trained on, "random" for an untrained one; () where none
-    is made for the cell.
+    is made for the cell. `address`: of the parents that it means alone.
     """
     names: list[str] = []
-    for name in cell.chain:
+    for position, name in enumerate(cell.chain, start=1):
+        if not reaches(address, position, name):
+            continue
         if name == RANDOM:
             names.append(name)
         elif name == SELF or name in tasks.names():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters_xtl.engines.analysis import Analysis
+from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.request import Request
 
 __all__ = ["Axis", "Cell", "Grid", "Override", "Overrides", "Tuning", "Variant"]
@@ -50,11 +51,15 @@ class Cell:
 
     point            axis → value: where the cell stands in its grid
     overrides        settings of this cell's own training alone
-    parent_overrides  settings of its parents' trainings alone
+    parent_overrides  settings of its parents' trainings, which `runs.parent_settings` addresses
+    compose          how its modules meet; None: as the grid has it
     languages, split what is scored, where the study decides that cell by cell; None: as the grid
                      has it
     ineffective      settings of the grid that mean nothing for its own training
     analysis         what is computed of the encoder of each of its runs, besides their scores
+    retained         nothing is trained for it: what its parents leave is scored, with the head of
+                     the one that is a module of its task, on that task's usual rows whatever the
+                     grid's languages and split
     trains           whether a module of its own is trained for it
     bare             nothing is trained at all: the backbone itself is scored
     finished_module  the backbone itself, or a module that was trained before, is scored: no seed
@@ -71,6 +76,8 @@ class Cell:
     split: str | None = None
     ineffective: tuple[str, ...] = ()
     analysis: Analysis | None = None
+    compose: str | None = None
+    retained: bool = False
     trains: bool = False
     bare: bool = False
     finished_module: bool = False
@@ -78,11 +85,21 @@ class Cell:
     def __str__(self) -> str:
         bits = "" if self.variant.bits == "auto" else f" {self.variant.bits}-bit"
         method = "bare backbone" if self.bare else self.variant.method
-        on = f" on {'>'.join(self.chain)}" if self.chain else ""
+        task = f"{self.task} retained" if self.retained else self.task
+        compose = f" ({self.compose})" if self.compose and len(self.chain) > 1 else ""
+        on = f" on {'>'.join(self.chain)}{compose}" if self.chain else ""
         own = "".join(f", {_setting_text(pair)}" for pair in self.overrides)
-        parents = "".join(f", parents' {_setting_text(pair)}" for pair in self.parent_overrides)
+        texts = dict.fromkeys(map(self._parents_text, self.parent_overrides))
+        parents = "".join(f", {text}" for text in texts)
         scored = f", scored in {self.languages}" if self.languages else ""
-        return f"{self.task}, {method}{bits}{on}{own}{parents}{scored}"
+        return f"{task}, {method}{bits}{on}{own}{parents}{scored}"
+
+    def _parents_text(self, override: Override) -> str:
+        """A setting of parents in words: "parents' max_steps 20", of one "mnli's max_steps 20"."""
+        address, setting = address_of(override[0])
+        name = self.chain[int(address) - 1] if address.isdigit() else address
+        whose = f"{name}'s" if name else "parents'"
+        return f"{whose} {_setting_text((setting, override[1]))}"
 
 
 def _setting_text(override: Override) -> str:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from adapters_xtl import tasks
 from adapters_xtl.grid.cells import Grid, Overrides
 from adapters_xtl.methods import REFERENCE
+from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.settings import Hyper
 
@@ -59,8 +60,10 @@ class EqualSettings:
             *base.overrides,
             *base.parent_overrides,
             *self._grid.of_task.get(task, ()),
+            *(pair for cell in self._grid.cells for pair in cell.parent_overrides),
         )
-        return tuple(pair for pair in settings if pair[0] == "train.tasks")
+        names = [value for key, value in settings if address_of(key)[1] == "train.tasks"]
+        return (("train.tasks", names[-1]),) if names else ()
 
     def _hyper(self, task: str, method: str) -> Hyper | None:
         """The hyper-parameters that a recipe alone gives; None where the task trains nothing."""

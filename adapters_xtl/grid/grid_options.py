@@ -112,12 +112,17 @@ def check_bits(texts: Sequence[str], bits: Sequence[str], problems: Problems) ->
 def by_method(
     texts: Sequence[str], flag: str, method_names: Sequence[str], problems: Problems
 ) -> tuple[list[str], dict[str, Overrides]]:
-    """Overrides as (those of every method, method → its own: `full:train.lr=1e-4`)."""
+    """Overrides as (those of every method, method → its own: `full:train.lr=1e-4`).
+
+    Those of parents (the flag ends in "parents") may have the address of a parent behind it:
+    `mnli:train.lr=1e-4`, `full:mnli:train.lr=1e-4`.
+    """
     shared: list[str] = []
     own: dict[str, Overrides] = {}
     for text in texts:
         method, colon, _ = text.partition("=")[0].partition(":")
-        if not colon:
+        of_one_parent = flag.endswith("parents") and method not in methods.names()
+        if not colon or of_one_parent:
             shared.append(text)
         elif method not in method_names:
             problems.add(

@@ -35,6 +35,9 @@ NO_EVIDENCE = {
 # fields of the shared request that each cell sets for itself, or that change no result
 NOT_SHARED = ("task", "on", "method", "bits", "seed", "runs", "overrides", "parent_overrides")
 
+# what was added to requests since the first studies were recorded, where nothing sets it
+UNSET = (("memory", None), ("reseed", False), ("retained", False))
+
 
 def first_plan(plans: CellPlans) -> Plan:
     """The plan of the first cell's first run: backbone, data and device are the same in all."""
@@ -60,7 +63,7 @@ def grid_id(grid: Grid) -> str:
         "base": {
             name: value
             for name, value in vars(shared).items()
-            if name not in NOT_SHARED and (name, value) != ("memory", None)
+            if name not in NOT_SHARED and (name, value) not in UNSET
         },
         "overrides": _pairs(shared.overrides),
         "parent_overrides": _pairs(shared.parent_overrides),

@@ -82,6 +82,10 @@ class Study:
     to_know        how its numbers come about, as far as a reader must know it: sentences
     margin         points within which "no difference" is claimed
     complete_axes  axes of which every value has to have a cell, though `cell` leaves points out
+    seeds          of its cells, where nothing names others
+    decides        settings of parents' trainings that the study makes itself: a file sets none
+    reseed         whether every training of a cell gets a seed of its own, where nothing says
+                   otherwise
     """
 
     name: str = ""
@@ -93,6 +97,9 @@ class Study:
     to_know: tuple[str, ...] = ()
     margin: float = 0.5
     complete_axes: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (1, 2, 3)
+    decides: frozenset[str] = frozenset()
+    reseed: bool = False
 
     def cell(
         self, point: Mapping[str, str], bits: Sequence[str], problems: Problems

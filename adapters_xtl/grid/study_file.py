@@ -12,6 +12,7 @@
     train.max_steps = 120
     lora.train.lr = 1e-3          # of one method alone
     [set-parents]                 # as --set-parents
+    mnli.train.max_steps = 60     # of one parent alone, by its name or its position ("2".train…)
     [tasks.multi]                 # settings of one task's trainings, as a parent too
     train.tasks = ["mnli", "squad1"]
     [tune]                        # as --tune: the values that each method tries
@@ -33,12 +34,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import methods
+from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import Problems, RequestError, clipped, nearest
 from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.grid import grid_options
-from adapters_xtl.grid.cells import Axis, Cell, Grid
+from adapters_xtl.grid.cells import Axis, Cell, Grid, Overrides
 from adapters_xtl.grid.study import Study
+from adapters_xtl.planning.modules import RANDOM, SELF
+from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.recipes import recipes_dir
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.settings import parse_override
@@ -56,6 +59,7 @@ SHARED: Mapping[str, tuple[type, ...]] = {
     "compose": (str,),
     "from_layer": (int,),
     "strict": (bool,),
+    "reseed": (bool,),
     "memory": (int, float),
 }
 _OWN_KEYS = {"study": (str,), "title": (str,), "bits": (str, int, list), "skip_lacking": (bool,)}
@@ -221,24 +225,37 @@ def _text(value: Any) -> str:
 
 
 def _flag_texts(
-    table: Mapping[str, Any], text_of: Callable[[Any], str], before: str = ""
+    table: Mapping[str, Any],
+    text_of: Callable[[Any], str],
+    before: str = "",
+    *,
+    parents: bool = False,
 ) -> list[str]:
     """The keys of a table as the texts of flags: `train.lr=0.001`, of one method alone
-    `lora:train.lr=0.001`. `text_of` writes a value.
+    `lora:train.lr=0.001`, with `parents` of one parent alone `mnli:train.lr=0.001`. `text_of`
+    writes a value.
     """
     texts = []
     for key, value in table.items():
         if isinstance(value, dict):
-            is_method = not before and key in methods.names() and key not in _SETTINGS
-            texts += _flag_texts(value, text_of, f"{before}{key}{':' if is_method else '.'}")
+            is_address = (not before and key in methods.names()) or (
+                parents and "." not in before and _addresses_parent(key)
+            )
+            colon = ":" if is_address and key not in _SETTINGS else "."
+            texts += _flag_texts(value, text_of, f"{before}{key}{colon}", parents=parents)
         else:
             texts.append(f"{before}{key}={text_of(value)}")
     return texts
 
 
-def _setting_texts(table: Mapping[str, Any]) -> list[str]:
-    """The settings of a table as the texts of --set."""
-    return _flag_texts(table, _text)
+def _addresses_parent(key: str) -> bool:
+    """Whether a table's key is the name of a parent, or its position."""
+    return key in tasks.names() or key in (RANDOM, SELF) or key.isdigit()
+
+
+def _setting_texts(table: Mapping[str, Any], *, parents: bool = False) -> list[str]:
+    """The settings of a table as the texts of --set, or of --set-parents."""
+    return _flag_texts(table, _text, parents=parents)
 
 
 def _trial_texts(table: Mapping[str, Any]) -> list[str]:
@@ -255,7 +272,7 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
     )
     axes = _checked_axes(axes, problems)
     bits = _texts(content.get("bits", "auto"))
-    seeds = parse_seeds(_seeds_text(content, "seeds", [1, 2, 3]), "seeds", problems)
+    seeds = parse_seeds(_seeds_text(content, "seeds", list(study.seeds)), "seeds", problems)
     if content.get("data") == MIRROR and not Path(MIRROR).is_dir():
         problems.add("data: these rows come from a mirror: name its directory by --set data=DIR")
     points = math.prod(len(axis.values) for axis in axes)
@@ -286,7 +303,10 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         _setting_texts(_table(content, "set")), "set", method_names, problems
     )
     shared_parents, own_parents = grid_options.by_method(
-        _setting_texts(_table(content, "set_parents")), "set-parents", method_names, problems
+        _setting_texts(_table(content, "set_parents"), parents=True),
+        "set-parents",
+        method_names,
+        problems,
     )
     of_task = grid_options.by_task(
         {
@@ -310,8 +330,12 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         runs=runs,
         overrides=_parsed_overrides(shared, "set", problems),
         parent_overrides=_parsed_overrides(shared_parents, "set-parents", problems),
-        **{key: value for key, value in content.items() if key in SHARED},
+        **{
+            "reseed": study.reseed,
+            **{key: value for key, value in content.items() if key in SHARED},
+        },
     )
+    _check_decided(study, list(cells.values()), base, (own, own_parents), of_task, problems)
     problems.raise_if_any()
     shown = tuple(
         Axis(
@@ -331,6 +355,39 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         of_task,
         bool(content.get("skip_lacking", False)),
     )
+
+
+def _check_decided(
+    study: Study,
+    cells: Sequence[Cell],
+    base: Request,
+    of_methods: tuple[Mapping[str, Overrides], Mapping[str, Overrides]],
+    of_task: Mapping[str, Overrides],
+    problems: Problems,
+) -> None:
+    """Adds the settings that the file sets and the study decides: those that it has for parents
+    (`Study.decides`), and those that every cell with settings of its own has. `of_methods`: for one
+    method alone, a cell's own and its parents'.
+    """
+    parents = {name for cell in cells for name in cell.chain}
+    sets = [{key for key, _ in cell.overrides} for cell in cells if cell.overrides]
+    in_every_cell = frozenset(set.intersection(*sets) if sets else ())
+    given: list[tuple[str, str, frozenset[str]]] = []
+    for flag, shared, of_method, decided in (
+        ("set", base.overrides, of_methods[0], in_every_cell),
+        ("set-parents", base.parent_overrides, of_methods[1], study.decides),
+    ):
+        given += [(f"{flag} {key}", key, decided) for key, _ in shared]
+        for method, pairs in of_method.items():
+            given += [(f"{flag} {method}:{key}", key, decided) for key, _ in pairs]
+    for task in parents & of_task.keys():
+        given += [(f"tasks.{task}.{key}", key, study.decides) for key, _ in of_task[task]]
+    for shown, key, decided in given:
+        if address_of(key)[1] in decided:
+            problems.add(
+                f"{shown}: the study '{study.name}' decides it, so that its conditions stay"
+                " comparable"
+            )
 
 
 def _seeds_text(content: Mapping[str, Any], key: str, default: list[int]) -> str:

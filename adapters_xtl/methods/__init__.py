@@ -13,6 +13,7 @@ from pathlib import Path
 
 from adapters_xtl.base.errors import RequestError, nearest
 from adapters_xtl.methods._method import (
+    APART,
     COMPOSES,
     AfterBlock,
     ForeignForm,
@@ -28,6 +29,7 @@ from adapters_xtl.methods._saved import check_tensors, expected_tensors
 
 __all__ = [
     "COMPARED",
+    "APART",
     "COMPOSES",
     "DEFAULT",
     "REFERENCE",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "APART",
     "COMPOSES",
     "AfterBlock",
     "ForeignForm",
@@ -27,7 +28,8 @@ __all__ = [
     "adapter_name",
 ]
 
-COMPOSES = ("stack", "init", "fuse")
+COMPOSES = ("stack", "init", "fuse", "sum")
+APART = ("fuse", "sum")  # the parents know nothing of each other: each stands on the bare backbone
 OURS = "adapters_xtl"
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 TensorShapes = dict[str, tuple[int, ...]]
@@ -78,7 +80,7 @@ class ModuleSpec:
     options     the method's options
     shape       of the backbone
     from_layer  lowest layer that gets a module
-    compose     how it meets its parents: "stack", "init" or "fuse"; "" for one without parents
+    compose     how it meets its parents, one of `COMPOSES`; "" for one without parents
     """
 
     options: Mapping[str, Any]
@@ -314,6 +316,18 @@ class Method:
 
     def randomize(self, encoder: nn.Module) -> None:
         """Moves a fresh module off a starting point that computes nothing (`--on random`)."""
+
+    def sum_options(self, options: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+        """(options of the module that adds up modules of these options, why there can be none, one
+        line each). To be written, like `add_up`, where `compositions` has "sum".
+        """
+        raise NotImplementedError
+
+    def add_up(self, encoder: nn.Module, names: Sequence[str], name: str) -> None:
+        """Adds to an encoder on which the modules `names` stand, each trained on the bare encoder,
+        the module `name`: what it computes is the sum of what they do. `save` then writes it.
+        """
+        raise NotImplementedError
 
     def penalty(self, encoder: nn.Module) -> Any:
         """A term of the loss that a fused module adds, a scalar tensor; None for none."""

@@ -45,6 +45,8 @@ __all__ = ["METHOD", "Lora"]
 LEARNING_RATE = 3e-4
 # mini: among the best of six equal trials (benchmarks/results/defaults-mini); tiny: for tests
 LEARNING_RATES = {"mini": 1e-3, "tiny": 1e-3}
+# options with which peft's concatenation of the factors is not the sum of the updates
+NOT_SUMMED = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern")
 RANDOM_B_STD = 0.02  # as BERT's initialisation of linear layers
 # the start of a name in a whole model, before the encoder's own
 _WHOLE_MODEL = re.compile(r"^(?:base_model\.model\.)?[a-z_]+\.(?=encoder\.layer\.)")
@@ -59,7 +61,11 @@ class Lora(Method):
     }
     learning_rate = LEARNING_RATE
     learning_rates = LEARNING_RATES
-    compositions: Mapping[str, str] = {"stack": "additive", "init": "copy"}
+    compositions: Mapping[str, str] = {
+        "stack": "additive",
+        "init": "copy",
+        "sum": "sum of modules trained apart",
+    }
     bits = (32, 16, 8, 4)
     takes_from_layer = True
     not_folded = ""
@@ -187,6 +193,31 @@ class Lora(Method):
         for name, parameter in encoder.named_parameters():
             if parameter.requires_grad and ".lora_B." in name and name.endswith("weight"):
                 layers.init.normal_(parameter, std=RANDOM_B_STD)
+
+    def sum_options(self, options: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+        """Low-rank updates are added exactly by a module whose rank is the sum of theirs."""
+        problems = []
+        for key in NOT_SUMMED:
+            if any(chosen.get(key) for chosen in options):
+                problems.append(
+                    f"--compose sum: modules with method.{key} are not added up: their sum is no"
+                    " plain LoRA"
+                )
+        for key in ("target_modules", "exclude_modules"):
+            if any(chosen.get(key) != options[0].get(key) for chosen in options):
+                problems.append(f"--compose sum: the parents differ in method.{key}")
+        rank = sum(int(chosen["r"]) for chosen in options)
+        # peft multiplies the factors by their scaling, so that the sum's own is 1
+        return {**options[0], "r": rank, "lora_alpha": rank}, problems
+
+    def add_up(self, encoder: nn.Module, names: Sequence[str], name: str) -> None:
+        model: Any = encoder
+        model.base_model.add_weighted_adapter(
+            [adapter_name(part) for part in names],
+            [1.0] * len(names),
+            adapter_name(name),
+            combination_type="cat",
+        )
 
     def save(self, encoder: nn.Module, name: str, directory: Path) -> None:
         from peft import get_peft_model_state_dict

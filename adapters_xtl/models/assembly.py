@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from adapters_xtl import formats, tasks
+from adapters_xtl import formats, methods, tasks
 from adapters_xtl.backbones import registry
 from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.formats import Lengths
@@ -28,7 +28,7 @@ from adapters_xtl.runs.lineage import check_lineage, stored_module
 from adapters_xtl.runs.request import Module
 from adapters_xtl.runs.store import Store
 
-__all__ = ["fresh_model", "links", "trained_model"]
+__all__ = ["fresh_model", "links", "summed_model", "trained_model"]
 
 
 def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
@@ -80,8 +80,32 @@ def fresh_model(context: Context, module: Module, train_rows: Mapping[str, Check
     return model
 
 
-def trained_model(context: Context, module: Module | None) -> Model:
-    """The model of a finished run with all its heads, or the bare backbone, ready to predict."""
+def summed_model(context: Context, module: Module, name: str) -> Model:
+    """The model on which the parents of a sum stand and, under `name`, their sum beside them.
+
+    MismatchError when a parent is not what it was trained to be.
+    """
+    for parent in module.parents:
+        _check_lineage(context, parent)
+    parts = [
+        Link(f"part_{number}", stored_module(parent, context.store).module_folder)
+        for number, parent in enumerate(module.parents, start=1)
+    ]
+    run = module.run
+    encoder = EncoderSpec(
+        context.plan.backbone, run.method, run.bits, run.dtype, context.plan.device
+    )
+    stack = StackSpec(parts, run.options, run.from_layer, run.compose)
+    model = build(encoder, stack, {}, train=False, host=context.host)
+    methods.load(run.method).add_up(model.encoder, [part.name for part in parts], name)
+    return model
+
+
+def trained_model(context: Context, module: Module | None, head: Module | None = None) -> Model:
+    """The model of a finished run with all its heads, or the bare backbone, ready to predict.
+
+    `head`: the parent whose heads it gets instead of its own.
+    """
     if module is None:
         plan = context.plan
         encoder = EncoderSpec(
@@ -89,7 +113,7 @@ def trained_model(context: Context, module: Module | None) -> Model:
         )
         return build(encoder, StackSpec(), {}, train=False, host=context.host)
     _check_lineage(context, module)
-    heads = stored_module(module, context.store).heads_folder
+    heads = stored_module(head or module, context.store).heads_folder
     model = _model(context, module, head_specs(heads), train=False)
     load_heads(model, heads)
     return model.eval()

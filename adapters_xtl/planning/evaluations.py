@@ -145,9 +145,10 @@ def plan_evaluation(
     *,
     limit: int = 0,
     layer: str = "",
+    head: Module | None = None,
 ) -> Evaluation:
     """What is scored of the tasks of `scopes` by `module`, or by the backbone alone, whose
-    identity `bare` then is.
+    identity `bare` then is. `head`: the module whose head is used, where it is not its own.
 
     Nothing is read: files are located. What the source lacks is noted in the evaluation; where it
     was asked for by name, or nothing is left of a task, it is added to `problems`.
@@ -170,6 +171,7 @@ def plan_evaluation(
         "files": {name: dict(files.digests) for name, files in located.items()},
         "limit": limit,
         **({"layer": layer} if layer else {}),
+        **({"head": _weights(head)} if head else {}),
     }
     return Evaluation(
         digest(key)[:12],
@@ -179,6 +181,7 @@ def plan_evaluation(
         any(scope.named for scope in scopes.values()),
         limit,
         layer,
+        head.id if head else "",
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base.errors import Problems
+from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
 from adapters_xtl.runs.request import Module, Request
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.settings import Hyper, OverrideValues
 
 __all__ = ["check_effects", "idle_flags", "without_effect"]
 
@@ -24,38 +25,60 @@ def without_effect(key: str, members: Sequence[str]) -> str:
 
 
 def check_effects(
-    request: Request, parents: Sequence[Module], own: Module | None, problems: Problems
+    request: Request, parents: Sequence[NamedParent], own: Module | None, problems: Problems
 ) -> None:
     """Adds to `problems` what `--set` and `--set-parents` set without any effect.
 
-    `parents` and `own`: the modules that these flags reach, those that are trained for the request.
+    `own`: the module of its own that the request trains, if it trains one.
     """
-    for flag, overrides, reached in (
-        ("--set", request.overrides, [own] if own else []),
-        ("--set-parents", request.parent_overrides, parents),
-    ):
-        for key in dict.fromkeys(key for key, _ in overrides):
-            reasons = [without_effect(key, tuple(module.members)) for module in reached]
-            if reasons and all(reasons):
-                names = ", ".join(dict.fromkeys(module.task for module in reached))
-                problems.add(f"{flag} {key}: means nothing for {names}: {reasons[0]}")
-    if any(key == "eval.max_examples" for key, _ in request.parent_overrides):
-        problems.add("--set-parents eval.max_examples: reaches the requested run alone; use --set")
+    _check_reached("--set", request.overrides, [own] if own else [], problems)
+    for key in dict.fromkeys(key for key, _ in request.parent_overrides):
+        address, setting = address_of(key)
+        reached = [parent for parent in parents if reaches(address, parent.position, parent.name)]
+        trained = [parent.module for parent in reached if parent.trained]
+        if setting == "eval.max_examples":
+            problems.add(f"--set-parents {key}: reaches the requested run alone; use --set")
+        elif address and reached and not trained and not _of_untrained(setting, reached):
+            problems.add(
+                f"--set-parents {key}: reaches no training: '{address}' exists already, or is"
+                " untrained"
+            )
+        else:
+            _check_reached("--set-parents", ((key, None),), trained, problems)
+
+
+def _check_reached(
+    flag: str, overrides: OverrideValues, reached: Sequence[Module], problems: Problems
+) -> None:
+    """Adds the keys that change nothing in any of the trainings that they reach."""
+    for key in dict.fromkeys(key for key, _ in overrides):
+        setting = address_of(key)[1]
+        reasons = [without_effect(setting, tuple(module.members)) for module in reached]
+        if reasons and all(reasons):
+            names = ", ".join(dict.fromkeys(module.task for module in reached))
+            problems.add(f"{flag} {key}: means nothing for {names}: {reasons[0]}")
+
+
+def _of_untrained(setting: str, parents: Sequence[NamedParent]) -> bool:
+    """Whether a setting reaches a parent that is drawn and not trained: its options do."""
+    return setting.startswith("method.") and any(parent.module.stored is None for parent in parents)
 
 
 def idle_flags(
-    request: Request, parents: Sequence[Module], own: Module | None, named: Iterable[Module]
+    request: Request, parents: Sequence[NamedParent], own: Module | None, named: Iterable[Module]
 ) -> tuple[str, ...]:
     """Flags of the request that change nothing, one line each.
 
     `named`: modules of the request that exist already, given by their run, bundle or hub id.
     """
     lines: list[str] = []
-    trained = [*parents, *([own] if own else [])]
+    trained_parents = [parent for parent in parents if parent.trained]
+    trained = [*(parent.module for parent in trained_parents), *([own] if own else [])]
     no_parents = "this request has no parents (--on)"
     none_trained = "every parent exists already, or is untrained"
-    reached = parents or (request.parent_overrides and _reaches_untrained(request))
-    if request.compose and not (request.on and any(module.run.compose for module in trained)):
+    reached = trained_parents or _of_untrained_only(request)
+    joined = request.compose == "sum" or any(module.run.compose for module in trained)
+    if request.compose and not (request.on and joined):
         why = "nothing is trained on them here" if request.on else no_parents
         lines.append(f"--compose means nothing here: {why}")
     if request.parent_overrides and not reached:
@@ -67,6 +90,7 @@ def idle_flags(
     if not trained:
         for flag, value in (
             ("--seed", request.seed != 1),
+            ("--reseed", request.reseed),
             ("--from-layer", request.from_layer),
             ("--protocol", request.protocol != "clean"),
         ):
@@ -76,15 +100,16 @@ def idle_flags(
             lines.append("--bits means nothing here: the module is loaded as it was trained")
     elif request.from_layer and not methods.load(request.method).takes_from_layer:
         lines.append(f"--from-layer means nothing here: {request.method} trains every layer")
-    if request.own_rows is not None and request.data is not None and not parents:
+    if request.own_rows is not None and request.data is not None and not trained_parents:
         lines.append("--data means nothing here: the rows are own files, and no parent is trained")
-    for flag, overrides, modules in (
-        ("--set", request.overrides, [own] if own else []),
-        ("--set-parents", request.parent_overrides, parents),
-    ):
-        keys = {key for key, _ in overrides}
-        for module in modules:
-            lines += [f"{flag} {line}" for line in _idle_settings(keys, module.run.hyper)]
+    if own is not None:
+        keys = {key for key, _ in request.overrides}
+        lines += [f"--set {line}" for line in _idle_settings(keys, own.run.hyper)]
+    for parent in trained_parents:
+        settings = of_parent(request.parent_overrides, parent.position, parent.name)
+        keys = {key for key, _ in settings}
+        hyper = parent.module.run.hyper
+        lines += [f"--set-parents {line}" for line in _idle_settings(keys, hyper)]
     return tuple(dict.fromkeys(lines))
 
 
@@ -109,9 +134,10 @@ def _idle_settings(keys: set[str], hyper: Hyper) -> list[str]:
     return lines
 
 
-def _reaches_untrained(request: Request) -> bool:
+def _of_untrained_only(request: Request) -> bool:
+    """Whether settings reach an untrained parent, where none is trained."""
     return "random" in request.on and any(
-        key.startswith("method.") for key, _ in request.parent_overrides
+        address_of(key)[1].startswith("method.") for key, _ in request.parent_overrides
     )
 
 

@@ -25,6 +25,7 @@ from adapters_xtl.planning.memory_jobs import config, job_of
 from adapters_xtl.planning.modules import ModulePlanner, composition
 from adapters_xtl.planning.own_rows import named_as_task, requested_task
 from adapters_xtl.planning.plan import check_from_layer, check_request
+from adapters_xtl.runs.parent_settings import of_parent
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored_runs import is_run
@@ -132,11 +133,15 @@ def _jobs(planner: ModulePlanner, device: str) -> dict[str, Job]:
     if requested is None:
         return {}
     parents, target = requested
-    trained_parents, own = planner.trained_by(parents, target)
-    check_effects(request, trained_parents, own, problems)
+    own = target if all(target is not parent for parent in parents) else None
+    check_effects(request, planner.named_parents, own, problems)
+    trained = [
+        (parent.module, of_parent(request.parent_overrides, parent.position, parent.name))
+        for parent in planner.named_parents
+        if parent.trained
+    ]
     jobs: dict[str, Job] = {}
-    for module in (*trained_parents, *([own] if own else [])):
-        overrides = request.overrides if module is own else request.parent_overrides
+    for module, overrides in (*trained, *([(own, request.overrides)] if own else [])):
         keep = ("optimizer",) if any(key == "train.optimizer" for key, _ in overrides) else ()
         name = module.task if module.task not in jobs else f"{module.task} (again)"
         with problems.catching():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters_xtl import methods, tasks
@@ -13,7 +13,7 @@ from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data.locate import TrainingFiles
 from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
-from adapters_xtl.methods import COMPOSES, Method, ModuleSpec
+from adapters_xtl.methods import APART, COMPOSES, Method, ModuleSpec
 from adapters_xtl.planning import training_languages
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.lookups import Lookups
@@ -23,9 +23,11 @@ from adapters_xtl.planning.shots import (
     usual_split,
     without_shots,
 )
+from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
 from adapters_xtl.runs.recipes import Recipe
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.run import Run
+from adapters_xtl.runs.seeds import phase_seed
 from adapters_xtl.runs.settings import Defaults, Hyper, Overrides, Settings, resolve_settings
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
@@ -35,6 +37,7 @@ __all__ = ["RANDOM", "SELF", "ModulePlanner", "composition"]
 
 # parents that are no tasks: an untrained module; the requested task itself
 RANDOM, SELF = "random", "self"
+SUM = "sum"  # the composition, and the name of the module that is the sum of parents
 
 
 def composition(request: Request, problems: Problems) -> str:
@@ -77,6 +80,8 @@ class ModulePlanner:
     lean        tasks whose training takes the 8-bit optimizer, because the budget wants it
     described   None, or what finds a parent's description where a plan of sizes is all that is
                 wanted: then no rows are looked for and no bundle is fetched
+    named_parents  the parents of `--on`, in order; filled by `parents`
+    head        the parent whose head scores a task that is retained; found by `requested`
     """
 
     request: Request
@@ -93,6 +98,8 @@ class ModulePlanner:
     lean: frozenset[str] = frozenset()
     described: Callable[[str], Module | None] | None = None
     own_files: OwnFiles | None = None
+    named_parents: list[NamedParent] = field(default_factory=list)
+    head: Module | None = None
 
     def source_of(self, task: str) -> Source:
         """Where the rows of a task come from."""
@@ -111,13 +118,22 @@ class ModulePlanner:
         English training that shots go on from is the last parent.
         """
         task = tasks.load(self.request.task)
-        parents = self.parents()
-        if parents is None:
+        parents = below = self.parents()
+        if parents is None or below is None:
             return None
+        if self.compose == SUM and parents:
+            below = (self.sum_of(parents),)
+            parents = (*parents, *below)
         own = Overrides("--set", self.request.overrides)
-        if task.trainable or (task.train_from and not borrows_parent(task, self.request, parents)):
-            module = self.trained(task.train_from or task.name, parents, own)
-            return None if module is None else (module.parents, module)
+        borrows = bool(task.train_from) and not borrows_parent(task, self.request, below)
+        if self.request.retained:
+            self.head = self._retained_head(task, below)
+        elif task.trainable or borrows:
+            module = self.trained(task.train_from or task.name, below, own)
+            if module is None:
+                return None
+            # on shots it is trained on more than those of `--on`
+            return (*parents, *module.parents[len(below) :]), module
         for key in own.keys - {"eval.max_examples"}:
             if key.partition(".")[0] in ("train", "method"):
                 self.problems.add(
@@ -128,46 +144,88 @@ class ModulePlanner:
                 self.problems.add(
                     f"--set: unknown key '{clipped(key)}'{nearest(key, ['eval.max_examples'])}"
                 )
-        return parents, parents[-1] if parents else None
+        return parents, below[-1] if below else None
 
-    def trained_by(
-        self, parents: tuple[Module, ...], target: Module | None
-    ) -> tuple[list[Module], Module | None]:
-        """The parents that are trained for the request, and its own module if it trains one."""
-        own = target if all(target is not parent for parent in parents) else None
-        if own is not None and own.run.hyper.after_english:
-            parents = parents[:-1]  # the task's own English training, which has its settings
-        trained = [module for module in parents if module.stored is None and module.run.tasks]
-        return trained, own
+    def _retained_head(self, task: Task, below: Sequence[Module]) -> Module | None:
+        """The parent whose head scores a task on the network that `below` leaves; None where it is
+        that of the last of them, and where there is none.
+        """
+        trained = task.train_from or task.name
+        heads = [parent.module for parent in self.named_parents if parent.module.task == trained]
+        if task.members or not heads or self.compose == "fuse":
+            why = "none of --on is a module of it"
+            if task.members:
+                why = "it is scored by several heads"
+            elif heads:
+                why = "a fusion of its parents is trained for a task"
+            self.problems.add(f"--retained: nothing is retained of '{task.name}': {why}")
+            return None
+        return None if heads[-1].id == below[-1].id else heads[-1]
+
+    def sum_of(self, parents: Sequence[Module]) -> Module:
+        """The module that computes the sum of parents which were trained apart. Nothing is drawn
+        for it, so it has no seed.
+        """
+        options = [parent.run.options for parent in parents]
+        summed: Mapping[str, Any] = options[0]
+        if SUM in self.method.compositions:
+            summed, wrong = self.method.sum_options(options)
+            for problem in wrong:
+                self.problems.add(problem)
+        if len({parent.run.from_layer for parent in parents}) > 1:
+            self.problems.add("--compose sum: the parents begin at different layers")
+        settings = Settings(Hyper(), summed)
+        run = replace(self._run(SUM, settings, SUM, tuple(parents)), seed=0)
+        return Module(SUM, run, tuple(parents), {}, settings)
 
     def parents(self) -> tuple[Module, ...] | None:
         """The parents named by --on: each trained on those before it (for `init`, as a copy of the
-        last of them) or, for `fuse`, each on the bare backbone.
+        last of them) or, for `fuse` and `sum`, each on the bare backbone.
         """
         chain: tuple[Module, ...] = ()
-        for name in self.request.on:
-            below = () if self.compose == "fuse" else chain
+        self._check_addresses()
+        for position, name in enumerate(self.request.on, start=1):
+            given = of_parent(self.request.parent_overrides, position, name)
+            overrides = Overrides("--set-parents", given)
+            below = () if self.compose in APART else chain
             if name == RANDOM:
                 if below and self.compose == "init":
                     self.problems.add(
                         f"--on {','.join(self.request.on)}: an untrained module is no copy of"
                         f" {below[-1].task}; in a chain of copies (init) '{RANDOM}' comes first"
                     )
-                parent: Module | None = self.untrained(below)
+                parent: Module | None = self.untrained(below, overrides)
             elif name == SELF or name in tasks.names():
-                parent = self._parent_task(name, below)
+                parent = self._parent_task(name, below, overrides)
             else:
                 parent = self._existing(name, below)
             if parent is None:
                 return None
-            chain = (*(chain if self.compose == "fuse" else parent.parents), parent)
-        if self.compose == "fuse" and "fuse" in self.method.compositions:
+            chain = (*(chain if self.compose in APART else parent.parents), parent)
+            self.named_parents.append(NamedParent(position, name, parent))
+        if self.compose in APART and self.compose in self.method.compositions:
             different = {module.id for module in chain}
             if len(different) < max(2, len(self.request.on)):
-                self.problems.add("--compose fuse joins two or more different parents: --on A,B")
+                self.problems.add(
+                    f"--compose {self.compose} joins two or more different parents: --on A,B"
+                )
         return chain
 
-    def _parent_task(self, name: str, below: tuple[Module, ...]) -> Module | None:
+    def _check_addresses(self) -> None:
+        """Every address of `--set-parents` names one of the parents."""
+        named = self.request.on
+        for key, _ in self.request.parent_overrides if named else ():
+            address, _ = address_of(key)
+            if not any(reaches(address, place, name) for place, name in enumerate(named, start=1)):
+                self.problems.add(
+                    f"--set-parents {clipped(key)}: --on names no parent '{clipped(address)}'"
+                    f"{nearest(address, named)}; parents are addressed as --on names them, or by"
+                    " their position from 1"
+                )
+
+    def _parent_task(
+        self, name: str, below: tuple[Module, ...], overrides: Overrides
+    ) -> Module | None:
         task = tasks.load(self.request.task if name == SELF else name)
         trained = tasks.load(task.train_from or task.name)
         if not trained.trainable:
@@ -175,9 +233,7 @@ class ModulePlanner:
                 f"--on {name}: '{task.name}' trains nothing, so nothing can stand on it"
             )
             return None
-        return self.trained(
-            trained.name, below, Overrides("--set-parents", self.request.parent_overrides)
-        )
+        return self.trained(trained.name, below, overrides)
 
     def trained(
         self, name: str, parents: tuple[Module, ...], overrides: Overrides
@@ -191,7 +247,7 @@ class ModulePlanner:
         recipe = Recipe()
         with self.problems.catching():
             recipe = self.lookups.recipe(name)
-        compose = self.compose if parents else ""
+        compose = "" if not parents else "stack" if self.compose == SUM else self.compose
         embedded = self.source_of(name).kind == "embedded"
         settings = self._settings(recipe, compose, overrides, parents, embedded=embedded)
         if settings.hyper.max_length > self.shape.longest:
@@ -240,7 +296,7 @@ class ModulePlanner:
         if len(files) < len(members):
             return None
         digests = [files[member].digests() for member in members]
-        run = self._run(settings, compose, parents)
+        run = self._run(name, settings, compose, parents)
         run = replace(
             run,
             tasks=tuple((member, tasks.load(member).version) for member in members),
@@ -268,15 +324,14 @@ class ModulePlanner:
                     " after the other, and shares them among its stages"
                 )
 
-    def untrained(self, parents: tuple[Module, ...]) -> Module:
+    def untrained(self, parents: tuple[Module, ...], overrides: Overrides) -> Module:
         """A frozen module that was never trained: the control for what a parent's training is
-        worth. Of the parents' settings only the method's options reach it.
+        worth. Of its settings only the method's options reach it.
         """
-        values = self.request.parent_overrides
-        chosen = tuple((key, value) for key, value in values if key.startswith("method."))
+        options = tuple(pair for pair in overrides.values if pair[0].startswith("method."))
         compose = "stack" if parents else ""
-        settings = self._settings(Recipe(), compose, Overrides("--set-parents", chosen), parents)
-        run = self._run(settings, compose, parents)
+        settings = self._settings(Recipe(), compose, Overrides(overrides.flag, options), parents)
+        run = self._run(RANDOM, settings, compose, parents)
         return Module(RANDOM, run, parents, {}, settings)
 
     def _settings(
@@ -328,8 +383,11 @@ class ModulePlanner:
             )
         return dict(parent.run.options)
 
-    def _run(self, settings: Settings, compose: str, parents: tuple[Module, ...]) -> Run:
-        """A run of no task yet, on no rows."""
+    def _run(self, name: str, settings: Settings, compose: str, parents: tuple[Module, ...]) -> Run:
+        """The run of a module of task `name`, of no rows yet."""
+        seed = self.request.seed
+        if self.request.reseed:
+            seed = phase_seed(seed, [*(parent.task for parent in parents), name])
         return Run(
             tasks=(),
             data={"train": (), "select": ()},
@@ -341,7 +399,7 @@ class ModulePlanner:
             dtype=self.dtype if settings.hyper.dtype == "auto" else settings.hyper.dtype,
             from_layer=self.request.from_layer,
             hyper=settings.hyper,
-            seed=self.request.seed,
+            seed=seed,
             protocol=self.request.protocol,
             parents=tuple(parent.id for parent in parents),
         )
@@ -400,10 +458,10 @@ class ModulePlanner:
             self.problems.add(
                 f"--on {name}: it was not trained on {below[-1]}, the one named before it"
             )
-        if self.compose == "fuse" and parent.parents:
+        if self.compose in APART and parent.parents:
             self.problems.add(
-                f"--on {name}: fusion takes parents that were trained on the bare backbone, and"
-                f" this one was trained on {parent.parents[-1]}"
+                f"--on {name}: --compose {self.compose} takes parents that were trained on the bare"
+                f" backbone, and this one was trained on {parent.parents[-1]}"
             )
         if parent.run.compose == "fuse":
             self.problems.add(

@@ -32,6 +32,7 @@ from adapters_xtl.planning.modules import ModulePlanner, composition
 from adapters_xtl.planning.own_rows import named_as_task, requested_task
 from adapters_xtl.planning.packages import check_packages
 from adapters_xtl.planning.shots import reported_scopes
+from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.request import Module, Plan, Request
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
@@ -186,8 +187,8 @@ class Planner:
             problems.raise_if_any()
         assert requested is not None
         parents, target = requested
-        trained_parents, own = planner.trained_by(parents, target)
-        check_effects(request, trained_parents, own, problems)
+        own = target if all(target is not parent for parent in parents) else None
+        check_effects(request, planner.named_parents, own, problems)
         scopes = resolved.scopes
         if task.members and target is not None:
             names = [name for name, _ in target.run.tasks]
@@ -195,7 +196,7 @@ class Planner:
         scopes = reported_scopes(scopes, source, target, request.split, problems)
         bare = {"backbone": resolved.backbone.fingerprint, "bits": bits, "dtype": dtype}
         evaluation = plan_evaluation(
-            scopes, source, target, bare, self.lookups, problems, limit=limit
+            scopes, source, target, bare, self.lookups, problems, limit=limit, head=planner.head
         )
         problems.raise_if_any()
         if own is not None and own.task == task.name:
@@ -215,7 +216,7 @@ class Planner:
             target=target,
             evaluation=evaluation,
             notes=resolved.notes,
-            idle=idle_flags(request, trained_parents, own, existing),
+            idle=idle_flags(request, planner.named_parents, own, existing),
         )
 
     def _fit(self, planned: Plan, resolved: _Resolved, budget: int, flag: str) -> Plan:
@@ -228,7 +229,7 @@ class Planner:
             idle = "--memory means nothing here: nothing is trained"
             return replace(planned, idle=(*planned.idle, idle))
         request, shape = planned.request, resolved.shape
-        keys = {key for key, _ in (*request.overrides, *request.parent_overrides)}
+        keys = {address_of(key)[1] for key, _ in (*request.overrides, *request.parent_overrides)}
         keep = ("optimizer",) if "train.optimizer" in keys else ()
         jobs = {}
         for module in trained:

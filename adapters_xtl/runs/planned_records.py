@@ -36,6 +36,9 @@ def planned_spec(
         request.pop(name)
     if plan.request.own_rows is None:
         request.pop("own_rows")
+    for name in ("reseed", "retained"):
+        if not request[name]:
+            request.pop(name)
     backbone = plan.backbone
     if kind == "training" and module is not None:
         task, run_id = module.task, module.id

@@ -21,6 +21,7 @@ from adapters_xtl.base.files import explain_denied, read_regular, write_json
 from adapters_xtl.base.machine import Git, Hardware
 from adapters_xtl.base.typed_json import Rule, from_json, to_json
 from adapters_xtl.base.untrusted import Refusal, parse_json, unfit_name
+from adapters_xtl.methods import APART
 from adapters_xtl.runs.run import Run, RunId, Sha256, TaskName
 from adapters_xtl.tasks._own_rows import OwnRows
 
@@ -105,6 +106,7 @@ class EvaluationRecord:
     """What a run scored: split and languages of each task, and how many examples at most (0: all).
 
     layer: the hidden state that retrieval pooled where it was named; "all" scored each besides.
+    head: run of the parent whose head was used; "": the scored module's own.
     """
 
     id: str
@@ -112,6 +114,7 @@ class EvaluationRecord:
     max_examples: int
     languages: Mapping[str, tuple[str, ...]]
     layer: str = field(default="", metadata={"omit": True})
+    head: str = field(default="", metadata={"omit": True})
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class Spec:
     @property
     def stack(self) -> str:
         """`mnli>xnli`; fused parents as `mnli+squad1>xnli`; "" for the bare backbone."""
-        between = "+" if self.run is not None and self.run.compose == "fuse" else ">"
+        between = "+" if self.run is not None and self.run.compose in APART else ">"
         below = between.join(parent.task for parent in self.parents)
         return ">".join(
             [*([below] if below else []), *([self.module.task] if self.module is not None else [])]

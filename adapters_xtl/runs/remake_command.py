@@ -7,7 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapters_xtl.methods import DEFAULT
+from adapters_xtl import tasks
+from adapters_xtl.methods import APART, DEFAULT
+from adapters_xtl.runs.parent_settings import of_parent, of_parents_before
 from adapters_xtl.runs.records import Spec
 
 __all__ = ["remake_command"]
@@ -34,7 +36,8 @@ def remake_command(spec: Spec, runs: str = "runs") -> str:
     """
     if "method" not in spec.request:
         return ""
-    if spec.kind == "evaluation" and spec.module is not None:
+    retained = bool(spec.request.get("retained"))
+    if spec.kind == "evaluation" and spec.module is not None and not retained:
         words = _evaluation(spec, spec.module.id)
     else:
         words = _recipe(spec)
@@ -71,11 +74,14 @@ def _recipe(spec: Spec) -> list[str]:
     languages, split = request.get("languages"), request.get("split")
     own_rows: list[str] = []
     if spec.kind == "training" and _is_parent(spec, on):
-        # trained with the parents' settings, on the parents before it
-        on = [request["task"] if name == SELF else name for name in on[: len(spec.parents)]]
-        overrides, compose = parent_overrides, compose if on else None
+        # trained with its own settings among them, on the parents before it
+        position = _position(spec, on)
+        overrides = of_parent(parent_overrides or (), position, on[position - 1])
+        on = on[: len(spec.parents)]
+        parent_overrides = of_parents_before(parent_overrides or (), on)
+        on = [request["task"] if name == SELF else name for name in on]
+        compose = compose if on else None
         task, languages, split = spec.task, None, None
-        parent_overrides = parent_overrides if on else ()
     elif spec.own_rows is not None:
         task, own_rows = spec.own_rows.format, _own_rows(spec)
     elif spec.evaluation is not None and task != spec.task:
@@ -99,6 +105,8 @@ def _recipe(spec: Spec) -> list[str]:
     for flag, pairs in (("--set", overrides), ("--set-parents", parent_overrides)):
         for key, value in pairs or ():
             words += _flag(flag, f"{key}={_toml(value)}")
+    words += ["--reseed"] if request.get("reseed") else []
+    words += ["--retained"] if request.get("retained") and task == request["task"] and on else []
     return words + _switches(request)
 
 
@@ -108,14 +116,27 @@ def _is_parent(spec: Spec, on: Sequence[str]) -> bool:
     """
     if spec.evaluation is None:
         return False
-    fused = spec.request.get("compose") == "fuse"
-    return bool(on) and (not spec.parents if fused else len(spec.parents) < len(on))
+    if spec.request.get("retained"):  # whose own module is none
+        return True
+    apart = spec.request.get("compose") in APART
+    return bool(on) and (not spec.parents if apart else len(spec.parents) < len(on))
 
 
 def _is_before_shots(spec: Spec, overrides: Sequence[Sequence[Any]]) -> bool:
     """Whether a training has no shots though its request names some."""
     has_shots = spec.run is not None and bool(spec.run.hyper.shots)
     return not has_shots and any(key == "train.shots" and count for key, count in overrides)
+
+
+def _position(spec: Spec, on: Sequence[str]) -> int:
+    """The position in `--on`, from 1, of the parent that a training was made as. In a chain all
+    others before it are its parents; of parents that stand apart it has the name.
+    """
+    if spec.parents or spec.request.get("compose") not in APART:
+        return len(spec.parents) + 1
+    names = [spec.request["task"] if name == SELF else name for name in on]
+    trained = [tasks.load(name).train_from or name if tasks.known(name) else name for name in names]
+    return trained.index(spec.task) + 1
 
 
 def _own_rows(spec: Spec) -> list[str]:

@@ -24,8 +24,14 @@ __all__ = ["Evaluation", "Module", "Plan", "Request"]
 class Request:
     """One training or evaluation that the user requests, in the flags of the command line.
 
-    None and "auto" stand for the defaults. `trackers`: those that follow the runs (`--report-to`);
-    they are no part of any record.
+    None and "auto" stand for the defaults. A key of `parent_overrides` may name the parent that it
+    reaches (`runs.parent_settings`). `trackers`: those that follow the runs (`--report-to`); they
+    are no part of any record.
+
+    reseed  every training gets a seed of its own, which follows from `seed` and the chain of tasks
+            that it ends (`runs.seeds.phase_seed`)
+    retained  nothing is trained for the task: the network that its parents leave is scored, with
+            the head that the last of them which is a module of the task was trained with
     """
 
     task: str
@@ -49,6 +55,8 @@ class Request:
     memory: float | None = None  # GiB
     trackers: tuple[str, ...] = ()
     own_rows: OwnFilesRequest | None = None  # of a task on somebody's own files
+    reseed: bool = False
+    retained: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Evaluation:
     One without tasks scores nothing, and its `id` is "".
 
     `layer`: the hidden state that retrieval pools, where it is not the rule's; "all" scores each of
-    them besides.
+    them besides. `head`: id of the parent whose head is used; "": the scored module's own.
     """
 
     id: str
@@ -67,6 +75,7 @@ class Evaluation:
     explicit: bool
     limit: int = 0
     layer: str = ""
+    head: str = ""
 
     def record(self) -> EvaluationRecord:
         """The evaluation as spec.json has it."""
@@ -76,6 +85,7 @@ class Evaluation:
             max_examples=self.limit,
             languages={task: tuple(sorted(files)) for task, files in self.files.items()},
             layer=self.layer,
+            head=self.head,
         )
 
 
@@ -106,15 +116,18 @@ class Module:
     def below(self) -> tuple[Module, ...]:
         """The modules that are active and frozen below this one, the lowest first.
 
-        A parent that a module only started from (`init`) is not among them.
+        A parent that a module only started from (`init`) is not among them, nor are those that it
+        is the sum of.
         """
         if not self.parents or self.run.compose == "fuse":
             return self.parents
+        if self.run.compose == "sum":
+            return ()
         last = self.parents[-1]
         return last.below if self.run.compose == "init" else (*last.below, last)
 
     def __str__(self) -> str:
-        between = "+" if self.run.compose == "fuse" else ">"
+        between = "+" if self.run.compose in methods.APART else ">"
         return (
             f"{between.join(parent.task for parent in self.parents)}>{self.task}"
             if self.parents

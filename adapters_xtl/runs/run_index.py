@@ -194,7 +194,7 @@ def open_store(text: str) -> Store:
 
 def _holds_runs(store: Store, names: list[str]) -> bool:
     """Whether a directory that is not empty is a store's, by what lies in it."""
-    usual = {*NO_TASKS, "random", *tasks.names()}
+    usual = {*NO_TASKS, "random", "sum", *tasks.names()}
     return (
         not usual.isdisjoint(names)
         or bool(store.partial() or store.without_manifest() or store.unreadable())

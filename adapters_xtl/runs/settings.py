@@ -21,12 +21,14 @@ __all__ = [
     "HYPER_FIELDS",
     "Defaults",
     "Hyper",
+    "OverrideValues",
     "Overrides",
     "Settings",
     "parse_override",
     "resolve_settings",
 ]
 
+OverrideValues = tuple[tuple[str, Any], ...]  # (key, value), in the order given
 DEEPEST = 8  # lists and tables inside each other that an option's value may have
 
 
@@ -178,7 +180,7 @@ def parse_override(text: str, flag: str = "--set") -> tuple[str, Any]:
         raise RequestError(
             f"{flag} {clipped(text)!r}: expected key=value, e.g. {flag} train.max_steps=20"
         )
-    if key in _LISTS and not raw.startswith("["):
+    if key.rpartition(":")[2] in _LISTS and not raw.startswith("["):
         return key, [name.strip() for name in raw.split(",") if name.strip()]
     try:
         document = tomllib.loads(f"value = {raw}")

@@ -172,6 +172,7 @@ def _summary(record: BundleRecord) -> list[str]:
     how = f" ({record.composition})" if record.composition else ""
     above = f" above {parents}{how}" if parents else ""
     above = f", started as a copy of {parents}" if record.compose == "init" else above
+    above = f", the sum of {parents}, which it holds" if record.compose == "sum" else above
     alone = f", or with {method.library} alone" if method.has_own_library else ""
     lines = [f"{start}{above}. It is loaded with adapters_xtl{alone}."]
     note = NAMED[name].note if name in NAMED else ""
@@ -361,6 +362,8 @@ def _parents(record: BundleRecord) -> list[str]:
             "It started as a copy of this module and takes its place; `xtl hub pull` finds and"
             " verifies it:"
         )
+    if record.compose == "sum":
+        sentence = "It is the sum of these modules and takes their place:"
     return [sentence, "", "| task | sha256 of the module | where |", "|---|---|---|", *rows]
 
 

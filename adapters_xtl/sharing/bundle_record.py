@@ -237,7 +237,7 @@ class BundleRecord:
     @property
     def chain(self) -> str:
         """`mnli>xnli`, or `mnli+squad1>xnli` where the parents stand side by side."""
-        between = "+" if self.compose == "fuse" else ">"
+        between = "+" if self.compose in methods.APART else ">"
         below = between.join(parent.task for parent in self.parents)
         return f"{below}>{self.task}" if below else self.task
 
@@ -301,8 +301,8 @@ def _check_agreement(record: BundleRecord, value: Mapping[str, Any]) -> None:
         raise Refusal("its backbone's bits or dtype are not its run's")
     if len(record.parents) > PARENTS:
         raise Refusal(f"it has {len(record.parents)} parents; at most {PARENTS} are read")
-    if record.compose == "fuse" and len(record.parents) < 2:
-        raise Refusal("it is fused, and has fewer than two parents")
+    if record.compose in methods.APART and len(record.parents) < 2:
+        raise Refusal(f"compose is '{record.compose}', and it has fewer than two parents")
     if (record.compose == "") != (not record.parents):
         raise Refusal(f"compose is '{record.compose}', and it has {len(record.parents)} parents")
     if run.parents != tuple(parent.id for parent in record.parents):

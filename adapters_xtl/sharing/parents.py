@@ -87,6 +87,10 @@ def read_parent(child: StoredModule, parent: ParentRecord, notify: Notify) -> St
     )
 
 
+# a parent of these compositions was trained on modules that are not below it
+STANDS_ALONE = ("init", "sum")
+
+
 def ancestors(child: Bundle, notify: Notify) -> list[StoredModule]:
     """Every parent of a bundle and theirs, each once, in the order of the chain. MismatchError
     where one is missing, or was itself trained on others than the child's record says.
@@ -103,7 +107,7 @@ def _add_ancestors(
     for record in child.parents:
         parent = read_parent(child, record, notify)
         own = [grandparent.sha256 for grandparent in parent.parents]
-        if child.run.compose == "stack" and own != below and parent.run.compose != "init":
+        if child.run.compose == "stack" and own != below and parent.run.compose not in STANDS_ALONE:
             raise MismatchError(
                 f"{child.task}: its parent {parent.task} was trained on {own or 'nothing'}, not on"
                 f" {below}"

@@ -122,7 +122,7 @@ def _changed(value: Any, path: str, change: Callable[[dict[str, Any], str], None
         ("run.seed", -1),
         ("run.bits", 7),
         ("run.bits", 8.0),
-        ("run.compose", "sum"),
+        ("run.compose", "average"),
         ("run.data.train.0", SHA[:-1]),
         ("run.tasks.0", ["xnli"]),
         ("run.method", "../lora"),

@@ -130,7 +130,9 @@ def recipe(
     for number in numbers:
         planned, bare = planner.plan(replace(requested, seed=number), problems), None
         if baseline and requested.on:
-            alone = replace(requested, seed=number, on=(), compose=None, parent_overrides=())
+            alone = replace(
+                requested, seed=number, on=(), compose=None, parent_overrides=(), retained=False
+            )
             bare = planner.plan(alone)
         plans.append((planned, bare))
     first, first_bare = plans[0]
@@ -238,11 +240,13 @@ def _zero_shot_task(
     if wanted is None:
         on_samples = planned.source_of(task.name).kind == "embedded"
         named = seeds or requested.languages is not None or requested.split is not None
-        return task.zero_shot if on_samples and not named else ""
+        return task.zero_shot if on_samples and not named and not requested.retained else ""
     if not wanted:
         return ""
     if seeds:
         problems.add("--zero-shot scores one module: leave --seeds out")
+    if requested.retained:
+        problems.add("--zero-shot scores a module that is trained: leave --retained out")
     if not task.zero_shot:
         able = ", ".join(name for name in tasks.names() if tasks.load(name).zero_shot)
         problems.add(
