@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters_xtl import formats, methods
 from adapters_xtl.backbones.shape import Shape
-from adapters_xtl.base.errors import RequestError, nearest
+from adapters_xtl.base.errors import RequestError, clipped, nearest
 from adapters_xtl.base.untrusted import Refusal, Tensor, load_json, printable, tensors, unfit_values
 from adapters_xtl.methods import ForeignForm
 from adapters_xtl.runs.settings import Hyper
@@ -95,8 +95,9 @@ def read_head(
         stray = next((label for label in order if label not in task.labels), "")
         hint = nearest(stray, task.labels) if stray else ""
         raise RequestError(
-            f"--labels: the head has {count} classes, '{task.name}' {len(task.labels)} "
-            f"({', '.join(task.labels)}){hint}"
+            f"--labels {clipped(','.join(order))}: takes the {len(task.labels)} classes of"
+            f" '{task.name}' ({', '.join(task.labels)}), each once, in the order of the head, which"
+            f" has {count}{hint}"
         )
     if len(order) != count or set(order) != set(task.labels):
         own = printable(", ".join(order[:6])) or "none"

@@ -494,6 +494,9 @@ def test_what_cannot_be_taken_in(backbone: Path, tmp_path: Path) -> None:
         take(tmp_path / "fine", "mnlj", runs, backbone)
     with pytest.raises(RequestError, match=r"--labels.*'neutral'"):
         take(tmp_path / "fine", "mnli", runs, backbone, "neutrl,contradiction,entailment")
+    for labels in ("neutral,neutral,entailment", "neutral,entailment", "neutral,,entailment", ","):
+        with pytest.raises(RequestError, match=f"--labels {labels}: "):
+            take(tmp_path / "fine", "mnli", runs, backbone, labels)
     other = take(tmp_path / "fine", "qqp", runs, backbone)
     assert other["head"] is None and "have other names" in other["notes"][0]
     weights = tmp_path / "fine/adapter.safetensors"

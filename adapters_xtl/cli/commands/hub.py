@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl import tasks
-from adapters_xtl.base.errors import MismatchError, RequestError
+from adapters_xtl.base.errors import MismatchError, RequestError, clipped
 from adapters_xtl.base.files import digest, local
 from adapters_xtl.base.hub import offline
 from adapters_xtl.base.typed_json import to_json
@@ -282,7 +282,11 @@ def import_(
     source: Path, task: str, *, backbone: str | None, labels: str, runs: str
 ) -> tuple[dict[str, Any], Shown]:
     """Takes a module that `adapters` or `peft` saved into the store."""
-    names = [name.strip() for name in labels.split(",") if name.strip()]
+    names = [name.strip() for name in labels.split(",")] if labels else []
+    if not all(names):
+        raise RequestError(
+            f"--labels {clipped(labels)}: expected names separated by commas, e.g. a,b,c"
+        )
     tasks.load(task)
     store = Store(Path(runs))
     store.check_writable()
