@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -314,6 +315,14 @@ def _with_labels(rows: OwnRows, groups: Iterable[Sequence[DataFile]]) -> OwnRows
             f"{where}: column '{gold}' holds {len(values):,} different values, among them"
             f" {clipped(repr(max(values, key=len)))}: these are no labels"
         )
+    spellings: dict[str, str] = {}
+    for value in sorted(values):
+        same = spellings.setdefault(" ".join(unicodedata.normalize("NFC", value).split()), value)
+        if same != value:
+            raise DataError(
+                f"{where}: column '{gold}' spells one label in two ways, {same!a} and"
+                f" {value!a}: they differ in blanks or in how their characters are composed"
+            )
     return labelled(rows, list(values))
 
 

@@ -85,6 +85,9 @@ def serve(
             f" {backbone.name} has {backbone.fingerprint[:12]}\n--allow-mismatch loads it all the"
             " same"
         )
+    idle = []
+    if task.own is not None and request.data is not None:
+        idle = ["--data means nothing here: the rows are own files"]
     note = f"backbone {backbone.name} · data {machine.data} · device {machine.device}"
     planned = Plan(
         request=replace(request, method=module.run.method, data=machine.data),
@@ -97,7 +100,7 @@ def serve(
         modules=(),
         target=module,
         evaluation=Evaluation("", {}, {}, {}, False),
-        notes=(note, *([backbone.note] if backbone.note else [])),
+        notes=(note, *([backbone.note] if backbone.note else []), *idle),
     )
     return Served(planned, tuple(trained for trained, _ in module.run.tasks))
 

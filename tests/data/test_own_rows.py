@@ -169,6 +169,10 @@ def test_it_predicts_and_is_evaluated_on_its_own_and_on_new_rows(
     (entry,) = scored["metrics"]["tasks"].values()
     assert set(entry["languages"]) == {"yo"} and entry["languages"]["yo"]["n"] == 4
     assert xtl("score", scored["path"], "--runs", runs)["equal"] is True
+    words = ["evaluate", trained["path"], "--test-file", str(new), "--runs", str(runs)]
+    words += ["--device", "cpu", "--data", "embedded"]
+    said = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert said.exit_code == 0 and "--data means nothing here" in said.output
 
 
 def test_it_stands_on_tasks_and_others_on_it(
@@ -485,6 +489,20 @@ WRONG: list[tuple[str, Make, tuple[str, ...]]] = [
             write_jsonl(p / "odd.en.jsonl", [*reviews(2), {"review": "x", "verdict": "godo"}]),
         ),
         ("odd.en.jsonl", "'verdict', row 2", "'godo'", "did you mean 'good'"),
+    ),
+    (
+        "a label in two spellings",
+        lambda p: (
+            write_jsonl(
+                p / "two.jsonl",
+                [
+                    {"review": f"r{n}", "verdict": ["\u00e9t\u00e9", "e\u0301te\u0301"][n % 2]}
+                    for n in range(9)
+                ],
+            ),
+            *COLUMNS,
+        ),
+        ("two.jsonl", "'verdict'", "one label in two ways"),
     ),
     (
         "a text for a label",
