@@ -8,6 +8,7 @@ import pytest
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError
+from adapters_xtl.cli.commands.json_lines import JsonLines
 from adapters_xtl.evaluation.inputs import example_of, examples_of
 
 
@@ -56,3 +57,8 @@ def test_what_is_refused_in_one_line(task: str, value: Any, token: str) -> None:
 def test_the_number_of_a_wrong_input_is_named() -> None:
     with pytest.raises(DataError, match="input 1: "):
         examples_of(tasks.load("mnli"), [("a", "b"), ("a",)])
+
+
+def test_a_file_without_line_ends_is_not_read_into_memory() -> None:
+    with open("/dev/zero", "rb") as file, pytest.raises(DataError, match="/dev/zero: a line of"):
+        next(JsonLines("/dev/zero", tasks.load("mnli"), True, print).chunks(file))

@@ -16,6 +16,7 @@ from adapters_xtl.tasks import Task
 __all__ = ["JsonLines", "NumberedExample"]
 
 CHUNK = 256  # lines predicted together: enough to batch by length, few enough to stream
+LONGEST = 64 << 20  # bytes of a line
 PAUSE = 0.05  # seconds without a line, after which those that came are answered
 
 
@@ -44,7 +45,7 @@ class JsonLines:
     def chunks(self, file: IO[bytes]) -> Iterator[list[NumberedExample]]:
         """The examples as they come, up to CHUNK at once; blank lines are passed over."""
         start = 1
-        for block in _blocks(file):
+        for block in _blocks(file, self._name):
             problems, examples = Problems(), []
             for number, line in enumerate(block, start):
                 try:
@@ -71,19 +72,25 @@ def _reason(error: Exception) -> str:
     return "not in UTF-8" if isinstance(error, UnicodeDecodeError) else "not a line of JSON"
 
 
-def _blocks(file: IO[bytes]) -> Iterator[list[bytes]]:
+def _blocks(file: IO[bytes], name: str) -> Iterator[list[bytes]]:
     """Lines of a file or a pipe: CHUNK at once, or as many as there are when whoever writes them
-    pauses.
+    pauses. DataError for a line that no text could fill: /dev/zero has no other.
     """
     handle = file.fileno()
     lines: list[bytes] = []
     parts: list[bytes] = []
+    length = 0  # bytes of the line that is not yet whole
     while data := os.read(handle, 1 << 16):
         first, *rest = data.split(b"\n")
         parts.append(first)
+        length += len(first)
         if rest:
             lines += [b"".join(parts), *rest[:-1]]
-            parts = [rest[-1]]
+            parts, length = [rest[-1]], len(rest[-1])
+        if length > LONGEST:
+            raise DataError(
+                f"{name}: a line of more than {LONGEST >> 20} MiB: this is no file of JSON lines"
+            )
         while len(lines) >= CHUNK:
             yield lines[:CHUNK]
             del lines[:CHUNK]
