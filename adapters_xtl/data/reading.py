@@ -129,7 +129,8 @@ class Reader:
             numbered = _sample_rows(file.fetch(), tag, selection.language)
         else:
             columns = rows.parts.get(part, rows.columns)
-            table = self._table(file, columns, task.labels, own=rows.repo == OWN)
+            columns = {**columns, **dict.fromkeys(rows.only, "string")}
+            table = self._table(file, columns, task.labels, own=rows.repo == OWN, needed=rows.only)
             if rows.language:
                 table = self._of_language(checked_split, table, rows, selection, file)
             for column, values in rows.only.items():
@@ -162,8 +163,17 @@ class Reader:
             checked_split.places.append((f"{file.name}: row {number}", reason))
 
     def _table(
-        self, file: DataFile, columns: Mapping[str, str], labels: Sequence[str], *, own: bool
+        self,
+        file: DataFile,
+        columns: Mapping[str, str],
+        labels: Sequence[str],
+        *,
+        own: bool,
+        needed: Iterable[str] = (),
     ) -> pa.Table:
+        """The declared columns of a file, checked. MissingRows where it lacks one of `needed`,
+        which tell what its rows are.
+        """
         key = (
             file.sha256,
             canonical([dict(columns), labels, {name: file.classes[name] for name in file.classes}]),
@@ -171,6 +181,9 @@ class Reader:
         if key not in self._tables:
             read = read_own_file if own else read_file
             table, present = read(file.fetch(), file.name, columns)
+            for column in needed:
+                if column not in present:
+                    raise MissingRows(f"{file.name}: no column '{column}' tells its rows apart")
             self._tables[key] = checked(table, file.name, columns, labels, file.classes, present)
         return self._tables[key]
 

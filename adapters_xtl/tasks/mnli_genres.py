@@ -9,7 +9,7 @@ from typing import Any
 
 from adapters_xtl.tasks import Row, Rows, Task
 
-_COLUMNS = {"premise": "string", "hypothesis": "string", "label": "class", "genre": "string"}
+_COLUMNS = {"premise": "string", "hypothesis": "string", "label": "class"}
 _UNSEEN = ("facetoface", "letters", "nineeleven", "oup", "verbatim")
 _SEEN = ("fiction", "government", "slate", "telephone", "travel")
 _VALIDATION = ("validation_matched", "validation_mismatched")
