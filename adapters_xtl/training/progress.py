@@ -34,7 +34,7 @@ class Progress:
         minutes, seconds = divmod(int(left / rate) if rate else 0, 60)
         loss = "-" if self.loss is None else f"{self.loss:.3f}"
         speed = f"{rate * self._per_step:.0f}" if timed else "-"
-        time_left = f"{minutes}:{seconds:02d} left"
+        time_left = "- left" if left and not timed else f"{minutes}:{seconds:02d} left"
         self._line.show(
             f"step {step}/{total} · loss {loss} · {speed} examples/s · {time_left}", last=not left
         )
