@@ -66,19 +66,22 @@ class DomainShift(Study):
     )
     complete_axes = ("task", "on", "language", "domain")
     evidence_for = (
-        "the drop from in-domain rows to rows of each other domain, in the same language and with"
-        " the same labels, with an intermediate task and without, the target trained alike",
-        "a difference below 0: with the intermediate task less is lost",
+        "how much less, or more, is lost from in-domain rows to rows of each other domain with an"
+        " intermediate task than without it: in the same language, with the same labels, the target"
+        " trained alike",
     )
     no_evidence = (
-        "a model that scores more in its domain has more to lose: the relative drop, in per cent of"
-        " the in-domain score, stands beside the absolute one",
-        "the two row sets differ in more than their domain: annotators, guidelines and difficulty"
-        " differ too, for both sides of the comparison alike",
-        "an intermediate task brings rows of its own domain and more steps of training along: the"
-        " control for the steps is on = self",
+        "the domain as the only cause of a drop: the rows differ in annotators, guidelines and"
+        " difficulty too, alike for both sides of the comparison",
+        "what an intermediate task teaches, apart from its domain and its steps: it brings rows of a"
+        " domain of its own and more training (on = self is the control for the steps)",
+    )
+    to_know = (
+        "a difference below 0 means that less is lost with the intermediate task",
+        "a model that scores more in its domain has more to lose: beside the drop in points stands"
+        " the drop in per cent of the in-domain score",
         "points whose intermediate task has the target's own train rows are left out",
-        "a row from English to another language is a shift of language, not of domain",
+        "a line from English to another language shows a shift of language, not of domain",
     )
 
     # --- cells
