@@ -73,8 +73,8 @@ class DomainShift(Study):
     no_evidence = (
         "the domain as the only cause of a drop: the rows differ in annotators, guidelines and"
         " difficulty too, alike for both sides of the comparison",
-        "what an intermediate task teaches, apart from its domain and its steps: it brings rows of a"
-        " domain of its own and more training (on = self is the control for the steps)",
+        "what an intermediate task teaches, apart from its domain and its steps: it brings rows of"
+        " a domain of its own and more training (on = self is the control for the steps)",
     )
     to_know = (
         "a difference below 0 means that less is lost with the intermediate task",
