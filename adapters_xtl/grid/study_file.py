@@ -271,6 +271,7 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         for axis in study.axes
     )
     axes = _checked_axes(axes, problems)
+    problems.raise_if_any()  # what follows from a wrong axis would be said of every cell
     bits = _texts(content.get("bits", "auto"))
     seeds = parse_seeds(_seeds_text(content, "seeds", list(study.seeds)), "seeds", problems)
     if content.get("data") == MIRROR and not Path(MIRROR).is_dir():

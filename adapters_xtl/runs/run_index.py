@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -199,7 +200,20 @@ def _holds_runs(store: Store, names: list[str]) -> bool:
         not usual.isdisjoint(names)
         or bool(store.partial() or store.without_manifest() or store.unreadable())
         or bool(store.all())
+        or any(map(_held_a_run, (store.root / name for name in names)))
     )
+
+
+def _held_a_run(folder: Path) -> bool:
+    """Whether a directory has the lock of a run that was removed, or what a kill left of it: the
+    task may be one of own rows, whose name is known to nobody.
+    """
+    with contextlib.suppress(OSError):
+        return any(
+            name[0] == "." and RUN_ID.fullmatch(name[1:].partition(".")[0])
+            for name in os.listdir(folder)
+        )
+    return False
 
 
 def listed(names: list[str]) -> str:

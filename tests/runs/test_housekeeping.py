@@ -477,6 +477,19 @@ def test_an_empty_store(tmp_path: Path) -> None:
         command.show_run("abc", runs)
 
 
+@pytest.mark.parametrize("left", [f".{A}.lock", f".{A}.removed-17"])
+def test_a_store_whose_last_run_is_gone_is_still_one(left: str, tmp_path: Path) -> None:
+    """Of a task of own rows, whose name is not known here; what a kill left of it can be freed."""
+    task = tmp_path / "classify-0a1b2c3d"
+    task.mkdir()
+    (task / left).touch() if "lock" in left else (task / left).mkdir()
+    assert command.list_runs([], str(tmp_path))[0]["runs"] == []
+    freed, _ = command.collect_garbage(str(tmp_path), older_than=7, dry_run=False)
+    assert freed["bytes"] == 0
+    if "removed" in left:
+        assert not list(tmp_path.rglob(left))
+
+
 @pytest.mark.parametrize(
     ("place", "words"),
     [
