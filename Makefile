@@ -30,7 +30,7 @@ COMPARED = $(foreach chain,$(ON),--on $(chain)) $(if $(METHODS),--methods $(call
            $(if $(OUT),-o $(OUT)) $(if $(DRY),--dry-run) $(if $(MEMORY),--memory $(MEMORY)) \
            $(if $(RESEED),--reseed)
 
-.PHONY: help install recipe demo compare study page share test test-fast test-gpu coverage check format docs clean
+.PHONY: help install recipe demo compare study page share test test-fast test-gpu gpu coverage check format docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -92,6 +92,9 @@ test-fast: $(TOOLS) ## Run the tests that start no process and load no real enco
 
 test-gpu: $(TOOLS) ## Run the tests that need a CUDA device
 	@XTL_GPU=1 $(PYTEST) tests/gpu $(ARGS)
+
+gpu: $(TOOLS) ## Measure in 15 minutes what only a GPU can show: make gpu DATA=DIR
+	@$(VENV)/bin/python benchmarks/gpu.py $(or $(DATA),embedded)
 
 coverage: $(TOOLS) ## Run test-fast and report which lines it reaches
 	@$(PYTEST) $(PARALLEL) -m "$(FAST)" --cov --cov-report=term:skip-covered $(ARGS)

@@ -44,8 +44,23 @@ from adapters_xtl.base import machine
 from adapters_xtl.base.typed_json import to_json
 from benchmarks import speed_tools as tools
 
-# name → the flags that switch it off and those that switch it on
-TECHNIQUES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+@dataclass(frozen=True)
+class Technique:
+    """A setting that is to make a training faster: the value that switches it off and on, as in
+    `--set`. `upper`: it changes something only where the lower layers have no module.
+    """
+
+    setting: str
+    off: str
+    on: str
+    upper: bool = False
+
+    def flags(self, switched_on: bool) -> tuple[str, str]:
+        return "--set", f"{self.setting}={self.on if switched_on else self.off}"
+
+
+TECHNIQUES: Mapping[str, Technique] = {}
 
 
 @dataclass(frozen=True)
@@ -81,17 +96,16 @@ the package are one `xtl recipe` each, a process of its own.
 """
 
 
-def contenders() -> dict[str, tuple[str, ...]]:
+def contenders(work: Work) -> dict[str, tuple[str, ...]]:
     """Name → flags of `xtl recipe`; those of the scripts have none."""
-    off = {name: flags for name, (flags, _) in TECHNIQUES.items()}
-    on = {name: flags for name, (_, flags) in TECHNIQUES.items()}
+    names = [name for name, technique in TECHNIQUES.items() if work.upper or not technique.upper]
 
-    def with_on(chosen: Sequence[str]) -> tuple[str, ...]:
-        return tuple(flag for name in off for flag in (on if name in chosen else off)[name])
+    def with_on(*chosen: str) -> tuple[str, ...]:
+        return tuple(flag for name in names for flag in TECHNIQUES[name].flags(name in chosen))
 
-    found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": (), "plain": with_on(())}
-    found |= {f"+{name}": with_on((name,)) for name in TECHNIQUES}
-    return found | ({"all": with_on(tuple(TECHNIQUES))} if TECHNIQUES else {})
+    found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": (), "plain": with_on()}
+    found |= {f"+{name}": with_on(name) for name in names}
+    return found | ({"all": with_on(*names)} if names else {})
 
 
 class Bench:
@@ -186,7 +200,7 @@ class Bench:
             command = (
                 self.script(seed, contender == "tuned")
                 if scripted
-                else self.ours(seed, runs, *contenders()[contender])
+                else self.ours(seed, runs, *contenders(self.work)[contender])
             )
             found = tools.measured(command, tools.environment(caches))
         answer = found.pop("answer")
@@ -309,7 +323,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.command = tools.command_of("train_speed.py", given, options.data)
     for flag, chosen, there in (
         ("--works", options.works, WORKS),
-        ("--only", options.only, contenders()),
+        ("--only", options.only, contenders(Work("", "", upper=True))),
     ):
         for name in filter(None, chosen.split(",")):
             if name not in there:
@@ -329,7 +343,8 @@ def carry_out(name: str, options: argparse.Namespace, aside: Path, deadline: flo
     if time.monotonic() > deadline:
         return False
     bench = Bench(name, options, aside)
-    chosen = [one for one in contenders() if not options.only or one in options.only.split(",")]
+    flags = contenders(bench.work)
+    chosen = [one for one in flags if not options.only or one in options.only.split(",")]
     work = tools.training_work(bench.encoder, bench.from_layer)
 
     def record(rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -342,7 +357,7 @@ def carry_out(name: str, options: argparse.Namespace, aside: Path, deadline: flo
             "device": options.device,
             "settings": settings,
             "spec": bench.spec,
-            "flags": {one: list(contenders()[one]) for one in chosen},
+            "flags": {one: list(flags[one]) for one in chosen},
             "flop_per_token": work,
             "provenance": to_json(machine.describe()),
             "rounds": rounds,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import speed_tools, train_speed
+from benchmarks.train_speed import Technique, Work, contenders
 
 
 def _entry(seconds: float, score: float, padded: int | None = None) -> dict[str, Any]:
@@ -46,16 +47,19 @@ def test_ratios_are_taken_within_a_round() -> None:
 
 def test_flags_of_a_technique(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain has every technique off, +NAME one on, all of them in `all`."""
-    off_and_on = {"a": (("--set", "x=0"), ("--set", "x=1")), "b": (("--no-b",), ())}
-    monkeypatch.setattr(train_speed, "TECHNIQUES", off_and_on)
-    assert train_speed.contenders() == {
+    masks = Technique("train.masks", "torch", "bytes")
+    prefix = Technique("train.prefix", "dropout", "fixed", upper=True)
+    monkeypatch.setattr(train_speed, "TECHNIQUES", {"masks": masks, "prefix": prefix})
+    assert contenders(Work("panx", "lora")) == {
         "stock": (),
         "tuned": (),
-        "plain": ("--set", "x=0", "--no-b"),
-        "+a": ("--set", "x=1", "--no-b"),
-        "+b": ("--set", "x=0"),
-        "all": ("--set", "x=1"),
+        "plain": ("--set", "train.masks=torch"),
+        "+masks": ("--set", "train.masks=bytes"),
+        "all": ("--set", "train.masks=bytes"),
     }
+    upper = contenders(Work("panx", "lora", upper=True))
+    assert upper["+prefix"] == ("--set", "train.masks=torch", "--set", "train.prefix=fixed")
+    assert upper["all"] == ("--set", "train.masks=bytes", "--set", "train.prefix=fixed")
 
 
 def test_work_per_token(tmp_path: Path) -> None:
