@@ -26,6 +26,7 @@ from typing import Any
 from adapters_xtl.base import machine
 from adapters_xtl.base.files import write_json
 from adapters_xtl.base.typed_json import to_json
+from adapters_xtl.runs.store import WORK
 from benchmarks import speed_tools as tools
 
 FEW = {
@@ -130,7 +131,7 @@ class Smoke:
                 stdout=subprocess.DEVNULL,
                 stderr=said,
             )
-            pattern, seen = f"{RECIPES[name][0]}/*.partial/work/checkpoint-*", set()
+            pattern, seen = f"{RECIPES[name][0]}/*.partial/{WORK}/checkpoint-*", set()
             while process.poll() is None and time.monotonic() - started < WAIT and len(seen) < 2:
                 seen |= {path.name for path in self.runs.glob(pattern)}
                 time.sleep(0.01)
