@@ -134,7 +134,7 @@ class Reader:
             if rows.language:
                 table = self._of_language(checked_split, table, rows, selection, file)
             for column, values in rows.only.items():
-                table = table.filter(pc.is_in(table.column(column), pa.array(values)))
+                table = table.filter(_has_text(table.column(column), values))
             numbered = _rows(table, part if rows.parts else "")
         form = formats.load(task.format)
         seen = {form.identity(example): example for example in checked_split.examples}
@@ -229,6 +229,15 @@ def _chosen(values: pa.ChunkedArray, how: str, code: str) -> pa.ChunkedArray:
     return pc.fill_null(
         pc.equal(values, code) if how == "column" else pc.starts_with(values, f"{code}-"), False
     )
+
+
+def _has_text(texts: pa.ChunkedArray, values: Sequence[str]) -> pa.ChunkedArray:
+    """Which texts are one of `values`, or begin with one that ends in `*`."""
+    chosen = pc.is_in(texts, pa.array(values, pa.string()))
+    for value in values:
+        if value.endswith("*"):
+            chosen = pc.or_(chosen, pc.fill_null(pc.starts_with(texts, value[:-1]), False))
+    return chosen
 
 
 def count_language_rows(located: Iterable[RowFiles], code: str) -> int:

@@ -50,7 +50,7 @@ class DomainShift(Study):
         " task?"
     )
     axes = (
-        Axis("task", ("squadshifts", "mnli_genres", "masakhaner", "m2qa", "americasnli")),
+        Axis("task", ("squadshifts", "mnli_genres", "gum", "masakhaner", "m2qa", "americasnli")),
         Axis("on", (grid_options.NO_PARENTS, "mnli", "squad2")),
         Axis("method", ("lora",)),
         Axis("language", ("en", "de", "tr", "zh", "sw", "yo", "quy")),
@@ -59,6 +59,7 @@ class DomainShift(Study):
             (
                 *("new_wiki", "nyt", "reddit", "amazon"),
                 *("facetoface", "letters", "nineeleven", "oup", "verbatim"),
+                *("academic", "bio", "interview", "voyage", "whow"),
                 *("news", "product_reviews", "creative_writing", "americas"),
             ),
         ),

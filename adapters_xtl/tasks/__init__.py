@@ -54,9 +54,10 @@ class Rows:
     apart by a column `part`. `instead` are other published forms of the same rows, taken (and
     named) where a source lacks the first. `sliced`: of train rows, those alone that are cut off to
     select (`adapters_xtl.data.splits.cut_select`). `only`: a column of texts → values; rows with
-    another text there are passed over. `parallel` says how a row of one language finds its
-    translation among the rows of another: "" not at all, "row" by its place in the file (of the
-    same data set, where it has the same gold), "id" by its id.
+    another text there are passed over (`GUM_*`: those whose text does not begin so). `parallel`
+    says how a row of one language finds its translation among the rows of another: "" not at all,
+    "row" by its place in the file (of the same data set, where it has the same gold), "id" by its
+    id.
     """
 
     repo: str

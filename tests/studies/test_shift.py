@@ -263,7 +263,7 @@ def reported(source: Source, task: Task, split: str, languages: Sequence[str]) -
     return {row_digest(row) for part in parts.values() for row in part.examples}
 
 
-@pytest.mark.parametrize("name", ["squadshifts", "mnli_genres", "masakhaner", "m2qa"])
+@pytest.mark.parametrize("name", ["squadshifts", "mnli_genres", "gum", "masakhaner", "m2qa"])
 def test_no_reported_row_is_trained_or_selected_on(name: str) -> None:
     trained, inside, outside = digests(open_source("embedded"), name)
     assert len(trained) > 100 and inside and outside and not trained & (inside | outside)
