@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 __all__ = [
+    "UNLIMITED",
     "Difference",
     "Interval",
     "Verdict",
@@ -28,6 +29,7 @@ Verdict = Literal["higher", "lower", "equivalent", "inconclusive"]
 
 SCORES = (0.0, 100.0)  # the range of a score
 DIFFERENCES = (-100.0, 100.0)  # and of a difference of two scores
+UNLIMITED = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -128,17 +130,23 @@ def interval(
 
 
 def paired(
-    a: Mapping[int, float], b: Mapping[int, float], level: float = 0.95, *, margin: float = 0.0
+    a: Mapping[int, float],
+    b: Mapping[int, float],
+    level: float = 0.95,
+    *,
+    margin: float = 0.0,
+    limits: tuple[float, float] = DIFFERENCES,
 ) -> Difference | None:
     """a - b over the seeds that both have (seed → score); None without a common one.
 
-    `margin`: the largest difference, in points, that is of no interest; see `verdict`.
+    `margin`: the largest difference, in points, that is of no interest; see `verdict`. `limits`:
+    the range that the difference can have; see `interval`.
     """
     seeds = tuple(sorted(set(a) & set(b)))
     if not seeds:
         return None
     differences = [a[seed] - b[seed] for seed in seeds]
-    bounds = interval(differences, level, limits=DIFFERENCES)
+    bounds = interval(differences, level, limits=limits)
     if bounds is None:
         return Difference(differences[0], None, seeds, "inconclusive")
     conclusion = verdict(bounds.low, bounds.high, margin)

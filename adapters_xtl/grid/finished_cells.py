@@ -11,7 +11,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from adapters_xtl.base.statistics import Difference, Interval, holm, interval, paired, verdict_of_p
+from adapters_xtl.base.statistics import (
+    DIFFERENCES,
+    Difference,
+    Interval,
+    holm,
+    interval,
+    paired,
+    verdict_of_p,
+)
 from adapters_xtl.grid.cells import Cell, Grid, Overrides
 from adapters_xtl.grid.results import Entry, Line, Table
 from adapters_xtl.grid.study import Answer, Contrast
@@ -115,6 +123,7 @@ class FinishedCells:
         of: Mapping[int, float],
         against: Mapping[int, float],
         points: Iterable[Point],
+        limits: tuple[float, float] = DIFFERENCES,
     ) -> Difference | None:
         """The difference of two seed → number. Where no seed changes any of the cells at `points`,
         it is of one pair: the same number under every seed would give an interval of width 0.
@@ -122,7 +131,7 @@ class FinishedCells:
         if self._no_seed_changes(points):
             first = self.grid.seeds[:1]
             of = {seed: of[seed] for seed in first if seed in of}
-        return paired(of, against, LEVEL, margin=self.margin)
+        return paired(of, against, LEVEL, margin=self.margin, limits=limits)
 
     def scores(self, point: Point, leave_out: Sequence[str] = ()) -> dict[int, float]:
         """Seed → score: the mean over the languages but those in `leave_out`; {} where none is
@@ -187,10 +196,11 @@ class FinishedCells:
         sides = (contrast.of, contrast.against, *(contrast.minus or ()))
         points = [contrast.cells(side) for side in sides]
         scores = [self._means(cells, contrast.leave_out)[0] for cells in points]
-        if contrast.minus is not None:
-            scores = [_by_seed(*scores[:2]), _by_seed(*scores[2:])]
-        of, against = scores
-        return self._paired(of, against, [point for cells in points for point in cells])
+        every_point = [point for cells in points for point in cells]
+        if contrast.minus is None:
+            return self._paired(scores[0], scores[1], every_point)
+        first, second = _by_seed(*scores[:2]), _by_seed(*scores[2:])
+        return self._paired(first, second, every_point, (2 * DIFFERENCES[0], 2 * DIFFERENCES[1]))
 
     def difference(self, of: Point, against: Point) -> Entry:
         """The entry of one of the study's contrasts: its difference, interval and verdicts."""

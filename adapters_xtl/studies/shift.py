@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import Problems, RequestError
-from adapters_xtl.base.statistics import DIFFERENCES, Difference, interval, paired
+from adapters_xtl.base.statistics import UNLIMITED, Difference, interval, paired
 from adapters_xtl.grid import grid_options
 from adapters_xtl.grid.cells import Axis, Cell
 from adapters_xtl.grid.finished_cells import LEVEL, FinishedCells
@@ -167,6 +167,7 @@ class DomainShift(Study):
                 relative_drops(finished, without),
                 LEVEL,
                 margin=self.margin,
+                limits=UNLIMITED,  # a score can be many times another
             )
             others = [
                 _entry(
@@ -216,7 +217,7 @@ class DomainShift(Study):
                         Series(name, tuple(_dot(finished, shift, side) for shift in shifts))
                         for side, name in ((IN, "in domain"), (OUT, "other rows"))
                     ),
-                    caption="Means over seeds. An intermediate task that helps shortens the bar.",
+                    caption="Means over seeds. The bar from the dot to the square is the drop.",
                 )
             )
             parents = [on for on in finished.axis("on") if on != grid_options.NO_PARENTS]
@@ -309,7 +310,7 @@ def _mean_entry(by_seed: Mapping[int, float]) -> Entry:
     values = list(by_seed.values())
     if not values:
         return Entry(note="not scored")
-    bounds = interval(values, LEVEL, limits=DIFFERENCES)
+    bounds = interval(values, LEVEL, limits=UNLIMITED)
     mean = sum(values) / len(values)
     return Entry(mean, bounds.low, bounds.high) if bounds else Entry(mean, note="one seed")
 
