@@ -53,7 +53,8 @@ def main() -> None:
         "kernelspec": {key: kernel[key] for key in KEPT if key in kernel},
         "language_info": {"name": "python"},
     }
-    nbformat.write(notebook, NOTEBOOK)
+    # places of bundles are whole paths: what is kept names no directory of this machine
+    NOTEBOOK.write_text(nbformat.writes(notebook).replace(f"{empty}/", ""), encoding="utf-8")
     found = {
         "command": ".venv/bin/python benchmarks/notebook.py",
         "cores": usable_cores(),
