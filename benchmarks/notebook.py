@@ -54,7 +54,8 @@ def main() -> None:
         "language_info": {"name": "python"},
     }
     # places of bundles are whole paths: what is kept names no directory of this machine
-    NOTEBOOK.write_text(nbformat.writes(notebook).replace(f"{empty}/", ""), encoding="utf-8")
+    text = nbformat.writes(notebook).replace(f"{empty}/", "")
+    NOTEBOOK.write_text(text + "\n", encoding="utf-8")
     found = {
         "command": ".venv/bin/python benchmarks/notebook.py",
         "cores": usable_cores(),
