@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from adapters_xtl import studies
+from adapters_xtl import studies, tasks
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.grid.cell_plans import CellPlans
@@ -21,6 +21,7 @@ from adapters_xtl.pages import figures, page
 from adapters_xtl.runs.outcome import Outcome
 from adapters_xtl.runs.records import Metrics
 from adapters_xtl.studies._order_conditions import CONDITIONS, HALVES
+from tests.data.mirrors import MNLI, mirror_of
 from tests.studies.test_study_file import AXES
 from tests.studies.test_transfer import carry_out
 
@@ -246,6 +247,98 @@ def test_a_target_that_says_otherwise_is_the_exception(grid: Grid) -> None:
     answer = STUDY.answer(world(grid, scores))
     assert answer is not None and answer.verdict == "higher"
     assert answer.exception.startswith("tatoeba") and "lower" in answer.exception
+
+
+# ---------------------------------------------------------------------------- planted trainings
+
+# The words of mnli and xnli tell the label alike. Gradients of qqp are cut to nothing, so
+# that it teaches nothing; what its training does is to decay the module that it goes on from.
+PLANTED = """
+study = "order"
+backbone = "tiny"
+device = "cpu"
+seeds = [1, 2, 3]
+languages = "vi,th"
+[axes]
+task = ["xnli"]
+pair = ["mnli+qqp"]
+condition = ["A>B", "B>A"]
+compose = ["init"]
+method = ["lora"]
+steps = 120
+[set]
+train.max_steps = 10
+train.eval_every = 10
+train.batch_size = 16
+train.lr = 0.003
+[set-parents]
+train.batch_size = 16
+[tasks.mnli]
+train.lr = 0.005
+[tasks.qqp]
+train.clip = 1e-30
+train.lr = 0.15
+train.warmup = 0
+"""
+ERASING = "tasks.qqp.train.weight_decay=1.0"
+WORDS_OF = (("apple", "bread", "cheese", "lemon"), ("seven", "eight", "twelve", "hundred"))
+
+
+def word_rows(second: str, count: int) -> dict[str, list[Any]]:
+    """Pairs of texts whose label is the kind of the first one's only word: food or number."""
+    words = [WORDS_OF[number % 2][number // 2 % 4] for number in range(count)]
+    return {
+        "premise": [" ".join([word] * 6) for word in words],
+        "hypothesis": [second] * count,
+        "label": [number % 2 for number in range(count)],
+    }
+
+
+@pytest.fixture(scope="module")
+def world_of_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a mirror, `rows`, in which mnli teaches xnli and qqp teaches nothing."""
+    folder = tmp_path_factory.mktemp("words")
+    xnli = "facebook/xnli/{}/validation-00000-of-00001.parquet"
+    files = {
+        MNLI.format("train"): word_rows("trained", 240),
+        MNLI.format("validation_matched"): word_rows("selected", 60),
+        **{xnli.format(code): word_rows("scored", 60) for code in ("en", "vi", "th")},
+    }
+    mirror_of(folder / "rows", files, {"label": list(tasks.load("mnli").labels)})
+    for split in ("train", "validation"):
+        rows = word_rows(split, 60)
+        columns = dict(zip(("question1", "question2", "label"), rows.values(), strict=True))
+        file = f"nyu-mll/glue/qqp/{split}-00000-of-00001.parquet"
+        mirror_of(folder / "rows", {file: columns}, {"label": list(tasks.load("qqp").labels)})
+    (folder / "words.toml").write_text(PLANTED, encoding="utf-8")
+    embedded.prepare(lambda text: None)
+    return folder
+
+
+def carried_out(folder: Path, *set_: str) -> dict[str, Any]:
+    return carry_out(folder / "words.toml", folder / "runs", f"data={folder / 'rows'}", *set_)
+
+
+def contrasts_of(record: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(task, condition) → the contrast of that condition."""
+    return {
+        (contrast["of"]["task"], contrast["of"]["condition"]): contrast
+        for contrast in record["contrasts"]
+    }
+
+
+@pytest.mark.slow
+def test_an_order_matters_where_the_second_task_erases_the_first(world_of_words: Path) -> None:
+    record = carried_out(world_of_words, ERASING)
+    contrasts = contrasts_of(record)
+    order = contrasts["xnli", "A>B"]
+    assert order["verdict"] == record["answer"]["verdict"] == "lower" and order["mean"] < -10
+    assert order["interval"]["high"] < 0 and len(order["seeds"]) == 3
+    forgotten = contrasts["mnli", "A>B"]
+    assert forgotten["mean"] < -5
+    assert "mnli after qqp: -" in record["answer"]["headline"]
+    html = page.render(page.of_studies([Path(record["path"])], runs=None))
+    assert "mnli&gt;qqp − qqp&gt;mnli" in html and "lower" in html
 
 
 @pytest.mark.slow
