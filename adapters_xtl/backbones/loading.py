@@ -134,7 +134,14 @@ def _check_token_ids(tokenizer: Any, rows: int, name: str) -> None:
 
 @lru_cache(maxsize=4)
 def _highest_id(tokenizer: Any) -> int:
-    """Of a tokenizer's tokens; reading a table of 250,000 takes a third of a second."""
+    """Of a tokenizer's tokens; reading a table of 250,000 takes a third of a second.
+
+    A Unigram model (XLM-R's) is a list, whose ids have no gap: there the table is not read.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and type(backend.model).__name__ == "Unigram":
+        own = backend.get_vocab_size(with_added_tokens=False) - 1
+        return max([own, *backend.get_added_tokens_decoder()])
     return max(tokenizer.get_vocab().values(), default=0)
 
 

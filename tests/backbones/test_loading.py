@@ -243,6 +243,17 @@ def test_tokenizers_load_without_the_false_warning(
     assert not caplog.records and "regex" not in capfd.readouterr().err
 
 
+def test_the_highest_id_of_a_tokenizer_is_that_of_its_table() -> None:
+    """Of a list of pieces with added tokens, and of a table whose ids have gaps."""
+    pieces = models.Unigram([("<unk>", 0.0), ("a", -1.0), ("b", -2.0)], unk_id=0)
+    words = models.WordLevel({"<unk>": 0, "a": 7, "b": 3}, unk_token="<unk>")
+    for model, added, expected in ((pieces, [], 2), (pieces, ["<new>"], 3), (words, [], 7)):
+        tokenizer = Tokenizer(model)
+        tokenizer.add_tokens(added)
+        wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+        assert loading._highest_id(wrapped) == expected == max(wrapped.get_vocab().values())
+
+
 def test_tokenizer_digests_follow_content_and_not_padding() -> None:
     first, second = _tokenizer(), _tokenizer()
     first(["hello world", "hello"], padding=True, truncation=True, max_length=3)
