@@ -31,6 +31,9 @@ LANGUAGES = {
     "qu": "que-Latn", "ro": "ron-Latn", "ru": "rus-Cyrl", "sw": "swa-Latn", "ta": "tam-Taml",
     "te": "tel-Telu", "th": "tha-Thai", "tl": "tgl-Latn", "tr": "tur-Latn", "uk": "ukr-Cyrl",
     "ur": "urd-Arab", "vi": "vie-Latn", "wo": "wol-Latn", "yo": "yor-Latn", "zh": "zho-Hans",
+    # the languages of AmericasNLI
+    "aym": "aym-Latn", "bzd": "bzd-Latn", "cni": "cni-Latn", "gn": "grn-Latn", "hch": "hch-Latn",
+    "nah": "nah-Latn", "oto": "oto-Latn", "quy": "quy-Latn", "shp": "shp-Latn", "tar": "tar-Latn",
 }  # fmt: skip
 
 
