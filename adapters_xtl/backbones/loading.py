@@ -140,8 +140,8 @@ def _highest_id(tokenizer: Any) -> int:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None and type(backend.model).__name__ == "Unigram":
-        own = backend.get_vocab_size(with_added_tokens=False) - 1
-        return max([own, *backend.get_added_tokens_decoder()])
+        highest: int = backend.get_vocab_size(with_added_tokens=False) - 1
+        return max([highest, *map(int, backend.get_added_tokens_decoder())])
     return max(tokenizer.get_vocab().values(), default=0)
 
 
