@@ -196,3 +196,31 @@ def test_the_first_commands_output_is_that_of_its_recorded_run() -> None:
     for language, entry in scored["languages"].items():
         assert f"│ {language}            │ {entry['accuracy']:>16.2f} │" in page
     assert found["wall_seconds"] < 180, "the first result takes less than three minutes"
+
+
+def test_the_page_of_the_matrix_shows_what_its_cells_hold() -> None:
+    """The page's table is the study's own, and each difference is that of the cells' seeds."""
+    folder = RESULTS / "transfer-mini"
+    page = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = [
+        line
+        for line in (folder / "transfer-lora.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    ]
+    assert len(rows) == 8 and [line for line in page if line in rows] == rows
+    study = read_json(folder / "study.json")
+    assert not study["failed"] and study["seeds"] == [1, 2, 3]
+    assert all(cell["state"] == "done" and cell["runs"] == 3 for cell in study["cells"])
+    (table,) = [table for table in study["tables"] if table["name"] == "transfer-lora"]
+    shown = {
+        (line["label"], column): entry
+        for line in table["lines"]
+        for column, entry in zip(table["columns"], line["entries"], strict=True)
+    }
+    scores = {
+        (">".join(row["on"]) or "none", row["task"]): row["score"]["mean"] for row in study["rows"]
+    }
+    for (on, task), score in scores.items():
+        base = 0.0 if on == "none" else scores["none", task]
+        assert shown[on, task]["value"] == pytest.approx(score - base)
+    assert len(scores) == 6 * len(study["axes"]["task"])
