@@ -25,6 +25,7 @@ from adapters_xtl.evaluation.rows import RunRows, data_record, notify_left_out, 
 from adapters_xtl.evaluation.score_languages import score_languages
 from adapters_xtl.models.assembly import fresh_model, links, summed_model, trained_model
 from adapters_xtl.models.context import Context
+from adapters_xtl.models.encoded_rows import encode
 from adapters_xtl.models.network import (
     Host,
     Model,
@@ -155,7 +156,7 @@ def _train_set(
 ) -> TrainSet:
     """The examples of one task, encoded for training."""
     spec = model.specs[name]
-    items = model.encode(name, examples, train=True)
+    items = encode(model, name, examples, train=True)
     cut = sum(item.cut > 0 for item in items)
     if cut:
         context.notify(

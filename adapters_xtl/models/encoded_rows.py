@@ -8,12 +8,15 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters_xtl import formats
 from adapters_xtl.formats import Item, Lengths, Tokenizer
 
-__all__ = ["EncodedRows"]
+if TYPE_CHECKING:
+    from adapters_xtl.models.network import Model
+
+__all__ = ["EncodedRows", "encode"]
 
 # tokens that are kept at most, some 100 MB; of a set that is larger nothing is kept
 ROOM = 16 << 20
@@ -62,3 +65,15 @@ class EncodedRows:
 
 def _size(items: Sequence[Item]) -> int:
     return sum(item.tokens + PER_ITEM for item in items)
+
+
+def encode(
+    model: Model, task: str, examples: Sequence[Mapping[str, Any]], *, train: bool
+) -> list[Item]:
+    """The items of a task's examples for the model's head of it: see `Format.encode`. They come
+    from the rows that the model keeps, where it keeps any.
+    """
+    spec, rows = model.specs[task], model.encoded_rows or EncodedRows(0)
+    return rows.encode(
+        spec.format, examples, spec.labels, model.tokenizer, spec.lengths, train=train
+    )
