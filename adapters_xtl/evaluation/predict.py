@@ -14,6 +14,7 @@ from adapters_xtl import formats
 from adapters_xtl.base.errors import out_of_memory
 from adapters_xtl.base.progress_lines import ProgressLine
 from adapters_xtl.formats import Item
+from adapters_xtl.models.encoded_rows import encode
 from adapters_xtl.models.network import Model, autocast, on_device
 
 __all__ = [
@@ -98,7 +99,7 @@ def predict(
     """One prediction an example, in their order."""
     spec = model.specs[task]
     form = formats.load(spec.format)
-    items = form.encode(examples, spec.labels, model.tokenizer, spec.lengths, train=False)
+    items = encode(model, task, examples, train=False)
 
     def call(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
         return form.outputs(model(task, batch, with_loss=False)["outputs"], batch)

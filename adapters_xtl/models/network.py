@@ -31,6 +31,7 @@ from adapters_xtl.base.files import read_json, write_json
 from adapters_xtl.base.process_memory import peak_resident_bytes, reset_peak_resident
 from adapters_xtl.formats import Lengths, Tokenizer
 from adapters_xtl.methods import Link, ModuleSpec
+from adapters_xtl.models.encoded_rows import EncodedRows
 
 __all__ = [
     "EncoderSpec",
@@ -106,10 +107,9 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.penalty = penalty
-        self.room: int | None = (
-            # padded tokens that may pass at once without gradients; None: as the device has it
-            None
-        )
+        # padded tokens that may pass at once without gradients; None: as the device has it
+        self.room: int | None = None
+        self.encoded_rows: EncodedRows | None = None  # where encoded rows are kept for later
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.specs = dict(heads)
@@ -242,6 +242,7 @@ class Host:
     """
 
     def __init__(self) -> None:
+        self.encoded_rows = EncodedRows()
         self._key: tuple[Any, ...] = ()
         self._model: Model | None = None
         self._digests: Mapping[str, str] = {}  # of every tensor of the bare encoder, by name
