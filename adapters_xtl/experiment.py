@@ -32,6 +32,7 @@ from adapters_xtl.models.network import (
     reset_peak_memory,
     save_heads,
 )
+from adapters_xtl.models.prefix import Prefix
 from adapters_xtl.runs import run_card
 from adapters_xtl.runs.outcome import Outcome, finished_directory, from_store, outcome
 from adapters_xtl.runs.planned_records import planned_provenance, planned_spec
@@ -49,6 +50,7 @@ from adapters_xtl.runs.records import (
     write_record,
 )
 from adapters_xtl.runs.request import Evaluation, Module, Plan
+from adapters_xtl.runs.settings import FIXED
 from adapters_xtl.runs.store import WORK, Store
 from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.training.batches import TrainSet, share_evenly
@@ -273,6 +275,7 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
             provenance = _provenance(context, module, rows)
             head = next((part for part in plan.modules if part.id == evaluation.head), None)
             model = trained_model(context, module, head)
+            model.prefix = _prefix(context, module, model) if module is not None else None
             metrics, inference = _score(
                 context, model, module, evaluation, rows, run.partial, saved=True
             )
@@ -353,6 +356,23 @@ def _selected_step(stage: StageResult) -> SelectedStep:
     return SelectedStep(stage.best_step, scores.pop("score"), scores)
 
 
+def _prefix(context: Context, module: Module, model: Model) -> Prefix | None:
+    """What computes and keeps the states below the module, where its run has them fixed."""
+    run, plan = module.run, context.plan
+    if run.hyper.prefix != FIXED:
+        return None
+    return Prefix(
+        model.encoder,
+        run.from_layer,
+        fingerprint=plan.backbone.fingerprint,
+        weights=context.host.digests,
+        bits=run.bits,
+        dtype=run.dtype,
+        device=plan.device,
+        notify=context.notify,
+    )
+
+
 def _train_and_score(
     context: Context,
     module: Module,
@@ -375,6 +395,7 @@ def _train_and_score(
         f" {heads:,} in the head)"
     )
     before = frozen_digest(model)
+    model.prefix = _prefix(context, module, model)
     way = plan.fits[module.id].way if module.id in plan.fits else None
     trained = fit(
         Training(
@@ -399,6 +420,7 @@ def _train_and_score(
     save_heads(model, partial / "head")
     log = "".join(json.dumps(entry) + "\n" for entry in trained.log)
     atomic_write(partial / "train_log.jsonl", log)
+    prefix_cost = model.prefix.cost() if model.prefix is not None else None
     metrics, inference = _score(context, model, module, evaluation, rows, partial, saved=False)
     cost = TrainingCost(
         seconds=round(trained.seconds, 2),
@@ -423,5 +445,6 @@ def _train_and_score(
             for stage in trained.stages
         ),
         energy_joules=trained.joules,
+        prefix=prefix_cost,
     )
     return replace(metrics, train=cost), inference

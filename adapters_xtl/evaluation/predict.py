@@ -14,7 +14,8 @@ from adapters_xtl import formats
 from adapters_xtl.base.errors import out_of_memory
 from adapters_xtl.base.progress_lines import ProgressLine
 from adapters_xtl.formats import Item
-from adapters_xtl.models.network import Model, autocast, on_device
+from adapters_xtl.models.network import Model, on_device
+from adapters_xtl.models.tensors import autocast
 
 __all__ = [
     "Progress",
@@ -63,6 +64,9 @@ def forward(
     form = formats.load(format)
     outputs: list[np.ndarray] = [np.empty(0)] * len(items)
     done = 0
+    prefix = model.prefix if form.has_head else None  # hidden states are read layer by layer
+    if prefix is not None:
+        prefix.prepare(items)
     queue = list(by_tokens(items, min(TOKENS[device], model.room or TOKENS[device])))[::-1]
     while queue:
         numbers = queue.pop()
@@ -71,6 +75,8 @@ def forward(
                 [items[number] for number in numbers], model.tokenizer, 8 if device == "cuda" else 1
             )
             batch = on_device(arrays_of_batch, device)
+            if prefix is not None:
+                batch = model.with_prefix(batch, [items[number] for number in numbers])
             with autocast(device, dtype):
                 arrays = call(batch)
         except (RuntimeError, MemoryError) as error:

@@ -29,8 +29,10 @@ from adapters_xtl.base.errors import (
 )
 from adapters_xtl.base.files import read_json, write_json
 from adapters_xtl.base.process_memory import peak_resident_bytes, reset_peak_resident
-from adapters_xtl.formats import Lengths, Tokenizer
+from adapters_xtl.formats import Item, Lengths, Tokenizer
 from adapters_xtl.methods import Link, ModuleSpec
+from adapters_xtl.models.prefix import STATES, Prefix
+from adapters_xtl.models.tensors import autocast, tensor_digest, tensors_of
 
 __all__ = [
     "EncoderSpec",
@@ -38,7 +40,6 @@ __all__ = [
     "Host",
     "Model",
     "StackSpec",
-    "autocast",
     "build",
     "cap_memory",
     "frozen_digest",
@@ -110,6 +111,7 @@ class Model(nn.Module):
             # padded tokens that may pass at once without gradients; None: as the device has it
             None
         )
+        self.prefix: Prefix | None = None  # where the lower layers' states are a text's constant
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.specs = dict(heads)
@@ -140,8 +142,20 @@ class Model(nn.Module):
         encoder: Any = self.encoder
         return encoder.config
 
+    def with_prefix(
+        self, batch: dict[str, torch.Tensor], items: Sequence[Item]
+    ) -> dict[str, torch.Tensor]:
+        """The batch of these items, with the states at the lowest layer with a module where they
+        are constants of the texts.
+        """
+        if self.prefix is None:
+            return batch
+        return {**batch, STATES: self.prefix.states(items, batch["input_ids"].shape[1])}
+
     def states(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Hidden states of the last layer, (B, T, hidden)."""
+        if self.prefix is not None and STATES in batch:
+            return self.prefix.above(batch[STATES], batch["attention_mask"])
         states: torch.Tensor = self._encode(batch, False).last_hidden_state
         return states
 
@@ -256,7 +270,7 @@ class Host:
         if before is not None and spec.key() == self._key:
             bare = method.detach(before.encoder)
             if bare is not None:
-                self.assert_unchanged(dict(_tensors(bare)), spec.method)
+                self.assert_unchanged(dict(tensors_of(bare)), spec.method)
                 return bare.eval(), before.tokenizer
         del before  # gone before the next one is loaded: two do not fit where one just does
         gc.collect()  # the libraries' layers hold circles of references
@@ -267,7 +281,7 @@ class Host:
         self._key = ()
         encoder, tokenizer = self.load(spec)
         encoder = method.prepare(encoder)
-        self._digests = {name: _digest(name, tensor) for name, tensor in _tensors(encoder)}
+        self._digests = {name: tensor_digest(name, tensor) for name, tensor in tensors_of(encoder)}
         self._key = spec.key()
         return encoder, tokenizer
 
@@ -284,12 +298,17 @@ class Host:
     def assert_unchanged(self, tensors: Mapping[str, torch.Tensor], method: str) -> None:
         """RunError unless these tensors of the bare encoder, by name, are as they were loaded."""
         for name, tensor in tensors.items():
-            if _digest(name, tensor) != self._digests.get(name):
+            if tensor_digest(name, tensor) != self._digests.get(name):
                 self._key = ()  # this encoder is used no more
                 raise RunError(
                     f"method {method} changed the frozen backbone ({name}): what trains on it could"
                     " not be loaded again"
                 )
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Name → digest of every tensor of the bare encoder that is here."""
+        return self._digests
 
     def carries(self, model: Model) -> None:
         self._model = model
@@ -392,27 +411,9 @@ def frozen_digest(model: Model) -> str:
     together.
     """
     total = hashlib.sha256()
-    for name, tensor in sorted(_tensors(model.encoder), key=lambda item: item[0]):
+    for name, tensor in sorted(tensors_of(model.encoder), key=lambda item: item[0]):
         if not tensor.requires_grad:
-            total.update(_digest(name, tensor).encode())
-    return total.hexdigest()
-
-
-def _tensors(encoder: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from encoder.named_parameters()
-    yield from encoder.named_buffers()
-
-
-def _digest(name: str, tensor: torch.Tensor) -> str:
-    """sha256 over a tensor's name, shape and values.
-
-    Of the values, not the type: bitsandbytes' int8 layers turn their bias into the type of what
-    comes in, to and fro.
-    """
-    value = tensor.detach()
-    exact = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
-    total = hashlib.sha256(f"{name} {tuple(exact.shape)} {exact.dtype}\n".encode())
-    total.update(exact.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            total.update(tensor_digest(name, tensor).encode())
     return total.hexdigest()
 
 
@@ -456,13 +457,6 @@ def load_heads(model: Model, directory: Path) -> None:
             raise MismatchError(
                 f"{path}: not the weights of this head: {str(error).splitlines()[0]}"
             ) from error
-
-
-def autocast(device: str, dtype: str) -> Any:
-    """Context in which matrix products run in `dtype`; "float32": as the weights are."""
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device, dtype=getattr(torch, dtype))
 
 
 def cap_memory(device: str, gib: float | None) -> None:

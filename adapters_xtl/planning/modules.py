@@ -8,6 +8,7 @@ from typing import Any
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone
+from adapters_xtl.backbones.prefix_files import budget_bytes
 from adapters_xtl.backbones.shape import Shape
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data.locate import TrainingFiles
@@ -28,7 +29,15 @@ from adapters_xtl.runs.recipes import Recipe
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.seeds import phase_seed
-from adapters_xtl.runs.settings import Defaults, Hyper, Overrides, Settings, resolve_settings
+from adapters_xtl.runs.settings import (
+    FIXED,
+    WITH_DROPOUT,
+    Defaults,
+    Hyper,
+    Overrides,
+    Settings,
+    resolve_settings,
+)
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
@@ -330,7 +339,9 @@ class ModulePlanner:
         """
         options = tuple(pair for pair in overrides.values if pair[0].startswith("method."))
         compose = "stack" if parents else ""
-        settings = self._settings(Recipe(), compose, Overrides(overrides.flag, options), parents)
+        settings = self._settings(
+            Recipe(), compose, Overrides(overrides.flag, options), parents, prefix=WITH_DROPOUT
+        )
         run = self._run(RANDOM, settings, compose, parents)
         return Module(RANDOM, run, parents, {}, settings)
 
@@ -342,13 +353,18 @@ class ModulePlanner:
         parents: tuple[Module, ...],
         *,
         embedded: bool = False,
+        prefix: str | None = None,
     ) -> Settings:
-        method = self.method
+        """`prefix`: what the layers below the first module do; None: fixed, where that can be."""
+        method, lacking = self.method, self._no_prefix(compose, parents)
+        if prefix is None:
+            prefix = WITH_DROPOUT if lacking else FIXED
         defaults = Defaults(
             self.request.method,
             method.rate_on(self.backbone.name),
             {} if compose == "fuse" else method.defaults_on(self.backbone.name),
             self.backbone.name,
+            prefix,
         )
         settings = resolve_settings(
             recipe,
@@ -357,6 +373,11 @@ class ModulePlanner:
             embedded=embedded,
             problems=self.problems,
         )
+        if settings.hyper.prefix == FIXED:
+            if lacking:
+                self.problems.add(f"{overrides.flag} train.prefix=fixed: {lacking}")
+            with self.problems.catching():
+                budget_bytes()
         if compose == "init":
             options = self._copied_options(parents[-1], overrides)
         else:
@@ -365,6 +386,21 @@ class ModulePlanner:
             for problem in wrong:
                 self.problems.add(problem)
         return replace(settings, method=options)
+
+    def _no_prefix(self, compose: str, parents: tuple[Module, ...]) -> str:
+        """Why nothing of the encoder lies below all that trains; "" where something does."""
+        lowest = self.request.from_layer
+        if not lowest:
+            return "every layer gets a module; --from-layer K leaves those below K without"
+        if not self.method.takes_from_layer:
+            return f"{self.request.method} trains every layer"
+        below = [parent for parent in parents if parent.run.from_layer < lowest]
+        if compose == "fuse" and below:
+            return (
+                f"the fusion has a layer wherever its parents have a module, and {below[0]} begins"
+                f" at layer {below[0].run.from_layer}"
+            )
+        return ""
 
     def _copied_options(self, parent: Module, overrides: Overrides) -> Mapping[str, Any]:
         """The options of a module that starts as a copy of its parent: the parent's, since the copy
