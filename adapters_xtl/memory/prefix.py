@@ -1,4 +1,4 @@
-"""What fixing the layers below the lowest module takes and saves, from the backbone's config alone."""
+"""What fixing the layers below the lowest module takes and saves, by the backbone's config."""
 
 from __future__ import annotations
 

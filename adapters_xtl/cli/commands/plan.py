@@ -99,8 +99,7 @@ def _prefix_lines(prefix: PrefixPlan, length: int) -> list[str]:
     texts, size = (prefix.texts, prefix.bytes) if prefix.texts else (1000, 1000 * prefix.text_bytes)
     number = f"{'at most ' if prefix.texts else ''}{texts:,} texts"
     return [
-        f"states at layer {prefix.layer}: {size / mib:,.1f} MiB for {number} of {length} tokens, kept"
-        " on disk",
+        f"states at layer {prefix.layer}: {size / mib:,.1f} MiB for {number} of {length} tokens",
         f"with them a step takes {prefix.step:.0%} of the work of one with dropout below; computing"
         f" them takes {prefix.computing:.0%} of it, once a text",
     ]
