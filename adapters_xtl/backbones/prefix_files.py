@@ -20,10 +20,8 @@ import json
 import os
 import secrets
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +48,6 @@ GIB = 2**30
 FORMAT = 1
 SUFFIX = ".states"
 LARGEST = 32 * 2**20  # bytes of states in one file
-OPEN_FILES = 32
 HEADER_BYTES = 4096
 _KEY_BYTES = 16
 _TABLE = np.dtype([("key", f"V{_KEY_BYTES}"), ("digest", f"V{_KEY_BYTES}"), ("tokens", np.uint32)])
@@ -125,9 +122,9 @@ class PrefixFiles:
         self._files: dict[str, _File] = {}
         self._places: dict[bytes, tuple[str, int]] = {}
         self._verified: set[bytes] = set()
-        self._open: OrderedDict[str, FileIO] = OrderedDict()
         self.full = budget <= 0
-        self.scan()
+        if not self.full:
+            self.scan()
 
     @property
     def file_bytes(self) -> int:
@@ -136,6 +133,10 @@ class PrefixFiles:
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._places
+
+    def holds(self, key: bytes) -> bool:
+        """Whether a text's states are here and as they were written; read once for that."""
+        return key in self._places and (key in self._verified or self.get(key) is not None)
 
     def get(self, key: bytes) -> Array | None:
         """The states of a text, (tokens, row bytes) uint8; None where they are not here, or not as
@@ -148,9 +149,9 @@ class PrefixFiles:
         tokens = int(file.table["tokens"][number])
         size = tokens * self._row_bytes
         try:
-            handle = self._handle(place[0])
-            handle.seek(int(file.offsets[number]))
-            data = handle.read(size)
+            with file.path.open("rb", buffering=0) as handle:
+                handle.seek(int(file.offsets[number]))
+                data = handle.read(size)
         except OSError:  # another process has deleted it
             self._forget(place[0])
             return None
@@ -162,6 +163,10 @@ class PrefixFiles:
         if len(data) != size:
             self._refuse(file.path, "was cut short")
             return None
+        if not file.used:
+            file.used = True
+            with contextlib.suppress(OSError):  # somebody else's
+                os.utime(file.path)
         return np.frombuffer(data, dtype=np.uint8).reshape(tokens, self._row_bytes)
 
     def scan(self) -> None:
@@ -217,11 +222,6 @@ class PrefixFiles:
         self._note(path, table, len(line), used=True)
         return True
 
-    def close(self) -> None:
-        """Lets go of the open files."""
-        while self._open:
-            self._open.popitem()[1].close()
-
     def _digest(self, key: bytes, data: bytes) -> bytes:
         """Of a text's states, bound to the text and the space."""
         total = hashlib.blake2b(key, digest_size=_KEY_BYTES, key=self.space.encode())
@@ -264,24 +264,7 @@ class PrefixFiles:
             key = keys[number * _KEY_BYTES : (number + 1) * _KEY_BYTES]
             self._places[key] = (path.name, number)
 
-    def _handle(self, name: str) -> FileIO:
-        """A file, open for reading; its time of use is noted once."""
-        if name in self._open:
-            self._open.move_to_end(name)
-            return self._open[name]
-        file = self._files[name]
-        self._open[name] = handle = file.path.open("rb", buffering=0)
-        if len(self._open) > OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
-        if not file.used:
-            file.used = True
-            with contextlib.suppress(OSError):  # somebody else's
-                os.utime(file.path)
-        return handle
-
     def _forget(self, name: str) -> None:
-        if name in self._open:
-            self._open.pop(name).close()
         del self._files[name]
         self._places = {key: place for key, place in self._places.items() if place[0] != name}
 

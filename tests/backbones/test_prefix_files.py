@@ -118,7 +118,7 @@ def test_a_damaged_file_is_refused_in_one_line_and_replaced(damage: Callable[[Pa
     assert all(again.get(key) is not None for key, _ in states) and len(lines) == 1
 
 
-def test_a_file_that_is_cut_while_it_is_open_is_refused_too() -> None:
+def test_a_file_that_is_cut_after_it_was_checked_is_refused_too() -> None:
     states = made(1)
     keep(opened([]), states)
     lines: list[str] = []
