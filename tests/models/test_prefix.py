@@ -16,6 +16,7 @@ from adapters_xtl.backbones import prefix_files, registry
 from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import folder_digest, read_json
+from adapters_xtl.cli.commands import cache as cache_command
 from adapters_xtl.formats import Item, pad
 from adapters_xtl.methods import Link
 from adapters_xtl.models.network import EncoderSpec, Host, Model, StackSpec, build, on_device
@@ -203,7 +204,10 @@ def test_a_run_is_the_same_cold_warm_truncated_poisoned_and_without_a_cache(
     )
     assert other["metrics"]["train"]["prefix"]["computed"] == 0
 
-    prefix_files.clear()
+    shown, _ = cache_command.show()
+    (space,) = shown["spaces"]
+    assert space["identity"]["layer"] == 2 and space["texts"] >= cost["texts"]
+    assert cache_command.clear()[0]["bytes"] == shown["bytes"] > cost["bytes"]
     monkeypatch.setenv("XTL_PREFIX_GIB", str(4096 / 2**30))
     part = recipe(tmp_path / "part", method="lora", languages="de")
     monkeypatch.setenv("XTL_PREFIX_GIB", "0")
