@@ -20,7 +20,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,15 @@ class PrefixFiles:
     def __contains__(self, key: bytes) -> bool:
         return key in self._places
 
-    def holds(self, key: bytes) -> bool:
-        """Whether a text's states are here and as they were written; read once for that."""
-        return key in self._places and (key in self._verified or self.get(key) is not None)
+    def lacking(self, keys: Iterable[bytes]) -> list[bytes]:
+        """The texts whose states are not here as they were written. All are read for that, once a
+        process: a damaged file goes, with the texts in it that had been found right before.
+        """
+        keys = list(keys)
+        for key in keys:
+            if key in self._places and key not in self._verified:
+                self.get(key)
+        return [key for key in keys if key not in self._places]
 
     def get(self, key: bytes) -> Array | None:
         """The states of a text, (tokens, row bytes) uint8; None where they are not here, or not as

@@ -117,7 +117,7 @@ class Prefix:
         """
         texts = {text_key(*text): text for item in items for text in _texts(item)}
         self._tokens |= {key: len(ids) for key, (ids, _) in texts.items()}
-        missing = [key for key in texts if not self.files.holds(key)]
+        missing = self.files.lacking(texts)
         if not missing or self.files.full:
             return
         missing.sort(key=lambda key: (len(texts[key][0]), key))
@@ -177,7 +177,7 @@ class Prefix:
         queue = list(missing)
         while queue and not self.files.full:
             with self.files.writing():
-                queue = [key for key in queue if not self.files.holds(key)]
+                queue = self.files.lacking(queue)
                 chunk, size = [], 0
                 while len(chunk) < len(queue) and size < self.files.file_bytes:
                     size += len(missing[queue[len(chunk)]][0]) * self._row_bytes

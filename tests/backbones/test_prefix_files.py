@@ -113,6 +113,7 @@ def test_a_damaged_file_is_refused_in_one_line_and_replaced(damage: Callable[[Pa
     for array, (_, right) in zip(found, states, strict=True):
         assert array is None or np.array_equal(array, right), "what is wrong is never given"
     assert len(lines) == 1 and str(path) in lines[0] and not path.exists()
+    assert len(files.lacking(key for key, _ in states)) == len(states), "all that lay in it"
     assert keep(files, states)
     again = opened(lines)
     assert all(again.get(key) is not None for key, _ in states) and len(lines) == 1
