@@ -121,7 +121,7 @@ class PrefixFiles:
         self.budget, self._notify = budget, notify
         self._files: dict[str, _File] = {}
         self._places: dict[bytes, tuple[str, int]] = {}
-        self._verified: set[bytes] = set()
+        self._verified: set[tuple[str, int]] = set()  # places whose digest was found right
         self.full = budget <= 0
         if not self.full:
             self.scan()
@@ -140,7 +140,7 @@ class PrefixFiles:
         """
         keys = list(keys)
         for key in keys:
-            if key in self._places and key not in self._verified:
+            if key in self._places and self._places[key] not in self._verified:
                 self.get(key)
         return [key for key in keys if key not in self._places]
 
@@ -161,11 +161,11 @@ class PrefixFiles:
         except OSError:  # another process has deleted it
             self._forget(place[0])
             return None
-        if key not in self._verified:
+        if place not in self._verified:
             if len(data) != size or self._digest(key, data) != bytes(file.table["digest"][number]):
                 self._refuse(file.path, "does not hold what was written")
                 return None
-            self._verified.add(key)
+            self._verified.add(place)
         if len(data) != size:
             self._refuse(file.path, "was cut short")
             return None
