@@ -17,6 +17,7 @@ from adapters_xtl.data.sources import Source
 from adapters_xtl.methods import APART, COMPOSES, Method, ModuleSpec
 from adapters_xtl.planning import training_languages
 from adapters_xtl.planning.evaluations import own_evaluation
+from adapters_xtl.planning.fixed_prefix import no_fixed_prefix
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.shots import (
     check_shots,
@@ -356,7 +357,7 @@ class ModulePlanner:
         prefix: str | None = None,
     ) -> Settings:
         """`prefix`: what the layers below the first module do; None: fixed, where that can be."""
-        method, lacking = self.method, self._no_prefix(compose, parents)
+        method, lacking = self.method, no_fixed_prefix(self.request, compose, parents)
         if prefix is None:
             prefix = WITH_DROPOUT if lacking else FIXED
         defaults = Defaults(
@@ -386,21 +387,6 @@ class ModulePlanner:
             for problem in wrong:
                 self.problems.add(problem)
         return replace(settings, method=options)
-
-    def _no_prefix(self, compose: str, parents: tuple[Module, ...]) -> str:
-        """Why nothing of the encoder lies below all that trains; "" where something does."""
-        lowest = self.request.from_layer
-        if not lowest:
-            return "every layer gets a module; --from-layer K leaves those below K without"
-        if not self.method.takes_from_layer:
-            return f"{self.request.method} trains every layer"
-        below = [parent for parent in parents if parent.run.from_layer < lowest]
-        if compose == "fuse" and below:
-            return (
-                f"the fusion has a layer wherever its parents have a module, and {below[0]} begins"
-                f" at layer {below[0].run.from_layer}"
-            )
-        return ""
 
     def _copied_options(self, parent: Module, overrides: Overrides) -> Mapping[str, Any]:
         """The options of a module that starts as a copy of its parent: the parent's, since the copy
