@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from adapters_xtl import methods
+from adapters_xtl.backbones.prefix_files import budget_bytes
+from adapters_xtl.base.errors import Problems
 from adapters_xtl.runs.request import Module, Request
 
-__all__ = ["no_fixed_prefix"]
+__all__ = ["check_fixed_prefix", "no_fixed_prefix"]
+
+
+def check_fixed_prefix(lacking: str, flag: str, problems: Problems) -> None:
+    """What is wrong with a training whose lower layers are to be fixed. `lacking`: see
+    `no_fixed_prefix`.
+    """
+    if lacking:
+        problems.add(f"{flag} train.prefix=fixed: {lacking}")
+    with problems.catching():
+        budget_bytes()
 
 
 def no_fixed_prefix(request: Request, compose: str, parents: tuple[Module, ...]) -> str:

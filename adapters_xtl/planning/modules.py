@@ -8,7 +8,6 @@ from typing import Any
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone
-from adapters_xtl.backbones.prefix_files import budget_bytes
 from adapters_xtl.backbones.shape import Shape
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data.locate import TrainingFiles
@@ -17,7 +16,7 @@ from adapters_xtl.data.sources import Source
 from adapters_xtl.methods import APART, COMPOSES, Method, ModuleSpec
 from adapters_xtl.planning import training_languages
 from adapters_xtl.planning.evaluations import own_evaluation
-from adapters_xtl.planning.fixed_prefix import no_fixed_prefix
+from adapters_xtl.planning.fixed_prefix import check_fixed_prefix, no_fixed_prefix
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.shots import (
     check_shots,
@@ -375,10 +374,7 @@ class ModulePlanner:
             problems=self.problems,
         )
         if settings.hyper.prefix == FIXED:
-            if lacking:
-                self.problems.add(f"{overrides.flag} train.prefix=fixed: {lacking}")
-            with self.problems.catching():
-                budget_bytes()
+            check_fixed_prefix(lacking, overrides.flag, self.problems)
         if compose == "init":
             options = self._copied_options(parents[-1], overrides)
         else:
