@@ -13,10 +13,12 @@ from adapters_xtl.cli.commands.recipe import request
 
 
 def planned(runs: Path, **options: Any) -> tuple[dict[str, Any], str]:
-    asked = request(
+    given: dict[str, Any] = {
         **{"task": "mnli", "backbone": "mini", "data": "embedded", "device": "cpu"},
-        **{"method": "lora", "bits": "32", "runs": str(runs), **options},
-    )
+        **{"method": "lora", "bits": "32", "on": "", "set_": (), "set_parents": ()},
+        **{"runs": str(runs), **options},
+    }
+    asked = request(**given)
     payload, shown = command.plan(asked, None)
     return payload, "\n".join(map(str, [*payload["notes"], *shown]))
 
