@@ -178,7 +178,8 @@ class Prefix:
         while queue and not self.files.full:
             with self.files.writing():
                 queue = self.files.lacking(queue)
-                chunk, size = [], 0
+                chunk: list[bytes] = []
+                size = 0
                 while len(chunk) < len(queue) and size < self.files.file_bytes:
                     size += len(missing[queue[len(chunk)]][0]) * self._row_bytes
                     chunk.append(queue[len(chunk)])
