@@ -280,7 +280,7 @@ train.clip = 1e-30
 train.lr = 0.15
 train.warmup = 0
 """
-ERASING = "tasks.qqp.train.weight_decay=1.0"
+ERASING, IDLE = "tasks.qqp.train.weight_decay=1.0", "tasks.qqp.train.weight_decay=0.0"
 WORDS_OF = (("apple", "bread", "cheese", "lemon"), ("seven", "eight", "twelve", "hundred"))
 
 
@@ -339,6 +339,17 @@ def test_an_order_matters_where_the_second_task_erases_the_first(world_of_words:
     assert "mnli after qqp: -" in record["answer"]["headline"]
     html = page.render(page.of_studies([Path(record["path"])], runs=None))
     assert "mnli&gt;qqp − qqp&gt;mnli" in html and "lower" in html
+
+
+@pytest.mark.slow
+def test_no_order_is_found_where_the_second_task_does_nothing(world_of_words: Path) -> None:
+    """Both orders train mnli alike, from other seeds."""
+    record = carried_out(world_of_words, IDLE, "seeds=1,2")
+    contrasts = contrasts_of(record)
+    assert contrasts["xnli", "A>B"]["verdict"] in ("equivalent", "inconclusive")
+    assert contrasts["mnli", "A>B"]["mean"] == 0, "the very network that mnli left"
+    assert record["answer"]["verdict"] == contrasts["xnli", "A>B"]["verdict"]
+    assert not record["answer"]["exception"]
 
 
 @pytest.mark.slow
