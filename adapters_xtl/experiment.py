@@ -6,15 +6,16 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from adapters_xtl import formats, methods, tasks
+from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import DataError, RunError, XtlError, out_of_memory
 from adapters_xtl.base.files import atomic_write, folder_bytes, link_or_copy
 from adapters_xtl.base.launchers import notify_ignored_launcher
@@ -49,6 +50,7 @@ from adapters_xtl.runs.records import (
     write_record,
 )
 from adapters_xtl.runs.request import Evaluation, Module, Plan
+from adapters_xtl.runs.settings import Speed
 from adapters_xtl.runs.store import WORK, Store
 from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.training.batches import TrainSet, share_evenly
@@ -153,9 +155,7 @@ def _train_set(
 ) -> TrainSet:
     """The examples of one task, encoded for training."""
     spec = model.specs[name]
-    items = formats.load(spec.format).encode(
-        examples, spec.labels, model.tokenizer, spec.lengths, train=True
-    )
+    items = model.encode(name, examples, train=True)
     cut = sum(item.cut > 0 for item in items)
     if cut:
         context.notify(
@@ -236,6 +236,8 @@ def _train(context: Context, module: Module, rows: RunRows) -> bool:
             spec = planned_spec(plan, "training", module, evaluation)
             write_record(run.partial / SPEC, spec)
             provenance = _provenance(context, module, rows)
+            if evaluation is not None:
+                provenance = replace(provenance, speed=asdict(_speed(plan, module)))
             write_record(run.partial / PROVENANCE, provenance)
             if module.run.compose == "sum":
                 metrics = _add_up(context, module, run.partial)
@@ -309,7 +311,8 @@ def _score(
     """
     work = partial / WORK
     reset_peak_memory(context.plan.device)
-    scores, costs = score_languages(context, model, module, evaluation, rows, work, saved=saved)
+    with _merged(context, model, module, evaluation):
+        scores, costs = score_languages(context, model, module, evaluation, rows, work, saved=saved)
     shutil.copytree(work / "predictions", partial / "predictions", copy_function=link_or_copy)
     metrics = Metrics(
         tasks={task: from_json(TaskScores, entry) for task, entry in scores["tasks"].items()},
@@ -321,6 +324,15 @@ def _score(
         for task, by_language in costs.items()
     }
     return metrics, inference
+
+
+def _merged(
+    context: Context, model: Model, module: Module | None, evaluation: Evaluation
+) -> AbstractContextManager[object]:
+    if module is None or not evaluation.merged:
+        return nullcontext()
+    context.notify("the modules are part of the encoder's weights while they are scored")
+    return methods.load(module.run.method).merged(model.encoder, context.plan.dtype)
 
 
 def _save_module(context: Context, model: Model, module: Module, partial: Path) -> None:
@@ -346,6 +358,19 @@ def _add_up(context: Context, module: Module, partial: Path) -> Metrics:
     model = summed_model(context, module, module.task)
     methods.load(run.method).save(model.encoder, module.task, partial / "module")
     return Metrics(tasks={}, score=None, train=None)
+
+
+def _speed(plan: Plan, module: Module) -> Speed:
+    """How a module's training is sped up: as its settings say, but under a memory budget, whose
+    plan counts one step's casts.
+    """
+    speed = module.settings.speed
+    return replace(speed, cast_once=speed.cast_once and module.id not in plan.fits)
+
+
+def _cast_once(plan: Plan, module: Module, model: Model) -> Sequence[nn.Linear]:
+    products = methods.load(module.run.method).products(model.encoder)
+    return tuple(products) if _speed(plan, module).cast_once else ()
 
 
 def _selected_step(stage: StageResult) -> SelectedStep:
@@ -388,6 +413,7 @@ def _train_and_score(
             notify=notify,
             micro_batch=way.micro_batch if way else None,
             checkpointing=way.checkpointing if way else False,
+            cast_once=_cast_once(plan, module, model),
             on_log=trackers.log,
         )
     )

@@ -94,6 +94,7 @@ SLOW_PLACES = {
         "training/test_fit.py",
         "training/test_optimizer.py",
         "training/test_out_of_memory.py",
+        "training/test_techniques.py",
     )
 }
 

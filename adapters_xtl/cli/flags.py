@@ -139,7 +139,8 @@ AskedTask = Annotated[
     ),
 ]
 Set = Annotated[
-    list[str], typer.Option("--set", help="key=value: train.*, eval.max_examples, method.*")
+    list[str],
+    typer.Option("--set", help="key=value: train.*, eval.*, method.*, speed.*"),
 ]
 SetParents = Annotated[
     list[str],

@@ -98,7 +98,7 @@ def predict(
     """One prediction an example, in their order."""
     spec = model.specs[task]
     form = formats.load(spec.format)
-    items = form.encode(examples, spec.labels, model.tokenizer, spec.lengths, train=False)
+    items = model.encode(task, examples, train=False)
 
     def call(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
         return form.outputs(model(task, batch, with_loss=False)["outputs"], batch)

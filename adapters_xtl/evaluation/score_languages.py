@@ -38,9 +38,9 @@ class _Predicted:
     scores_by_layer: Mapping[str, float] = field(default_factory=dict)
 
 
-def weights_digest(context: Context, module: Module | None) -> str:
-    """sha256 of what decides a text's hidden states: backbone, precision, and the stack's own
-    weights.
+def weights_digest(context: Context, module: Module | None, merged: bool = False) -> str:
+    """sha256 of what decides a text's hidden states: backbone, precision, the stack's own weights,
+    and whether these are `merged` into the encoder's.
     """
     plan = context.plan
     stack = (*module.parents, module) if module else ()
@@ -51,6 +51,7 @@ def weights_digest(context: Context, module: Module | None) -> str:
             "dtype": plan.dtype,
             "device": plan.device,
             "compose": module.run.compose if module else "",
+            **({"merged": True} if merged else {}),
             "modules": [stored_module(module, context.store).module_sha256 for module in stack],
         }
     )
@@ -88,7 +89,7 @@ def score_languages(
             if not (path.is_file() and note.is_file()):
                 examples = part.examples[: evaluation.limit] if evaluation.limit else part.examples
                 keep = saved and not form.has_head
-                key = weights_digest(context, module) if keep else ""
+                key = weights_digest(context, module, evaluation.merged) if keep else ""
                 started = time.monotonic()
                 predicted = _predict(plan, model, task, examples, evaluation.layer, key, language)
                 cost = _cost(predicted, time.monotonic() - started, plan.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -310,6 +311,18 @@ class Method:
         """
         raise NotImplementedError
 
+    @property
+    def merges(self) -> bool:
+        """Whether `merged` is there."""
+        return type(self).merged is not Method.merged
+
+    def merged(self, encoder: nn.Module, dtype: str) -> AbstractContextManager[object]:
+        """A context in which the active modules are part of the encoder's own weights, in the type
+        that products are computed in: evaluation without their products. Afterwards everything is
+        as before, bit by bit.
+        """
+        raise NotImplementedError
+
     def save(self, encoder: nn.Module, name: str, directory: Path) -> None:
         """Writes the module `name` as the files of `module_files`."""
         raise NotImplementedError
@@ -328,6 +341,12 @@ class Method:
         the module `name`: what it computes is the sum of what they do. `save` then writes it.
         """
         raise NotImplementedError
+
+    def products(self, encoder: nn.Module) -> Iterable[nn.Linear]:
+        """Linear layers, modules attached, whose weight and bias only their own product reads:
+        in training these may stand in the compute type. None where nothing is known.
+        """
+        return ()
 
     def penalty(self, encoder: nn.Module) -> Any:
         """A term of the loss that a fused module adds, a scalar tensor; None for none."""

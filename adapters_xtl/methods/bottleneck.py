@@ -194,6 +194,11 @@ class Bottleneck(Method):
             return
         bare.save_adapter(str(directory), name, with_head=False, use_safetensors=True)
 
+    def products(self, encoder: nn.Module) -> Iterable[nn.Linear]:
+        from torch import nn as layers
+
+        return [layer for layer in encoder.modules() if isinstance(layer, layers.Linear)]
+
     def penalty(self, encoder: nn.Module) -> Any:
         """AdapterFusion's regulariser, 0.01 · |V − I|² summed over the layers that train, or None
         where none does.

@@ -6,8 +6,9 @@ of one module: r·(in + out) for every linear layer it is put on, with DoRA `out
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,28 +162,44 @@ class Lora(Method):
         float64. The library's own merging is not used: where it adds one module after another, a
         DoRA module above others takes its norm of another matrix than in the forward pass.
         """
-        import copy
-
-        import torch
         from peft.tuners.lora import Linear
         from torch import nn as layers
 
         model: Any = encoder
-        with torch.no_grad():
-            for layer in [part for part in model.modules() if isinstance(part, Linear)]:
-                base = layer.get_base_layer()
-                exact = copy.deepcopy(layer).double().eval()
-                size, device = base.in_features, base.weight.device
-                bias = exact(torch.zeros(1, size, dtype=torch.float64, device=device))
-                units = torch.eye(size, dtype=torch.float64, device=device)
-                base.weight.copy_((exact(units) - bias).T)
-                if base.bias is not None:
-                    base.bias.copy_(bias[0])
-                elif bias.any():
-                    base.bias = layers.Parameter(bias[0].to(base.weight), requires_grad=False)
+        for layer in [part for part in model.modules() if isinstance(part, Linear)]:
+            base = layer.get_base_layer()
+            weight, bias = _affine(layer)
+            base.weight.data.copy_(weight)
+            if base.bias is not None:
+                base.bias.data.copy_(bias)
+            elif bias.any():
+                base.bias = layers.Parameter(bias.to(base.weight), requires_grad=False)
         plain = self.detach(model)
         assert plain is not None
         return plain
+
+    @contextlib.contextmanager
+    def merged(self, encoder: nn.Module, dtype: str) -> Iterator[None]:
+        import torch
+        from peft.tuners.lora import Linear
+        from torch import nn as layers
+
+        stored: list[tuple[Any, Any, Any, Any]] = []
+        try:
+            for layer in [part for part in encoder.modules() if isinstance(part, Linear)]:
+                base: Any = layer.get_base_layer()
+                weight, bias = _affine(layer)
+                kind = base.weight.dtype if dtype == "float32" else getattr(torch, dtype)
+                stored.append((layer, base, base.weight, base.bias))
+                base.weight = layers.Parameter(weight.to(kind), requires_grad=False)
+                if base.bias is not None or bias.any():
+                    base.bias = layers.Parameter(bias.to(kind), requires_grad=False)
+                layer.forward = base.forward
+            yield
+        finally:
+            for layer, base, own_weight, own_bias in stored:
+                base.weight, base.bias = own_weight, own_bias
+                del layer.forward  # the class's own is there again
 
     def randomize(self, encoder: nn.Module) -> None:
         """Draws the zero halves (B) of what trains from N(0, 0.02²): an untrained LoRA would change
@@ -218,6 +235,22 @@ class Lora(Method):
             adapter_name(name),
             combination_type="cat",
         )
+
+    def products(self, encoder: nn.Module) -> Iterable[nn.Linear]:
+        """All but those under DoRA, which takes the norm of its layer's weight."""
+        from peft.tuners.lora import LoraLayer
+        from torch import nn as layers
+
+        under_dora = {
+            id(layer.get_base_layer())
+            for layer in encoder.modules()
+            if isinstance(layer, LoraLayer) and len(layer.lora_magnitude_vector)
+        }
+        return [
+            layer
+            for layer in encoder.modules()
+            if isinstance(layer, layers.Linear) and id(layer) not in under_dora
+        ]
 
     def save(self, encoder: nn.Module, name: str, directory: Path) -> None:
         from peft import get_peft_model_state_dict
@@ -383,6 +416,23 @@ class Lora(Method):
 
 
 METHOD = Lora()
+
+
+def _affine(layer: Any) -> tuple[Any, Any]:
+    """(weight, bias) in float64 of the affine map that a linear layer with LoRA is in evaluation;
+    the bias is 0 where it has none.
+    """
+    import copy
+
+    import torch
+
+    base = layer.get_base_layer()
+    with torch.no_grad():
+        exact = copy.deepcopy(layer).double().eval()
+        size, device = base.in_features, base.weight.device
+        bias = exact(torch.zeros(1, size, dtype=torch.float64, device=device))
+        units = torch.eye(size, dtype=torch.float64, device=device)
+        return (exact(units) - bias).T, bias[0]
 
 
 def _config(encoder: Any, options: Mapping[str, Any], from_layer: int) -> Any:

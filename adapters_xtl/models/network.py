@@ -29,8 +29,9 @@ from adapters_xtl.base.errors import (
 )
 from adapters_xtl.base.files import read_json, write_json
 from adapters_xtl.base.process_memory import peak_resident_bytes, reset_peak_resident
-from adapters_xtl.formats import Lengths, Tokenizer
+from adapters_xtl.formats import Item, Lengths, Tokenizer
 from adapters_xtl.methods import Link, ModuleSpec
+from adapters_xtl.models.encoded_rows import EncodedRows
 
 __all__ = [
     "EncoderSpec",
@@ -110,6 +111,7 @@ class Model(nn.Module):
             # padded tokens that may pass at once without gradients; None: as the device has it
             None
         )
+        self.encoded_rows: EncodedRows | None = None  # where encoded rows are kept for later
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.specs = dict(heads)
@@ -139,6 +141,14 @@ class Model(nn.Module):
     def _config(self) -> Any:
         encoder: Any = self.encoder
         return encoder.config
+
+    def encode(
+        self, task: str, examples: Sequence[Mapping[str, Any]], *, train: bool
+    ) -> list[Item]:
+        """The items of a task's examples: see `Format.encode`. They are read, never changed."""
+        spec = self.specs[task]
+        encode = (self.encoded_rows or EncodedRows(0)).encode
+        return encode(spec.format, examples, spec.labels, self.tokenizer, spec.lengths, train=train)
 
     def states(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Hidden states of the last layer, (B, T, hidden)."""
@@ -242,6 +252,7 @@ class Host:
     """
 
     def __init__(self) -> None:
+        self.encoded_rows = EncodedRows()
         self._key: tuple[Any, ...] = ()
         self._model: Model | None = None
         self._digests: Mapping[str, str] = {}  # of every tensor of the bare encoder, by name

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapters_xtl import formats, tasks
+from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.base.files import digest
 from adapters_xtl.base.numbers import whole
@@ -18,7 +18,15 @@ from adapters_xtl.runs.request import Evaluation, Module
 from adapters_xtl.runs.store import Store
 from adapters_xtl.tasks import Task
 
-__all__ = ["Scope", "own_evaluation", "plan_evaluation", "report_limit", "scope_of", "scopes_of"]
+__all__ = [
+    "Scope",
+    "merged_modules",
+    "own_evaluation",
+    "plan_evaluation",
+    "report_limit",
+    "scope_of",
+    "scopes_of",
+]
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,37 @@ def report_limit(
     return limit
 
 
+def merged_modules(
+    overrides: Iterable[tuple[str, Any]],
+    module: Module | None,
+    bits: int,
+    problems: Problems,
+    flag: str = "--set",
+) -> bool:
+    """Whether the modules of the stack are to be part of the encoder's weights while it is scored,
+    `eval.merged`.
+    """
+    merged = False
+    for key, value in overrides:
+        if key == "eval.merged":
+            merged = value is True
+            if not isinstance(value, bool):
+                shown = clipped(repr(value))
+                problems.add(f"{flag}: eval.merged takes true or false, not {shown}")
+    if not merged:
+        return False
+    if module is None:
+        problems.add(f"{flag} eval.merged: the bare backbone is scored, which has no modules")
+    elif not methods.load(module.run.method).merges:
+        reason = methods.load(module.run.method).not_folded or "its weights are the encoder's own"
+        problems.add(f"{flag} eval.merged: not for method {module.run.method}: {reason}")
+    elif bits not in (32, 16):
+        problems.add(
+            f"{flag} eval.merged: weights of {bits} bits take no modules in; give --bits 32"
+        )
+    return merged
+
+
 def plan_evaluation(
     scopes: Mapping[str, Scope],
     source: Source,
@@ -146,6 +185,7 @@ def plan_evaluation(
     limit: int = 0,
     layer: str = "",
     head: Module | None = None,
+    merged: bool = False,
 ) -> Evaluation:
     """What is scored of the tasks of `scopes` by `module`, or by the backbone alone, whose
     identity `bare` then is. `head`: the module whose head is used, where it is not its own.
@@ -172,6 +212,7 @@ def plan_evaluation(
         "limit": limit,
         **({"layer": layer} if layer else {}),
         **({"head": _weights(head)} if head else {}),
+        **({"merged": True} if merged else {}),
     }
     return Evaluation(
         digest(key)[:12],
@@ -182,6 +223,7 @@ def plan_evaluation(
         limit,
         layer,
         head.id if head else "",
+        merged,
     )
 
 

@@ -9,13 +9,19 @@ from adapters_xtl import formats, tasks
 from adapters_xtl.base.errors import MismatchError, Problems, RequestError, clipped, nearest
 from adapters_xtl.base.numbers import parse_whole
 from adapters_xtl.data.own_files import OwnFilesRequest
-from adapters_xtl.planning.evaluations import plan_evaluation, report_limit, scopes_of
+from adapters_xtl.planning.evaluations import (
+    merged_modules,
+    plan_evaluation,
+    report_limit,
+    scopes_of,
+)
 from adapters_xtl.planning.hardware import Machine, choose_machine
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.own_rows import described_rows, scored_files
 from adapters_xtl.planning.packages import check_packages
 from adapters_xtl.planning.shots import reported_scopes
 from adapters_xtl.runs.request import Evaluation, Module, Plan, Request
+from adapters_xtl.runs.settings import EVALUATION_KEYS
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
@@ -129,13 +135,13 @@ def plan_scoring(
     """
     lookups, problems = lookups or Lookups(), problems or Problems()
     for key, _ in request.overrides:
-        if key.partition(".")[0] in ("train", "method"):
+        if key.partition(".")[0] in ("train", "method", "speed"):
             problems.add(
                 f"--set {clipped(key)}: a finished module is scored here, and evaluating takes"
-                " eval.max_examples alone"
+                f" {' and '.join(EVALUATION_KEYS)} alone"
             )
-        elif key != "eval.max_examples":
-            suggestion = nearest(key, ["eval.max_examples"])
+        elif key not in EVALUATION_KEYS:
+            suggestion = nearest(key, EVALUATION_KEYS)
             problems.add(f"--set: unknown key '{clipped(key)}'{suggestion}")
     with problems.catching():
         store.check_writable()
@@ -170,8 +176,17 @@ def plan_scoring(
     source = planned.source_of(task.name)
     scopes = scopes_of(names, source, request.languages, request.split, problems)
     scopes = reported_scopes(scopes, source, planned.target, request.split, problems)
+    merged = merged_modules(request.overrides, planned.target, planned.bits, problems)
     evaluation = plan_evaluation(
-        scopes, source, planned.target, {}, lookups, problems, limit=limit, layer=layer
+        scopes,
+        source,
+        planned.target,
+        {},
+        lookups,
+        problems,
+        limit=limit,
+        layer=layer,
+        merged=merged,
     )
     problems.raise_if_any()
     planned = replace(planned, evaluation=evaluation)

@@ -8,10 +8,11 @@ from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
 from adapters_xtl.runs.request import Module, Request
-from adapters_xtl.runs.settings import Hyper, OverrideValues
+from adapters_xtl.runs.settings import EVALUATION_KEYS, Hyper, OverrideValues
 
-__all__ = ["check_effects", "idle_flags", "without_effect"]
+__all__ = ["check_device", "check_effects", "idle_flags", "without_effect"]
 
+FOR_A_CPU = ("masks", "attention")  # hyper-parameters that stand for slow kernels of the CPU
 EVALUATIONS = 10  # of a training whose train.eval_every is 0
 
 
@@ -36,7 +37,7 @@ def check_effects(
         address, setting = address_of(key)
         reached = [parent for parent in parents if reaches(address, parent.position, parent.name)]
         trained = [parent.module for parent in reached if parent.trained]
-        if setting == "eval.max_examples":
+        if setting in EVALUATION_KEYS:
             problems.add(f"--set-parents {key}: reaches the requested run alone; use --set")
         elif address and reached and not trained and not _of_untrained(setting, reached):
             problems.add(
@@ -62,6 +63,18 @@ def _check_reached(
 def _of_untrained(setting: str, parents: Sequence[NamedParent]) -> bool:
     """Whether a setting reaches a parent that is drawn and not trained: its options do."""
     return setting.startswith("method.") and any(parent.module.stored is None for parent in parents)
+
+
+def check_device(device: str, modules: Iterable[Module], problems: Problems) -> None:
+    """Adds to `problems` the settings of these trainings that are made for a CPU alone."""
+    defaults = Hyper()
+    for name in FOR_A_CPU:
+        values = {getattr(module.run.hyper, name) for module in modules}
+        for value in sorted(values - {getattr(defaults, name)}) if device != "cpu" else ():
+            problems.add(
+                f"train.{name}={value}: it is for --device cpu; the kernels of {device} do that"
+                " faster themselves"
+            )
 
 
 def idle_flags(

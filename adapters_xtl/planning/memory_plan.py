@@ -19,7 +19,7 @@ from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import Fit
 from adapters_xtl.planning.evaluations import report_limit
 from adapters_xtl.planning.hardware import allowed_precisions, choose_machine, memory_budget
-from adapters_xtl.planning.ineffective_settings import check_effects
+from adapters_xtl.planning.ineffective_settings import check_device, check_effects
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import config, job_of
 from adapters_xtl.planning.modules import ModulePlanner, composition
@@ -27,6 +27,7 @@ from adapters_xtl.planning.own_rows import named_as_task, requested_task
 from adapters_xtl.planning.plan import check_from_layer, check_request
 from adapters_xtl.runs.parent_settings import of_parent
 from adapters_xtl.runs.request import Module, Request
+from adapters_xtl.runs.settings import EVALUATION_KEYS
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.stored_runs import is_run
 from adapters_xtl.sharing import addresses, module_lookup
@@ -127,8 +128,9 @@ def _jobs(planner: ModulePlanner, device: str) -> dict[str, Job]:
     request, problems = planner.request, planner.problems
     task = tasks.load(request.task)
     report_limit(request.overrides, task, problems)
-    if any(key == "eval.max_examples" for key, _ in request.overrides):
-        problems.add("--set eval.max_examples: means nothing for the memory of a training")
+    for key in dict.fromkeys(key for key, _ in request.overrides):
+        if key in EVALUATION_KEYS:
+            problems.add(f"--set {key}: means nothing for the memory of a training")
     requested = planner.requested()
     if requested is None:
         return {}
@@ -140,6 +142,8 @@ def _jobs(planner: ModulePlanner, device: str) -> dict[str, Job]:
         for parent in planner.named_parents
         if parent.trained
     ]
+    modules = [module for module, _ in trained]
+    check_device(device, [*modules, *([own] if own else [])], problems)
     jobs: dict[str, Job] = {}
     for module, overrides in (*trained, *([(own, request.overrides)] if own else [])):
         keep = ("optimizer",) if any(key == "train.optimizer" for key, _ in overrides) else ()

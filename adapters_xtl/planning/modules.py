@@ -28,7 +28,14 @@ from adapters_xtl.runs.recipes import Recipe
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.seeds import phase_seed
-from adapters_xtl.runs.settings import Defaults, Hyper, Overrides, Settings, resolve_settings
+from adapters_xtl.runs.settings import (
+    EVALUATION_KEYS,
+    Defaults,
+    Hyper,
+    Overrides,
+    Settings,
+    resolve_settings,
+)
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
@@ -134,15 +141,15 @@ class ModulePlanner:
                 return None
             # on shots it is trained on more than those of `--on`
             return (*parents, *module.parents[len(below) :]), module
-        for key in own.keys - {"eval.max_examples"}:
-            if key.partition(".")[0] in ("train", "method"):
+        for key in own.keys - set(EVALUATION_KEYS):
+            if key.partition(".")[0] in ("train", "method", "speed"):
                 self.problems.add(
                     f"--set {key}: '{task.name}' trains nothing here; --set-parents reaches what it"
                     " evaluates"
                 )
             else:
                 self.problems.add(
-                    f"--set: unknown key '{clipped(key)}'{nearest(key, ['eval.max_examples'])}"
+                    f"--set: unknown key '{clipped(key)}'{nearest(key, EVALUATION_KEYS)}"
                 )
         return parents, below[-1] if below else None
 

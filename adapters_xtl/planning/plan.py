@@ -17,7 +17,13 @@ from adapters_xtl.data import PROTOCOLS
 from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
 from adapters_xtl.memory import peak
-from adapters_xtl.planning.evaluations import Scope, plan_evaluation, report_limit, scopes_of
+from adapters_xtl.planning.evaluations import (
+    Scope,
+    merged_modules,
+    plan_evaluation,
+    report_limit,
+    scopes_of,
+)
 from adapters_xtl.planning.hardware import (
     Machine,
     allowed_precisions,
@@ -25,7 +31,7 @@ from adapters_xtl.planning.hardware import (
     choose_machine,
     memory_budget,
 )
-from adapters_xtl.planning.ineffective_settings import check_effects, idle_flags
+from adapters_xtl.planning.ineffective_settings import check_device, check_effects, idle_flags
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import job_of
 from adapters_xtl.planning.modules import ModulePlanner, composition
@@ -189,14 +195,25 @@ class Planner:
         parents, target = requested
         own = target if all(target is not parent for parent in parents) else None
         check_effects(request, planner.named_parents, own, problems)
+        to_train = [parent.module for parent in planner.named_parents if parent.trained]
+        check_device(resolved.machine.device, [*to_train, *([own] if own else [])], problems)
         scopes = resolved.scopes
         if task.members and target is not None:
             names = [name for name, _ in target.run.tasks]
             scopes = scopes_of(names, source, request.languages, request.split, problems)
         scopes = reported_scopes(scopes, source, target, request.split, problems)
         bare = {"backbone": resolved.backbone.fingerprint, "bits": bits, "dtype": dtype}
+        merged = merged_modules(request.overrides, target, bits, problems)
         evaluation = plan_evaluation(
-            scopes, source, target, bare, self.lookups, problems, limit=limit, head=planner.head
+            scopes,
+            source,
+            target,
+            bare,
+            self.lookups,
+            problems,
+            limit=limit,
+            head=planner.head,
+            merged=merged,
         )
         problems.raise_if_any()
         if own is not None and own.task == task.name:

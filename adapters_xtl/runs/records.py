@@ -107,6 +107,7 @@ class EvaluationRecord:
 
     layer: the hidden state that retrieval pooled where it was named; "all" scored each besides.
     head: run of the parent whose head was used; "": the scored module's own.
+    merged: the modules were made part of the encoder's weights, in the compute type.
     """
 
     id: str
@@ -115,6 +116,7 @@ class EvaluationRecord:
     languages: Mapping[str, tuple[str, ...]]
     layer: str = field(default="", metadata={"omit": True})
     head: str = field(default="", metadata={"omit": True})
+    merged: bool = field(default=False, metadata={"omit": True})
 
 
 @dataclass(frozen=True)
@@ -268,6 +270,7 @@ class Provenance:
     memory_measured  of what the records' measured_peak_bytes is the peak: see MEASURED
     memory_plan  the planned way to run the training: its bytes are predicted, not measured
     inference    task → language → what predicting cost
+    speed        of a training: the techniques that changed how long it took and no result
     """
 
     versions: Mapping[str, str]
@@ -282,6 +285,7 @@ class Provenance:
     memory_measured: str = ""
     memory_plan: Mapping[str, Any] | None = None
     inference: Mapping[str, Mapping[str, InferenceCost]] = field(default_factory=dict)
+    speed: Mapping[str, bool] = field(default_factory=dict, metadata={"omit": True})
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ def _evaluation(spec: Spec, module: str) -> list[str]:
         words += _flag("--layer", spec.evaluation.layer)
         if spec.evaluation.max_examples:
             words += _flag("--set", f"eval.max_examples={spec.evaluation.max_examples}")
+        if spec.evaluation.merged:
+            words += _flag("--set", "eval.merged=true")
     return words + _switches(request)
 
 

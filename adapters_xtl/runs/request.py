@@ -66,6 +66,7 @@ class Evaluation:
 
     `layer`: the hidden state that retrieval pools, where it is not the rule's; "all" scores each of
     them besides. `head`: id of the parent whose head is used; "": the scored module's own.
+    `merged`: the modules are part of the encoder's weights while they are scored.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Evaluation:
     limit: int = 0
     layer: str = ""
     head: str = ""
+    merged: bool = False
 
     def record(self) -> EvaluationRecord:
         """The evaluation as spec.json has it."""
@@ -86,6 +88,7 @@ class Evaluation:
             languages={task: tuple(sorted(files)) for task, files in self.files.items()},
             layer=self.layer,
             head=self.head,
+            merged=self.merged,
         )
 
 

@@ -18,17 +18,22 @@ from adapters_xtl.data.shots import BUCKETS, SEQUENTIAL, SHOT_REGIMES
 from adapters_xtl.runs.recipes import Recipe
 
 __all__ = [
+    "EVALUATION_KEYS",
     "HYPER_FIELDS",
+    "SPEED_FIELDS",
     "Defaults",
     "Hyper",
     "OverrideValues",
     "Overrides",
     "Settings",
+    "Speed",
     "parse_override",
     "resolve_settings",
 ]
 
 OverrideValues = tuple[tuple[str, Any], ...]  # (key, value), in the order given
+# settings of an evaluation, which no training's identity holds
+EVALUATION_KEYS = ("eval.max_examples", "eval.merged")
 DEEPEST = 8  # lists and tables inside each other that an option's value may have
 
 
@@ -94,6 +99,22 @@ class Hyper:
             "omit": True,
         },
     )
+    masks: str = field(
+        default="torch",
+        metadata={
+            **{"choices": ("torch", "bytes"), "omit": True},
+            "help": "what draws dropout's masks in training: torch, or random bytes, which cost a"
+            " CPU less and round a rate to a multiple of 1/256",
+        },
+    )
+    attention: str = field(
+        default="sdpa",
+        metadata={
+            **{"choices": ("sdpa", "products"), "omit": True},
+            "help": "attention in training: torch's own kernel, or two products in the compute"
+            " type, which cost a CPU less",
+        },
+    )
     shots: int = field(
         default=0,
         metadata={
@@ -137,6 +158,31 @@ _LISTS = {f"train.{name}" for name, item in HYPER_FIELDS.items() if isinstance(i
 
 
 @dataclass(frozen=True)
+class Speed:
+    """Settings that change how long a training takes and no bit of what it learns: no part of a
+    run's identity. Its provenance records them.
+    """
+
+    cast_once: bool = field(
+        default=True,
+        metadata={
+            "help": "frozen linear layers are cast to the compute type once a training instead of"
+            " at every step; not under a memory budget, which counts the casts of one step"
+        },
+    )
+    encode_once: bool = field(
+        default=True,
+        metadata={
+            "help": "rows that this process has encoded before, for the same tokenizer, labels and"
+            " lengths, are not encoded again"
+        },
+    )
+
+
+SPEED_FIELDS = {item.name: item for item in fields(Speed)}
+
+
+@dataclass(frozen=True)
 class Settings:
     """What a recipe and its overrides set: hyper-parameters, method options, evaluation limits.
 
@@ -146,6 +192,7 @@ class Settings:
     hyper: Hyper
     method: Mapping[str, Any]
     eval_max_examples: int = 0
+    speed: Speed = field(default_factory=Speed)
 
 
 @dataclass(frozen=True)
@@ -260,6 +307,7 @@ def resolve_settings(
     """
     train: dict[str, Any] = {"lr": defaults.lr}
     options: dict[str, Any] = dict(defaults.options)
+    speed: dict[str, bool] = {}
     limit = 0
 
     def set_train(name: str, value: Any, origin: str, *, applies: bool = True) -> None:
@@ -286,6 +334,8 @@ def resolve_settings(
             set_option(name, value, table.origin, applies=applies)
     for key, value in overrides.values:
         section, _, name = key.partition(".")
+        if key in EVALUATION_KEYS[1:]:
+            continue  # of no training: the evaluation's plan reads and checks it
         if key == "eval.max_examples":
             parsed = whole(value)
             if parsed is not None and parsed >= 0:
@@ -299,10 +349,17 @@ def resolve_settings(
             set_train(name, value, overrides.flag)
         elif section == "method" and name:
             set_option(name, value, overrides.flag)
+        elif section == "speed" and name in SPEED_FIELDS:
+            if isinstance(value, bool):
+                speed[name] = value
+            else:
+                shown = clipped(repr(value))
+                problems.add(f"{overrides.flag}: speed.{name} takes true or false, not {shown}")
         else:
             valid_names = [f"train.{item}" for item in HYPER_FIELDS]
-            valid_names += ["eval.max_examples", "method.<option>"]
+            valid_names += [f"speed.{item}" for item in SPEED_FIELDS]
+            valid_names += [*EVALUATION_KEYS, "method.<option>"]
             problems.add(
                 f"{overrides.flag}: unknown key '{clipped(key)}'{nearest(key, valid_names)}"
             )
-    return Settings(Hyper(**train), options, limit)
+    return Settings(Hyper(**train), options, limit, Speed(**speed))

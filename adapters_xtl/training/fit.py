@@ -40,6 +40,7 @@ from adapters_xtl.training.batches import (
     stage_steps,
     weighted,
 )
+from adapters_xtl.training.cast_once import cast_once
 from adapters_xtl.training.checkpoints import (
     StageState,
     TrainingState,
@@ -54,6 +55,7 @@ from adapters_xtl.training.checkpoints import (
     set_device_random_state,
     set_random_state,
 )
+from adapters_xtl.training.faster_layers import faster_layers
 from adapters_xtl.training.micro_batches import LESS_MEMORY, MicroBatches
 from adapters_xtl.training.optimizer import learning_rate, make_optimizer
 from adapters_xtl.training.progress import Cost, Progress
@@ -73,6 +75,8 @@ def fit(training: Training) -> TrainingResult:
     """
     with (
         gradient_checkpointing(training.model, training.checkpointing),
+        cast_once(training.cast_once, training.dtype),
+        faster_layers(training.model, training.hyper.masks, training.hyper.attention),
         interrupts_deferred() as interrupted,
     ):
         try:

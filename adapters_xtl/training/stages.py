@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from adapters_xtl.models.network import Model
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet
@@ -41,6 +43,7 @@ class Training:
     notify         takes lines for the user
     micro_batch    examples that pass through the model at once (None: the whole batch)
     checkpointing  whether the encoder's layers compute their activations twice to keep fewer
+    cast_once      linear layers that keep what is frozen of them in the compute type meanwhile
     on_log         takes each line of the training's log as it is written; of a training that is
                    resumed also those that were written before
     """
@@ -55,6 +58,7 @@ class Training:
     notify: Callable[[str], None]
     micro_batch: int | None = None
     checkpointing: bool = False
+    cast_once: Sequence[nn.Linear] = ()
     on_log: Callable[[Mapping[str, Any]], None] = lambda entry: None
 
 

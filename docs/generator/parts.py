@@ -11,7 +11,7 @@ from collections.abc import Callable
 from adapters_xtl import formats, methods, metrics
 from adapters_xtl.backbones.registry import MODEL_TYPES, NAMED
 from adapters_xtl.base.errors import Problems, RequestError
-from adapters_xtl.runs.settings import HYPER_FIELDS
+from adapters_xtl.runs.settings import HYPER_FIELDS, SPEED_FIELDS
 from docs.generator import command_pages, study_pages, task_pages
 from docs.generator.drawings import draw
 from docs.generator.markdown import code, number, table
@@ -75,6 +75,24 @@ def _settings() -> str:
             "at most so many rows of a language are scored; 0: all",
         )
     )
+    rows.append(
+        (
+            code("eval.merged"),
+            code("false"),
+            f"{code('true')}, {code('false')}",
+            "LoRA modules are part of the encoder's weights while they are scored, in the compute"
+            " type: scores differ by rounding, and fewer products are computed",
+        )
+    )
+    rows += [
+        (
+            code(f"speed.{name}"),
+            code(_toml(item.default)),
+            f"{code('true')}, {code('false')}",
+            item.metadata["help"],
+        )
+        for name, item in SPEED_FIELDS.items()
+    ]
     return table(("setting", "default", "may be", "what it is"), rows)
 
 

@@ -20,7 +20,7 @@ from adapters_xtl.pages import tables
 from adapters_xtl.planning.finished_modules import plan_scoring
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Plan, Request
-from adapters_xtl.runs.settings import parse_override
+from adapters_xtl.runs.settings import EVALUATION_KEYS, parse_override
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.trackers import parse_trackers
 
@@ -266,7 +266,7 @@ def _scored_elsewhere(
     force: bool,
 ) -> tuple[dict[str, Any], Shown]:
     """Scores the finished run in the directory `module` on another task."""
-    limits = tuple(pair for pair in requested.overrides if pair[0] == "eval.max_examples")
+    limits = tuple(pair for pair in requested.overrides if pair[0] in EVALUATION_KEYS)
     request = replace(
         requested,
         task=task,

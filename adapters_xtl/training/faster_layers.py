@@ -1,0 +1,126 @@
+"""Layers that compute a training step in less time on a CPU, in place of the libraries' own while a
+training runs: dropout whose masks are random bytes, attention as two products.
+
+Both draw other random numbers or round otherwise than torch's own, so that each is part of a run's
+identity (`train.masks`, `train.attention`). Evaluation goes through the libraries' layers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+__all__ = ["byte_factors", "byte_rate", "faster_layers"]
+
+BYTES = 256
+
+
+def byte_rate(rate: float) -> float:
+    """The dropout rate that random bytes give for `rate`: the nearest multiple of 1/256, and
+    neither 0 nor 1 where `rate` is not. 0.1 → 26/256 = 0.1016.
+    """
+    return min(BYTES - 1, max(1, round(rate * BYTES))) / BYTES if 0 < rate < 1 else rate
+
+
+def byte_factors(
+    shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """What dropout multiplies by: 0 with the probability `byte_rate(rate)`, else what keeps the
+    mean; a byte of torch's generator decides an element.
+
+    One 64-bit draw makes eight bytes, where torch's Bernoulli makes a float for each element.
+    """
+    count = math.prod(shape)
+    words = torch.empty(-(-count // 8), dtype=torch.int64, device=device)
+    # from the lowest on, without an upper bound: all 64 bits are drawn
+    drawn = words.random_(-(2**63), None).view(torch.uint8)[:count]
+    dropped = round(byte_rate(rate) * BYTES)
+    kept = drawn.ge_(dropped).view(tuple(shape)).to(dtype)
+    return kept.mul_(BYTES / (BYTES - dropped)) if dropped < BYTES else kept
+
+
+def _dropped(states: torch.Tensor, rate: float, masks: str) -> torch.Tensor:
+    if not rate:
+        return states
+    if masks == "bytes":
+        return states * byte_factors(states.shape, rate, states.dtype, states.device)
+    return F.dropout(states, rate)
+
+
+def _drop(layer: nn.Dropout, states: torch.Tensor) -> torch.Tensor:
+    """`nn.Dropout.forward`."""
+    return _dropped(states, layer.p, "bytes") if layer.training else states
+
+
+def _attend(
+    layer: Any,
+    usual: Any,
+    masks: str,
+    attention: str,
+    states: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    *arguments: Any,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """The self-attention of BERT, RoBERTa and XLM-R, (B, T, hidden) → (B, T, hidden); `usual` is
+    the library's.
+
+    attention   "products": in the type that the layer's query, key and value have, softmax in
+                float32; "sdpa": all in float32, as torch computes it on a CPU with dropout
+    """
+    if not layer.training:
+        result: tuple[torch.Tensor, None] = usual(states, attention_mask, *arguments, **options)
+        return result
+    heads, size = layer.num_attention_heads, layer.attention_head_size
+    query, key, value = (
+        part(states).unflatten(-1, (heads, size)).transpose(1, 2)
+        for part in (layer.query, layer.key, layer.value)
+    )
+    kind = query.dtype
+    with torch.autocast(states.device.type, enabled=False):
+        if attention == "sdpa":
+            query, key, value = query.float(), key.float(), value.float()
+        scores = torch.matmul(query * size**-0.5, key.transpose(-1, -2))
+        if attention_mask is not None:
+            scores = scores + attention_mask
+        weights = torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)
+        mixed = torch.matmul(_dropped(weights, layer.dropout_prob, masks), value)
+    return mixed.to(kind).transpose(1, 2).flatten(2), None
+
+
+@contextlib.contextmanager
+def faster_layers(model: nn.Module, masks: str, attention: str) -> Iterator[int]:
+    """Dropout and self-attention of the model as `train.masks` and `train.attention` say, until the
+    context ends. Gives the number of layers that are replaced.
+    """
+    replaced = []
+    try:
+        for layer in model.modules():
+            instead = _replacement(layer, masks, attention)
+            if instead is not None:
+                layer.forward = instead
+                replaced.append(layer)
+        yield len(replaced)
+    finally:
+        for layer in replaced:
+            del layer.forward  # the class's own is there again
+
+
+def _replacement(layer: Any, masks: str, attention: str) -> Any:
+    if masks == "bytes" and type(layer) is nn.Dropout:
+        return partial(_drop, layer)
+    # the attention that transformers has for `sdpa`, with the changes of `adapters` or without;
+    # with relative positions it is two products and a dropout layer already
+    is_attention = hasattr(layer, "dropout_prob") and hasattr(layer, "query")
+    if is_attention and layer.position_embedding_type == "absolute":
+        if attention == "sdpa" and not (masks == "bytes" and layer.dropout_prob):
+            return None
+        return partial(_attend, layer, layer.forward, masks, attention)
+    return None
