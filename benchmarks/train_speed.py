@@ -48,19 +48,26 @@ from benchmarks import speed_tools as tools
 @dataclass(frozen=True)
 class Technique:
     """A setting that is to make a training faster: the value that switches it off and on, as in
-    `--set`. `upper`: it changes something only where the lower layers have no module.
+    `--set`. `upper`: it changes something only where the lower layers have no module. `cpu`: it is
+    refused on other devices.
     """
 
     setting: str
     off: str
     on: str
     upper: bool = False
+    cpu: bool = False
 
     def flags(self, switched_on: bool) -> tuple[str, str]:
         return "--set", f"{self.setting}={self.on if switched_on else self.off}"
 
 
-TECHNIQUES: Mapping[str, Technique] = {}
+TECHNIQUES: Mapping[str, Technique] = {
+    "cast-once": Technique("speed.cast_once", "false", "true"),
+    "encode-once": Technique("speed.encode_once", "false", "true"),
+    "masks": Technique("train.masks", "torch", "bytes", cpu=True),
+    "attention": Technique("train.attention", "sdpa", "products", cpu=True),
+}
 
 
 @dataclass(frozen=True)
@@ -96,9 +103,13 @@ the package are one `xtl recipe` each, a process of its own.
 """
 
 
-def contenders(work: Work) -> dict[str, tuple[str, ...]]:
+def contenders(work: Work, device: str = "cpu") -> dict[str, tuple[str, ...]]:
     """Name → flags of `xtl recipe`; those of the scripts have none."""
-    names = [name for name, technique in TECHNIQUES.items() if work.upper or not technique.upper]
+    names = [
+        name
+        for name, technique in TECHNIQUES.items()
+        if (work.upper or not technique.upper) and (device == "cpu" or not technique.cpu)
+    ]
 
     def with_on(*chosen: str) -> tuple[str, ...]:
         return tuple(flag for name in names for flag in TECHNIQUES[name].flags(name in chosen))
@@ -200,7 +211,7 @@ class Bench:
             command = (
                 self.script(seed, contender == "tuned")
                 if scripted
-                else self.ours(seed, runs, *contenders(self.work)[contender])
+                else self.ours(seed, runs, *contenders(self.work, self.options.device)[contender])
             )
             found = tools.measured(command, tools.environment(caches))
         answer = found.pop("answer")
@@ -323,7 +334,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.command = tools.command_of("train_speed.py", given, options.data)
     for flag, chosen, there in (
         ("--works", options.works, WORKS),
-        ("--only", options.only, contenders(Work("", "", upper=True))),
+        ("--only", options.only, contenders(Work("", "", upper=True), options.device)),
     ):
         for name in filter(None, chosen.split(",")):
             if name not in there:
@@ -343,7 +354,7 @@ def carry_out(name: str, options: argparse.Namespace, aside: Path, deadline: flo
     if time.monotonic() > deadline:
         return False
     bench = Bench(name, options, aside)
-    flags = contenders(bench.work)
+    flags = contenders(bench.work, options.device)
     chosen = [one for one in flags if not options.only or one in options.only.split(",")]
     work = tools.training_work(bench.encoder, bench.from_layer)
 
