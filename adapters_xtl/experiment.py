@@ -26,13 +26,13 @@ from adapters_xtl.evaluation.score_languages import score_languages
 from adapters_xtl.models.assembly import fresh_model, links, summed_model, trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.encoded_rows import encode
+from adapters_xtl.models.heads import save_heads
 from adapters_xtl.models.network import (
     Host,
     Model,
     cap_memory,
     frozen_digest,
     reset_peak_memory,
-    save_heads,
 )
 from adapters_xtl.runs import run_card
 from adapters_xtl.runs.outcome import Outcome, finished_directory, from_store, outcome
@@ -44,10 +44,7 @@ from adapters_xtl.runs.records import (
     InferenceCost,
     Metrics,
     Provenance,
-    SelectedStep,
-    StageRecord,
     TaskScores,
-    TrainingCost,
     write_record,
 )
 from adapters_xtl.runs.request import Evaluation, Module, Plan
@@ -55,8 +52,9 @@ from adapters_xtl.runs.settings import Speed
 from adapters_xtl.runs.store import WORK, Store
 from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.training.batches import TrainSet, share_evenly
+from adapters_xtl.training.cost_record import training_cost
 from adapters_xtl.training.fit import fit
-from adapters_xtl.training.stages import Stage, StageResult, Training
+from adapters_xtl.training.stages import Stage, Training
 from adapters_xtl.training.tracking import TrackedRun, tracked
 
 __all__ = ["execute"]
@@ -374,11 +372,6 @@ def _cast_once(plan: Plan, module: Module, model: Model) -> Sequence[nn.Linear]:
     return tuple(products) if _speed(plan, module).cast_once else ()
 
 
-def _selected_step(stage: StageResult) -> SelectedStep:
-    scores = dict(stage.scores)
-    return SelectedStep(stage.best_step, scores.pop("score"), scores)
-
-
 def _train_and_score(
     context: Context,
     module: Module,
@@ -423,32 +416,15 @@ def _train_and_score(
             f"training {module} changed frozen weights; this is a defect, please report it"
         )
     _save_module(context, model, module, partial)
-    save_heads(model, partial / "head")
+    save_heads(model.heads, model.specs, partial / "head")
     log = "".join(json.dumps(entry) + "\n" for entry in trained.log)
     atomic_write(partial / "train_log.jsonl", log)
     metrics, inference = _score(context, model, module, evaluation, rows, partial, saved=False)
-    cost = TrainingCost(
-        seconds=round(trained.seconds, 2),
-        examples=trained.examples,
-        tokens=trained.tokens,
-        steps=trained.steps,
-        measured_peak_bytes=trained.measured_peak_bytes,
-        micro_batch=trained.micro_batch,
-        trainable_parameters=trainable,
-        head_parameters=heads,
-        total_parameters=total,
+    cost = training_cost(
+        trained,
+        trainable=trainable,
+        heads=heads,
+        total=total,
         stored_bytes=sum(folder_bytes(partial / part) for part in ("module", "head")),
-        select=_selected_step(trained.stages[-1]),
-        stages=tuple(
-            StageRecord(
-                rows=stage.name,
-                steps=stage.steps,
-                planned_steps=stage.planned_steps,
-                examples=stage.examples,
-                select=_selected_step(stage),
-            )
-            for stage in trained.stages
-        ),
-        energy_joules=trained.joules,
     )
     return replace(metrics, train=cost), inference

@@ -50,13 +50,13 @@ from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import GIB, Way
 from adapters_xtl.methods import Link
+from adapters_xtl.models.heads import head_spec
 from adapters_xtl.models.network import (
     EncoderSpec,
     Host,
     Model,
     StackSpec,
     build,
-    head_spec,
     on_device,
 )
 from adapters_xtl.planning import memory_jobs

@@ -15,7 +15,8 @@ from adapters_xtl.base.errors import out_of_memory
 from adapters_xtl.base.progress_lines import ProgressLine
 from adapters_xtl.formats import Item
 from adapters_xtl.models.encoded_rows import encode
-from adapters_xtl.models.network import Model, autocast, on_device
+from adapters_xtl.models.network import Model, on_device
+from adapters_xtl.models.tensors import autocast
 
 __all__ = [
     "Progress",

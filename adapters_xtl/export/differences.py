@@ -11,7 +11,8 @@ import torch
 from adapters_xtl.evaluation.predict import by_tokens
 from adapters_xtl.export.loaded_module import LoadedModule
 from adapters_xtl.formats import Format, Item, Tokenizer
-from adapters_xtl.models.network import autocast, on_device
+from adapters_xtl.models.network import on_device
+from adapters_xtl.models.tensors import autocast
 
 __all__ = ["Difference", "Outputs", "compared", "outputs_of", "stack_outputs"]
 

@@ -28,7 +28,7 @@ from adapters_xtl.export.loaded_module import (
 from adapters_xtl.export.output_directory import check_output, new_directory
 from adapters_xtl.export.sample_inputs import SampleInputs, sample_inputs
 from adapters_xtl.formats import Item, PlainHead
-from adapters_xtl.models.network import HeadSpec
+from adapters_xtl.models.heads import HeadSpec
 
 __all__ = ["TOLERANCE", "Merged", "merge"]
 

@@ -8,7 +8,7 @@ from adapters_xtl import tasks
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.grid.cells import Cell, Grid, Overrides
 from adapters_xtl.planning import ineffective_settings
-from adapters_xtl.planning.modules import RANDOM, SELF
+from adapters_xtl.planning.compositions import RANDOM, SELF
 from adapters_xtl.runs.parent_settings import address_of, reaches
 
 __all__ = [

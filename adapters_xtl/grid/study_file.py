@@ -40,7 +40,7 @@ from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.grid import grid_options
 from adapters_xtl.grid.cells import Axis, Cell, Grid, Overrides
 from adapters_xtl.grid.study import Study
-from adapters_xtl.planning.modules import RANDOM, SELF
+from adapters_xtl.planning.compositions import RANDOM, SELF
 from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.recipes import recipes_dir
 from adapters_xtl.runs.request import Request

@@ -14,15 +14,12 @@ from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.formats import Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.models.context import Context
+from adapters_xtl.models.heads import HeadSpec, head_spec, head_specs, load_heads
 from adapters_xtl.models.network import (
     EncoderSpec,
-    HeadSpec,
     Model,
     StackSpec,
     build,
-    head_spec,
-    head_specs,
-    load_heads,
 )
 from adapters_xtl.runs.lineage import check_lineage, stored_module
 from adapters_xtl.runs.request import Module
@@ -78,7 +75,7 @@ def fresh_model(context: Context, module: Module, train_rows: Mapping[str, Check
     if module.settings.speed.encode_once:
         model.encoded_rows = context.host.encoded_rows
     if hyper.after_english:
-        load_heads(model, stored_module(module.parents[-1], context.store).heads_folder)
+        load_heads(model.heads, stored_module(module.parents[-1], context.store).heads_folder)
     return model
 
 
@@ -117,7 +114,7 @@ def trained_model(context: Context, module: Module | None, head: Module | None =
     _check_lineage(context, module)
     heads = stored_module(head or module, context.store).heads_folder
     model = _model(context, module, head_specs(heads), train=False)
-    load_heads(model, heads)
+    load_heads(model.heads, heads)
     return model.eval()
 
 

@@ -1,6 +1,4 @@
-"""The backbone with a stack of modules and the heads of the last one: building, checking, saving,
-loading.
-"""
+"""The backbone with a stack of modules and the heads of the last one: building and checking."""
 
 from __future__ import annotations
 
@@ -8,75 +6,44 @@ import contextlib
 import gc
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adapters_xtl import formats, methods
 from adapters_xtl.backbones import Backbone, loading
 from adapters_xtl.backbones.shape import shape
 from adapters_xtl.base.errors import (
-    MismatchError,
     RequestError,
     RunError,
     XtlError,
     out_of_memory,
 )
-from adapters_xtl.base.files import read_json, write_json
 from adapters_xtl.base.process_memory import peak_resident_bytes, reset_peak_resident
-from adapters_xtl.formats import Lengths, Tokenizer
+from adapters_xtl.formats import Tokenizer
 from adapters_xtl.methods import Link, ModuleSpec
 from adapters_xtl.models.encoded_rows import EncodedRows
+from adapters_xtl.models.heads import HeadSpec
+from adapters_xtl.models.tensors import autocast, tensor_digest, tensors_of
 
 __all__ = [
     "EncoderSpec",
-    "HeadSpec",
     "Host",
     "Model",
     "StackSpec",
-    "autocast",
     "build",
     "cap_memory",
     "frozen_digest",
-    "head_spec",
-    "head_specs",
-    "load_heads",
     "on_device",
     "peak_memory",
     "reset_peak_memory",
-    "save_heads",
 ]
 
 
 QUANTISED = (8, 4)  # bits of linear layers that are not torch's own
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """What a head is and how its inputs were cut: saved beside its weights as config.json.
-
-    `outputs` names what each of its outputs stands for, in order: see `Format.output_names`.
-    """
-
-    format: str
-    labels: tuple[str, ...]
-    outputs: tuple[str, ...]
-    hidden: int
-    dropout: float
-    lengths: Lengths
-
-
-def head_spec(
-    format: str, labels: Sequence[str], hidden: int, dropout: float, lengths: Lengths
-) -> HeadSpec:
-    """The spec of a head of a format, with the names of its outputs."""
-    outputs = formats.load(format).output_names(labels)
-    return HeadSpec(format, tuple(labels), outputs, hidden, dropout, lengths)
 
 
 def on_device(
@@ -257,7 +224,7 @@ class Host:
         if before is not None and spec.key() == self._key:
             bare = method.detach(before.encoder)
             if bare is not None:
-                self.assert_unchanged(dict(_tensors(bare)), spec.method)
+                self.assert_unchanged(dict(tensors_of(bare)), spec.method)
                 return bare.eval(), before.tokenizer
         del before  # gone before the next one is loaded: two do not fit where one just does
         gc.collect()  # the libraries' layers hold circles of references
@@ -268,7 +235,7 @@ class Host:
         self._key = ()
         encoder, tokenizer = self.load(spec)
         encoder = method.prepare(encoder)
-        self._digests = {name: _digest(name, tensor) for name, tensor in _tensors(encoder)}
+        self._digests = {name: tensor_digest(name, tensor) for name, tensor in tensors_of(encoder)}
         self._key = spec.key()
         return encoder, tokenizer
 
@@ -285,7 +252,7 @@ class Host:
     def assert_unchanged(self, tensors: Mapping[str, torch.Tensor], method: str) -> None:
         """RunError unless these tensors of the bare encoder, by name, are as they were loaded."""
         for name, tensor in tensors.items():
-            if _digest(name, tensor) != self._digests.get(name):
+            if tensor_digest(name, tensor) != self._digests.get(name):
                 self._key = ()  # this encoder is used no more
                 raise RunError(
                     f"method {method} changed the frozen backbone ({name}): what trains on it could"
@@ -393,77 +360,10 @@ def frozen_digest(model: Model) -> str:
     together.
     """
     total = hashlib.sha256()
-    for name, tensor in sorted(_tensors(model.encoder), key=lambda item: item[0]):
+    for name, tensor in sorted(tensors_of(model.encoder), key=lambda item: item[0]):
         if not tensor.requires_grad:
-            total.update(_digest(name, tensor).encode())
+            total.update(tensor_digest(name, tensor).encode())
     return total.hexdigest()
-
-
-def _tensors(encoder: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from encoder.named_parameters()
-    yield from encoder.named_buffers()
-
-
-def _digest(name: str, tensor: torch.Tensor) -> str:
-    """sha256 over a tensor's name, shape and values.
-
-    Of the values, not the type: bitsandbytes' int8 layers turn their bias into the type of what
-    comes in, to and fro.
-    """
-    value = tensor.detach()
-    exact = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
-    total = hashlib.sha256(f"{name} {tuple(exact.shape)} {exact.dtype}\n".encode())
-    total.update(exact.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
-
-
-def save_heads(model: Model, directory: Path) -> None:
-    """`<directory>/<task>/model.safetensors` and `config.json` for every head."""
-    for task, head in model.heads.items():
-        folder = directory / task
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            name: value.detach().cpu().float().contiguous()
-            for name, value in head.state_dict().items()
-        }
-        save_file(state, str(folder / "model.safetensors"), metadata={"format": "pt"})
-        write_json(folder / "config.json", asdict(model.specs[task]))
-
-
-def head_specs(directory: Path) -> dict[str, HeadSpec]:
-    """The heads saved under a directory."""
-    specs = {}
-    for path in sorted(directory.glob("*/config.json")):
-        config = read_json(path)
-        lengths = Lengths(**config.pop("lengths"))
-        specs[path.parent.name] = HeadSpec(
-            **{
-                **config,
-                "labels": tuple(config["labels"]),
-                "outputs": tuple(config["outputs"]),
-                "lengths": lengths,
-            }
-        )
-    return specs
-
-
-def load_heads(model: Model, directory: Path) -> None:
-    """Weights of every head of the model; MismatchError where a file does not fit its head."""
-    for task, head in model.heads.items():
-        path = directory / task / "model.safetensors"
-        try:
-            head.load_state_dict(load_file(str(path)))
-        except (RuntimeError, FileNotFoundError) as error:
-            raise MismatchError(
-                f"{path}: not the weights of this head: {str(error).splitlines()[0]}"
-            ) from error
-
-
-def autocast(device: str, dtype: str) -> Any:
-    """Context in which matrix products run in `dtype`; "float32": as the weights are."""
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device, dtype=getattr(torch, dtype))
 
 
 def cap_memory(device: str, gib: float | None) -> None:

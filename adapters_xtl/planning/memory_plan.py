@@ -17,12 +17,13 @@ from adapters_xtl.base.machine import gpu
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import Fit
+from adapters_xtl.planning.compositions import composition
 from adapters_xtl.planning.evaluations import report_limit
 from adapters_xtl.planning.hardware import allowed_precisions, choose_machine, memory_budget
 from adapters_xtl.planning.ineffective_settings import check_device, check_effects
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import config, job_of
-from adapters_xtl.planning.modules import ModulePlanner, composition
+from adapters_xtl.planning.modules import ModulePlanner
 from adapters_xtl.planning.own_rows import named_as_task, requested_task
 from adapters_xtl.planning.plan import check_from_layer, check_request
 from adapters_xtl.runs.parent_settings import of_parent

@@ -13,10 +13,12 @@ from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data.locate import TrainingFiles
 from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
-from adapters_xtl.methods import APART, COMPOSES, Method, ModuleSpec
+from adapters_xtl.methods import APART, Method, ModuleSpec
 from adapters_xtl.planning import training_languages
+from adapters_xtl.planning.compositions import RANDOM, SELF, SUM, borrows_parent
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.lookups import Lookups
+from adapters_xtl.planning.parent_checks import check_parent
 from adapters_xtl.planning.shots import (
     check_shots,
     shot_hyper,
@@ -40,43 +42,7 @@ from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
 
-__all__ = ["RANDOM", "SELF", "ModulePlanner", "composition"]
-
-# parents that are no tasks: an untrained module; the requested task itself
-RANDOM, SELF = "random", "self"
-SUM = "sum"  # the composition, and the name of the module that is the sum of parents
-
-
-def composition(request: Request, problems: Problems) -> str:
-    """How a child meets its parents: `--compose`, or the first that the method can."""
-    if request.compose is not None and request.compose not in COMPOSES:
-        problems.add(
-            f"--compose: unknown '{clipped(request.compose)}'{nearest(request.compose, COMPOSES)}"
-        )
-        return COMPOSES[0]
-    if request.method not in methods.names():
-        return request.compose or COMPOSES[0]
-    method = methods.load(request.method)
-    if RANDOM in request.on and not method.has_random_modules:
-        problems.add(
-            f"--on random: not possible for method {request.method}: its untrained module is the"
-            " backbone as it is"
-        )
-    possible = method.compositions
-    usual = next(name for name in COMPOSES if name in possible)
-    compose = request.compose or usual
-    if compose not in possible:
-        problems.add(
-            f"--compose {compose}: not possible for method {request.method}; it takes"
-            f" {', '.join(possible)}"
-        )
-        return usual
-    return compose
-
-
-def borrows_parent(task: Task, request: Request, chain: tuple[Module, ...]) -> bool:
-    """Whether the last parent is the very module that the task is scored with."""
-    return bool(chain) and chain[-1].task == task.train_from and SELF not in request.on
+__all__ = ["ModulePlanner"]
 
 
 @dataclass
@@ -461,29 +427,5 @@ class ModulePlanner:
                     f" hub id{nearest(name, (*tasks.names(), RANDOM, SELF))}"
                 )
             return None
-        if below and [module.id for module in parent.parents] != [module.id for module in below]:
-            self.problems.add(
-                f"--on {name}: it was not trained on {below[-1]}, the one named before it"
-            )
-        if self.compose in APART and parent.parents:
-            self.problems.add(
-                f"--on {name}: --compose {self.compose} takes parents that were trained on the bare"
-                f" backbone, and this one was trained on {parent.parents[-1]}"
-            )
-        if parent.run.compose == "fuse":
-            self.problems.add(
-                f"--on {name}: a fused module cannot be a parent; stack on one of its own parents"
-                " instead"
-            )
-        if parent.run.method != self.request.method:
-            self.problems.add(
-                f"--on {name}: its method is {parent.run.method}, but this request's is"
-                f" {self.request.method}"
-            )
-        fingerprint = self.backbone.fingerprint
-        if fingerprint and parent.run.backbone != fingerprint and not self.request.allow_mismatch:
-            self.problems.add(
-                f"--on {name}: trained on a backbone with fingerprint {parent.run.backbone[:12]},"
-                f" but {self.backbone.name} has {fingerprint[:12]} (--allow-mismatch to insist)"
-            )
+        check_parent(name, parent, below, self.request, self.compose, self.backbone, self.problems)
         return parent

@@ -17,6 +17,7 @@ from adapters_xtl.data import PROTOCOLS
 from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
 from adapters_xtl.memory import peak
+from adapters_xtl.planning.compositions import composition
 from adapters_xtl.planning.evaluations import (
     Scope,
     merged_modules,
@@ -34,7 +35,7 @@ from adapters_xtl.planning.hardware import (
 from adapters_xtl.planning.ineffective_settings import check_device, check_effects, idle_flags
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import job_of
-from adapters_xtl.planning.modules import ModulePlanner, composition
+from adapters_xtl.planning.modules import ModulePlanner
 from adapters_xtl.planning.own_rows import named_as_task, requested_task
 from adapters_xtl.planning.packages import check_packages
 from adapters_xtl.planning.shots import reported_scopes

@@ -20,7 +20,7 @@ from adapters_xtl.grid.cells import Axis, Cell
 from adapters_xtl.grid.finished_cells import LEVEL, FinishedCells
 from adapters_xtl.grid.results import Entry, Figure, Line, Point, Series, Table
 from adapters_xtl.grid.study import Answer, Contrast, Study
-from adapters_xtl.planning.modules import RANDOM, SELF
+from adapters_xtl.planning.compositions import RANDOM, SELF
 from adapters_xtl.studies._shift_pairs import (
     IN,
     OUT,

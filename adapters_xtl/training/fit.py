@@ -26,11 +26,11 @@ from adapters_xtl.base.errors import RunError, out_of_memory
 from adapters_xtl.base.signals import interrupts_deferred
 from adapters_xtl.models.network import (
     Model,
-    autocast,
     on_device,
     peak_memory,
     reset_peak_memory,
 )
+from adapters_xtl.models.tensors import autocast
 from adapters_xtl.training.batches import (
     Batch,
     batch_order,

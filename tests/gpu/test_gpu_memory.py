@@ -30,6 +30,7 @@ from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import Way
 from adapters_xtl.methods import Link
+from adapters_xtl.models.heads import head_spec
 from adapters_xtl.models.network import (
     EncoderSpec,
     Host,
@@ -37,7 +38,6 @@ from adapters_xtl.models.network import (
     StackSpec,
     build,
     cap_memory,
-    head_spec,
     on_device,
 )
 from adapters_xtl.runs.settings import Hyper

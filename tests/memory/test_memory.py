@@ -38,7 +38,8 @@ from adapters_xtl.memory import activations, peak
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import GIB, KERNELS, Way, predict, settle
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build, head_spec
+from adapters_xtl.models.heads import head_spec
+from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build
 from adapters_xtl.planning import memory_jobs
 from adapters_xtl.training.fit import gradient_checkpointing
 from tests.command_line import complaints, xtl, xtl_json

@@ -27,10 +27,10 @@ from adapters_xtl.models.network import (
     Host,
     Model,
     StackSpec,
-    autocast,
     build,
     frozen_digest,
 )
+from adapters_xtl.models.tensors import autocast
 from adapters_xtl.planning.finished_modules import serve
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store

@@ -14,7 +14,8 @@ from adapters_xtl.backbones import Backbone, registry
 from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.formats import IGNORED, Item, Lengths
 from adapters_xtl.methods import Link
-from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build, head_spec
+from adapters_xtl.models.heads import head_spec
+from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.training.batches import TrainSet
 from adapters_xtl.training.fit import fit
