@@ -9,11 +9,12 @@ batch size, epochs, seed, learning rate and encoder, each in a process of its ow
 own, one after the other, round after round; the order turns with every round, the seed is the
 round's number.
 
-    stock   what the libraries' documentation shows: float32, random batches padded to their longest
-    tuned   what an expert writes: bf16 and group_by_length
-    plain   this package, every technique of TECHNIQUES off
-    +NAME   plain with one technique on
-    all     plain with all of them on
+    stock          what the libraries' documentation shows: float32, random batches padded to their
+                   longest
+    tuned          what an expert writes: bf16 and group_by_length
+    no-techniques  this package, every technique of TECHNIQUES off
+    +NAME          one technique on
+    all            all of them on
 
 `seconds`: the training with one scoring of the dev rows at its end, tokenizing and loading left
 out; `process_seconds`: all of it. `tokens`: of the rows, padding left out; `padding`: its share of
@@ -64,9 +65,9 @@ class Technique:
 
 TECHNIQUES: Mapping[str, Technique] = {
     "cast-once": Technique("speed.cast_once", "false", "true"),
-    "encode-once": Technique("speed.encode_once", "false", "true"),
-    "masks": Technique("train.masks", "torch", "bytes", cpu=True),
-    "attention": Technique("train.attention", "sdpa", "products", cpu=True),
+    "tokenize-once": Technique("speed.tokenize_once", "false", "true"),
+    "dropout-masks": Technique("train.dropout_masks", "torch", "bytes", cpu=True),
+    "attention": Technique("train.attention", "sdpa", "eager", cpu=True),
 }
 
 
@@ -114,7 +115,7 @@ def contenders(work: Work, device: str = "cpu") -> dict[str, tuple[str, ...]]:
     def with_on(*chosen: str) -> tuple[str, ...]:
         return tuple(flag for name in names for flag in TECHNIQUES[name].flags(name in chosen))
 
-    found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": (), "plain": with_on()}
+    found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": (), "no-techniques": with_on()}
     found |= {f"+{name}": with_on(name) for name in names}
     return found | ({"all": with_on(*names)} if names else {})
 

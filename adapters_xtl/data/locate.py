@@ -244,7 +244,7 @@ def _reported_in(
     unchecked: dict[str, str] = {}
     for report in declared_reports(task, "clean", load, language):
         reporting = load(report.task)
-        one_split = isinstance(source, Embedded) and not reporting.in_domain
+        one_split = isinstance(source, Embedded) and not reporting.in_domain_task
         if one_split and report.split != next(iter(reporting.report)):
             continue  # a sample file has one split to report
         name = str(report) if language == "en" else f"{report} in {language}"
@@ -343,7 +343,7 @@ def locate_report(
             if isinstance(source, Embedded):
                 file = source.file(task)
                 if language not in sample_languages(file.fetch(), task.sample_tag(split)):
-                    domain = f" of {split}" if task.in_domain else ""
+                    domain = f" of {split}" if task.in_domain_task else ""
                     raise MissingRows(
                         f"the embedded rows{domain} of '{task.name}' have no language '{language}'"
                     )

@@ -125,7 +125,9 @@ class Reader:
         """Adds the rows of one file. `part`: the split name that the file is of."""
         task = selection.task
         if rows.repo == "embedded":
-            tag = rows.split if rows.split in task.report and task.in_domain else selection.split
+            tag = (
+                rows.split if rows.split in task.report and task.in_domain_task else selection.split
+            )
             numbered = _sample_rows(file.fetch(), tag, selection.language)
         else:
             columns = rows.parts.get(part, rows.columns)

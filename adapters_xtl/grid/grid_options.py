@@ -55,7 +55,9 @@ def task_names(texts: Sequence[str], problems: Problems) -> tuple[str, ...]:
     """
     if tuple(texts) == (ALL,):
         targets = (tasks.load(name) for name in tasks.names())
-        return tuple(task.name for task in targets if task.kind == "target" and not task.in_domain)
+        return tuple(
+            task.name for task in targets if task.kind == "target" and not task.in_domain_task
+        )
     for name in texts:
         if name not in tasks.names():
             problems.add(

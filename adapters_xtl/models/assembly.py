@@ -72,7 +72,7 @@ def fresh_model(context: Context, module: Module, train_rows: Mapping[str, Check
         for name, part in train_rows.items()
     }
     model = _model(context, module, heads, train=True)
-    if module.settings.speed.encode_once:
+    if module.settings.speed.tokenize_once:
         model.encoded_rows = context.host.encoded_rows
     if hyper.after_english:
         load_heads(model.heads, stored_module(module.parents[-1], context.store).heads_folder)

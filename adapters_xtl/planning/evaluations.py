@@ -66,7 +66,7 @@ def report_splits(task: Task, source: Source) -> list[str]:
     if isinstance(source, OwnFiles):
         return list(source.splits)
     # the embedded rows are of one split, whatever a task calls it, but where splits are domains
-    one_split = source.kind == "embedded" and not task.in_domain
+    one_split = source.kind == "embedded" and not task.in_domain_task
     return list(task.report)[:1] if one_split else list(task.report)
 
 

@@ -12,7 +12,10 @@ from adapters_xtl.runs.settings import EVALUATION_KEYS, Hyper, OverrideValues
 
 __all__ = ["check_device", "check_effects", "idle_flags", "without_effect"]
 
-FOR_A_CPU = ("masks", "attention")  # hyper-parameters that stand for slow kernels of the CPU
+FOR_A_CPU = (
+    "dropout_masks",
+    "attention",
+)  # hyper-parameters that stand for slow kernels of the CPU
 EVALUATIONS = 10  # of a training whose train.eval_every is 0
 
 

@@ -99,7 +99,7 @@ class Hyper:
             "omit": True,
         },
     )
-    masks: str = field(
+    dropout_masks: str = field(
         default="torch",
         metadata={
             **{"choices": ("torch", "bytes"), "omit": True},
@@ -110,7 +110,7 @@ class Hyper:
     attention: str = field(
         default="sdpa",
         metadata={
-            **{"choices": ("sdpa", "products"), "omit": True},
+            **{"choices": ("sdpa", "eager"), "omit": True},
             "help": "attention in training: torch's own kernel, or two products in the compute"
             " type, which cost a CPU less",
         },
@@ -170,7 +170,7 @@ class Speed:
             " at every step; not under a memory budget, which counts the casts of one step"
         },
     )
-    encode_once: bool = field(
+    tokenize_once: bool = field(
         default=True,
         metadata={
             "help": "rows that this process has encoded before, for the same tokenizer, labels and"

@@ -19,7 +19,7 @@ __all__ = [
     "MIXED",
     "NONE",
     "RANDOM_B",
-    "RETAINED",
+    "FORGETTING",
     "SUM",
     "TARGET",
     "Phase",
@@ -35,8 +35,11 @@ __all__ = [
 AB, BA, MIXED, SUM, RANDOM_B = "A>B", "B>A", "multi", "sum", "random>B"
 CONDITIONS = (AB, BA, MIXED, "A", "B", "A>A", "B>B", RANDOM_B, SUM)
 NONE = "none"  # no intermediate task; on request
-HALVES = {"A": "A half", "B": "B half"}  # a task before the other: after half of the steps
-TARGET, RETAINED = "target", "retained"
+HALVES = {
+    "A": "A, half of the steps",
+    "B": "B, half of the steps",
+}  # a task before the other: after half of the steps
+TARGET, FORGETTING = "target", "forgetting"
 GROUP = ("pair", "compose", "method", "steps")  # within which conditions are compared
 AXES = ("task", "pair", "condition", "compose", "method", "steps", "scored")
 
@@ -126,7 +129,9 @@ def condition_name(condition: str, pair: str) -> str:
 def contrast_name(point: Mapping[str, str], condition: str) -> str:
     """`mnli>squad1 against squad1>mnli, pawsx, init, lora, 2000 steps`."""
     names = [condition_name(name, point["pair"]) for name in (point["condition"], condition)]
-    scored = f"{point['task']} under its own head" if point["scored"] == RETAINED else point["task"]
+    scored = (
+        f"{point['task']} under its own head" if point["scored"] == FORGETTING else point["task"]
+    )
     rest = ", ".join(point[name] for name in ("compose", "method", "steps"))
     return f"{names[0]} against {names[1]}, {scored}, {rest} steps"
 

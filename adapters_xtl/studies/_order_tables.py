@@ -11,10 +11,10 @@ from adapters_xtl.studies._order_conditions import (
     BA,
     CONDITIONS,
     CONTRASTS,
+    FORGETTING,
     GROUP,
     HALVES,
     NONE,
-    RETAINED,
     SUM,
     condition_name,
     pair_of,
@@ -28,7 +28,7 @@ __all__ = [
     "order_tables",
     "targets_of",
     "text_of",
-    "text_of_retained",
+    "text_of_forgetting",
 ]
 
 
@@ -40,7 +40,8 @@ def group_name(point: Mapping[str, str], finished: FinishedCells) -> str:
 
 def order_tables(finished: FinishedCells) -> tuple[Table, ...]:
     """For each pair, composition, method and budget: the targets' scores by condition, the
-    differences of conditions, and what is retained of the pair's own tasks.
+    differences of conditions, and the scores of the pair's own tasks, each with its own
+    head.
     """
     tables: list[Table] = []
     for group in groups(finished):
@@ -48,7 +49,7 @@ def order_tables(finished: FinishedCells) -> tuple[Table, ...]:
         if targets:
             tables += [_scores(finished, group, targets)]
             tables += _differences(finished, group, targets)
-        tables += _retained(finished, group)
+        tables += _forgetting(finished, group)
     return tuple(tables)
 
 
@@ -101,23 +102,23 @@ def _differences(
     ]
 
 
-def _retained(finished: FinishedCells, group: Mapping[str, str]) -> list[Table]:
+def _forgetting(finished: FinishedCells, group: Mapping[str, str]) -> list[Table]:
     pair = pair_of(group["pair"])
     after = {pair[0]: AB, pair[1]: BA}
     half = {pair[0]: HALVES["A"], pair[1]: HALVES["B"]}
     lines = [
-        _retained_line(finished, group, "before the other task", half),
-        _retained_line(finished, group, "after the other task", after),
-        _retained_line(finished, group, "after − before", after, half),
-        _retained_line(finished, group, "in the sum", dict.fromkeys(pair, SUM)),
-        _retained_line(finished, group, "in the sum − before", dict.fromkeys(pair, SUM), half),
+        _own_head_line(finished, group, "before the other task", half),
+        _own_head_line(finished, group, "after the other task", after),
+        _own_head_line(finished, group, "after − before", after, half),
+        _own_head_line(finished, group, "in the sum", dict.fromkeys(pair, SUM)),
+        _own_head_line(finished, group, "in the sum − before", dict.fromkeys(pair, SUM), half),
     ]
     shown = [line for line in lines if line is not None]
     if not shown:
         return []
     return [
         Table(
-            f"retained-{_slug(group)}",
+            f"forgetting-{_slug(group)}",
             f"The pair's own tasks under their own heads, {group_name(group, finished)}",
             "score \\ task",
             pair,
@@ -131,16 +132,16 @@ def _retained(finished: FinishedCells, group: Mapping[str, str]) -> list[Table]:
     ]
 
 
-def _retained_line(
+def _own_head_line(
     finished: FinishedCells,
     group: Mapping[str, str],
     label: str,
     of: Mapping[str, str],
     against: Mapping[str, str] | None = None,
 ) -> Line | None:
-    """A line of what is retained: task → condition, less another; None where no cell is."""
+    """A line of own-head scores: task → condition, less another; None where no cell is."""
     entries = []
-    points = [place(group, task, condition, RETAINED) for task, condition in of.items()]
+    points = [place(group, task, condition, FORGETTING) for task, condition in of.items()]
     if not any(finished.at(point) for point in points):
         return None
     for point in points:
@@ -153,8 +154,8 @@ def _retained_line(
 
 
 def order_figures(finished: FinishedCells) -> tuple[Figure, ...]:
-    """A forest plot of the orders' difference for each pair and budget, and dumbbells of what
-    is retained.
+    """A forest plot of the orders' difference for each pair and budget, and dumbbells of the
+    pair's own tasks before and after each other.
     """
     figures: list[Figure] = []
     for pair in finished.axis("pair"):
@@ -164,7 +165,7 @@ def order_figures(finished: FinishedCells) -> tuple[Figure, ...]:
             points = _forest_points(finished, group)
             forest += [Series(name, points)] if points else []
             for task, letter, condition in zip(pair_of(pair), "AB", (AB, BA), strict=True):
-                trained_on = place(group, task, condition, RETAINED)
+                trained_on = place(group, task, condition, FORGETTING)
                 if finished.at(trained_on) is not None:
                     half = {**trained_on, "condition": HALVES[letter]}
                     before.append(_point(f"{task}, {name}", finished.score(half)))
@@ -188,7 +189,7 @@ def order_figures(finished: FinishedCells) -> tuple[Figure, ...]:
         if before:
             figures.append(
                 Figure(
-                    f"retained-{pair}",
+                    f"forgetting-{pair}",
                     "dumbbell",
                     f"{pair_of(pair)[0]} and {pair_of(pair)[1]} before and after each other",
                     "task",
@@ -258,9 +259,9 @@ def text_of(entry: Entry) -> str:
     return f"{entry.value:+.2f} points{bounds}{verdict}{note}"
 
 
-def text_of_retained(finished: FinishedCells, group: Mapping[str, str]) -> str:
+def text_of_forgetting(finished: FinishedCells, group: Mapping[str, str]) -> str:
     first, second = pair_of(group["pair"])
-    after = place(group, first, AB, RETAINED)
+    after = place(group, first, AB, FORGETTING)
     entry = finished.difference(after, {**after, "condition": HALVES["A"]})
     return "" if entry.value is None else f"; {first} after {second}: {text_of(entry)}"
 

@@ -20,7 +20,7 @@ __all__ = [
     "check_point",
     "contrast_of",
     "drops_by_seed",
-    "home",
+    "in_domain_task_of",
     "other_metrics",
     "relative_drops",
     "shift_at",
@@ -45,7 +45,7 @@ class Shift:
     @property
     def of_language(self) -> bool:
         """Whether the two row sets differ in their language."""
-        return self.place["language"] not in home(self.place["task"]).all_languages
+        return self.place["language"] not in in_domain_task_of(self.place["task"]).all_languages
 
     @property
     def label(self) -> str:
@@ -56,7 +56,7 @@ class Shift:
 
 def check_point(point: Mapping[str, str], problems: Problems) -> None:
     """Adds what is wrong with the values of a point."""
-    with_domains = [task for task in map(tasks.load, tasks.names()) if task.in_domain]
+    with_domains = [task for task in map(tasks.load, tasks.names()) if task.in_domain_task]
     known = {
         "task": [task.name for task in with_domains],
         "domain": sorted({domain for task in with_domains for domain in task.domains}),
@@ -77,9 +77,9 @@ def check_point(point: Mapping[str, str], problems: Problems) -> None:
             )
 
 
-def home(name: str) -> Task:
+def in_domain_task_of(name: str) -> Task:
     """The task that reports the in-domain rows of the task `name`."""
-    return tasks.load(tasks.load(name).in_domain)
+    return tasks.load(tasks.load(name).in_domain_task)
 
 
 def train_repos(name: str) -> set[str]:

@@ -28,10 +28,10 @@ from adapters_xtl.studies._order_conditions import (
     BA,
     CONDITIONS,
     CONTRASTS,
+    FORGETTING,
     HALVES,
     NONE,
     RANDOM_B,
-    RETAINED,
     SUM,
     TARGET,
     condition_name,
@@ -49,7 +49,7 @@ from adapters_xtl.studies._order_tables import (
     order_tables,
     targets_of,
     text_of,
-    text_of_retained,
+    text_of_forgetting,
 )
 
 __all__ = ["STUDY"]
@@ -68,7 +68,7 @@ class Order(Study):
         Axis("compose", ("init", "stack")),
         Axis("method", ("lora",)),
         Axis("steps", ("2000",)),
-        Axis("scored", (TARGET, RETAINED)),
+        Axis("scored", (TARGET, FORGETTING)),
     )
     seeds = (1, 2, 3, 4, 5)
     reseed = True
@@ -101,8 +101,8 @@ class Order(Study):
     def cell(
         self, point: Mapping[str, str], bits: Sequence[str], problems: Problems
     ) -> tuple[Cell, ...]:
-        """The cells of a point, none where its method cannot meet parents so. What is retained of A
-        and B is no matter of the target: for every target they are the same cells.
+        """The cells of a point, none where its method cannot meet parents so. The own-head scores
+        of A and B do not depend on the target: for every target they are the same cells.
         """
         pair, condition = pair_of(point["pair"]), point["condition"]
         steps = self._steps(point, problems)
@@ -128,10 +128,10 @@ class Order(Study):
                         variant,
                         tuple(phase.task for phase in chain),
                         tuple((name, values[name]) for name in AXES),
-                        () if point["scored"] == RETAINED else target_settings(task),
+                        () if point["scored"] == FORGETTING else target_settings(task),
                         parent_overrides=settings_of(chain, pair),
                         compose=SUM if shown == SUM else point["compose"],
-                        retained=point["scored"] == RETAINED,
+                        retained=point["scored"] == FORGETTING,
                     )
                 )
         return tuple(cells)
@@ -154,7 +154,7 @@ class Order(Study):
         for axis, values in (
             ("condition", (*CONDITIONS, NONE)),
             ("compose", ("init", "stack")),
-            ("scored", (TARGET, RETAINED)),
+            ("scored", (TARGET, FORGETTING)),
         ):
             if point[axis] not in values:
                 wrong.append(
@@ -228,7 +228,7 @@ class Order(Study):
             sentences.append(
                 f"{names[0]} − {names[1]} ({group_name(group, finished)}), mean of"
                 f" {len(targets)} target{'s' * (len(targets) > 1)}: {text_of(entry)}"
-                f"{text_of_retained(finished, group)}"
+                f"{text_of_forgetting(finished, group)}"
             )
             for task, of, against in zip(targets, *orders, strict=True):
                 single[f"{task} ({group_name(group, finished)})"] = finished.difference(of, against)

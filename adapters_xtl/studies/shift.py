@@ -3,8 +3,8 @@ trained on an intermediate task first?
 
 A difference of differences: the drop from in-domain to other rows with the intermediate task, minus
 the same drop without. A pair of row sets has one language and one label set, and one trained module
-is scored on both; which rows are of which domain, a task's file says (`Task.in_domain`). Where the
-in-domain task lacks the language (AmericasNLI), the pair goes from its English rows to another
+is scored on both; which rows are of which domain, a task's file says (`Task.in_domain_task`). Where
+the in-domain task lacks the language (AmericasNLI), the pair goes from its English rows to another
 language: a shift of language, which stands in a row of its own and counts in no mean.
 """
 
@@ -29,7 +29,7 @@ from adapters_xtl.studies._shift_pairs import (
     check_point,
     contrast_of,
     drops_by_seed,
-    home,
+    in_domain_task_of,
     other_metrics,
     relative_drops,
     shift_at,
@@ -103,7 +103,7 @@ class DomainShift(Study):
             return ()
         scored, split, language = task, point["domain"], point["language"]
         if point["side"] == IN:
-            scored = home(task.name)
+            scored = in_domain_task_of(task.name)
             split = next(iter(scored.report))
             language = language if language in scored.all_languages else "en"
         return tuple(

@@ -124,7 +124,7 @@ class Task:
     languages  language set → ISO codes; "xtreme" and "xtreme-r" are the benchmarks' own lists
     codes      ISO code → the source's name of the language, where it differs
     train_from the task whose run is evaluated, for a task that trains nothing of its own
-    in_domain  the task that reports rows of the domain which this one's training is from, with the
+    in_domain_task  the task that reports rows of the domain which this training is from, with the
                same labels: each report split of this one is then another domain, under its name
                (study `shift`). The task itself where its first report split has those rows
     zero_shot  the target that poses the same question, with the same labels, in other languages: a
@@ -156,7 +156,7 @@ class Task:
     languages: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"all": ("en",)})
     codes: Mapping[str, str] = field(default_factory=dict)
     train_from: str = ""
-    in_domain: str = ""
+    in_domain_task: str = ""
     zero_shot: str = ""
     samples: str = ""
     members: tuple[str, ...] = ()
@@ -178,14 +178,14 @@ class Task:
     @property
     def domains(self) -> tuple[str, ...]:
         """The report splits with rows of other domains than the training's; () for most tasks."""
-        splits = tuple(self.report) if self.in_domain else ()
-        return splits[1:] if self.in_domain == self.name else splits
+        splits = tuple(self.report) if self.in_domain_task else ()
+        return splits[1:] if self.in_domain_task == self.name else splits
 
     def sample_tag(self, split: str) -> str:
         """What tells the rows of a report split in the task's sample file: `split` where each is a
         domain; elsewhere a sample file has one split that is scored.
         """
-        if self.in_domain:
+        if self.in_domain_task:
             return split
         return "report" if self.kind == "target" else "select"
 

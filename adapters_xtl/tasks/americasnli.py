@@ -22,7 +22,7 @@ TASK = Task(
     report={"americas": (Rows("nala-cub/americas_nli", "{code}", "test", _COLUMNS),)},
     languages={"all": _LANGUAGES},
     train_from="xnli",
-    in_domain="xnli",
+    in_domain_task="xnli",
     group="classification",
     licence="CC BY-SA 4.0",
 )

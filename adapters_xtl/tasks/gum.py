@@ -56,7 +56,7 @@ TASK = Task(
             for genre in _GENRES
         },
     },
-    in_domain="gum",
+    in_domain_task="gum",
     samples="udpos",
     recipe="udpos",
     group="structured",

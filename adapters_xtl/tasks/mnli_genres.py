@@ -35,7 +35,7 @@ TASK = Task(
             for genre in (*_UNSEEN, *_SEEN)
         },
     },
-    in_domain="mnli_genres",
+    in_domain_task="mnli_genres",
     samples="mnli",
     recipe="xnli",
     group="classification",

@@ -20,7 +20,7 @@ TASK = Task(
         for domain in _DOMAINS
     },
     train_from="squad1",
-    in_domain="xquad",
+    in_domain_task="xquad",
     group="qa",
     licence="CC BY 4.0",
     notes=("new_wiki is SQuAD's own domain: new rows of it show what a new sample costs",),

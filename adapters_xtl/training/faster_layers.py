@@ -2,7 +2,7 @@
 training runs: dropout whose masks are random bytes, attention as two products.
 
 Both draw other random numbers or round otherwise than torch's own, so that each is part of a run's
-identity (`train.masks`, `train.attention`). Evaluation goes through the libraries' layers.
+identity (`train.dropout_masks`, `train.attention`). Evaluation goes through the libraries' layers.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _attend(
     """The self-attention of BERT, RoBERTa and XLM-R, (B, T, hidden) → (B, T, hidden); `usual` is
     the library's.
 
-    attention   "products": in the type that the layer's query, key and value have, softmax in
+    attention   "eager": in the type that the layer's query, key and value have, softmax in
                 float32; "sdpa": all in float32, as torch computes it on a CPU with dropout
     """
     if not layer.training:
@@ -97,8 +97,8 @@ def _attend(
 
 @contextlib.contextmanager
 def faster_layers(model: nn.Module, masks: str, attention: str) -> Iterator[int]:
-    """Dropout and self-attention of the model as `train.masks` and `train.attention` say, until the
-    context ends. Gives the number of layers that are replaced.
+    """Dropout and self-attention of the model as `train.dropout_masks` and `train.attention` say,
+    until the context ends. Gives the number of layers that are replaced.
     """
     replaced = []
     try:

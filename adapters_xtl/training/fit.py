@@ -76,7 +76,7 @@ def fit(training: Training) -> TrainingResult:
     with (
         gradient_checkpointing(training.model, training.checkpointing),
         cast_once(training.cast_once, training.dtype),
-        faster_layers(training.model, training.hyper.masks, training.hyper.attention),
+        faster_layers(training.model, training.hyper.dropout_masks, training.hyper.attention),
         interrupts_deferred() as interrupted,
     ):
         try:

@@ -89,13 +89,13 @@ def _description(name: str) -> str:
 
 
 def _commands(task: Task) -> list[str]:
-    if task.train_from and task.in_domain:
+    if task.train_from and task.in_domain_task:
         split = task.domains[0]
         return [
             f"Its rows are of other domains than its training's, a report split each: the run of"
-            f" {_link(task.train_from)}, is scored on them, and {_link(task.in_domain)}, reports"
-            f" the training's own domain. The [study of domain shift](../studies/shift.md) scores"
-            " both.",
+            f" {_link(task.train_from)}, is scored on them, and {_link(task.in_domain_task)},"
+            " reports the training's own domain. The [study of domain shift](../studies/shift.md)"
+            " scores both.",
             f"```sh\nxtl recipe {task.name} --split {split} --on mnli --method lora\n```",
         ]
     if task.train_from:

@@ -26,40 +26,43 @@ def test_ratios_are_taken_within_a_round() -> None:
     rounds = [
         {
             "matrix_rate": 4e6,
-            "contenders": {"stock": _entry(40, 50, 2000), "plain": _entry(10, 52)},
+            "contenders": {"stock": _entry(40, 50, 2000), "no-techniques": _entry(10, 52)},
         },
         {
             "matrix_rate": 2e6,
-            "contenders": {"stock": _entry(80, 54, 2000), "plain": _entry(20, 50)},
+            "contenders": {"stock": _entry(80, 54, 2000), "no-techniques": _entry(20, 50)},
         },
-        {"matrix_rate": 4e6, "contenders": {"stock": {"error": "killed"}, "plain": _entry(1, 51)}},
+        {
+            "matrix_rate": 4e6,
+            "contenders": {"stock": {"error": "killed"}, "no-techniques": _entry(1, 51)},
+        },
     ]
     summary = train_speed.summed_up(rounds, 6000)
-    plain, stock = summary["plain"], summary["stock"]
-    assert plain["faster_than_stock"] == {"pairs": [4.0, 4.0], "median": 4, "min": 4, "max": 4}
-    assert plain["process_faster_than_stock"]["pairs"] == [3.0, 3.4]
-    assert plain["faster_than_tuned"]["median"] is None
+    ours, stock = summary["no-techniques"], summary["stock"]
+    assert ours["faster_than_stock"] == {"pairs": [4.0, 4.0], "median": 4, "min": 4, "max": 4}
+    assert ours["process_faster_than_stock"]["pairs"] == [3.0, 3.4]
+    assert ours["faster_than_tuned"]["median"] is None
     assert stock["matrix_share"] == pytest.approx(1000 * 6000 / 40 / 4e6)
-    assert stock["padding"] == 0.5 and plain["padding"] is None
-    assert (stock["score"], plain["score"], plain["score_sd"]) == (52, 51, 1)
+    assert stock["padding"] == 0.5 and ours["padding"] is None
+    assert (stock["score"], ours["score"], ours["score_sd"]) == (52, 51, 1)
     assert [speed_tools.turned("abc", number)[0] for number in range(4)] == list("abca")
 
 
 def test_flags_of_a_technique(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain has every technique off, +NAME one on, all of them in `all`."""
-    masks = Technique("train.masks", "torch", "bytes")
+    masks = Technique("train.dropout_masks", "torch", "bytes")
     prefix = Technique("train.prefix", "dropout", "fixed", upper=True)
-    monkeypatch.setattr(train_speed, "TECHNIQUES", {"masks": masks, "prefix": prefix})
+    monkeypatch.setattr(train_speed, "TECHNIQUES", {"dropout-masks": masks, "prefix": prefix})
     assert contenders(Work("panx", "lora")) == {
         "stock": (),
         "tuned": (),
-        "plain": ("--set", "train.masks=torch"),
-        "+masks": ("--set", "train.masks=bytes"),
-        "all": ("--set", "train.masks=bytes"),
+        "no-techniques": ("--set", "train.dropout_masks=torch"),
+        "+dropout-masks": ("--set", "train.dropout_masks=bytes"),
+        "all": ("--set", "train.dropout_masks=bytes"),
     }
     upper = contenders(Work("panx", "lora", upper=True))
-    assert upper["+prefix"] == ("--set", "train.masks=torch", "--set", "train.prefix=fixed")
-    assert upper["all"] == ("--set", "train.masks=bytes", "--set", "train.prefix=fixed")
+    assert upper["+prefix"] == ("--set", "train.dropout_masks=torch", "--set", "train.prefix=fixed")
+    assert upper["all"] == ("--set", "train.dropout_masks=bytes", "--set", "train.prefix=fixed")
 
 
 def test_work_per_token(tmp_path: Path) -> None:

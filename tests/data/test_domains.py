@@ -135,10 +135,12 @@ def test_gums_genres_are_told_by_their_sentence_ids(tmp_path: Path) -> None:
     assert not report(tmp_path, "gum", "academic", files, {"upos": labels})[0]
 
 
-@pytest.mark.parametrize("name", [name for name in tasks.names() if tasks.load(name).in_domain])
+@pytest.mark.parametrize(
+    "name", [name for name in tasks.names() if tasks.load(name).in_domain_task]
+)
 def test_every_domain_of_a_task_can_be_asked_for(name: str) -> None:
     task = tasks.load(name)
-    home = tasks.load(task.in_domain)
+    home = tasks.load(task.in_domain_task)
     assert task.domains and set(task.domains) <= set(task.report)
     assert home is not task or next(iter(task.report)) not in task.domains
     assert (home.format, home.metric, home.scorer) == (task.format, task.metric, task.scorer)

@@ -54,7 +54,7 @@ def trained(mirror: Path, format: str) -> Iterator[tuple[str, str, Rows, tuple[s
     """The same for train rows; tasks whose train rows the mirror lacks are passed over."""
     source, reader = Mirror(mirror), Reader()
     for task in map(tasks.load, tasks.names()):
-        if task.format == format and task.train and not task.in_domain:
+        if task.format == format and task.train and not task.in_domain_task:
             with contextlib.suppress(MissingRows):
                 files = locate_training(source, task, "clean", tasks.load)
                 yield (

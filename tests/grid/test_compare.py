@@ -456,7 +456,7 @@ def test_all_is_every_target_that_the_source_has(mirror: Path, runs: Path) -> No
     targets = {
         task.name
         for task in map(tasks.load, tasks.names())
-        if task.kind == "target" and not task.in_domain
+        if task.kind == "target" and not task.in_domain_task
     }
     scored = {run["task"] for run in plain["runs"] if run["kind"] in ("report", "evaluation")}
     assert scored == targets and not plain["left_out"]

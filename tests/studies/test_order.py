@@ -61,8 +61,13 @@ def test_every_condition_takes_as_many_steps(tmp_path: Path) -> None:
             if module.run.tasks and not (cell.trains and module is plan.target)
         ]
         steps = [module.run.hyper.max_steps for module in parents]
-        expected = {"none": 0, "A half": 4, "B half": 4}.get(point["condition"], 8)
-        if point["scored"] == "target" or point["condition"] in ("A half", "B half"):
+        expected = {"none": 0, "A, half of the steps": 4, "B, half of the steps": 4}.get(
+            point["condition"], 8
+        )
+        if point["scored"] == "target" or point["condition"] in (
+            "A, half of the steps",
+            "B, half of the steps",
+        ):
             assert sum(steps) == expected, (cell, steps)
         for module in parents:  # the last step's weights, whatever the select rows say
             hyper = module.run.hyper
@@ -90,10 +95,10 @@ def test_equal_trainings_are_one_run_and_others_draw_anew(tmp_path: Path) -> Non
         chains[point["task"], point["condition"], point["scored"]] = modules
     first = chains["tatoeba", "A>B", "target"][0]
     assert chains["tatoeba", "A>A", "target"][0].id == first.id
-    assert chains["mnli", "A half", "retained"][0].id == first.id
-    assert [module.id for module in chains["mnli", "A>B", "retained"]] == [
+    assert chains["mnli", "A, half of the steps", "forgetting"][0].id == first.id
+    assert [module.id for module in chains["mnli", "A>B", "forgetting"]] == [
         module.id for module in chains["tatoeba", "A>B", "target"]
-    ], "what is retained is scored on the very chain whose target is reported"
+    ], "what the own head scores is the very chain whose target is reported"
     seeds = [
         module.run.seed
         for condition in ("A>B", "B>A")
@@ -184,7 +189,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
 
 def test_a_planted_effect_is_found(grid: Grid) -> None:
     """B erases A: A comes to 60 after B, and to 66 where it is trained last or before B."""
-    finished = drawn(grid, 1, {"B>A": 6.0, "A": 6.0, "A>A": 6.0, "A half": 6.0}, spread=0.5)
+    finished = drawn(
+        grid, 1, {"B>A": 6.0, "A": 6.0, "A>A": 6.0, "A, half of the steps": 6.0}, spread=0.5
+    )
     answer = STUDY.answer(finished)
     assert answer is not None and answer.verdict == "lower"
     assert "mnli>csqa − csqa>mnli" in answer.headline and "mnli after csqa: -" in answer.headline
@@ -202,7 +209,7 @@ def test_a_planted_effect_is_found(grid: Grid) -> None:
     assert by_task["csqa"].difference is not None
     assert by_task["csqa"].difference.verdict != "lower"
     names = {table.name.split("-")[0] for table in STUDY.tables(finished)}
-    assert names == {"scores", "differences", "retained"}
+    assert names == {"scores", "differences", "forgetting"}
 
 
 def test_equal_orders_are_equivalent_where_seeds_hardly_differ(grid: Grid) -> None:
@@ -352,6 +359,6 @@ def test_the_smoke_file_shows_every_condition(tmp_path: Path) -> None:
     kinds = {figure["kind"] for figure in record["figures"]}
     assert kinds == {"forest", "dumbbell"}
     names = {table["name"].split("-")[0] for table in record["tables"]}
-    assert names == {"scores", "differences", "retained"}
+    assert names == {"scores", "differences", "forgetting"}
     html = page.render(page.of_studies([Path(record["path"])], runs=None))
     assert html.count("<svg") >= 2 and "mnli and csqa at once" in html

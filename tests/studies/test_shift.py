@@ -248,7 +248,7 @@ def digests(source: Source, name: str) -> tuple[set[str], set[str], set[str]]:
     reported, and of the reported rows of all its domains.
     """
     task = tasks.load(name)
-    trainer, home = tasks.load(task.train_from or name), tasks.load(task.in_domain)
+    trainer, home = tasks.load(task.train_from or name), tasks.load(task.in_domain_task)
     files = locate_training(source, trainer, "clean", tasks.load)
     rows = read_training(Reader(), trainer, files, tasks.load)
     trained = {row_digest(row) for part in (rows.train, rows.select) for row in part.examples}

@@ -41,7 +41,7 @@ def test_a_task_runs_on_the_embedded_rows(name: str, runs: Path) -> None:
     task = tasks.load(name)
     metrics = run(name, runs, data="embedded")["metrics"]
     languages = metrics["tasks"][name]["languages"]
-    assert len(languages) >= (6 if task.kind == "target" and not task.in_domain else 1)
+    assert len(languages) >= (6 if task.kind == "target" and not task.in_domain_task else 1)
     for scores in languages.values():
         assert scores["n"] > 0 and 0 <= scores[task.metric] <= 100
         assert all(math.isfinite(value) for value in scores.values())

@@ -32,7 +32,7 @@ TRAINED_ON = {
     "m2qa": ["squad1"],
     "masakhaner": ["panx"],
 }
-DOMAINS = [name for name in NAMES if tasks.load(name).in_domain]
+DOMAINS = [name for name in NAMES if tasks.load(name).in_domain_task]
 NATIVE = {
     "ar": "ARABIC",
     "fa": "ARABIC",
@@ -69,7 +69,7 @@ def training(name: str) -> tuple[CheckedSplit, CheckedSplit]:
 def report(name: str) -> dict[str, CheckedSplit]:
     """Language → its report rows; of a task with domains those of all that have samples."""
     task = tasks.load(name)
-    splits = tuple(task.report) if task.in_domain else tuple(task.report)[:1]
+    splits = tuple(task.report) if task.in_domain_task else tuple(task.report)[:1]
     joined: dict[str, CheckedSplit] = {}
     for split in splits:
         found, _ = locate_report(Embedded(), task, split, task.all_languages)

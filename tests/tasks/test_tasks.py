@@ -195,8 +195,8 @@ def test_a_declaration_is_whole(name: str) -> None:
     assert task.kind == "target" or task.all_languages == ("en",)
     for other in (task.train_from, task.samples, *task.drop):
         assert not other or other in tasks.names()
-    if task.in_domain:
-        home = tasks.load(task.in_domain)
+    if task.in_domain_task:
+        home = tasks.load(task.in_domain_task)
         trained = [each.train_from or each.name for each in (task, home)]
         assert task.domains and trained[0] == trained[1], "one training is scored in both domains"
     if task.train_from:
@@ -230,7 +230,7 @@ def test_published_settings_have_a_source_and_known_names(name: str) -> None:
     for source, settings in task.published.items():
         assert "full fine-tuning" in source and len(source) > 30
         assert set(settings) <= set(HYPER_FIELDS) and all(value > 0 for value in settings.values())
-    if task.kind == "target" and task.train and name != "xcopa" and not task.in_domain:
+    if task.kind == "target" and task.train and name != "xcopa" and not task.in_domain_task:
         assert task.published, "a target with training has its literature's settings"
 
 

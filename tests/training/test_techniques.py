@@ -106,19 +106,19 @@ def test_faster_layers_learn_the_same(
     results: dict[str, list[float]] = {}
     for name, dropout, hyper in (
         ("plain", True, {}),
-        ("products", True, {"attention": "products"}),
-        ("bytes", True, {"masks": "bytes", "attention": "products"}),
+        ("eager", True, {"attention": "eager"}),
+        ("bytes", True, {"dropout_masks": "bytes", "attention": "eager"}),
         ("no dropout", False, {}),
-        ("no dropout, bytes", False, {"masks": "bytes", "attention": "products"}),
+        ("no dropout, bytes", False, {"dropout_masks": "bytes", "attention": "eager"}),
     ):
         built = model(method=method, dropout=dropout, backbone=backbones[backbone])
         own = [vars(layer).get("forward") for layer in built.modules()]
         log = train(built, rows(backbone), tmp_path / name, hyper=hyper).log
         results[name] = [entry["loss"] for entry in log if "loss" in entry]
         assert own == [vars(layer).get("forward") for layer in built.modules()], "taken off again"
-    assert results["products"] == pytest.approx(results["plain"], rel=1e-3)
+    assert results["eager"] == pytest.approx(results["plain"], rel=1e-3)
     assert results["no dropout, bytes"] == pytest.approx(results["no dropout"], rel=1e-3)
-    assert results["bytes"] != pytest.approx(results["products"], rel=1e-3)
+    assert results["bytes"] != pytest.approx(results["eager"], rel=1e-3)
     assert results["bytes"] == pytest.approx(results["plain"], rel=0.4)
 
 
@@ -145,7 +145,7 @@ def test_a_training_with_masks_of_bytes_resumes_to_the_same_bits(
     """Their draws are torch's: kept in checkpoints, and drawn again where a layer is recomputed or
     a step is repeated.
     """
-    hyper = {"masks": "bytes", "attention": "products", "eval_every": 3}
+    hyper = {"dropout_masks": "bytes", "attention": "eager", "eval_every": 3}
     whole, broken, recomputed = (model(dropout=True) for _ in range(3))
     expected = train(whole, rows("tiny"), tmp_path / "whole", steps=6, hyper=hyper)
     scores = [0.0]
@@ -187,7 +187,7 @@ def test_what_changes_speed_alone_is_no_identity(tmp_path: Path) -> None:
     """The same id, the same bytes; the record says how it was trained."""
     made = []
     for name in ("true", "false"):
-        speed = (f"speed.cast_once={name}", f"speed.encode_once={name}")
+        speed = (f"speed.cast_once={name}", f"speed.tokenize_once={name}")
         set_ = (*QUICK, "train.dtype=bfloat16", *speed)
         made.append(run_recipe(tmp_path / name, "mnli", set_=set_, languages="en"))
     one, other = (Path(run["path"]) for run in made)
@@ -197,7 +197,7 @@ def test_what_changes_speed_alone_is_no_identity(tmp_path: Path) -> None:
     assert all((one / path).read_bytes() == (other / path).read_bytes() for path in files)
     for run, value in ((one, True), (other, False)):
         speed = read_json(run / "provenance.json")["speed"]
-        assert speed == {"cast_once": value, "encode_once": value}
+        assert speed == {"cast_once": value, "tokenize_once": value}
 
 
 def test_merged_modules_predict_the_same_and_leave_the_stack_as_it_was(tmp_path: Path) -> None:

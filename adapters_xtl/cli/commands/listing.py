@@ -51,7 +51,7 @@ def _task_entry(task: Task, source: Source) -> dict[str, Any]:
         "data": sorted({str(rows) for rows in _all_rows(task)}),
         "train_in": {code: rows.origin for code, rows in task.train_in.items()},
         "train_from": task.train_from or None,
-        "in_domain": task.in_domain or None,
+        "in_domain_task": task.in_domain_task or None,
         "members": list(task.members),
         "licence": task.licence,
         "source": _holdings(task, source),
