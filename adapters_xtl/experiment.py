@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.evaluation import predict, scoring
 from adapters_xtl.evaluation.rows import RunRows, data_record, notify_left_out, read_rows
 from adapters_xtl.evaluation.score_languages import score_languages
-from adapters_xtl.models.assembly import fresh_model, links, summed_model, trained_model
+from adapters_xtl.models.assembly import fresh_model, links, prefix_of, summed_model, trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.encoded_rows import encode
 from adapters_xtl.models.heads import save_heads
@@ -274,6 +274,7 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
             provenance = _provenance(context, module, rows)
             head = next((part for part in plan.modules if part.id == evaluation.head), None)
             model = trained_model(context, module, head)
+            model.prefix = prefix_of(context, module, model) if module is not None else None
             metrics, inference = _score(
                 context, model, module, evaluation, rows, run.partial, saved=True
             )
@@ -325,13 +326,25 @@ def _score(
     return metrics, inference
 
 
+@contextmanager
 def _merged(
     context: Context, model: Model, module: Module | None, evaluation: Evaluation
-) -> AbstractContextManager[object]:
+) -> Iterator[None]:
+    """The modules as part of the encoder's weights, where the evaluation is of them so.
+
+    States of lower layers are then neither read nor kept: those of layers with a parent's module
+    are of its weights apart.
+    """
     if module is None or not evaluation.merged:
-        return nullcontext()
+        yield
+        return
     context.notify("the modules are part of the encoder's weights while they are scored")
-    return methods.load(module.run.method).merged(model.encoder, context.plan.dtype)
+    prefix, model.prefix = model.prefix, None
+    try:
+        with methods.load(module.run.method).merged(model.encoder, context.plan.dtype):
+            yield
+    finally:
+        model.prefix = prefix
 
 
 def _save_module(context: Context, model: Model, module: Module, partial: Path) -> None:
@@ -394,6 +407,7 @@ def _train_and_score(
         f" {heads:,} in the head)"
     )
     before = frozen_digest(model)
+    model.prefix = prefix_of(context, module, model)
     way = plan.fits[module.id].way if module.id in plan.fits else None
     trained = fit(
         Training(
@@ -419,6 +433,7 @@ def _train_and_score(
     save_heads(model.heads, model.specs, partial / "head")
     log = "".join(json.dumps(entry) + "\n" for entry in trained.log)
     atomic_write(partial / "train_log.jsonl", log)
+    prefix_cost = model.prefix.cost() if model.prefix is not None else None
     metrics, inference = _score(context, model, module, evaluation, rows, partial, saved=False)
     cost = training_cost(
         trained,
@@ -426,5 +441,6 @@ def _train_and_score(
         heads=heads,
         total=total,
         stored_bytes=sum(folder_bytes(partial / part) for part in ("module", "head")),
+        prefix=prefix_cost,
     )
     return replace(metrics, train=cost), inference

@@ -11,7 +11,7 @@ from typing import Any
 
 from adapters_xtl.base.errors import RequestError
 
-__all__ = ["LINEAR_LAYERS", "Shape", "block_linears", "linear_sizes", "shape"]
+__all__ = ["LINEAR_LAYERS", "Shape", "block_linears", "linear_sizes", "retrieval_layer", "shape"]
 
 # the linear layers of one encoder layer, in the order in which they compute
 LINEAR_LAYERS = (
@@ -72,6 +72,13 @@ class Shape:
     @property
     def parameters(self) -> int:
         return self.layers * (self.linear + self.rest) + self.tables
+
+
+def retrieval_layer(layers: int) -> int:
+    """The hidden state that is pooled: 14 of 24 as Phang et al. 2020 (0: embeddings), scaled to
+    `layers`.
+    """
+    return round(14 / 24 * layers)
 
 
 def block_linears(shape: Shape) -> dict[str, tuple[int, int]]:

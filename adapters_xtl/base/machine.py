@@ -18,6 +18,7 @@ __all__ = [
     "Gpu",
     "Hardware",
     "Machine",
+    "cpu_name",
     "default_device",
     "describe",
     "gpu",
@@ -156,6 +157,11 @@ def _cpu() -> Cpu:
         cores=len(allowed) or os.cpu_count() or 1,
         bfloat16=bool(flags & {"avx512_bf16", "amx_bf16", "bf16"}),
     )
+
+
+def cpu_name() -> str:
+    """The processor's name, as the system has it."""
+    return _cpu().name
 
 
 def native_dtype(device: str) -> str:

@@ -17,6 +17,7 @@ import typer
 from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.signals import interrupt_on_signals
 from adapters_xtl.cli import (
+    cache,
     compare,
     data,
     export,
@@ -60,6 +61,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(hub.app, name="hub")
 app.add_typer(runs.app, name="runs")
 app.add_typer(export.app, name="export")
+app.add_typer(cache.app, name="cache")
 
 _debug = False
 _command = ""  # the name of the command that was called

@@ -65,6 +65,9 @@ def forward(
     form = formats.load(format)
     outputs: list[np.ndarray] = [np.empty(0)] * len(items)
     done = 0
+    prefix = model.prefix if form.has_head else None  # hidden states are read layer by layer
+    if prefix is not None:
+        prefix.prepare(items)
     queue = list(by_tokens(items, min(TOKENS[device], model.room or TOKENS[device])))[::-1]
     while queue:
         numbers = queue.pop()
@@ -73,6 +76,8 @@ def forward(
                 [items[number] for number in numbers], model.tokenizer, 8 if device == "cuda" else 1
             )
             batch = on_device(arrays_of_batch, device)
+            if prefix is not None:
+                batch = model.with_prefix(batch, [items[number] for number in numbers])
             with autocast(device, dtype):
                 arrays = call(batch)
         except (RuntimeError, MemoryError) as error:

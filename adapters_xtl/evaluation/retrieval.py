@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from adapters_xtl import formats
+from adapters_xtl.backbones.shape import retrieval_layer
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import atomic_write, cache_dir, digest
 from adapters_xtl.evaluation.predict import Progress, forward
@@ -24,7 +25,6 @@ __all__ = [
     "SentenceVectors",
     "embed",
     "layer_of",
-    "retrieval_layer",
     "sentence_length",
     "vectors_of",
 ]
@@ -51,13 +51,6 @@ class SentenceVectors:
     def of(self, layer: int) -> np.ndarray:
         """(sentences, hidden) of one hidden state."""
         return self.vectors[:, self.layers.index(layer)]
-
-
-def retrieval_layer(layers: int) -> int:
-    """The hidden state that is pooled: 14 of 24 as Phang et al. 2020 (0: embeddings), scaled to
-    `layers`.
-    """
-    return round(14 / 24 * layers)
 
 
 def layer_of(model: Model, layer: str) -> int:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from adapters_xtl import formats, methods, tasks
+from adapters_xtl.backbones.shape import retrieval_layer
 from adapters_xtl.base.errors import RequestError
-from adapters_xtl.evaluation.retrieval import retrieval_layer, sentence_length
+from adapters_xtl.evaluation.retrieval import sentence_length
 from adapters_xtl.formats import Format, Item, Lengths
 from adapters_xtl.methods import Method
 from adapters_xtl.models.assembly import trained_model

@@ -175,6 +175,7 @@ class CellPlans:
             seed=seed,
             languages=None if cell.retained else cell.languages or base.languages,
             split=None if cell.retained else base.split or cell.split,
+            from_layer=base.from_layer if cell.from_layer is None else cell.from_layer,
             compose=compose if len(methods.load(method).compositions) > 1 else None,
             overrides=(*effective((*equal, *overrides), own_members(cell)), *values),
             parent_overrides=effective_for_parents((*parents_equal, *parent_overrides), cell),

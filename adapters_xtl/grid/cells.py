@@ -55,6 +55,7 @@ class Cell:
     compose          how its modules meet; None: as the grid has it
     languages, split what is scored, where the study decides that cell by cell; None: as the grid
                      has it
+    from_layer       the lowest layer with a module, where the study decides that cell by cell
     ineffective      settings of the grid that mean nothing for its own training
     analysis         what is computed of the encoder of each of its runs, besides their scores
     retained         nothing is trained for it: what its parents leave is scored, with the head of
@@ -74,6 +75,7 @@ class Cell:
     parent_overrides: Overrides = ()
     languages: str | None = None
     split: str | None = None
+    from_layer: int | None = None
     ineffective: tuple[str, ...] = ()
     analysis: Analysis | None = None
     compose: str | None = None
@@ -91,6 +93,7 @@ class Cell:
         own = "".join(f", {_setting_text(pair)}" for pair in self.overrides)
         texts = dict.fromkeys(map(self._parents_text, self.parent_overrides))
         parents = "".join(f", {text}" for text in texts)
+        own = f", from layer {self.from_layer}{own}" if self.from_layer else own
         scored = f", scored in {self.languages}" if self.languages else ""
         return f"{task}, {method}{bits}{on}{own}{parents}{scored}"
 

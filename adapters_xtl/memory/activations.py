@@ -42,8 +42,11 @@ FLOAT32 = 4  # bytes
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, as far as memory goes. `sequences`: of one example (several for
-    `choice`).
+    """What is trained, as far as memory goes.
+
+    sequences     of one example (several for `choice`)
+    fixed_prefix  whether the layers below the lowest module give constants of the texts
+    texts         distinct token sequences that are trained on at most; 0: not known without rows
     """
 
     method: str
@@ -62,6 +65,8 @@ class Job:
     device: str = "cpu"
     optimizer: str = "adamw"
     keep: tuple[str, ...] = ()  # "optimizer", "dtype": asked for, not to be exchanged
+    fixed_prefix: bool = False
+    texts: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,13 @@ from adapters_xtl.models.network import (
     StackSpec,
     build,
 )
+from adapters_xtl.models.prefix import Prefix
 from adapters_xtl.runs.lineage import check_lineage, stored_module
 from adapters_xtl.runs.request import Module
+from adapters_xtl.runs.settings import FIXED
 from adapters_xtl.runs.store import Store
 
-__all__ = ["fresh_model", "links", "summed_model", "trained_model"]
+__all__ = ["fresh_model", "links", "prefix_of", "summed_model", "trained_model"]
 
 
 def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
@@ -148,3 +150,20 @@ def _model(
     if fit is not None:
         model.room = fit.evaluation_tokens
     return model
+
+
+def prefix_of(context: Context, module: Module, model: Model) -> Prefix | None:
+    """What computes and keeps the states below the module, where its run has them fixed."""
+    run, plan = module.run, context.plan
+    if run.hyper.prefix != FIXED:
+        return None
+    return Prefix(
+        model.encoder,
+        run.from_layer,
+        fingerprint=plan.backbone.fingerprint,
+        weights=context.host.digests,
+        bits=run.bits,
+        dtype=run.dtype,
+        device=plan.device,
+        notify=context.notify,
+    )

@@ -23,10 +23,11 @@ from adapters_xtl.base.errors import (
     out_of_memory,
 )
 from adapters_xtl.base.process_memory import peak_resident_bytes, reset_peak_resident
-from adapters_xtl.formats import Tokenizer
+from adapters_xtl.formats import Item, Tokenizer
 from adapters_xtl.methods import Link, ModuleSpec
 from adapters_xtl.models.encoded_rows import EncodedRows
 from adapters_xtl.models.heads import HeadSpec
+from adapters_xtl.models.prefix import STATES, Prefix
 from adapters_xtl.models.tensors import autocast, tensor_digest, tensors_of
 
 __all__ = [
@@ -77,6 +78,7 @@ class Model(nn.Module):
         # padded tokens that may pass at once without gradients; None: as the device has it
         self.room: int | None = None
         self.encoded_rows: EncodedRows | None = None  # where encoded rows are kept for later
+        self.prefix: Prefix | None = None  # where the lower layers' states are a text's constant
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.specs = dict(heads)
@@ -107,8 +109,20 @@ class Model(nn.Module):
         encoder: Any = self.encoder
         return encoder.config
 
+    def with_prefix(
+        self, batch: dict[str, torch.Tensor], items: Sequence[Item]
+    ) -> dict[str, torch.Tensor]:
+        """The batch of these items, with the states at the lowest layer with a module where they
+        are constants of the texts.
+        """
+        if self.prefix is None:
+            return batch
+        return {**batch, STATES: self.prefix.states(items, batch["input_ids"].shape[1])}
+
     def states(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Hidden states of the last layer, (B, T, hidden)."""
+        if self.prefix is not None and STATES in batch:
+            return self.prefix.above(batch[STATES], batch["attention_mask"])
         states: torch.Tensor = self._encode(batch, False).last_hidden_state
         return states
 
@@ -258,6 +272,11 @@ class Host:
                     f"method {method} changed the frozen backbone ({name}): what trains on it could"
                     " not be loaded again"
                 )
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Name → digest of every tensor of the bare encoder that is here."""
+        return self._digests
 
     def carries(self, model: Model) -> None:
         self._model = model

@@ -16,6 +16,7 @@ from adapters_xtl.base.files import local
 from adapters_xtl.data.sources import samples_dir
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.runs.run import Run
+from adapters_xtl.runs.settings import FIXED
 
 __all__ = ["FACTS", "config", "job_of"]
 
@@ -107,4 +108,7 @@ def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> J
         device,
         hyper.optimizer,
         (*keep, *(["dtype"] if hyper.dtype != "auto" else [])),
+        hyper.prefix == FIXED,
+        min(filter(None, (hyper.max_examples, hyper.max_steps * hyper.batch_size)), default=0)
+        * sequences,
     )

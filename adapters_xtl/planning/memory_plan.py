@@ -17,6 +17,7 @@ from adapters_xtl.base.machine import gpu
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import Fit
+from adapters_xtl.memory.prefix import PrefixPlan, plan_prefix
 from adapters_xtl.planning.compositions import composition
 from adapters_xtl.planning.evaluations import report_limit
 from adapters_xtl.planning.hardware import allowed_precisions, choose_machine, memory_budget
@@ -25,7 +26,7 @@ from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import config, job_of
 from adapters_xtl.planning.modules import ModulePlanner
 from adapters_xtl.planning.own_rows import named_as_task, requested_task
-from adapters_xtl.planning.plan import check_from_layer, check_request
+from adapters_xtl.planning.plan import check_from_layer, check_request, layer_notes
 from adapters_xtl.runs.parent_settings import of_parent
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.settings import EVALUATION_KEYS
@@ -44,6 +45,7 @@ class MemoryPlan:
     fits      name → how it is run, with what it then takes
     smallest  how the requested one is run in the least memory
     budget    bytes; None for no limit
+    prefix    what the requested one takes and saves where its lower layers are fixed
     """
 
     backbone: str
@@ -53,6 +55,7 @@ class MemoryPlan:
     smallest: Fit
     budget: int | None
     notes: tuple[str, ...]
+    prefix: PrefixPlan | None = None
 
     @property
     def target(self) -> str:
@@ -121,7 +124,9 @@ def plan_memory(request: Request, problems: Problems | None = None) -> MemoryPla
     fits = peak.settle(sizes, jobs, budget, precisions, flag)
     target = next(reversed(jobs))
     smallest = peak.least(sizes, jobs[target], precisions)
-    return MemoryPlan(name, machine.device, jobs, fits, smallest, budget, tuple(notes))
+    notes += layer_notes(request, sizes)
+    prefix = plan_prefix(sizes, fits[target].job)
+    return MemoryPlan(name, machine.device, jobs, fits, smallest, budget, tuple(notes), prefix)
 
 
 def _jobs(planner: ModulePlanner, device: str) -> dict[str, Job]:

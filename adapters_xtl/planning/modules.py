@@ -17,6 +17,7 @@ from adapters_xtl.methods import APART, Method, ModuleSpec
 from adapters_xtl.planning import training_languages
 from adapters_xtl.planning.compositions import RANDOM, SELF, SUM, borrows_parent
 from adapters_xtl.planning.evaluations import own_evaluation
+from adapters_xtl.planning.fixed_prefix import check_fixed_prefix, no_fixed_prefix
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.parent_checks import check_parent
 from adapters_xtl.planning.shots import (
@@ -32,6 +33,8 @@ from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.seeds import phase_seed
 from adapters_xtl.runs.settings import (
     EVALUATION_KEYS,
+    FIXED,
+    WITH_DROPOUT,
     Defaults,
     Hyper,
     Overrides,
@@ -303,7 +306,9 @@ class ModulePlanner:
         """
         options = tuple(pair for pair in overrides.values if pair[0].startswith("method."))
         compose = "stack" if parents else ""
-        settings = self._settings(Recipe(), compose, Overrides(overrides.flag, options), parents)
+        settings = self._settings(
+            Recipe(), compose, Overrides(overrides.flag, options), parents, prefix=WITH_DROPOUT
+        )
         run = self._run(RANDOM, settings, compose, parents)
         return Module(RANDOM, run, parents, {}, settings)
 
@@ -315,13 +320,18 @@ class ModulePlanner:
         parents: tuple[Module, ...],
         *,
         embedded: bool = False,
+        prefix: str | None = None,
     ) -> Settings:
-        method = self.method
+        """`prefix`: what the layers below the first module do; None: fixed, where that can be."""
+        method, lacking = self.method, no_fixed_prefix(self.request, compose, parents)
+        if prefix is None:
+            prefix = WITH_DROPOUT if lacking else FIXED
         defaults = Defaults(
             self.request.method,
             method.rate_on(self.backbone.name),
             {} if compose == "fuse" else method.defaults_on(self.backbone.name),
             self.backbone.name,
+            prefix,
         )
         settings = resolve_settings(
             recipe,
@@ -330,6 +340,8 @@ class ModulePlanner:
             embedded=embedded,
             problems=self.problems,
         )
+        if settings.hyper.prefix == FIXED:
+            check_fixed_prefix(lacking, overrides.flag, self.problems)
         if compose == "init":
             options = self._copied_options(parents[-1], overrides)
         else:

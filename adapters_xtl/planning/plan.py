@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone
-from adapters_xtl.backbones.shape import Shape
+from adapters_xtl.backbones.shape import Shape, retrieval_layer
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data import PROTOCOLS
 from adapters_xtl.data.own_files import OwnFiles
@@ -45,7 +45,7 @@ from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
 
-__all__ = ["Planner", "check_request"]
+__all__ = ["Planner", "check_from_layer", "check_request", "layer_notes"]
 
 SEEDS = 2**32
 
@@ -143,6 +143,7 @@ class Planner:
         assert task is not None and backbone is not None
         assert shape is not None and source is not None
         notes = [machine.note, *([backbone.note] if backbone.note else [])]
+        notes += layer_notes(request, shape)
         if own_files is not None:
             notes += own_files.notes()
         if source.kind == "embedded" and (
@@ -289,3 +290,22 @@ def check_from_layer(request: Request, backbone: str, shape: Shape, problems: Pr
         problems.add(
             f"--from-layer {request.from_layer}: {backbone} has layers 0 to {shape.layers - 1}"
         )
+
+
+def layer_notes(request: Request, shape: Shape) -> list[str]:
+    """A warning where modules begin near the hidden state that retrieval reads, or above it."""
+    lowest, read = request.from_layer, retrieval_layer(shape.layers)
+    if not lowest or not methods.load(request.method).takes_from_layer:
+        return []
+    below = read - lowest  # layers with a module of which the state is a function
+    if below > max(1, shape.layers // 8):
+        return []
+    what = (
+        f"{below} layer{'s' if below > 1 else ''} with a module"
+        if below > 0
+        else "no layer with a module: embeddings are the backbone's own"
+    )
+    return [
+        f"--from-layer {lowest}: retrieval and embed() read hidden state {read} of {shape.layers},"
+        f" below which there is {what}"
+    ]

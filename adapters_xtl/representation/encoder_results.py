@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from adapters_xtl import tasks
+from adapters_xtl.backbones.shape import retrieval_layer
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.base.files import atomic_write, digest
 from adapters_xtl.data.reading import Reader, read_report
-from adapters_xtl.evaluation.retrieval import retrieval_layer
 from adapters_xtl.models.assembly import trained_model
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.network import Model

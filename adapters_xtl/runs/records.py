@@ -318,6 +318,26 @@ class StageRecord:
 
 
 @dataclass(frozen=True)
+class PrefixCost:
+    """What the states below the modules took of a training, its select rows included.
+
+    layer     the lowest layer with a module
+    texts     distinct token sequences
+    bytes     of all their states
+    kept      how many of them lie in the cache
+    computed  how often a text was computed; 0 where all had been computed before
+    seconds   in which that was done
+    """
+
+    layer: int
+    texts: int
+    bytes: int
+    kept: int
+    computed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TrainingCost:
     """What a training took and made.
 
@@ -328,6 +348,7 @@ class TrainingCost:
     micro_batch     examples that passed at once
     stored_bytes    of the files in module/ and head/
     energy_joules   that the GPU reports; None where it reports none
+    prefix          where the layers below the modules were fixed (`train.prefix`)
     """
 
     seconds: float
@@ -343,6 +364,7 @@ class TrainingCost:
     select: SelectedStep
     stages: tuple[StageRecord, ...] = field(default=(), metadata={"omit": True})
     energy_joules: float | None = field(default=None, metadata={"omit": True})
+    prefix: PrefixCost | None = field(default=None, metadata={"omit": True})
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from adapters_xtl.runs.recipes import Recipe
 
 __all__ = [
     "EVALUATION_KEYS",
+    "FIXED",
     "HYPER_FIELDS",
     "SPEED_FIELDS",
+    "WITH_DROPOUT",
     "Defaults",
     "Hyper",
     "OverrideValues",
@@ -34,6 +36,9 @@ __all__ = [
 OverrideValues = tuple[tuple[str, Any], ...]  # (key, value), in the order given
 # settings of an evaluation, which no training's identity holds
 EVALUATION_KEYS = ("eval.max_examples", "eval.merged")
+# what the frozen layers below the first module do in training
+WITH_DROPOUT, FIXED = "dropout", "fixed"
+PREFIXES = (WITH_DROPOUT, FIXED)
 DEEPEST = 8  # lists and tables inside each other that an option's value may have
 
 
@@ -70,6 +75,15 @@ class Hyper:
         1, 10**9, 131072, "multi: a task counts as at most so many examples in the mixture"
     )
     dropout: float = _bounded(0, 0.9, 0.1, "dropout of the head")
+    prefix: str = field(
+        default=WITH_DROPOUT,
+        metadata={
+            **{"choices": PREFIXES, "omit": True},
+            "help": "layers below --from-layer: fixed (what is taken with it) computes a text's"
+            " states there once, without dropout, and keeps them; dropout runs them at every step,"
+            " as the layers above",
+        },
+    )
     optimizer: str = field(
         default="adamw",
         metadata={"choices": ("adamw", "adamw8bit"), "help": "8 bits: smaller state"},
@@ -198,13 +212,14 @@ class Settings:
 @dataclass(frozen=True)
 class Defaults:
     """What holds before any recipe: the method's name, its learning rate and its options, all of
-    them on the backbone of that name.
+    them on the backbone of that name; and what the layers below the first module do in training.
     """
 
     method: str
     lr: float
     options: Mapping[str, Any]
     backbone: str = ""
+    prefix: str = WITH_DROPOUT
 
 
 @dataclass(frozen=True)
@@ -305,7 +320,7 @@ def resolve_settings(
     and every value that its setting cannot take is added to `problems`, those of recipe tables
     that do not apply here too; the setting then keeps the weaker value.
     """
-    train: dict[str, Any] = {"lr": defaults.lr}
+    train: dict[str, Any] = {"lr": defaults.lr, "prefix": defaults.prefix}
     options: dict[str, Any] = dict(defaults.options)
     speed: dict[str, bool] = {}
     limit = 0

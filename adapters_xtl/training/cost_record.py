@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from adapters_xtl.runs.records import SelectedStep, StageRecord, TrainingCost
+from adapters_xtl.runs.records import PrefixCost, SelectedStep, StageRecord, TrainingCost
 from adapters_xtl.training.stages import StageResult, TrainingResult
 
 __all__ = ["training_cost"]
 
 
 def training_cost(
-    trained: TrainingResult, *, trainable: int, heads: int, total: int, stored_bytes: int
+    trained: TrainingResult,
+    *,
+    trainable: int,
+    heads: int,
+    total: int,
+    stored_bytes: int,
+    prefix: PrefixCost | None,
 ) -> TrainingCost:
     """The record of a training. Parameters: those that train, of these the heads', all; bytes of
-    the files in module/ and head/.
+    the files in module/ and head/; what the states below the modules took, where they are fixed.
     """
     return TrainingCost(
         seconds=round(trained.seconds, 2),
@@ -37,6 +43,7 @@ def training_cost(
             for stage in trained.stages
         ),
         energy_joules=trained.joules,
+        prefix=prefix,
     )
 
 

@@ -163,6 +163,10 @@ class _Loop:
                 training.on_log(entry)
         self.cost = Cost(training.device, self.state.seconds, self.state.joules)
         reset_peak_memory(training.device)
+        if self.model.prefix is not None:
+            sets = [train_set for stage in training.stages for train_set in stage.sets]
+            items = [item for train_set in sets for item in train_set.items]
+            self.model.prefix.prepare(items, self.interrupted)
         for number in range(max(0, len(self.state.stages) - 1), len(training.stages)):
             self._train_stage(number, checkpoint)
             checkpoint = None
@@ -282,6 +286,7 @@ class _Loop:
         for part, share in zip(parts, shares(form, parts), strict=True):
             arrays = form.collate(part, model.tokenizer, multiple)
             tensors = on_device(arrays, training.device, non_blocking=True)
+            tensors = model.with_prefix(tensors, part)
             with autocast(training.device, training.dtype):
                 computed = model(batch.task, tensors)
             terms = {name: term.float() for name, term in computed["terms"].items()}

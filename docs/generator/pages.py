@@ -26,6 +26,7 @@ NAVIGATION: tuple[tuple[str, Any], ...] = (
             ("Rows of your own", "own-rows.md"),
             ("Methods", "methods.md"),
             ("Compositions", "compositions.md"),
+            ("Modules in the upper layers", "upper-layers.md"),
             ("Memory", "memory.md"),
             ("Using a module", "modules.md"),
             ("Sharing and trust", "sharing.md"),

@@ -11,6 +11,7 @@ from rich.table import Table
 from adapters_xtl import methods
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.memory import peak
+from adapters_xtl.memory.prefix import PrefixPlan
 from adapters_xtl.planning.memory_plan import MemoryPlan, plan_memory
 from adapters_xtl.runs.request import Request
 
@@ -72,10 +73,36 @@ def plan(
         **fit.record(),
         "smallest_budget_bytes": smallest.needs,
         "smallest": str(smallest),
+        "prefix": _prefix_record(planned.prefix),
         "others": {name: other_fit.record() for name, other_fit in others.items()},
         "notes": notes,
     }
     return payload, _shown(planned, notes)
+
+
+def _prefix_record(prefix: PrefixPlan | None) -> dict[str, Any] | None:
+    if prefix is None:
+        return None
+    return {
+        "layer": prefix.layer,
+        "text_bytes": prefix.text_bytes,
+        "texts": prefix.texts or None,
+        "bytes": prefix.bytes or None,
+        "relative_step": round(prefix.step, 3),
+        "relative_computing": round(prefix.computing, 3),
+    }
+
+
+def _prefix_lines(prefix: PrefixPlan, length: int) -> list[str]:
+    """What keeping states takes and saves, in two lines."""
+    mib = 2**20
+    texts, size = (prefix.texts, prefix.bytes) if prefix.texts else (1000, 1000 * prefix.text_bytes)
+    number = f"{'at most ' if prefix.texts else ''}{texts:,} texts"
+    return [
+        f"states at layer {prefix.layer}: {size / mib:,.1f} MiB for {number} of {length} tokens",
+        f"with them a step takes {prefix.step:.0%} of the work of one with dropout below; computing"
+        f" them takes {prefix.computing:.0%} of it, once a text",
+    ]
 
 
 def _shown(planned: MemoryPlan, notes: list[str]) -> list[Table | str]:
@@ -114,6 +141,8 @@ def _shown(planned: MemoryPlan, notes: list[str]) -> list[Table | str]:
         if lowest == highest
         else f"{lowest / 2**20:,.1f} to {highest / 2**20:,.1f}"
     )
+    if planned.prefix is not None:
+        shown += _prefix_lines(planned.prefix, fit.job.length)
     shown.append(
         f"a layer keeps {kept} MiB of activations; {fit.cost:.2f} times the seconds of the plainest"
         " way (a rule of thumb)"
