@@ -19,8 +19,9 @@ round's number.
 `seconds`: the training with one scoring of the dev rows at its end, tokenizing and loading left
 out; `process_seconds`: all of it. `tokens`: of the rows, padding left out; `padding`: its share of
 what was computed. `matrix_share`: the encoder's linear layers on those tokens (forward, and
-backward where modules are), over the seconds, over the rate that large bfloat16 products reach on
-the same device in the same round. Ratios are taken within a round.
+backward where modules are; what the prefix keeps counts as computed), over the seconds, over the
+rate that large bfloat16 products reach on the same device in the same round. Ratios are taken
+within a round.
 
 A JSON a work goes to benchmarks/results/speed/, written after each round; the same command goes on
 from there. README.md there is written from all of them.
@@ -68,6 +69,7 @@ TECHNIQUES: Mapping[str, Technique] = {
     "tokenize-once": Technique("speed.tokenize_once", "false", "true"),
     "dropout-masks": Technique("train.dropout_masks", "torch", "bytes", cpu=True),
     "attention": Technique("train.attention", "sdpa", "eager", cpu=True),
+    "prefix": Technique("train.prefix", "dropout", "fixed", upper=True),
 }
 
 

@@ -283,8 +283,12 @@ class PrefixFiles:
 
     def _make_room(self, size: int) -> bool:
         """Deletes what was used longest ago until `size` more bytes fit; False, with nothing
-        deleted, where that takes files that this process has used.
+        deleted, where that takes files that this process has used. To be called under the lock of
+        all spaces: what a process that was killed had begun to write goes first.
         """
+        for path in self.root.glob("*/.*.*"):  # written aside; not `.lock`
+            with contextlib.suppress(OSError):
+                path.unlink()
         used = {file.path for file in self._files.values() if file.used}
         listed = []
         for path in self.root.glob(f"*/*{SUFFIX}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from adapters_xtl.backbones import prefix_files
 from adapters_xtl.backbones.prefix_files import PrefixFiles, budget_bytes, text_key
 from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.files import write_json
 
 ROW = 64  # bytes of a token's state
 MIB = 2**20
@@ -171,6 +173,26 @@ def test_a_budget_of_50_mb_is_kept_to() -> None:
         seen.append(total > 40 * 10**6)
     assert any(seen), "and made use of"
     assert files.file_bytes * 8 <= budget
+
+
+def test_what_a_killed_process_had_begun_to_write_is_not_read_and_goes() -> None:
+    states = made(1)
+    child = os.fork()
+    if child == 0:
+        opened([]).folder.mkdir(parents=True)
+        write_json(opened([]).folder / "space.json", {})
+        os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        keep(opened([]), states)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    folder = opened([]).folder
+    assert len([path for path in folder.iterdir() if ".states." in path.name]) == 1
+    lines: list[str] = []
+    files = opened(lines)
+    assert len(files.lacking(key for key, _ in states)) == len(states)
+    assert keep(files, states), "its locks are free"
+    assert opened(lines).get(states[0][0]) is not None and not lines
+    assert [path for path in folder.iterdir() if ".states" in path.name] == written()
 
 
 def test_permissions_are_the_umasks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from adapters_xtl import methods
 from adapters_xtl.backbones import prefix_files, registry
 from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.base.errors import RequestError
@@ -21,6 +22,7 @@ from adapters_xtl.formats import Item, pad
 from adapters_xtl.methods import Link
 from adapters_xtl.models.network import EncoderSpec, Host, Model, StackSpec, build, on_device
 from adapters_xtl.models.prefix import Prefix
+from adapters_xtl.training.cast_once import cast_once
 from tests.finished_runs import run_recipe
 from tests.small_bert import small_bert
 from tests.training.toys import DEFAULTS
@@ -110,6 +112,8 @@ def test_a_texts_states_are_a_constant_of_the_text(
         kept.prepare(texts[:25])
         assert torch.equal(kept.states(texts, width), together)
         assert kept.cost().kept == kept.cost().texts == 25
+        with cast_once(methods.load(method).products(model.encoder), dtype):
+            assert torch.equal(prefix.states(texts, width), together), "as a training has them"
         of_method[method] = (kept.files.space, together)
         batch = on_device(pad(texts, model.tokenizer), "cpu")
         model.eval()
@@ -236,6 +240,17 @@ def test_a_parent_that_reaches_further_down_has_a_space_of_its_own(tmp_path: Pat
     assert len(prefix_files.spaces()) == 2
     spec = read_json(Path(child["path"]) / "spec.json")
     assert spec["run"]["hyper"]["prefix"] == "fixed"
+    # merged, the parent is part of the lower layers' own weights: nothing is kept of them then
+    cache_command.clear()
+    merged = recipe(
+        tmp_path,
+        task="panx",
+        on=parent["path"],
+        method="lora",
+        languages="de",
+        set_=[*QUICK, "eval.merged=true"],
+    )
+    assert merged["id"] != child["id"] and not prefix_files.spaces()
 
 
 def test_dropout_below_is_another_run_and_only_what_can_be_fixed_is(tmp_path: Path) -> None:
