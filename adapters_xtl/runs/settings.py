@@ -79,9 +79,9 @@ class Hyper:
         default=WITH_DROPOUT,
         metadata={
             **{"choices": PREFIXES, "omit": True},
-            "help": "layers below --from-layer: fixed (what is taken with it) computes a text's"
-            " states there once, without dropout, and keeps them; dropout runs them at every step,"
-            " as the layers above",
+            "help": "layers below --from-layer K: fixed (the default with --from-layer) runs them"
+            " without dropout, once for each text, and keeps their output; dropout runs them at"
+            " every step, like the layers above",
         },
     )
     optimizer: str = field(
