@@ -23,8 +23,11 @@ def planned(runs: Path, **options: Any) -> tuple[dict[str, Any], str]:
     return payload, "\n".join(map(str, [*payload["notes"], *shown]))
 
 
-def test_bytes_and_work_follow_from_the_layer(tmp_path: Path) -> None:
+def test_bytes_and_work_follow_from_the_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """12 layers, the lower 6 fixed: 12 parts of work a step instead of 18; 128 × 384 floats."""
+    monkeypatch.setenv("XTL_PREFIX_GIB", "0.1875")
     settings = ["train.max_examples=1600", "train.max_length=128", "train.dtype=float32"]
     payload, shown = planned(tmp_path, from_layer=6, set_=settings)
     prefix = payload["prefix"]
@@ -32,6 +35,8 @@ def test_bytes_and_work_follow_from_the_layer(tmp_path: Path) -> None:
     assert prefix["relative_step"] == round(12 / 18, 3)
     assert prefix["relative_computing"] == round(6 / 18, 3)
     assert "300.0 MiB for at most 1,600 texts of 128 tokens" in shown
+    assert "XTL_PREFIX_GIB=0.1875 holds those of 1,024 such texts" in shown
+    assert prefix["texts_in_budget"] == 1024
     payload, _ = planned(tmp_path, from_layer=6, set_=[*settings[:2], "train.dtype=bfloat16"])
     assert payload["prefix"]["text_bytes"] == 128 * 384 * 2, "kept in the compute type"
     payload, _ = planned(tmp_path, from_layer=6, set_=["train.prefix=dropout"])

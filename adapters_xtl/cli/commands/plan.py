@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from adapters_xtl import methods
+from adapters_xtl.backbones.prefix_files import BUDGET, GIB, budget_bytes
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.memory import peak
 from adapters_xtl.memory.prefix import PrefixPlan
@@ -83,23 +84,28 @@ def plan(
 def _prefix_record(prefix: PrefixPlan | None) -> dict[str, Any] | None:
     if prefix is None:
         return None
+    budget = budget_bytes()
     return {
         "layer": prefix.layer,
         "text_bytes": prefix.text_bytes,
         "texts": prefix.texts or None,
         "bytes": prefix.bytes or None,
+        "budget_bytes": budget,
+        "texts_in_budget": budget // prefix.text_bytes,
         "relative_step": round(prefix.step, 3),
         "relative_computing": round(prefix.computing, 3),
     }
 
 
 def _prefix_lines(prefix: PrefixPlan, length: int) -> list[str]:
-    """What keeping states takes and saves, in two lines."""
-    mib = 2**20
+    """What keeping states takes and saves, in three lines."""
+    mib, budget = 2**20, budget_bytes()
     texts, size = (prefix.texts, prefix.bytes) if prefix.texts else (1000, 1000 * prefix.text_bytes)
     number = f"{'at most ' if prefix.texts else ''}{texts:,} texts"
     return [
         f"states at layer {prefix.layer}: {size / mib:,.1f} MiB for {number} of {length} tokens",
+        f"{BUDGET}={budget / GIB:g} holds those of {budget // prefix.text_bytes:,} such texts; of"
+        " further ones they are computed at every step",
         f"with them a step takes {prefix.step:.0%} of the work of one with dropout below; computing"
         f" them takes {prefix.computing:.0%} of it, once a text",
     ]
