@@ -7,12 +7,13 @@ One LoRA is trained for a few steps, and folded into a plain checkpoint by `xtl 
 what the scripts load: they pay nothing for the LoRA. Contenders then score the same rows, each in a
 process of its own, one after the other, round after round:
 
-    stock   `Trainer.predict`, float32, the rows in their order, batches of 8: its defaults
-    tuned   bf16, the rows sorted by length by hand, batches of 64
-    ours    `xtl evaluate`, the module on its backbone, as it stands
+    stock    `Trainer.predict`, float32, the rows in their order, batches of 8: its defaults
+    tuned    bf16, the rows sorted by length by hand, batches of 64
+    beside   `xtl evaluate`, bf16, the module beside the backbone's layers
+    merged   the same with the module merged into the weights: `--set eval.merged=true`
 
-`seconds`: tokenizing, predicting and decoding of all languages, loading left out. The scores of
-stock and ours are compared: they are of one module. The JSON goes to
+`seconds`: tokenizing, predicting and decoding of all languages, loading left out. `score`: the mean
+over the languages; all are of one module, and differ by rounding. The JSON goes to
 benchmarks/results/speed/score-<backbone>-<device>.json.
 """
 
@@ -34,11 +35,12 @@ import pyarrow.parquet as pq
 from adapters_xtl import tasks
 from adapters_xtl.base import machine
 from adapters_xtl.base.typed_json import to_json
+from benchmarks import speed_page, trainer_script
 from benchmarks import speed_tools as tools
-from benchmarks import trainer_script
 
 TASK = "panx"
-CONTENDERS = ("stock", "tuned", "ours")
+OURS = {"beside": "false", "merged": "true"}  # contender → eval.merged
+CONTENDERS = ("stock", "tuned", *OURS)
 MAX_LENGTH = 128
 
 
@@ -141,18 +143,13 @@ class Bench:
     def take(self, contender: str, number: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=self.aside) as folder:
             env = tools.environment(Path(folder))
-            if contender != "ours":
+            if contender not in OURS:
                 found = tools.measured(self._script(contender == "tuned"), env)
                 return {**found.pop("answer"), **found}
             command = [
-                *(
-                    "-m",
-                    "adapters_xtl",
-                    "evaluate",
-                    self.module,
-                    "--data",
-                    str(self.aside / "rows"),
-                ),
+                *("-m", "adapters_xtl", "evaluate", self.module),
+                *("--data", str(self.aside / "rows")),
+                *("--set", f"eval.merged={OURS[contender]}"),
                 *("--languages", ",".join(self.files), "--device", self.options.device),
                 *("--runs", str(Path(folder, "runs")), "--json"),
             ]
@@ -210,7 +207,7 @@ def summed_up(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return lines
 
 
-def page(record: Mapping[str, Any]) -> list[str]:
+def section(record: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             name,
@@ -250,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--languages", type=int, default=30)
     parser.add_argument("--rows", type=int, default=200, help="dev rows of a language")
     parser.add_argument("--train-rows", type=int, default=640)
-    parser.add_argument("--train-steps", type=int, default=20)
+    parser.add_argument("--train-steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=tools.RESULTS / "speed")
     options = parser.parse_args(given)
@@ -275,7 +272,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed = tools.take_rounds(
             path, options.rounds, CONTENDERS, bench.take, record, device=options.device
         )
-    print("\n".join(page(json.loads(path.read_text(encoding="utf-8")))))
+    speed_page.write(options.out)
+    print("\n".join(section(json.loads(path.read_text(encoding="utf-8")))))
     return int(failed)
 
 

@@ -44,6 +44,7 @@ from typing import Any
 from adapters_xtl import tasks
 from adapters_xtl.base import machine
 from adapters_xtl.base.typed_json import to_json
+from benchmarks import speed_page
 from benchmarks import speed_tools as tools
 
 
@@ -96,14 +97,6 @@ WORKS = {
     "stack-bottleneck": Work("panx", "bottleneck", on="mnli"),
     "upper-lora": Work("mnli", "lora", epochs=3, upper=True),
 }
-TEXT = """# Speed of training
-
-Written by `benchmarks/train_speed.py` from the JSON files beside it; its docstring says what each
-column is. A ratio is how many times faster a line is than stock or tuned, median and range over the
-rounds, each round's processes having run one after the other. Scores are of the dev rows that the
-cut holds: they show whether a faster training learns as much, and nothing about a method. Lines of
-the package are one `xtl recipe` each, a process of its own.
-"""
 
 
 def contenders(work: Work, device: str = "cpu") -> dict[str, tuple[str, ...]]:
@@ -304,13 +297,6 @@ def section(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def write_page(folder: Path) -> None:
-    """README.md of a folder, from the JSON files in it."""
-    records = [json.loads(path.read_text()) for path in sorted(folder.glob("train-*.json"))]
-    lines = [TEXT, *(line for record in records for line in section(record))]
-    (folder / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -387,7 +373,7 @@ def carry_out(name: str, options: argparse.Namespace, aside: Path, deadline: flo
         device=options.device,
         deadline=deadline,
     )
-    write_page(options.out)
+    speed_page.write(options.out)
     return failed
 
 

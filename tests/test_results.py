@@ -226,3 +226,28 @@ def test_the_page_of_the_matrix_shows_what_its_cells_hold() -> None:
         base = 0.0 if on == "none" else scores["none", task]
         assert shown[on, task]["value"] == pytest.approx(score - base)
     assert len(scores) == 6 * 6  # intermediates and targets
+
+
+def test_the_page_of_the_representations_shows_what_its_study_holds() -> None:
+    """Its tables are those of the study, and what it says of controls and seeds is in the record."""
+    folder = RESULTS / "representation-mini"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    for name in ("controls-xnli-lora.md", "language-and-retrieval-xnli-lora.md"):
+        rows = [
+            line
+            for line in (folder / name).read_text(encoding="utf-8").splitlines()
+            if line.startswith("|")
+        ]
+        assert len(rows) == 8 and "\n".join(rows) in page
+    study = read_json(folder / "study.json")
+    tables = {table["name"]: table for table in study["tables"]}
+    controls = tables["controls-xnli-lora"]
+    fit, shuffled = (
+        [line["entries"][controls["columns"].index(name)]["value"] for line in controls["lines"]]
+        for name in ("ρ", "ρ, shuffled features")
+    )
+    assert min(fit[:5]) > 76 and fit[5] < 46 and max(map(abs, shuffled)) < 4
+    for row in study["rows"]:
+        seeds = row["score"]["seeds"].values()
+        if row["on"] in (["pawsx"], ["mnli", "pawsx"]):
+            assert "{:.1f}, {:.1f} and {:.1f}".format(*seeds) in page

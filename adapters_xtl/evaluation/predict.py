@@ -28,7 +28,8 @@ __all__ = [
 
 Progress = Callable[[int, int], None]  # (items done, items in all)
 
-TOKENS = {"cpu": 4096, "mps": 16384, "cuda": 32768}  # padded tokens in one forward pass
+# padded tokens in one forward pass; on a CPU as many as leave a layer's states in its cache
+TOKENS = {"cpu": 1024, "mps": 16384, "cuda": 32768}
 
 
 def by_tokens(items: Sequence[Item], budget: int) -> Iterator[list[int]]:

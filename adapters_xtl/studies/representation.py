@@ -13,6 +13,7 @@ from adapters_xtl.grid.cells import Axis, Cell
 from adapters_xtl.grid.finished_cells import FinishedCells
 from adapters_xtl.grid.results import Entry, Figure, Line, Table
 from adapters_xtl.grid.study import Answer, Contrast, Study
+from adapters_xtl.planning.compositions import RANDOM
 from adapters_xtl.representation.analysis import FORMS, RepresentationAnalysis
 from adapters_xtl.representation.features import TOGETHER
 from adapters_xtl.representation.record import EncoderResult, RepresentationRecord
@@ -212,6 +213,9 @@ class Representation(Study):
             measured = [line for line in table.lines if line.entries[0].value is not None]
             if not measured:
                 continue
+            # an untrained module is a control, and no answer where anything was trained
+            control = f"{RANDOM} "
+            measured = [line for line in measured if not line.label.startswith(control)] or measured
             main = measured[0]
             change, score = main.entries[0], main.entries[2 * len(DISTANCES)]
             headline = (
