@@ -422,6 +422,7 @@ def _train_and_score(
             micro_batch=way.micro_batch if way else None,
             checkpointing=way.checkpointing if way else False,
             cast_once=_cast_once(plan, module, model),
+            prepare_ahead=module.settings.speed.prepare_ahead,
             on_log=trackers.log,
         )
     )

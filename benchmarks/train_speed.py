@@ -68,6 +68,9 @@ class Technique:
 TECHNIQUES: Mapping[str, Technique] = {
     "cast-once": Technique("speed.cast_once", "false", "true"),
     "tokenize-once": Technique("speed.tokenize_once", "false", "true"),
+    "keep-tokenized": Technique("speed.keep_tokenized", "false", "true"),
+    "prepare-ahead": Technique("speed.prepare_ahead", "false", "true"),
+    "token-budget": Technique("train.token_budget", "0", "1024"),
     "dropout-masks": Technique("train.dropout_masks", "torch", "bytes", cpu=True),
     "attention": Technique("train.attention", "sdpa", "eager", cpu=True),
     "prefix": Technique("train.prefix", "dropout", "fixed", upper=True),
@@ -218,7 +221,7 @@ class Bench:
         cuda = self.options.device == "cuda"
         return {
             **{key: cost[key] for key in ("seconds", "steps", "examples", "tokens")},
-            "padded_tokens": cost.get("padded_tokens"),
+            "padded_tokens": cost["padded_tokens"],
             "score": answer["metrics"]["score"],
             "device_peak_bytes": cost["measured_peak_bytes"] if cuda else None,
             "trainable_parameters": cost["trainable_parameters"],

@@ -14,6 +14,8 @@ from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.formats import Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.models.context import Context
+from adapters_xtl.models.encoded_files import EncodedFiles
+from adapters_xtl.models.encoded_rows import EncodedRows
 from adapters_xtl.models.heads import HeadSpec, head_spec, head_specs, load_heads
 from adapters_xtl.models.network import (
     EncoderSpec,
@@ -24,7 +26,7 @@ from adapters_xtl.models.network import (
 from adapters_xtl.models.prefix import Prefix
 from adapters_xtl.runs.lineage import check_lineage, stored_module
 from adapters_xtl.runs.request import Module
-from adapters_xtl.runs.settings import FIXED
+from adapters_xtl.runs.settings import FIXED, Speed
 from adapters_xtl.runs.store import Store
 
 __all__ = ["fresh_model", "links", "prefix_of", "summed_model", "trained_model"]
@@ -74,11 +76,17 @@ def fresh_model(context: Context, module: Module, train_rows: Mapping[str, Check
         for name, part in train_rows.items()
     }
     model = _model(context, module, heads, train=True)
-    if module.settings.speed.tokenize_once:
-        model.encoded_rows = context.host.encoded_rows
+    model.encoded_rows = _encoded_rows(context, module.settings.speed)
     if hyper.after_english:
         load_heads(model.heads, stored_module(module.parents[-1], context.store).heads_folder)
     return model
+
+
+def _encoded_rows(context: Context, speed: Speed) -> EncodedRows:
+    """Where the rows of a training are kept once they are encoded, as its settings say."""
+    rows = context.host.encoded_rows if speed.tokenize_once else EncodedRows(0)
+    rows.files = EncodedFiles(context.notify) if speed.keep_tokenized else None
+    return rows
 
 
 def summed_model(context: Context, module: Module, name: str) -> Model:

@@ -1,5 +1,5 @@
 """Rows that were encoded before, by their content: what a select slice or a sibling's training
-reads again is not tokenized again.
+reads again is not tokenized again. What one process keeps in memory, several keep on disk.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters_xtl import formats
 from adapters_xtl.formats import Item, Lengths, Tokenizer
+from adapters_xtl.models.encoded_files import EncodedFiles
 
 if TYPE_CHECKING:
     from adapters_xtl.models.network import Model
@@ -24,7 +25,8 @@ PER_ITEM = 100  # tokens that what an item takes besides its ids counts as
 
 
 class EncodedRows:
-    """Keeps the items of sets of rows, the least recently used of which give way.
+    """Keeps the items of sets of rows, the least recently used of which give way; and with `files`
+    on disk, too, from where they come when another process has encoded them.
 
     Two calls share their items where everything that decides them is the same: the tokenizer (one
     object), the format, labels, lengths, and the content of all examples. Items are read, never
@@ -33,6 +35,7 @@ class EncodedRows:
 
     def __init__(self, room: int = ROOM) -> None:
         self._room, self._taken = room, 0
+        self.files: EncodedFiles | None = None
         self._items: OrderedDict[tuple[Any, ...], list[Item]] = OrderedDict()
 
     def encode(
@@ -52,7 +55,15 @@ class EncodedRows:
         if key in self._items:
             self._items.move_to_end(key)
             return self._items[key]
-        items = formats.load(format).encode(examples, labels, tokenizer, lengths, train=train)
+
+        def made() -> list[Item]:
+            return formats.load(format).encode(examples, labels, tokenizer, lengths, train=train)
+
+        if self.files is not None and self.files.wants(len(examples)):
+            name = self.files.key(sha256, format, labels, tokenizer, lengths, train=train)
+            items = self.files.read_or_write(name, made)
+        else:
+            items = made()
         size = _size(items)
         if size <= self._room:
             self._items[key] = items

@@ -344,6 +344,7 @@ class TrainingCost:
     select          of the last stage
     stages          one after the other; most trainings have one
     tokens          that the encoder read, padding not counted
+    padded_tokens   the same with the padding; None in runs of before it was counted
     measured_peak_bytes  since the training began; `Provenance.memory_measured` says of what
     micro_batch     examples that passed at once
     stored_bytes    of the files in module/ and head/
@@ -365,6 +366,7 @@ class TrainingCost:
     stages: tuple[StageRecord, ...] = field(default=(), metadata={"omit": True})
     energy_joules: float | None = field(default=None, metadata={"omit": True})
     prefix: PrefixCost | None = field(default=None, metadata={"omit": True})
+    padded_tokens: int | None = field(default=None, metadata={"omit": True})
 
 
 @dataclass(frozen=True)

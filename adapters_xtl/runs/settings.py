@@ -129,6 +129,14 @@ class Hyper:
             " type, which cost a CPU less",
         },
     )
+    token_budget: int = field(
+        default=0,
+        metadata={
+            **{"low": 0, "high": 10**9, "omit": True},
+            "help": "padded tokens that pass at once: a step's examples go by length, in as many"
+            " parts as that takes, with the whole batch's gradient; 0: all at once",
+        },
+    )
     shots: int = field(
         default=0,
         metadata={
@@ -190,6 +198,17 @@ class Speed:
             "help": "rows that this process has encoded before, for the same tokenizer, labels and"
             " lengths, are not encoded again"
         },
+    )
+    keep_tokenized: bool = field(
+        default=True,
+        metadata={
+            "help": "tokenized rows are kept in the cache too, for other processes, within"
+            " XTL_TOKENIZED_GIB GiB (1)"
+        },
+    )
+    prepare_ahead: bool = field(
+        default=True,
+        metadata={"help": "the next batch is made in a thread while a step of training computes"},
     )
 
 

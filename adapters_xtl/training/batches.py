@@ -22,9 +22,11 @@ __all__ = [
     "TrainSet",
     "batch_order",
     "epoch_steps",
+    "padded_tokens",
     "share_evenly",
     "shares",
     "split",
+    "split_by_tokens",
     "stage_steps",
     "weighted",
 ]
@@ -166,6 +168,35 @@ def split(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     count = math.ceil(len(items) / size)
     edges = [round(number * len(items) / count) for number in range(count + 1)]
     return [items[low:high] for low, high in pairwise(edges)]
+
+
+def padded_tokens(items: Sequence[Item], multiple: int = 1) -> int:
+    """What items come to that pass at once: every sequence as long as the longest of them, and that
+    rounded up to a multiple of `multiple`.
+    """
+    width = max(item.length for item in items)
+    return sum(len(item.ids) for item in items) * (-(-width // multiple) * multiple)
+
+
+def split_by_tokens(
+    items: Sequence[Item], budget: int, size: int, multiple: int = 1
+) -> list[Sequence[Item]]:
+    """The items from short to long, in as few parts of neighbours as have at most `size` items and
+    at most `budget` padded tokens each. An item with more passes alone.
+
+    Parts are filled from the short end: the one that is not full has the longest items, so that
+    the fewest sequences are padded to the greatest length.
+    """
+    parts: list[list[Item]] = []
+    sequences = 0
+    for item in sorted(items, key=lambda item: item.length):
+        sequences += len(item.ids)
+        width = -(-item.length // multiple) * multiple
+        if not parts or len(parts[-1]) == size or sequences * width > budget:
+            parts.append([])
+            sequences = len(item.ids)
+        parts[-1].append(item)
+    return list(parts)
 
 
 def shares(form: Format, parts: Sequence[Sequence[Item]]) -> list[dict[str, float]]:

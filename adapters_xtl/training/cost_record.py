@@ -44,6 +44,7 @@ def training_cost(
         ),
         energy_joules=trained.joules,
         prefix=prefix,
+        padded_tokens=trained.padded_tokens,
     )
 
 

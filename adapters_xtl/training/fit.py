@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from adapters_xtl.base.errors import RunError, out_of_memory
 from adapters_xtl.base.signals import interrupts_deferred
 from adapters_xtl.models.network import (
     Model,
-    on_device,
     peak_memory,
     reset_peak_memory,
 )
@@ -35,8 +34,6 @@ from adapters_xtl.training.batches import (
     Batch,
     batch_order,
     epoch_steps,
-    shares,
-    split,
     stage_steps,
     weighted,
 )
@@ -58,6 +55,7 @@ from adapters_xtl.training.checkpoints import (
 from adapters_xtl.training.faster_layers import faster_layers
 from adapters_xtl.training.micro_batches import LESS_MEMORY, MicroBatches
 from adapters_xtl.training.optimizer import learning_rate, make_optimizer
+from adapters_xtl.training.prepared import PreparedBatches
 from adapters_xtl.training.progress import Cost, Progress
 from adapters_xtl.training.stages import Stage, StageResult, Training, TrainingResult
 
@@ -125,6 +123,15 @@ class _Loop:
             training.micro_batch or self.hyper.batch_size,
             self.hyper.batch_size,
             training.notify,
+            budget=self.hyper.token_budget,
+            multiple=8 if training.device == "cuda" else 1,
+        )
+        self.batches = PreparedBatches(
+            self.micro_batches,
+            lambda task: formats.load(self.model.specs[task].format),
+            self.model.tokenizer,
+            pinned=training.device == "cuda",
+            ahead=training.prepare_ahead,
         )
         self.progress = Progress(self.hyper.batch_size)
         self.cost: Cost
@@ -167,9 +174,10 @@ class _Loop:
             sets = [train_set for stage in training.stages for train_set in stage.sets]
             items = [item for train_set in sets for item in train_set.items]
             self.model.prefix.prepare(items, self.interrupted)
-        for number in range(max(0, len(self.state.stages) - 1), len(training.stages)):
-            self._train_stage(number, checkpoint)
-            checkpoint = None
+        with self.batches:
+            for number in range(max(0, len(self.state.stages) - 1), len(training.stages)):
+                self._train_stage(number, checkpoint)
+                checkpoint = None
         self.model.eval()
         return self._result()
 
@@ -197,7 +205,8 @@ class _Loop:
             self.model.zero_grad(set_to_none=True)
             while not self._is_over(stage):
                 rate = learning_rate(stage.steps - stage.skipped, stage.planned, self.hyper)
-                gradient_norm = self._step(order[stage.steps], rate, optimizer, scaler)
+                coming = order[stage.steps : stage.steps + 2]
+                gradient_norm = self._step(coming, rate, optimizer, scaler)
                 evaluates = stage.steps % every == 0 or stage.steps == stage.planned
                 logs = stage.steps % log_every == 0
                 if logs or evaluates:
@@ -227,14 +236,16 @@ class _Loop:
 
     def _step(
         self,
-        batch: Batch,
+        coming: Sequence[Batch],
         rate: float,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
     ) -> torch.Tensor | None:
-        """One optimizer step; the norm of its gradient before clipping (None without clipping)."""
+        """One optimizer step on the first of the batches that come next; the norm of its gradient
+        before clipping (None without clipping).
+        """
         self.model.train()
-        self.loss_sum += self._backward(batch, scaler)
+        self.loss_sum += self._backward(coming, scaler)
         self.state.unlogged_steps += 1
         norm = None
         if self.hyper.clip:
@@ -252,14 +263,13 @@ class _Loop:
         self.state.step += 1
         return norm
 
-    def _backward(self, batch: Batch, scaler: torch.amp.GradScaler) -> torch.Tensor:
-        """Gradients of a batch, in as many parts as memory asks for; its loss, detached."""
+    def _backward(self, coming: Sequence[Batch], scaler: torch.amp.GradScaler) -> torch.Tensor:
+        """Gradients of the first batch, in as many parts as memory asks for; its loss, detached."""
         while True:
             on_cpu = self.training.device == "cpu"
             draws = torch.get_rng_state(), None if on_cpu else device_random_state()
-            size = self.micro_batches.size(self.state.step + 1)
             try:
-                return self._accumulate(batch, size, scaler)
+                return self._accumulate(coming, scaler)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -270,27 +280,27 @@ class _Loop:
                 torch.cuda.empty_cache()
             elif self.training.device == "mps":
                 torch.mps.empty_cache()
-            self.micro_batches.halve(self.state.step + 1, batch)
+            self.micro_batches.halve(self.state.step + 1, coming[0])
             torch.set_rng_state(draws[0])
             set_device_random_state(draws[1])
 
-    def _accumulate(
-        self, batch: Batch, micro_batch: int, scaler: torch.amp.GradScaler
-    ) -> torch.Tensor:
-        """Gradients of the batch's loss, part by part, each padded to its own longest sequence."""
+    def _accumulate(self, coming: Sequence[Batch], scaler: torch.amp.GradScaler) -> torch.Tensor:
+        """Gradients of the first batch's loss, part by part, each padded to its own longest
+        sequence.
+        """
         training, model = self.training, self.model
-        parts = split(batch.items, micro_batch)
-        form = formats.load(model.specs[batch.task].format)
-        multiple = 8 if training.device == "cuda" else 1
+        batch, following = coming[0], coming[1] if len(coming) > 1 else None
         total = torch.zeros((), device=training.device)
-        for part, share in zip(parts, shares(form, parts), strict=True):
-            arrays = form.collate(part, model.tokenizer, multiple)
-            tensors = on_device(arrays, training.device, non_blocking=True)
-            tensors = model.with_prefix(tensors, part)
+        for part in self.batches.parts(self.state.step + 1, batch, following):
+            tensors = {
+                name: value.to(training.device, non_blocking=True)
+                for name, value in part.tensors.items()
+            }
+            tensors = model.with_prefix(tensors, part.items)
             with autocast(training.device, training.dtype):
                 computed = model(batch.task, tensors)
             terms = {name: term.float() for name, term in computed["terms"].items()}
-            loss = weighted(terms, share)
+            loss = weighted(terms, part.shares)
             del computed, terms
             scaled: Any = scaler.scale(loss)
             scaled.backward()
@@ -348,17 +358,20 @@ class _Loop:
             state.without_better += 1
 
     def _result(self) -> TrainingResult:
-        stages = []
+        stages: list[StageResult] = []
         for state, order in zip(self.state.stages, self.orders, strict=True):
             items = [item for batch in order[: state.steps] for item in batch.items]
-            tokens = sum(item.tokens for item in items)
+            padded = self.micro_batches.padded_tokens(
+                order[: state.steps], first=1 + sum(stage.steps for stage in stages)
+            )
             stages.append(
                 StageResult(
                     name=state.name,
                     steps=state.steps,
                     planned_steps=state.planned,
                     examples=len(items),
-                    tokens=tokens,
+                    tokens=sum(item.tokens for item in items),
+                    padded_tokens=padded,
                     best_step=state.best_step,
                     scores=state.best,
                 )
@@ -369,7 +382,7 @@ class _Loop:
             seconds=seconds,
             joules=joules,
             measured_peak_bytes=peak_memory(self.training.device),
-            micro_batch=self.micro_batches.size(self.state.step + 1),
+            micro_batch=self.micro_batches.examples(self.orders[-1], self.state.step + 1),
             log=self.state.log,
         )
 

@@ -1,13 +1,16 @@
-"""How many examples pass through the model at once, and what is done when they are too many."""
+"""Which parts of a batch pass through the model one after the other, and what is done when one of
+them is too much for the memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapters_xtl.base.errors import RunError
 from adapters_xtl.base.files import read_json, write_json
-from adapters_xtl.training.batches import Batch
+from adapters_xtl.formats import Item
+from adapters_xtl.training.batches import Batch, padded_tokens, split, split_by_tokens
 
 __all__ = ["LESS_MEMORY", "MicroBatches"]
 
@@ -19,38 +22,75 @@ LESS_MEMORY = (
 
 
 class MicroBatches:
-    """How many examples pass through the model at once, at each step.
+    """The parts of the batch of each step: at most `planned` examples each, and with a budget of
+    tokens (0: none) at most so many of them, padding counted.
 
     Every halving is kept in the working directory at once: a resumed training takes the steps that
-    it repeats as they were, and does not run out of memory again.
+    it repeats as they were, and does not run out of memory again. What is halved are the tokens
+    where they have a budget, else the examples.
     """
 
     def __init__(
-        self, work: Path, planned: int, batch_size: int, notify: Callable[[str], None]
+        self,
+        work: Path,
+        planned: int,
+        batch_size: int,
+        notify: Callable[[str], None],
+        *,
+        budget: int = 0,
+        multiple: int = 1,
     ) -> None:
         self._file, self._batch_size, self._notify = work / FILE, batch_size, notify
-        self._sizes: list[tuple[int, int]] = [(0, planned)]  # (from this step on, examples)
+        self._planned, self._budget, self.multiple = planned, budget, multiple
+        # (from this step on, examples or tokens)
+        self._sizes: list[tuple[int, int]] = [(0, budget or planned)]
         if self._file.is_file():
             halved = [(int(step), int(size)) for step, size in read_json(self._file)]
-            self._sizes += [(step, min(size, planned)) for step, size in halved]
+            self._sizes += [(step, min(size, self._sizes[0][1])) for step, size in halved]
 
     def size(self, step: int) -> int:
-        """Examples that pass at once at `step`."""
+        """Examples that pass at once at `step`; with a budget of tokens, those."""
         return min(size for start, size in self._sizes if start <= step)
+
+    def parts(self, step: int, items: Sequence[Item]) -> list[Sequence[Item]]:
+        """What passes at once of the items of the batch of `step`."""
+        size = self.size(step)
+        if self._budget:
+            return split_by_tokens(items, size, self._planned, self.multiple)
+        return split(items, size)
+
+    def padded_tokens(self, batches: Sequence[Batch], first: int) -> int:
+        """What these batches, of the steps from `first` on, came to with their padding."""
+        return sum(
+            padded_tokens(part, self.multiple)
+            for step, batch in enumerate(batches, first)
+            for part in self.parts(step, batch.items)
+        )
+
+    def examples(self, batches: Sequence[Batch], step: int) -> int:
+        """Examples that pass at once at most, of these batches as they would be cut at `step`."""
+        if not self._budget:
+            return self.size(step)
+        return max(len(part) for batch in batches for part in self.parts(step, batch.items))
 
     def halve(self, step: int, batch: Batch) -> None:
         """From `step` on, half of what was tried. RunError when that was one example."""
-        tried = min(self.size(step), len(batch.items))
-        if tried == 1:
+        several = [part for part in self.parts(step, batch.items) if len(part) > 1]
+        if not several:
             longest = max(item.tokens for item in batch.items)
             raise RunError(
                 f"out of memory at step {step} with one example (up to {longest} tokens) at a time;"
                 f" {LESS_MEMORY}"
             )
-        half = -(-tried // 2)
+        if self._budget:
+            tried = max(padded_tokens(part, self.multiple) for part in several)
+            half, what = tried // 2, "padded tokens"
+        else:
+            tried = max(map(len, several))
+            half, what = -(-tried // 2), "examples"
         self._sizes.append((step, half))
         write_json(self._file, self._sizes[1:])
         self._notify(
-            f"out of memory at step {step} with {tried} examples at a time: the step is done again,"
+            f"out of memory at step {step} with {tried} {what} at a time: the step is done again,"
             f" and the run goes on, with {half}; the batch stays {self._batch_size}"
         )

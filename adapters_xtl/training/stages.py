@@ -44,6 +44,7 @@ class Training:
     micro_batch    examples that pass through the model at once (None: the whole batch)
     checkpointing  whether the encoder's layers compute their activations twice to keep fewer
     cast_once      linear layers that keep what is frozen of them in the compute type meanwhile
+    prepare_ahead  whether the next batch is made in a thread while a step computes
     on_log         takes each line of the training's log as it is written; of a training that is
                    resumed also those that were written before
     """
@@ -59,13 +60,15 @@ class Training:
     micro_batch: int | None = None
     checkpointing: bool = False
     cast_once: Sequence[nn.Linear] = ()
+    prepare_ahead: bool = False
     on_log: Callable[[Mapping[str, Any]], None] = lambda entry: None
 
 
 @dataclass(frozen=True)
 class StageResult:
     """What one stage came to: its steps, those planned, the step whose checkpoint was kept (counted
-    from the start of the training), and the scores it had on the select rows.
+    from the start of the training), and the scores it had on the select rows. `padded_tokens`: the
+    tokens and what their parts were padded with.
     """
 
     name: str
@@ -73,6 +76,7 @@ class StageResult:
     planned_steps: int
     examples: int
     tokens: int
+    padded_tokens: int
     best_step: int
     scores: Mapping[str, float]
 
@@ -104,3 +108,7 @@ class TrainingResult:
     @property
     def tokens(self) -> int:
         return sum(stage.tokens for stage in self.stages)
+
+    @property
+    def padded_tokens(self) -> int:
+        return sum(stage.padded_tokens for stage in self.stages)

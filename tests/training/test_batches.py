@@ -14,7 +14,15 @@ from adapters_xtl.base.errors import DataError
 from adapters_xtl.base.files import file_digest
 from adapters_xtl.formats import Item
 from adapters_xtl.runs.settings import Hyper
-from adapters_xtl.training.batches import Batch, TrainSet, batch_order, epoch_steps, stage_steps
+from adapters_xtl.training.batches import (
+    Batch,
+    TrainSet,
+    batch_order,
+    epoch_steps,
+    padded_tokens,
+    split_by_tokens,
+    stage_steps,
+)
 from adapters_xtl.training.checkpoints import COMPLETE, STATE, newest_checkpoint
 
 
@@ -52,6 +60,19 @@ def test_batches_hold_similar_lengths_and_stay_shuffled() -> None:
     assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.2, (
         "lengths do not drift over the epoch"
     )
+
+
+def test_parts_fill_a_budget_from_the_short_end() -> None:
+    """The longest are fewest; an item beyond the budget passes alone; widths are rounded up."""
+
+    def parts(*arguments: int) -> list[list[int]]:
+        found = split_by_tokens(_items([30, 5, 9, 10, 70, 6, 11]), *arguments)
+        return [[item.length for item in part] for part in found]
+
+    assert parts(60, 99) == [[5, 6, 9, 10, 11], [30], [70]]
+    assert parts(60, 2) == [[5, 6], [9, 10], [11, 30], [70]]
+    assert parts(48, 99, 16) == [[5, 6, 9], [10, 11], [30], [70]]
+    assert padded_tokens(_items([5, 6, 9])) == 27 and padded_tokens(_items([5, 9]), 16) == 32
 
 
 def test_the_order_depends_on_the_seed_alone() -> None:

@@ -20,7 +20,7 @@ from adapters_xtl.evaluation import predict
 from adapters_xtl.formats import Item
 from adapters_xtl.models.network import Model, on_device
 from adapters_xtl.runs.settings import Hyper
-from adapters_xtl.training.batches import shares, split, weighted
+from adapters_xtl.training.batches import shares, split, split_by_tokens, weighted
 from tests.training.toys import FullDevice, apart, drift, items, model, train, weights
 
 
@@ -43,15 +43,18 @@ def test_outside_a_training_it_costs_a_line(
 
 
 @pytest.mark.parametrize("format", ["classify", "choice", "tag", "span"])
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_the_parts_of_a_batch_give_its_loss_and_gradients(format: str, size: int) -> None:
+@pytest.mark.parametrize(("size", "budget"), [(1, 0), (3, 0), (5, 0), (4, 70)])
+def test_the_parts_of_a_batch_give_its_loss_and_gradients(
+    format: str, size: int, budget: int
+) -> None:
     rows = items(format, 11)
     module = formats.load(format)
 
     def gradients(part_size: int) -> tuple[float, dict[str, torch.Tensor]]:
         built = model(format)
         built.train()
-        parts = split(rows, part_size)
+        by_tokens = budget and part_size < 11
+        parts = split_by_tokens(rows, budget, part_size) if by_tokens else split(rows, part_size)
         assert max(map(len, parts)) <= part_size and sum(map(len, parts)) == 11
         total = 0.0
         for part, share in zip(parts, shares(module, parts), strict=True):
@@ -99,6 +102,33 @@ def test_micro_batches_train_the_same_weights(method: str, tmp_path: Path) -> No
     assert (
         apart(weights(whole), start) > 1e-3 and drift(weights(whole), weights(parts), start) < 1e-3
     )
+
+
+@pytest.mark.parametrize(("format", "budget"), [("tag", 130), ("choice", 260)])
+def test_a_budget_of_tokens_trains_the_same_weights_with_less_padding(
+    format: str, budget: int, tmp_path: Path
+) -> None:
+    """What is counted is what passed; out of memory halves the budget and not the examples."""
+    rows = items(format, 40)
+    built = [model(format).double() for _ in range(3)]
+    start = weights(built[0])
+    passed: list[int] = []
+    built[1].heads["task"].register_forward_pre_hook(
+        lambda module, inputs: passed.append(inputs[0].shape[:2].numel())
+    )
+    device = FullDevice(built[2], room=6)
+    whole = train(built[0], rows, tmp_path / "whole")
+    cut = train(built[1], rows, tmp_path / "cut", hyper={"token_budget": budget})
+    said: list[str] = []
+    halved = train(built[2], rows, tmp_path / "halved", hyper={"token_budget": budget}, lines=said)
+    assert max(passed) <= budget and sum(passed) == cut.padded_tokens
+    assert cut.tokens == whole.tokens < cut.padded_tokens < whole.padded_tokens
+    assert 1 < cut.micro_batch <= whole.micro_batch == 8
+    assert device.raised == len(said) > 0 and "padded tokens at a time" in said[0]
+    assert halved.tokens < halved.padded_tokens < cut.padded_tokens
+    assert all(drift(weights(built[0]), weights(each), start) < 1e-3 for each in built[1:])
+    losses = [[entry["loss"] for entry in each.log if "loss" in entry] for each in (cut, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 ERRORS = [

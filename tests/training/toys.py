@@ -127,6 +127,7 @@ def train(
         device="cpu",
         work=work,
         notify=(lines if lines is not None else []).append,
+        prepare_ahead=True,
     )
     return fit(replace(training, **options))
 
