@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.cache_budget import GIB, STATES, cache_budget
 from adapters_xtl.base.files import atomic_write, cache_dir, digest, write_json
 from adapters_xtl.base.locks import locked
 
@@ -42,9 +42,7 @@ __all__ = [
     "text_key",
 ]
 
-BUDGET = "XTL_PREFIX_GIB"
-DEFAULT_GIB = 4.0
-GIB = 2**30
+BUDGET = STATES
 FORMAT = 1
 SUFFIX = ".states"
 LARGEST = 32 * 2**20  # bytes of states in one file
@@ -59,14 +57,7 @@ def budget_bytes() -> int:
 
     RequestError where that is no number from 0 on.
     """
-    text = os.environ.get(BUDGET, "").strip()
-    try:
-        gib = float(text) if text else DEFAULT_GIB
-    except ValueError:
-        gib = -1.0
-    if not 0 <= gib < 2**30:
-        raise RequestError(f"{BUDGET}={text}: takes a number of GiB from 0 on; 0 keeps nothing")
-    return int(gib * GIB)
+    return cache_budget(BUDGET)
 
 
 def text_key(ids: Array, types: Array | None) -> bytes:

@@ -1,4 +1,4 @@
-"""How much of the disk a part of the package's cache may take: a variable of the environment."""
+"""How much of the disk the parts of the package's cache may take: variables of the environment."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import os
 
 from adapters_xtl.base.errors import RequestError
 
-__all__ = ["GIB", "cache_budget"]
+__all__ = ["GIB", "STATES", "TOKENIZED", "cache_budget"]
 
 GIB = 2**30
+STATES, TOKENIZED = "XTL_PREFIX_GIB", "XTL_TOKENIZED_GIB"
+DEFAULT_GIB = {STATES: 4.0, TOKENIZED: 1.0}
 
 
-def cache_budget(variable: str, default_gib: float) -> int:
-    """Bytes that the variable allows in GiB, or by default; 0 keeps nothing.
+def cache_budget(variable: str) -> int:
+    """Bytes that a variable allows, in GiB, or by default; 0 keeps nothing.
 
     RequestError where it holds no number from 0 on.
     """
     text = os.environ.get(variable, "").strip()
     try:
-        gib = float(text) if text else default_gib
+        gib = float(text) if text else DEFAULT_GIB[variable]
     except ValueError:
         gib = -1.0
     if not 0 <= gib < 2**30:

@@ -1,4 +1,4 @@
-"""`xtl cache`: what is kept of a frozen encoder's states, shown and cleared."""
+"""`xtl cache`: what is kept of texts, states and tokens, shown and cleared."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ __all__ = ["app"]
 
 app = Commands(
     no_args_is_help=True,
-    help="""The states of texts that trainings with --from-layer K keep: show and clear them.
+    help="""What trainings keep for later ones: show and clear it.
 
-    They lie under `prefix/` of the cache ($XTL_CACHE, else ~/.cache/adapters_xtl) and take at most
-    $XTL_PREFIX_GIB GiB (4); what was used longest ago goes first.
+    The states of texts under a module with --from-layer K lie in `prefix/` of the cache
+    ($XTL_CACHE, else ~/.cache/adapters_xtl) and take at most $XTL_PREFIX_GIB GiB (4); tokenized
+    rows lie in `tokenized/` and take at most $XTL_TOKENIZED_GIB GiB (1). What was used longest ago
+    goes first.
     """,
 )
 
 
 @app.command()
 def show(as_json: Json = False) -> None:
-    """Show what is kept: encoder, layer, precision, texts and bytes."""
+    """Show what is kept: states by encoder, layer and precision, and the tokenized rows."""
     from adapters_xtl.cli.commands import cache as command
 
     answer(as_json, command.show)
@@ -29,7 +31,7 @@ def show(as_json: Json = False) -> None:
 def clear(as_json: Json = False) -> None:
     """Delete all of it.
 
-    No run changes: states are computed again when they are needed.
+    No run changes: what is needed is computed again.
     """
     from adapters_xtl.cli.commands import cache as command
 

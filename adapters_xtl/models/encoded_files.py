@@ -25,15 +25,14 @@ import numpy as np
 
 from adapters_xtl import formats
 from adapters_xtl.backbones import registry
-from adapters_xtl.base.cache_budget import GIB, cache_budget
+from adapters_xtl.base.cache_budget import TOKENIZED, cache_budget
 from adapters_xtl.base.errors import XtlError
 from adapters_xtl.base.files import atomic_write, cache_dir, digest, file_digest, read_regular
 from adapters_xtl.base.locks import locked
 from adapters_xtl.formats import Item, Lengths, Tokenizer
 
-__all__ = ["BUDGET", "DEFAULT_GIB", "GIB", "LEAST", "EncodedFiles", "clear", "folder", "kept"]
+__all__ = ["LEAST", "EncodedFiles", "clear", "folder", "kept"]
 
-BUDGET, DEFAULT_GIB = "XTL_TOKENIZED_GIB", 1.0
 LEAST = 256  # examples of a set that is worth a file
 FORMAT, SUFFIX = 1, ".rows"
 LIBRARIES = ("numpy", "tokenizers", "transformers")
@@ -52,7 +51,7 @@ class EncodedFiles:
 
     def __init__(self, notify: Notify, least: int = LEAST) -> None:
         self._notify, self._least = notify, least
-        self._budget = cache_budget(BUDGET, DEFAULT_GIB)
+        self._budget = cache_budget(TOKENIZED)
         self._refused = False  # whether the disk took a set no more
 
     def wants(self, examples: int) -> bool:

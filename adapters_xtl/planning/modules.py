@@ -9,6 +9,7 @@ from typing import Any
 from adapters_xtl import methods, tasks
 from adapters_xtl.backbones import Backbone
 from adapters_xtl.backbones.shape import Shape
+from adapters_xtl.base.cache_budget import TOKENIZED, cache_budget
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data.locate import TrainingFiles
 from adapters_xtl.data.own_files import OwnFiles
@@ -342,6 +343,9 @@ class ModulePlanner:
         )
         if settings.hyper.prefix == FIXED:
             check_fixed_prefix(lacking, overrides.flag, self.problems)
+        if settings.speed.keep_tokenized:
+            with self.problems.catching():
+                cache_budget(TOKENIZED)
         if compose == "init":
             options = self._copied_options(parents[-1], overrides)
         else:

@@ -17,10 +17,12 @@ import pytest
 from adapters_xtl import formats
 from adapters_xtl.backbones import embedded, loading
 from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.base.cache_budget import GIB, TOKENIZED
 from adapters_xtl.base.errors import RequestError
+from adapters_xtl.cli.commands import cache as cache_command
 from adapters_xtl.formats import Item, Lengths
 from adapters_xtl.models import encoded_files
-from adapters_xtl.models.encoded_files import BUDGET, GIB, EncodedFiles, folder, kept
+from adapters_xtl.models.encoded_files import EncodedFiles, folder, kept
 from adapters_xtl.models.encoded_rows import EncodedRows
 from tests.formats.test_examples import GOOD, LABELS
 
@@ -171,7 +173,7 @@ def test_what_was_used_longest_ago_gives_way(
     """A budget of three files; a file that is read is used; a set beyond the budget is not kept."""
     encode(rows_of([]), tokenizer, text="0")
     size = kept()[0][1]
-    monkeypatch.setenv(BUDGET, str(3.5 * size / GIB))
+    monkeypatch.setenv(TOKENIZED, str(3.5 * size / GIB))
     for number in "12":
         encode(rows_of([]), tokenizer, text=number)
     for age, (_, _, path) in enumerate(sorted(kept())):
@@ -186,11 +188,17 @@ def test_what_was_used_longest_ago_gives_way(
     before = kept()
     encode(rows_of([]), tokenizer, count=400)
     assert kept() == before
-    monkeypatch.setenv(BUDGET, "0")
+    monkeypatch.setenv(TOKENIZED, "0")
     encode(rows_of([]), tokenizer, text="4")
-    assert kept() == before and encoded_files.clear() == sum(size for _, size, _ in before)
-    assert not kept()
-    monkeypatch.setenv(BUDGET, "much")
+    assert kept() == before
+    shown, lines = cache_command.show()
+    total = sum(size for _, size, _ in before)
+    assert shown["tokenized"] == {
+        **{"folder": str(folder()), "sets": 3, "bytes": total, "budget_bytes": 0}
+    }
+    assert f"{folder()}" in str(lines[-1])
+    assert cache_command.clear()[0] == {"bytes": 0, "tokenized_bytes": total} and not kept()
+    monkeypatch.setenv(TOKENIZED, "much")
     with pytest.raises(RequestError, match="XTL_TOKENIZED_GIB=much"):
         EncodedFiles(print)
 
@@ -228,7 +236,7 @@ def test_processes_share_files_and_a_tight_budget(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = encode(rows_of([]), tokenizer)
-    monkeypatch.setenv(BUDGET, str(3.5 * kept()[0][1] / GIB))
+    monkeypatch.setenv(TOKENIZED, str(3.5 * kept()[0][1] / GIB))
     fork = multiprocessing.get_context("fork")
     wrong = fork.SimpleQueue()
     workers = [fork.Process(target=_work, args=(number, "shared", items, wrong)) for number in "ab"]
