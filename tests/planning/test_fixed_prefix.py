@@ -64,4 +64,4 @@ def test_the_cache_is_shown_and_cleared_when_there_is_none(
     monkeypatch.setenv("XTL_CACHE", str(tmp_path / "none"))
     payload, lines = cache_command.show()
     assert payload["spaces"] == [] and payload["bytes"] == 0 and str(tmp_path) in str(lines[-1])
-    assert cache_command.clear()[0] == {"bytes": 0}
+    assert cache_command.clear()[0] == {"bytes": 0, "tokenized_bytes": 0}
