@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,10 +12,9 @@ from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.base.files import digest
 from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.repository import DataFile, MissingRows
-from adapters_xtl.data.shots import declared_pool, pool_split
 from adapters_xtl.data.sources import Embedded, Repositories, Source
 from adapters_xtl.data.splits import ReportedRows, declared_reports, declared_select, known_ids
-from adapters_xtl.tasks import Rows, Task
+from adapters_xtl.tasks import TOGETHER, Rows, Task
 
 __all__ = [
     "LanguageFiles",
@@ -26,9 +24,9 @@ __all__ = [
     "locate",
     "locate_language",
     "locate_report",
-    "locate_shots",
     "locate_training",
     "sample_languages",
+    "sample_rows",
     "why_unchecked",
 ]
 
@@ -135,13 +133,16 @@ def locate_training(
     load: Callable[[str], Task],
     languages: tuple[str, ...] = (),
     matched: tuple[str, ...] = (),
+    genres: tuple[str, ...] = (),
 ) -> TrainingFiles:
     """Where `task`'s train and select rows lie; MissingRows (all complaints, one a line) where the
     source lacks them.
 
     `languages`: those to train in, of `task.train_in`, instead of the task's English rows;
-    `matched`: those that they are made comparable with, among them `languages`.
+    `matched`: those that they are made comparable with, among them `languages`. `genres`: those of
+    `task.genres` that train and select rows are of; (): all rows.
     """
+    task = task.of_genres(genres)
     if isinstance(source, OwnFiles):
         train, select = map(_own_rows, source.training_rows())
         return TrainingFiles(train, select)
@@ -262,13 +263,15 @@ def _embedded_training(
     source: Embedded, task: Task, reports: Iterable[ReportedRows], load: Callable[[str], Task]
 ) -> TrainingFiles:
     """A task's train and select rows lie in one sample file, its report rows in its own."""
-    training = _sample_rows(source, load(task.samples) if task.samples else task, "train")
+    training = sample_rows(source, load(task.samples) if task.samples else task, "train")
+    only = next((rows.only for rows in task.train if rows.only), {})
+    training = replace(training, rows=replace(training.rows, only=only))
     located: dict[str, tuple[ReportedRows, RowFiles]] = {}
     unchecked: dict[str, str] = {}
     for report in reports:
         try:
             reporting = load(report.task)
-            files = _sample_rows(source, reporting, report.split)
+            files = sample_rows(source, reporting, report.split)
             tag = reporting.sample_tag(report.split)
             if "en" in sample_languages(files.files[report.split][0].fetch(), tag):
                 located.setdefault(f"{report.task} {tag}", (report, files))
@@ -283,38 +286,9 @@ def _own_rows(
     return tuple(RowFiles(rows, {rows.split: files}) for rows, files in rows_and_files)
 
 
-def _sample_rows(source: Embedded, task: Task, split: str) -> RowFiles:
+def sample_rows(source: Embedded, task: Task, split: str) -> RowFiles:
+    """The rows of a split in a task's sample file."""
     return RowFiles(Rows("embedded", task.name, split, {}), {split: [source.file(task)]})
-
-
-def locate_shots(source: Source, task: Task, language: str) -> ShotFiles:
-    """Where shots of a language lie; MissingRows where the task or the source has none."""
-    if isinstance(source, OwnFiles):
-        raise MissingRows(f"train.shots: '{task.name}' is a task on own files, without shots")
-    if isinstance(source, Embedded):
-        file = source.shots_file(task)
-        languages = sample_languages(file.fetch(), "train")
-        if language not in languages:
-            raise MissingRows(
-                f"the embedded rows of '{task.name}' have shots of {', '.join(sorted(languages))}"
-                f" alone, not of '{language}'"
-            )
-        pool = (RowFiles(Rows("embedded", task.name, "train", {}), {"train": [file]}),)
-        return ShotFiles(pool, (_sample_rows(source, task, "report"),))
-    declared = declared_pool(task, language)
-    if not declared:
-        raise MissingRows(
-            f"train.shots: '{task.name}' has no rows of '{language}' besides those that it reports"
-        )
-    code, held_back = task.code(language), pool_split(task, language)
-    rows_of_pool = tuple(locate(source, rows, code) for rows in declared)
-    reported: list[RowFiles] = []
-    for split, every_rows in task.report.items():
-        for rows in every_rows if split != held_back else ():
-            # what the source lacks is not reported either
-            with contextlib.suppress(MissingRows):
-                reported.append(locate(source, rows, code))
-    return ShotFiles(rows_of_pool, tuple(reported))
 
 
 def why_unchecked(task: str, error: DataError) -> str:
@@ -342,17 +316,18 @@ def locate_report(
         try:
             if isinstance(source, Embedded):
                 file = source.file(task)
-                if language not in sample_languages(file.fetch(), task.sample_tag(split)):
+                tags = task.sample_tag(split).split(TOGETHER)
+                if not all(language in sample_languages(file.fetch(), tag) for tag in tags):
                     domain = f" of {split}" if task.in_domain_task else ""
                     raise MissingRows(
                         f"the embedded rows{domain} of '{task.name}' have no language '{language}'"
                     )
-                files_by_language[language] = (_sample_rows(source, task, split),)
+                files_by_language[language] = (sample_rows(source, task, split),)
             elif isinstance(source, OwnFiles):
                 files_by_language[language] = _own_rows(source.report_rows(split, language))
             else:
                 files_by_language[language] = tuple(
-                    locate(source, rows, task.code(language)) for rows in task.report[split]
+                    locate(source, rows, task.code(language)) for rows in task.report_rows(split)
                 )
         except MissingRows as error:
             missing[language] = str(error)

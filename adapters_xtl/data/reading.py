@@ -20,15 +20,16 @@ import pyarrow.compute as pc
 from adapters_xtl import formats
 from adapters_xtl.base.errors import DataError, Problems
 from adapters_xtl.base.files import canonical
+from adapters_xtl.data.chosen_rows import has_text, of_language, with_text
 from adapters_xtl.data.columns import UNUSABLE, checked
 from adapters_xtl.data.language_rows import rows_in_languages
 from adapters_xtl.data.locate import RowFiles, TrainingFiles, why_unchecked
 from adapters_xtl.data.own_tables import read_own_file
 from adapters_xtl.data.repository import DataFile, MissingRows
-from adapters_xtl.data.shots import DrawnShots, ShotDraw, draw_shots
+from adapters_xtl.data.shots import DrawnShots, ShotDraw, draw_shots, in_pool
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, cut_select, drop_reported
 from adapters_xtl.data.table_files import count_rows, read_file
-from adapters_xtl.tasks import Rows, Task
+from adapters_xtl.tasks import POOL, TOGETHER, Rows, Task
 from adapters_xtl.tasks._own_rows import OWN
 
 __all__ = ["Reader", "count_language_rows", "read_report", "read_training"]
@@ -98,14 +99,19 @@ class Reader:
         located = tuple(located)
         for row_files in located:
             checked_split.forms.append(str(row_files.rows))
+            found: set[str] = set()
             for name, files in row_files.files.items():
                 for file in files:
                     try:
-                        self._add(checked_split, selection, row_files.rows, name, file)
+                        found |= self._add(checked_split, selection, row_files.rows, name, file)
                     except MissingRows:
                         raise
                     except DataError as error:
                         problems.catch(error)
+            lacking = {text for texts in row_files.rows.only.values() for text in texts} - found
+            if lacking and selection.split == "train" and not problems.messages:
+                named = ", ".join(sorted(lacking))
+                problems.add(f"{row_files.rows}: no rows of {named} to train on")
         problems.raise_if_any(DataError)
         if not checked_split.rows:
             language = f" in {selection.language}" if selection.language else ""
@@ -121,14 +127,18 @@ class Reader:
         rows: Rows,
         part: str,
         file: DataFile,
-    ) -> None:
-        """Adds the rows of one file. `part`: the split name that the file is of."""
+    ) -> set[str]:
+        """Adds the rows of one file. `part`: the split name that the file is of. Returns the texts
+        of `rows.only` that it has rows of.
+        """
         task = selection.task
+        found: set[str] = set()
         if rows.repo == "embedded":
-            tag = (
-                rows.split if rows.split in task.report and task.in_domain_task else selection.split
-            )
+            domains = task.in_domain_task and task.reports(rows.split)
+            tag = rows.split if domains else selection.split
             numbered = _sample_rows(file.fetch(), tag, selection.language)
+            for column, values in rows.only.items():
+                numbered, found = with_text(numbered, column, values)
         else:
             columns = rows.parts.get(part, rows.columns)
             columns = {**columns, **dict.fromkeys(rows.only, "string")}
@@ -136,14 +146,18 @@ class Reader:
             if rows.language:
                 table = self._of_language(checked_split, table, rows, selection, file)
             for column, values in rows.only.items():
-                table = table.filter(_has_text(table.column(column), values))
+                texts = table.column(column)
+                found |= {text for text in values if pc.any(has_text(texts, [text])).as_py()}
+                table = table.filter(has_text(texts, values))
             numbered = _rows(table, part if rows.parts else "")
         form = formats.load(task.format)
         seen = {form.identity(example): example for example in checked_split.examples}
         count = 0
         for number, row in numbered:
-            count += 1
             example, trouble = _example(task, row, number)
+            if rows.half and in_pool(example) != (rows.half == POOL):
+                continue
+            count += 1
             keep = trouble is None or (selection.scoring and trouble.scorable)
             identity = form.identity(example) if keep else ()
             first = seen.setdefault(identity, example)
@@ -159,6 +173,7 @@ class Reader:
         checked_split.rows += count
         if not count and not rows.language and not rows.only:
             raise DataError(f"{file.name}: no rows")
+        return found
 
     def _place(self, checked_split: CheckedSplit, file: DataFile, number: int, reason: str) -> None:
         if len(checked_split.places) < self.places:
@@ -203,7 +218,7 @@ class Reader:
         how, _, column = rows.language.partition(":")
         code = selection.task.code(selection.language)
         values = table.column(column)
-        in_language = table.filter(_chosen(values, how, code))
+        in_language = table.filter(of_language(values, how, code))
         if not in_language.num_rows:
             texts = {
                 str(value).split("-")[0] if how == "prefix" else str(value)
@@ -226,22 +241,6 @@ class Reader:
         return in_language
 
 
-def _chosen(values: pa.ChunkedArray, how: str, code: str) -> pa.ChunkedArray:
-    """Which rows are of a language, by their language column or by the prefix of their ids."""
-    return pc.fill_null(
-        pc.equal(values, code) if how == "column" else pc.starts_with(values, f"{code}-"), False
-    )
-
-
-def _has_text(texts: pa.ChunkedArray, values: Sequence[str]) -> pa.ChunkedArray:
-    """Which texts are one of `values`, or begin with one that ends in `*`."""
-    chosen = pc.is_in(texts, pa.array(values, pa.string()))
-    for value in values:
-        if value.endswith("*"):
-            chosen = pc.or_(chosen, pc.fill_null(pc.starts_with(texts, value[:-1]), False))
-    return chosen
-
-
 def count_language_rows(located: Iterable[RowFiles], code: str) -> int:
     """Rows of one language, read from footers and language columns alone. DataError for an
     unreadable file.
@@ -255,7 +254,7 @@ def count_language_rows(located: Iterable[RowFiles], code: str) -> int:
             elif how:
                 table, present = read_file(file.fetch(), file.name, {column: "string"})
                 table = checked(table, file.name, {column: "string"}, (), {}, present)
-                total += pc.sum(_chosen(table.column(column), how, code)).as_py() or 0
+                total += pc.sum(of_language(table.column(column), how, code)).as_py() or 0
             else:
                 total += count_rows(file.fetch(), file.name)
     return total
@@ -287,7 +286,9 @@ def _rows(table: pa.Table, part: str) -> Iterable[tuple[int, dict[str, Any]]]:
 def _sample_rows(path: Path, split: str, language: str) -> Iterable[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n")):
         row = json.loads(line)
-        if row.pop("split") == split and (not language or row["language"] == language):
+        if row.pop("split") in split.split(TOGETHER) and (
+            not language or row["language"] == language
+        ):
             yield number, row
 
 

@@ -6,9 +6,8 @@ by a hash of its number and the row's content, and k shots are the first k of ea
 bucket is the same for every parent, method and seed, and the shots of a smaller k are among those
 of a larger one.
 
-Where a task has train rows that were written in the language, shots come from them; otherwise from
-the first of its report splits, which such a training then does not report (`pool_split`). Rows
-that are reported are no shots, whatever the protocol.
+Where they come from, `adapters_xtl.data.shot_pool` says. Rows that are reported are no shots,
+whatever the protocol.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from adapters_xtl import formats
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.base.files import canonical
 from adapters_xtl.data.splits import CheckedSplit
-from adapters_xtl.tasks import Rows, Task
+from adapters_xtl.tasks import Task
 
 __all__ = [
     "ALONE",
@@ -33,9 +32,10 @@ __all__ = [
     "SHOT_REGIMES",
     "DrawnShots",
     "ShotDraw",
-    "declared_pool",
+    "NATIVE",
     "draw_shots",
-    "pool_split",
+    "in_pool",
+    "may_have_shots",
     "row_digest",
 ]
 
@@ -43,6 +43,7 @@ BUCKETS = 10
 SEQUENTIAL, JOINT, ALONE = "sequential", "joint", "target-only"
 # the shots after the English rows, together with them, or without any of them
 SHOT_REGIMES = (SEQUENTIAL, JOINT, ALONE)
+NO_CONTENT = ("id", "stage", "genre")  # of an example: what is said of it
 NATIVE = "native"  # the origin of train rows that were written in their language
 
 
@@ -75,35 +76,27 @@ class DrawnShots:
     joined: bool
 
 
-def declared_pool(task: Task, language: str) -> tuple[Rows, ...]:
-    """The rows that shots of a language are drawn from; () where a task has none to spare."""
-    declared = task.train_in.get(language)
-    if declared is not None and declared.origin == NATIVE:
-        return (declared.train,)
-    split = pool_split(task, language)
-    return task.report[split] if split else ()
+def may_have_shots(task: Task, language: str) -> bool:
+    """Whether a task can have rows of a language to draw shots from, whatever a source has."""
+    return bool(task.train and task.report) and language in task.all_languages
 
 
-def pool_split(task: Task, language: str) -> str:
-    """The report split that shots of a language are drawn from, so that it cannot be reported; ""
-    where they are train rows, or where the task reports no second split.
-    """
-    declared = task.train_in.get(language)
-    if declared is not None and declared.origin == NATIVE:
-        return ""
-    splits = list(task.report)
-    return splits[0] if task.train and len(splits) > 1 else ""
+def in_pool(example: Mapping[str, Any]) -> bool:
+    """Whether a row is in the half of its split that shots are drawn from."""
+    return int(_hash(f"pool\n{_content(example)}")[:8], 16) % 2 == 0
 
 
 def row_digest(example: Mapping[str, Any]) -> str:
-    """16 hex digits of the sha256 of an example's content, gold included: what tells rows apart
+    """16 hex digits of the sha256 of an example's texts and gold: what tells rows apart
     whatever file and place they stand in.
     """
     return _hash(_content(example))[:16]
 
 
 def _content(example: Mapping[str, Any]) -> str:
-    return canonical({key: value for key, value in example.items() if key not in ("id", "stage")})
+    return canonical(
+        {key: value for key, value in example.items() if key not in ("id", "stage", "genre")}
+    )
 
 
 def _hash(text: str) -> str:

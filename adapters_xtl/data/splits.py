@@ -196,10 +196,10 @@ def _is_published(identity: str) -> bool:
 
 
 def _text_of(task: Task, example: Mapping[str, Any]) -> str:
-    """What an example gives a model to read, for comparing: without id and gold, in NFKC, lower
-    case, white space as one blank.
+    """What an example gives a model to read, for comparing: without what is said of it and gold, in
+    NFKC, lower case, white space as one blank.
     """
-    left_out = {"id", "stage", "language", *formats.load(task.format).gold_fields}
+    left_out = {"id", "stage", "language", "genre", *formats.load(task.format).gold_fields}
 
     def plain(value: Any) -> Any:
         if isinstance(value, str):

@@ -29,7 +29,7 @@ from adapters_xtl.base.untrusted import printable
 __all__ = ["count_rows", "is_list", "is_text", "list_offsets", "read_file"]
 
 # read where they exist, beside what is declared
-IDENTITIES = ("id", "idx", "uid", "pairID", "ind", "sent_id", "title")
+UNDECLARED = ("id", "idx", "uid", "pairID", "ind", "sent_id", "title", "genre")
 BLOCK = 1 << 26  # bytes; a row of a text file must fit into one block
 DEEPEST = 32  # levels of lists and objects in JSON; the deepest rows of a task have four
 _JSON_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -39,8 +39,8 @@ _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def read_file(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
-    """(the declared columns and ids that the file has, dictionaries decoded; the names of all
-    columns that it has).
+    """(the declared columns, ids and genres that the file has, dictionaries decoded; the names of
+    all columns that it has).
 
     `columns`: column → declared type. `name` begins every message. DataError when the file cannot
     be read.
@@ -50,7 +50,7 @@ def read_file(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa.Tab
         if len(set(present)) < len(present):
             raise DataError(f"{name}: two columns have the same name ({', '.join(present[:12])})")
         table = table.select(
-            [column for column in present if column in columns or column in IDENTITIES]
+            [column for column in present if column in columns or column in UNDECLARED]
         )
         for number, field in enumerate(table.schema):
             plain = _plain_type(field.type)
@@ -97,7 +97,7 @@ def _read_parquet(path: Path, name: str, columns: Mapping[str, str]) -> tuple[pa
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         names = file.schema_arrow.names
         return file.read(
-            columns=[column for column in names if column in columns or column in IDENTITIES]
+            columns=[column for column in names if column in columns or column in UNDECLARED]
         ), names
 
 

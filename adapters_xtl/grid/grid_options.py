@@ -10,7 +10,7 @@ from adapters_xtl.backbones import BITS
 from adapters_xtl.base.errors import Problems, RequestError, clipped, nearest
 from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.grid.cells import Overrides, Tuning, Variant
-from adapters_xtl.runs.settings import HYPER_FIELDS, parse_override
+from adapters_xtl.runs.settings import HYPER_FIELDS, parse_override, parse_overrides
 
 __all__ = [
     "ALL",
@@ -132,9 +132,8 @@ def by_method(
                 f" compared{nearest(method, method_names)}"
             )
         else:
-            with problems.catching():
-                override = parse_override(text.partition(":")[2], flag)
-                own[method] = (*own.get(method, ()), override)
+            given = own.get(method, ())
+            own[method] = parse_overrides([text.partition(":")[2]], flag, problems, given)
     return shared, own
 
 
@@ -147,9 +146,7 @@ def by_task(
         if task not in tasks.names():
             problems.add(f"{flag}.{clipped(task)}: unknown task{nearest(task, tasks.names())}")
             continue
-        for text in settings:
-            with problems.catching():
-                own[task] = (*own.get(task, ()), parse_override(text, f"{flag}.{task}"))
+        own[task] = parse_overrides(settings, f"{flag}.{task}", problems)
     return own
 
 

@@ -44,7 +44,7 @@ from adapters_xtl.planning.compositions import RANDOM, SELF
 from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.recipes import recipes_dir
 from adapters_xtl.runs.request import Request
-from adapters_xtl.runs.settings import parse_override
+from adapters_xtl.runs.settings import parse_override, parse_overrides
 
 __all__ = ["StudyFile", "make_grid", "read_study_file", "shipped_files"]
 
@@ -124,9 +124,13 @@ def read_study_file(
         raise RequestError(f"{origin}: study: {shown}{nearest(str(study), study_names)}")
     _check(content, origin, axes_of[study], problems)
     problems.raise_if_any()
+    places: set[tuple[str, str]] = set()
     for text in set_:
         with problems.catching():
-            _set(content, text, axes_of[study])
+            place = _set(content, text, axes_of[study])
+            if place in places:
+                problems.add(f"--set {clipped(text.partition('=')[0])}: is given twice")
+            places.add(place)
     _check(content, origin, axes_of[study], problems)
     problems.raise_if_any()
     return StudyFile(content, path)
@@ -141,8 +145,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path}: {clipped(error, 200)}") from error
 
 
-def _set(content: dict[str, Any], text: str, axes: Sequence[str]) -> None:
-    """Puts the value of `key=value` in its place; lists are written with commas, or as TOML."""
+def _set(content: dict[str, Any], text: str, axes: Sequence[str]) -> tuple[str, str]:
+    """Puts the value of `key=value` in its place, and returns that: its table, or its key where it
+    is in none, and the rest of its name. Lists are written with commas, or as TOML.
+    """
     key, value = parse_override(text)
     section, _, rest = key.partition(".")
     if key in axes:
@@ -159,7 +165,7 @@ def _set(content: dict[str, Any], text: str, axes: Sequence[str]) -> None:
         raise RequestError("--set study: the study is the one that the command names")
     if section not in _TABLES:
         content[section] = value
-        return
+        return section, ""
     names = [rest] if section == "axes" else rest.split(".")
     table = content.setdefault(section, {})
     for name in names[:-1]:
@@ -169,6 +175,7 @@ def _set(content: dict[str, Any], text: str, axes: Sequence[str]) -> None:
     if section in ("axes", "tune") and isinstance(value, str):
         value = list(grid_options.names(value))
     table[names[-1]] = value
+    return section, rest
 
 
 def _check(content: dict[str, Any], origin: str, axes: Sequence[str], problems: Problems) -> None:
@@ -329,8 +336,8 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
         task="",
         seed=0,
         runs=runs,
-        overrides=_parsed_overrides(shared, "set", problems),
-        parent_overrides=_parsed_overrides(shared_parents, "set-parents", problems),
+        overrides=parse_overrides(shared, "set", problems),
+        parent_overrides=parse_overrides(shared_parents, "set-parents", problems),
         **{
             "reseed": study.reseed,
             **{key: value for key, value in content.items() if key in SHARED},
@@ -413,13 +420,3 @@ def _checked_axes(axes: tuple[Axis, ...], problems: Problems) -> tuple[Axis, ...
             values = tuple(">".join(chain) or grid_options.NO_PARENTS for chain in chains)
         expanded.append(Axis(axis.name, tuple(dict.fromkeys(values))))
     return tuple(expanded)
-
-
-def _parsed_overrides(
-    texts: Sequence[str], flag: str, problems: Problems
-) -> tuple[tuple[str, Any], ...]:
-    overrides = []
-    for text in texts:
-        with problems.catching():
-            overrides.append(parse_override(text, flag))
-    return tuple(overrides)

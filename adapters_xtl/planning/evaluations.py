@@ -11,6 +11,7 @@ from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.base.files import digest
 from adapters_xtl.base.numbers import whole
 from adapters_xtl.data.own_files import OwnFiles
+from adapters_xtl.data.shot_pool import shot_pool
 from adapters_xtl.data.sources import Source
 from adapters_xtl.planning.lookups import Lookups, ReportFiles
 from adapters_xtl.runs.outcome import finished_directory
@@ -19,6 +20,7 @@ from adapters_xtl.runs.store import Store
 from adapters_xtl.tasks import Task
 
 __all__ = [
+    "BESIDE_SHOTS",
     "Scope",
     "merged_modules",
     "own_evaluation",
@@ -27,6 +29,9 @@ __all__ = [
     "scope_of",
     "scopes_of",
 ]
+
+# as --split: the report split that shots of the one language of --languages are not drawn from
+BESIDE_SHOTS = "beside-shots"
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,14 @@ def scope_of(
     if not splits:
         problems.add(f"'{task.name}': no rows to score are there")
         return None
+    if split == BESIDE_SHOTS:
+        split = None
+        with problems.catching():
+            split = shot_pool(source, task, languages or "").reported or None
     codes, named = _languages(
         task, source, split if split in splits else splits[0], languages, problems
     )
-    if split is not None and split not in splits:
+    if split is not None and split not in splits and not task.reports(split):
         hint = " (the embedded rows have one)" if source.kind == "embedded" else ""
         problems.add(
             f"--split {clipped(split)}: task '{task.name}' reports {', '.join(splits)}{hint}"

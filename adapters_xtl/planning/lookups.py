@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from adapters_xtl import tasks
 from adapters_xtl.backbones import Backbone, registry
@@ -14,10 +15,10 @@ from adapters_xtl.data.locate import (
     ShotFiles,
     TrainingFiles,
     locate_report,
-    locate_shots,
     locate_training,
 )
 from adapters_xtl.data.own_files import OwnFiles, OwnFilesRequest, open_own_files
+from adapters_xtl.data.shot_pool import locate_shots
 from adapters_xtl.data.sources import Source, open_source
 from adapters_xtl.runs.recipes import Recipe, read_recipe
 from adapters_xtl.tasks import Task
@@ -52,9 +53,7 @@ class Lookups:
     _shapes: dict[str, Shape] = field(default_factory=dict)
     _recipes: dict[str, Recipe] = field(default_factory=dict)
     _own_files: dict[str, OwnFiles] = field(default_factory=dict)
-    _training: dict[tuple[int, str, str, tuple[str, ...], tuple[str, ...]], TrainingFiles] = field(
-        default_factory=dict
-    )
+    _training: dict[tuple[Any, ...], TrainingFiles] = field(default_factory=dict)
     _shots: dict[tuple[int, str, str], ShotFiles] = field(default_factory=dict)
     _report: dict[tuple[int, str, str, tuple[str, ...]], ReportFiles] = field(default_factory=dict)
 
@@ -105,14 +104,15 @@ class Lookups:
         protocol: str,
         languages: tuple[str, ...] = (),
         matched: tuple[str, ...] = (),
+        genres: tuple[str, ...] = (),
     ) -> TrainingFiles:
-        """Where a task's train and select rows lie: its English ones, or those in `languages`.
-        DataError where the source lacks them.
+        """Where a task's train and select rows lie: its English ones, or those in `languages`, or
+        those of `genres`. DataError where the source lacks them.
         """
-        key = (id(source), task.name, protocol, languages, matched)
+        key = (id(source), task.name, protocol, languages, matched, genres)
         if key not in self._training:
             self._training[key] = locate_training(
-                source, task, protocol, tasks.load, languages, matched
+                source, task, protocol, tasks.load, languages, matched, genres
             )
         return self._training[key]
 

@@ -15,7 +15,7 @@ from adapters_xtl.data.locate import TrainingFiles
 from adapters_xtl.data.own_files import OwnFiles
 from adapters_xtl.data.sources import Source
 from adapters_xtl.methods import APART, Method, ModuleSpec
-from adapters_xtl.planning import training_languages
+from adapters_xtl.planning import training_rows
 from adapters_xtl.planning.compositions import RANDOM, SELF, SUM, borrows_parent
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.fixed_prefix import check_fixed_prefix, no_fixed_prefix
@@ -262,7 +262,7 @@ class ModulePlanner:
         """
         name, hyper = task.name, settings.hyper
         members = self._members(task, settings, flag)
-        if not training_languages.check(members, hyper, self.request.protocol, flag, self.problems):
+        if not training_rows.check(members, hyper, self.request.protocol, flag, self.problems):
             return None
         if name in self.lean:
             settings = replace(settings, hyper=replace(hyper, optimizer="adamw8bit"))
@@ -398,7 +398,7 @@ class ModulePlanner:
             return TrainingFiles((), (), ())
         source, task = self.source_of(name), tasks.load(name)
         files = self.lookups.training(
-            source, task, self.request.protocol, hyper.languages, hyper.matched
+            source, task, self.request.protocol, hyper.languages, hyper.matched, hyper.genres
         )
         if not hyper.shots:
             return files

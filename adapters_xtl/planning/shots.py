@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import Problems, clipped, nearest
-from adapters_xtl.data.shots import JOINT, SEQUENTIAL, pool_split
+from adapters_xtl.data.repository import MissingRows
+from adapters_xtl.data.shot_pool import ShotPool, shot_pool
+from adapters_xtl.data.shots import JOINT, SEQUENTIAL
 from adapters_xtl.data.sources import Source
-from adapters_xtl.planning.evaluations import Scope, report_splits
+from adapters_xtl.planning.evaluations import Scope
 from adapters_xtl.runs.request import Module
 from adapters_xtl.runs.settings import HYPER_FIELDS, Hyper
 from adapters_xtl.tasks import Task
@@ -97,12 +100,13 @@ def check_shots(
 
 
 def usual_split(task: Task, source: Source, hyper: Hyper) -> str | None:
-    """The report split that a training scores by default: the first that its shots were not drawn
-    from; None for the task's usual one.
+    """The report split that a training scores by default: one that its shots were not drawn from;
+    None for the task's usual one.
     """
-    held_back = pool_split(task, hyper.shot_language) if hyper.shots else ""
-    splits = [split for split in report_splits(task, source) if split != held_back]
-    return splits[0] if held_back and splits else None
+    with contextlib.suppress(MissingRows):  # that there are no shots, their files' place says
+        if hyper.shots:
+            return shot_pool(source, task, hyper.shot_language).reported or None
+    return None
 
 
 def _trained_on_shots(task: Task, module: Module) -> Hyper | None:
@@ -132,14 +136,16 @@ def reported_scopes(
         hyper = _trained_on_shots(task, module) if module is not None else None
         if hyper is None or source.kind == "embedded":
             continue
-        if scope.split != pool_split(task, hyper.shot_language):
+        pool = ShotPool(())
+        with contextlib.suppress(MissingRows):
+            pool = shot_pool(source, task, hyper.shot_language)
+        if scope.split != pool.split:
             continue
         if split is not None:
-            others = [other for other in report_splits(task, source) if other != split]
             problems.add(
                 f"--split {split}: the shots of {module} were drawn from these rows of '{name}'; it"
-                f" reports {', '.join(others) or 'no other'}"
+                f" reports {pool.reported}"
             )
         else:
-            checked[name] = replace(scope, split=usual_split(task, source, hyper) or scope.split)
+            checked[name] = replace(scope, split=pool.reported)
     return checked

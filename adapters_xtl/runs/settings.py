@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -30,6 +30,7 @@ __all__ = [
     "Settings",
     "Speed",
     "parse_override",
+    "parse_overrides",
     "resolve_settings",
 ]
 
@@ -110,6 +111,15 @@ class Hyper:
             "help": "languages that train.languages are made comparable with: of each, the items"
             " that all of them have, or equally many where the items are not parallel",
             "items": "language codes",
+            "omit": True,
+        },
+    )
+    genres: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "genres of the train and select rows, where a task's rows tell theirs; none:"
+            " all rows",
+            "items": "genres",
             "omit": True,
         },
     )
@@ -268,6 +278,22 @@ def parse_override(text: str, flag: str = "--set") -> tuple[str, Any]:
     except (ValueError, RecursionError):  # no TOML, an integer of 5,000 digits, [[[[[…
         return key, raw
     return key, document["value"] if len(document) == 1 else raw
+
+
+def parse_overrides(
+    texts: Iterable[str], flag: str, problems: Problems, parsed: OverrideValues = ()
+) -> OverrideValues:
+    """The `key=value` texts of a flag, behind those that are `parsed`. A key that is given twice is
+    a problem, like a text of another form.
+    """
+    values = dict(parsed)
+    for text in texts:
+        with problems.catching():
+            key, value = parse_override(text, flag)
+            if key in values:
+                problems.add(f"{flag} {clipped(key)}: is given twice")
+            values[key] = value
+    return tuple(values.items())
 
 
 def _checked(name: str, value: Any, origin: str, problems: Problems) -> Any:

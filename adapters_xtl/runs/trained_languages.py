@@ -1,4 +1,4 @@
-"""The languages that a training was in, in words for cards."""
+"""The languages and genres that a training was in, in words for cards."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ __all__ = ["trained_languages"]
 
 def trained_languages(run: Run) -> str:
     """The languages of a run's train rows and where those rows come from, and what they were made
-    comparable with; "" for a run on its tasks' English rows.
+    comparable with, or the genres of them; "" for a run on all of its tasks' English rows.
     """
     hyper = run.hyper
+    if hyper.genres:
+        return f"English rows of the genres {', '.join(hyper.genres)}"
     if not hyper.languages:
         return ""
     named = []

@@ -83,7 +83,7 @@ def _scored_rows(task: Task, split: str, language: str, forms: tuple[str, ...]) 
     """The one published form of a language's rows that was scored; None where several were."""
     candidates = [
         form.named(task.code(language))
-        for rows in task.report.get(split, ())
+        for rows in (task.report_rows(split) if task.reports(split) else ())
         for form in (rows, *rows.instead)
     ]
     found = [rows for rows in candidates if str(rows) in forms]

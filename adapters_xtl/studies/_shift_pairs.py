@@ -10,10 +10,12 @@ from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.grid import grid_options
 from adapters_xtl.grid.cells import Cell
 from adapters_xtl.grid.finished_cells import ContrastResult, FinishedCells
-from adapters_xtl.tasks import Task
+from adapters_xtl.tasks import TOGETHER, Task
 
 __all__ = [
+    "ALL_GENRES",
     "IN",
+    "OTHER_GENRES",
     "OUT",
     "Shift",
     "changes_by_seed",
@@ -27,9 +29,16 @@ __all__ = [
     "shifts_in",
     "shifts_of",
     "train_repos",
+    "trained_genres",
 ]
 
 IN, OUT = "in", "out"
+# values of the axis `genres` beside names of genres: train rows of all, or of all but the domain's
+ALL_GENRES, OTHER_GENRES = "all", "others"
+# train rows → those that are among them
+PART_OF = {
+    "google/xtreme udpos.English": ("universal-dependencies/universal_dependencies en_ewt",),
+}
 BySeed = dict[int, float]
 
 
@@ -51,7 +60,10 @@ class Shift:
     def label(self) -> str:
         """The rows in words: "squadshifts nyt, en"."""
         start = "English to " if self.of_language else ""
-        return f"{self.place['task']} {self.place['domain']}, {start}{self.place['language']}"
+        genres = self.place["genres"]
+        trained = f" from {genres}" if genres not in (ALL_GENRES, OTHER_GENRES) else ""
+        rows = f"{self.place['task']} {self.place['domain']}{trained}"
+        return f"{rows}, {start}{self.place['language']}"
 
 
 def check_point(point: Mapping[str, str], problems: Problems) -> None:
@@ -76,6 +88,28 @@ def check_point(point: Mapping[str, str], problems: Problems) -> None:
                 f"[axes] {axis}: {shown}: {complaints[axis]}{nearest(point[axis], values)}"
             )
 
+    genres = sorted({genre for task in with_domains for genre in task.genres})
+    chosen = point["genres"]
+    for genre in chosen.split(TOGETHER) if chosen not in (ALL_GENRES, OTHER_GENRES) else ():
+        if genre not in genres:
+            hint = nearest(genre, [ALL_GENRES, OTHER_GENRES, *genres])
+            problems.add(f"[axes] genres: no task tells train rows of '{clipped(genre)}'{hint}")
+
+
+def trained_genres(point: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The genres that the training of a point is restricted to; () for all rows; None where there
+    is no such training, or where it is on the point's domain too.
+    """
+    task, domain, chosen = tasks.load(point["task"]), point["domain"], point["genres"]
+    if not task.genres or (domain not in task.genres and chosen == OTHER_GENRES):
+        return ()
+    if chosen == ALL_GENRES:
+        return None if domain in task.genres else ()
+    if chosen == OTHER_GENRES:
+        return tuple(genre for genre in task.genres if genre != domain)
+    names = tuple(chosen.split(TOGETHER))
+    return names if domain not in names and set(names) <= set(task.genres) else None
+
 
 def in_domain_task_of(name: str) -> Task:
     """The task that reports the in-domain rows of the task `name`."""
@@ -89,7 +123,8 @@ def train_repos(name: str) -> set[str]:
     task = tasks.load(name)
     trained = [tasks.load(member) for member in task.members or (task.train_from or name,)]
     forms = [form for each in trained for rows in each.train for form in (rows, *rows.instead)]
-    return {f"{form.repo} {form.config}" for form in forms}
+    names = {f"{form.repo} {form.config}" for form in forms}
+    return names | {part for whole in names for part in PART_OF.get(whole, ())}
 
 
 def shift_at(point: Mapping[str, str]) -> Shift:

@@ -16,14 +16,14 @@ from adapters_xtl.data.shots import (
     JOINT,
     SEQUENTIAL,
     SHOT_REGIMES,
-    declared_pool,
-    pool_split,
+    may_have_shots,
 )
 from adapters_xtl.grid import grid_options
 from adapters_xtl.grid.cells import Axis, Cell, Override
 from adapters_xtl.grid.finished_cells import FinishedCells
 from adapters_xtl.grid.results import Entry, Figure, Line, Point, Series, Table
 from adapters_xtl.grid.study import Answer, Contrast, Study
+from adapters_xtl.planning.evaluations import BESIDE_SHOTS
 
 __all__ = ["STUDY"]
 
@@ -61,9 +61,10 @@ class FewShot(Study):
         "a bucket is one fixed draw of the k examples. A score is the mean over the buckets, its"
         " interval is over the seeds. Buckets draw from the same rows and can share some, so the"
         " band from the lowest bucket to the highest is no interval",
-        "the k examples are train rows of the language (panx, udpos, tydiqa). xnli and xcopa have"
-        " no train rows that people wrote in it: their examples are validation rows, and the test"
-        " rows are scored",
+        "the k examples are train rows of the language where people wrote some and the source has"
+        " them (panx, udpos, tydiqa on the hub), else validation rows (xnli, xcopa): the test rows"
+        " are scored then, or, of a source without them, the other half of the validation rows. A"
+        " score's split says which",
     )
 
     def cell(
@@ -87,7 +88,7 @@ class FewShot(Study):
             problems.add(f"[axes] language: '{language}' is no target language of any task")
         if problems.messages or k is None:
             return ()
-        if language not in task.all_languages or not declared_pool(task, language):
+        if not may_have_shots(task, language):
             return ()
         if k == 0 and point["regime"] == ALONE:
             return ()
@@ -102,8 +103,6 @@ class FewShot(Study):
                 ("train.shot_bucket", bucket),
                 ("train.shot_regime", point["regime"]),
             )
-        held_back = pool_split(task, language)
-        splits = [split for split in task.report if split != held_back]
         (variant,) = self.variants(point, bits, problems)[:1]
         return (
             Cell(
@@ -113,7 +112,7 @@ class FewShot(Study):
                 tuple({**place, "method": str(variant)}.items()),
                 overrides,
                 languages=language,
-                split=splits[0] if held_back else None,
+                split=BESIDE_SHOTS,
                 ineffective=() if k and point["regime"] != JOINT else ("train.shot_steps",),
             ),
         )

@@ -162,13 +162,14 @@ class Order(Study):
                     f" {', '.join(values)}{nearest(point[axis], values)}"
                 )
         trainable = [name for name in tasks.names() if tasks.load(name).train]
-        for name in pair:
-            if name not in trainable:
-                wrong.append(
-                    f"[axes] pair: {clipped(point['pair'])}: takes two tasks, A+B;"
-                    f" '{clipped(name)}' cannot be trained{nearest(name, trainable)}"
-                )
-        if pair[0] == pair[1]:
+        unknown = [name for name in pair if name not in trainable]
+        if unknown:
+            hint = nearest(unknown[0], trainable)
+            wrong.append(
+                f"[axes] pair: {clipped(point['pair'])}: takes two tasks, A+B;"
+                f" '{clipped(unknown[0])}' cannot be trained{hint}"
+            )
+        elif pair[0] == pair[1]:
             wrong.append(f"[axes] pair: {clipped(point['pair'])}: takes two different tasks")
         borrowed = tasks.load(point["task"]).train_from if point["task"] in tasks.names() else ""
         if borrowed and borrowed in pair:

@@ -22,7 +22,9 @@ from adapters_xtl.grid.results import Entry, Figure, Line, Point, Series, Table
 from adapters_xtl.grid.study import Answer, Contrast, Study
 from adapters_xtl.planning.compositions import RANDOM, SELF
 from adapters_xtl.studies._shift_pairs import (
+    ALL_GENRES,
     IN,
+    OTHER_GENRES,
     OUT,
     Shift,
     changes_by_seed,
@@ -36,7 +38,9 @@ from adapters_xtl.studies._shift_pairs import (
     shifts_in,
     shifts_of,
     train_repos,
+    trained_genres,
 )
+from adapters_xtl.tasks import TOGETHER
 
 __all__ = ["STUDY"]
 
@@ -50,7 +54,10 @@ class DomainShift(Study):
         " task?"
     )
     axes = (
-        Axis("task", ("squadshifts", "mnli_genres", "gum", "masakhaner", "m2qa", "americasnli")),
+        Axis(
+            "task",
+            ("squadshifts", "mnli_genres", "gum", "ewt", "masakhaner", "m2qa", "americasnli"),
+        ),
         Axis("on", (grid_options.NO_PARENTS, "mnli", "squad2")),
         Axis("method", ("lora",)),
         Axis("language", ("en", "de", "tr", "zh", "sw", "yo", "quy")),
@@ -60,9 +67,11 @@ class DomainShift(Study):
                 *("new_wiki", "nyt", "reddit", "amazon"),
                 *("facetoface", "letters", "nineeleven", "oup", "verbatim"),
                 *("academic", "bio", "interview", "voyage", "whow"),
+                *("weblog", "newsgroup", "email", "reviews", "answers"),
                 *("news", "product_reviews", "creative_writing", "americas"),
             ),
         ),
+        Axis("genres", (OTHER_GENRES,)),
         Axis("side", (IN, OUT)),
     )
     complete_axes = ("task", "on", "language", "domain")
@@ -82,6 +91,9 @@ class DomainShift(Study):
         "a model that scores more in its domain has more to lose: beside the drop in points stands"
         " the drop in per cent of the in-domain score",
         "points whose intermediate task has the target's own train rows are left out",
+        "where a task's train rows tell their genre, a training leaves out the genre that is scored"
+        " as the other domain (genres = others), or is on chosen genres; in-domain rows are then"
+        " those of the genres that it is on",
         "a line from English to another language shows a shift of language, not of domain",
     )
 
@@ -101,19 +113,28 @@ class DomainShift(Study):
             return ()
         if any(train_repos(name) & train_repos(task.name) for name in chain):
             return ()
+        genres = trained_genres(point)
+        if genres is None:
+            return ()
+        if point["genres"] == ALL_GENRES or not genres:
+            point = {**point, "genres": ALL_GENRES}
         scored, split, language = task, point["domain"], point["language"]
         if point["side"] == IN:
             scored = in_domain_task_of(task.name)
-            split = next(iter(scored.report))
+            split = TOGETHER.join(genres) or next(iter(scored.report))
             language = language if language in scored.all_languages else "en"
+        # the target trained twice stays on the same genres, or it would know the other domain
+        twice = [number for number, name in enumerate(chain, start=1) if name == SELF and genres]
         return tuple(
             Cell(
                 scored.name,
                 variant,
                 chain,
                 tuple({**point, "method": str(variant)}.items()),
+                (("train.genres", genres),) if genres else (),
                 languages=language,
                 split=split,
+                parent_overrides=tuple((f"{number}:train.genres", genres) for number in twice),
             )
             for variant in self.variants(point, bits, problems)
         )

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BACK_TRANSLATED",
     "LanguageRows",
+    "POOL",
+    "REST",
+    "TOGETHER",
+    "WITHOUT_SHOTS",
     "Row",
     "Rows",
     "Task",
@@ -33,6 +37,11 @@ __all__ = [
 ]
 
 BACK_TRANSLATED = "en-bt"  # the language code of English rows that were translated there and back
+
+TOGETHER = "+"  # joins the names of several domains to one report split: "email+reviews"
+
+# the halves of a report split that shots are drawn from too, and the name of the reported one
+POOL, REST, WITHOUT_SHOTS = "pool", "rest", "-without-shots"
 
 Row = Mapping[str, Any]
 COLUMN_TYPES = (
@@ -57,7 +66,9 @@ class Rows:
     another text there are passed over (`GUM_*`: those whose text does not begin so). `parallel`
     says how a row of one language finds its translation among the rows of another: "" not at all,
     "row" by its place in the file (of the same data set, where it has the same gold), "id" by its
-    id.
+    id. `genre`: the column of texts that `Task.genres` tells train and select rows apart by; "":
+    there is none. `half`: of the rows of a report split, those alone that shots are drawn from
+    (`POOL`), or the others (`REST`); which half a row is in, its content decides.
     """
 
     repo: str
@@ -70,6 +81,20 @@ class Rows:
     instead: tuple[Rows, ...] = ()
     parallel: str = ""
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    genre: str = ""
+    half: str = ""
+
+    def of_half(self, half: str) -> Rows:
+        """One half of these rows."""
+        return replace(self, half=half, instead=tuple(form.of_half(half) for form in self.instead))
+
+    def of_genres(self, texts: tuple[str, ...]) -> Rows:
+        """Those of these rows whose genre is one of `texts`, from forms alone that tell a row's
+        genre.
+        """
+        only = {**self.only, self.genre: texts} if self.genre else self.only
+        forms = tuple(form.of_genres(texts) for form in self.instead if form.genre)
+        return replace(self, only=only, instead=forms)
 
     def named(self, code: str) -> Rows:
         """These rows for the language that the source calls `code`."""
@@ -82,7 +107,8 @@ class Rows:
 
     def __str__(self) -> str:
         chosen = "".join(f", {name} {' or '.join(only)}" for name, only in self.only.items())
-        return f"{self.repo} [{self.config}] {self.split}{chosen}"
+        half = {"": "", POOL: ", the half for shots", REST: ", the half without shots"}[self.half]
+        return f"{self.repo} [{self.config}] {self.split}{chosen}{half}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +142,8 @@ class Task:
                after the other; then `example()` gives "stage", the source's number from 0 on
     train_in   language → where train rows in it lie, for `train.languages`; English among them, in
                the form that the others have. Empty: the task has English train rows alone
+    genres     genre → the text in the column `Rows.genre` of its train and select rows (`a*`: its
+               beginning), for `train.genres`. Empty: nothing tells the rows' genres
     select     rows that choose the checkpoint (English); empty: a slice of train (see
                `adapters_xtl.data.splits`)
     select_xtreme  what the benchmark's own scripts select on, for protocol "xtreme"
@@ -150,6 +178,7 @@ class Task:
     train: tuple[Rows, ...] = ()
     ordered: bool = False
     train_in: Mapping[str, LanguageRows] = field(default_factory=dict)
+    genres: Mapping[str, str] = field(default_factory=dict)
     select: tuple[Rows, ...] = ()
     select_xtreme: tuple[Rows, ...] = ()
     report: Mapping[str, tuple[Rows, ...]] = field(default_factory=dict)
@@ -180,6 +209,38 @@ class Task:
         """The report splits with rows of other domains than the training's; () for most tasks."""
         splits = tuple(self.report) if self.in_domain_task else ()
         return splits[1:] if self.in_domain_task == self.name else splits
+
+    def of_genres(self, names: tuple[str, ...]) -> Task:
+        """The task whose train and select rows are those of some of its genres; the task itself
+        where none is named.
+        """
+        if not names:
+            return self
+        texts = tuple(self.genres[name] for name in names)
+        return replace(
+            self,
+            train=tuple(rows.of_genres(texts) for rows in self.train),
+            select=tuple(rows.of_genres(texts) for rows in self.select),
+            select_xtreme=tuple(rows.of_genres(texts) for rows in self.select_xtreme),
+        )
+
+    def reports(self, split: str) -> bool:
+        """Whether `split` is a report split, one half of it ("validation-without-shots"), or names
+        several domains: "email+reviews".
+        """
+        if split.endswith(WITHOUT_SHOTS):
+            return split.removesuffix(WITHOUT_SHOTS) in self.report and not self.in_domain_task
+        parts = split.split(TOGETHER)
+        if len(parts) > 1 and not (self.in_domain_task and len(set(parts)) == len(parts)):
+            return False
+        return all(part in self.report for part in parts)
+
+    def report_rows(self, split: str) -> tuple[Rows, ...]:
+        """The rows of a report split, or of what else `reports` takes."""
+        if split.endswith(WITHOUT_SHOTS):
+            whole = self.report[split.removesuffix(WITHOUT_SHOTS)]
+            return tuple(rows.of_half(REST) for rows in whole)
+        return tuple(rows for part in split.split(TOGETHER) for rows in self.report[part])
 
     def sample_tag(self, split: str) -> str:
         """What tells the rows of a report split in the task's sample file: `split` where each is a

@@ -5,25 +5,25 @@ data set a language, row by row the same items. The tasks `mnli` and `xnli` trai
 from __future__ import annotations
 
 from adapters_xtl.tasks import BACK_TRANSLATED, LanguageRows, Rows
+from adapters_xtl.tasks._multinli import COLUMNS
 
 __all__ = ["TRAIN_IN"]
 
 _LICENCE = "CC BY-NC 4.0"
-_COLUMNS = {"premise": "string", "hypothesis": "string", "label": "class"}
 _TRANSLATIONS = (
     *("ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"),
 )
-_ROWS = Rows("facebook/xnli", "{code}", "train", _COLUMNS, parallel="row")
+_ROWS = Rows("facebook/xnli", "{code}", "train", COLUMNS, parallel="row")
 # where a source has no translations, English can still be trained on; it is then parallel to none
 _ENGLISH = Rows(
     "facebook/xnli",
     "{code}",
     "train",
-    _COLUMNS,
+    COLUMNS,
     parallel="row",
     instead=(
-        Rows("nyu-mll/multi_nli", "default", "train", _COLUMNS),
-        Rows("nyu-mll/glue", "mnli", "train", _COLUMNS),
+        Rows("nyu-mll/multi_nli", "default", "train", COLUMNS),
+        Rows("nyu-mll/glue", "mnli", "train", COLUMNS),
     ),
 )
 

@@ -2,17 +2,17 @@
 run.
 """
 
-from typing import Any
+from adapters_xtl.tasks import Rows, Task
+from adapters_xtl.tasks._squad_rows import COLUMNS, example
 
-from adapters_xtl.tasks import Row, Rows, Task
+__all__ = ["TASK", "example"]
 
-_COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _LANGUAGES = ("en", "es", "de", "ar", "hi", "vi", "zh")
 
 
 def _rows(split: str) -> tuple[Rows, ...]:
-    own = Rows("facebook/mlqa", "mlqa.{code}.{code}", split, _COLUMNS)
-    return (Rows("google/xtreme", "MLQA.{code}.{code}", split, _COLUMNS, instead=(own,)),)
+    own = Rows("facebook/mlqa", "mlqa.{code}.{code}", split, COLUMNS)
+    return (Rows("google/xtreme", "MLQA.{code}.{code}", split, COLUMNS, instead=(own,)),)
 
 
 TASK = Task(
@@ -27,12 +27,3 @@ TASK = Task(
     group="qa",
     licence="CC BY-SA 3.0",
 )
-
-
-def example(row: Row) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "question": row["question"],
-        "context": row["context"],
-        "answers": row["answers"],
-    }

@@ -1,17 +1,10 @@
 """MNLI (Williams et al. 2018): does the premise entail, contradict or leave open the hypothesis?"""
 
-from typing import Any
-
-from adapters_xtl.tasks import Row, Rows, Task
+from adapters_xtl.tasks import Task
+from adapters_xtl.tasks._multinli import GENRES, LABELS, example, rows
 from adapters_xtl.tasks._translated_mnli import TRAIN_IN
 
-_COLUMNS = {"premise": "string", "hypothesis": "string", "label": "class"}
-
-
-def _rows(split: str) -> Rows:
-    glue = Rows("nyu-mll/glue", "mnli", split, _COLUMNS)
-    return Rows("nyu-mll/multi_nli", "default", split, _COLUMNS, instead=(glue,))
-
+__all__ = ["TASK", "example"]
 
 TASK = Task(
     kind="intermediate",
@@ -19,13 +12,14 @@ TASK = Task(
     metric="accuracy",
     scorer="accuracy",
     title="natural language inference",
-    labels=("entailment", "neutral", "contradiction"),
-    train=(_rows("train"),),
+    labels=LABELS,
+    train=(rows("train"),),
     train_in=TRAIN_IN,
-    select=(_rows("validation_matched"),),
+    genres={genre: genre for genre in GENRES},
+    select=(rows("validation_matched"),),
     report={
-        "validation": (_rows("validation_matched"),),
-        "mismatched": (_rows("validation_mismatched"),),
+        "validation": (rows("validation_matched"),),
+        "mismatched": (rows("validation_mismatched"),),
     },
     zero_shot="xnli",
     licence="CC BY 3.0 and others, by genre (MultiNLI)",
@@ -40,12 +34,3 @@ TASK = Task(
         },
     },
 )
-
-
-def example(row: Row) -> dict[str, Any]:
-    return {
-        "id": row.get("pairID"),
-        "text": row["premise"],
-        "pair": row["hypothesis"],
-        "label": row["label"],
-    }

@@ -2,12 +2,12 @@
 never select.
 """
 
-from typing import Any
+from adapters_xtl.tasks import BACK_TRANSLATED, LanguageRows, Rows, Task
+from adapters_xtl.tasks._squad_rows import COLUMNS, example
 
-from adapters_xtl.tasks import BACK_TRANSLATED, LanguageRows, Row, Rows, Task
+__all__ = ["TASK", "example"]
 
-_COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
-_DEV = (Rows("rajpurkar/squad", "plain_text", "validation", _COLUMNS),)
+_DEV = (Rows("rajpurkar/squad", "plain_text", "validation", COLUMNS),)
 
 
 def _in(language: str, origin: str) -> LanguageRows:
@@ -16,7 +16,7 @@ def _in(language: str, origin: str) -> LanguageRows:
     if language == "en":
         repo, config = "rajpurkar/squad", "plain_text"
     train, select = (
-        Rows(repo, config, split, _COLUMNS, parallel="id") for split in ("train", "validation")
+        Rows(repo, config, split, COLUMNS, parallel="id") for split in ("train", "validation")
     )
     return LanguageRows(train, origin, select, licence="" if language == "en" else "CC BY-SA 3.0")
 
@@ -29,7 +29,7 @@ TASK = Task(
     metric="f1",
     scorer="squad",
     title="extractive question answering",
-    train=(Rows("rajpurkar/squad", "plain_text", "train", _COLUMNS),),
+    train=(Rows("rajpurkar/squad", "plain_text", "train", COLUMNS),),
     train_in={
         "en": _in("en", "native"),
         **{code: _in(code, "translated") for code in _TRANSLATIONS},
@@ -56,12 +56,3 @@ TASK = Task(
         },
     },
 )
-
-
-def example(row: Row) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "question": row["question"],
-        "context": row["context"],
-        "answers": row["answers"],
-    }

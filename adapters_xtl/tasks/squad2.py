@@ -1,11 +1,11 @@
 """SQuAD 2.0 (Rajpurkar et al. 2018): extractive answers, or none."""
 
-from typing import Any
+from adapters_xtl.tasks import Rows, Task
+from adapters_xtl.tasks._squad_rows import COLUMNS, example
 
-from adapters_xtl.tasks import Row, Rows, Task
+__all__ = ["TASK", "example"]
 
-_COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
-_DEV = (Rows("rajpurkar/squad_v2", "squad_v2", "validation", _COLUMNS),)
+_DEV = (Rows("rajpurkar/squad_v2", "squad_v2", "validation", COLUMNS),)
 
 TASK = Task(
     kind="intermediate",
@@ -14,7 +14,7 @@ TASK = Task(
     scorer="squad_v2",
     title="extractive question answering with unanswerable questions",
     labels=("unanswerable",),
-    train=(Rows("rajpurkar/squad_v2", "squad_v2", "train", _COLUMNS),),
+    train=(Rows("rajpurkar/squad_v2", "squad_v2", "train", COLUMNS),),
     select=_DEV,
     report={"validation": _DEV},
     licence="CC BY-SA 4.0",
@@ -34,12 +34,3 @@ TASK = Task(
         },
     },
 )
-
-
-def example(row: Row) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "question": row["question"],
-        "context": row["context"],
-        "answers": row["answers"],
-    }

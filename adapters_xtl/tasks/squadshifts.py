@@ -2,11 +2,11 @@
 kinds of text. Evaluates `squad1`'s run; XQuAD's English questions are SQuAD's own domain.
 """
 
-from typing import Any
+from adapters_xtl.tasks import Rows, Task
+from adapters_xtl.tasks._squad_rows import COLUMNS, example
 
-from adapters_xtl.tasks import Row, Rows, Task
+__all__ = ["TASK", "example"]
 
-_COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _DOMAINS = ("new_wiki", "nyt", "reddit", "amazon")
 
 TASK = Task(
@@ -16,8 +16,7 @@ TASK = Task(
     scorer="squad",
     title="extractive question answering in other domains",
     report={
-        domain: (Rows("ludwigschmidt/squadshifts", domain, "test", _COLUMNS),)
-        for domain in _DOMAINS
+        domain: (Rows("ludwigschmidt/squadshifts", domain, "test", COLUMNS),) for domain in _DOMAINS
     },
     train_from="squad1",
     in_domain_task="xquad",
@@ -25,12 +24,3 @@ TASK = Task(
     licence="CC BY 4.0",
     notes=("new_wiki is SQuAD's own domain: new rows of it show what a new sample costs",),
 )
-
-
-def example(row: Row) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "question": row["question"],
-        "context": row["context"],
-        "answers": row["answers"],
-    }

@@ -2,11 +2,11 @@
 English part.
 """
 
-from typing import Any
+from adapters_xtl.tasks import LanguageRows, Rows, Task
+from adapters_xtl.tasks._squad_rows import COLUMNS, example
 
-from adapters_xtl.tasks import LanguageRows, Row, Rows, Task
+__all__ = ["TASK", "example"]
 
-_COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _CODES = {
     "en": "english",
     "ar": "arabic",
@@ -23,9 +23,9 @@ _CODES = {
 def _rows(split: str) -> tuple[Rows, ...]:
     # One file holds every language; only the id's prefix tells them apart.
     own = Rows(
-        "google-research-datasets/tydiqa", "secondary_task", split, _COLUMNS, language="prefix:id"
+        "google-research-datasets/tydiqa", "secondary_task", split, COLUMNS, language="prefix:id"
     )
-    return (Rows("google/xtreme", "tydiqa", split, _COLUMNS, language="prefix:id", instead=(own,)),)
+    return (Rows("google/xtreme", "tydiqa", split, COLUMNS, language="prefix:id", instead=(own,)),)
 
 
 TASK = Task(
@@ -64,12 +64,3 @@ TASK = Task(
         },
     },
 )
-
-
-def example(row: Row) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "question": row["question"],
-        "context": row["context"],
-        "answers": row["answers"],
-    }

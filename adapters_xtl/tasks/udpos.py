@@ -4,9 +4,10 @@ The hub's rows hold syntactic words where the official XTREME files hold surface
 benchmark.
 """
 
-from typing import Any
+from adapters_xtl.tasks import LanguageRows, Rows, Task
+from adapters_xtl.tasks._universal_dependencies import TAGS, example
 
-from adapters_xtl.tasks import LanguageRows, Row, Rows, Task
+__all__ = ["TASK", "example"]
 
 _COLUMNS = {"tokens": "strings", "pos_tags": "classes"}
 _CODES = {
@@ -33,25 +34,7 @@ TASK = Task(
     metric="f1",
     scorer="tagging",
     title="part-of-speech tagging",
-    labels=(
-        "ADJ",
-        "ADP",
-        "ADV",
-        "AUX",
-        "CCONJ",
-        "DET",
-        "INTJ",
-        "NOUN",
-        "NUM",
-        "PART",
-        "PRON",
-        "PROPN",
-        "PUNCT",
-        "SCONJ",
-        "SYM",
-        "VERB",
-        "X",
-    ),
+    labels=TAGS,
     train=tuple(rows.named("English") for rows in _rows("train")),
     train_in={
         code: LanguageRows(_rows("train")[0], "native")
@@ -87,7 +70,3 @@ TASK = Task(
         },
     },
 )
-
-
-def example(row: Row) -> dict[str, Any]:
-    return {"id": row.get("sent_id"), "words": row["tokens"], "tags": row["pos_tags"]}

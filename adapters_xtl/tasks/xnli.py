@@ -5,9 +5,10 @@ rows.
 from typing import Any
 
 from adapters_xtl.tasks import Row, Rows, Task
+from adapters_xtl.tasks._multinli import COLUMNS, GENRES, LABELS, rows
+from adapters_xtl.tasks._multinli import example as multinli_example
 from adapters_xtl.tasks._translated_mnli import TRAIN_IN
 
-_NLI = {"premise": "string", "hypothesis": "string", "label": "class"}
 _XTREME = {
     "language": "string",
     "sentence1": "string",
@@ -33,20 +34,8 @@ _LANGUAGES = (
 )
 
 
-def _mnli(split: str) -> tuple[Rows, ...]:
-    return (
-        Rows(
-            "nyu-mll/multi_nli",
-            "default",
-            split,
-            _NLI,
-            instead=(Rows("nyu-mll/glue", "mnli", split, _NLI),),
-        ),
-    )
-
-
 def _report(split: str) -> tuple[Rows, ...]:
-    own = Rows("facebook/xnli", "{code}", split, _NLI)
+    own = Rows("facebook/xnli", "{code}", split, COLUMNS)
     return (
         Rows("google/xtreme", "XNLI", split, _XTREME, language="column:language", instead=(own,)),
     )
@@ -58,11 +47,12 @@ TASK = Task(
     metric="accuracy",
     scorer="accuracy",
     title="natural language inference",
-    labels=("entailment", "neutral", "contradiction"),
-    train=_mnli("train"),
+    labels=LABELS,
+    train=(rows("train"),),
     train_in=TRAIN_IN,
-    select=_mnli("validation_matched"),
-    select_xtreme=tuple(rows.named("en") for rows in _report("validation")),
+    genres={genre: genre for genre in GENRES},
+    select=(rows("validation_matched"),),
+    select_xtreme=tuple(form.named("en") for form in _report("validation")),
     report={"validation": _report("validation"), "test": _report("test")},
     languages={"xtreme": _LANGUAGES, "xtreme-r": _LANGUAGES},
     samples="mnli",
@@ -87,11 +77,9 @@ TASK = Task(
 
 
 def example(row: Row) -> dict[str, Any]:
+    """XNLI's own files tell the genre of a row; the hub's do not."""
     if "gold_label" in row:
-        return {"text": row["sentence1"], "pair": row["sentence2"], "label": row["gold_label"]}
-    return {
-        "id": row.get("pairID"),
-        "text": row["premise"],
-        "pair": row["hypothesis"],
-        "label": row["label"],
-    }
+        texts = {"text": row["sentence1"], "pair": row["sentence2"], "label": row["gold_label"]}
+    else:
+        texts = multinli_example(row)
+    return {**texts, "genre": row["genre"]} if row.get("genre") else texts

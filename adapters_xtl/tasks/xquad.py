@@ -2,18 +2,18 @@
 `squad1`'s run.
 """
 
-from typing import Any
+from adapters_xtl.tasks import Rows, Task
+from adapters_xtl.tasks._squad_rows import COLUMNS, example
 
-from adapters_xtl.tasks import Row, Rows, Task
+__all__ = ["TASK", "example"]
 
-_COLUMNS = {"id": "string", "context": "string", "question": "string", "answers": "answers"}
 _LANGUAGES = ("en", "es", "de", "el", "ru", "tr", "ar", "vi", "th", "zh", "hi")
 _ROWS = Rows(
     "google/xtreme",
     "XQuAD.{code}",
     "validation",
-    _COLUMNS,
-    instead=(Rows("google/xquad", "xquad.{code}", "validation", _COLUMNS),),
+    COLUMNS,
+    instead=(Rows("google/xquad", "xquad.{code}", "validation", COLUMNS),),
 )
 
 TASK = Task(
@@ -29,12 +29,3 @@ TASK = Task(
     licence="CC BY-SA 4.0",
     notes=("XQuAD has one split: it is reported as validation and never selects",),
 )
-
-
-def example(row: Row) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "question": row["question"],
-        "context": row["context"],
-        "answers": row["answers"],
-    }

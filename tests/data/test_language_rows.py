@@ -16,7 +16,7 @@ from adapters_xtl.data.reading import Reader, read_training
 from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Embedded, Source
 from adapters_xtl.data.splits import TrainingRows
-from adapters_xtl.planning import training_languages
+from adapters_xtl.planning import training_rows
 from adapters_xtl.runs.run_card import run_card
 from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.runs.stored_runs import read_run
@@ -173,14 +173,14 @@ def test_what_a_task_has_not_is_refused_in_a_line(
     task: str, settings: dict[str, Any], complaint: str
 ) -> None:
     problems = Problems()
-    assert not training_languages.check((task,), Hyper(**settings), "clean", "--set", problems)
+    assert not training_rows.check((task,), Hyper(**settings), "clean", "--set", problems)
     (message,) = problems.messages
     assert complaint in message and "\n" not in message
 
 
 def test_other_languages_are_no_part_of_xtremes_protocol() -> None:
     problems = Problems()
-    training_languages.check(("panx",), Hyper(languages=("de",)), "xtreme", "--set", problems)
+    training_rows.check(("panx",), Hyper(languages=("de",)), "xtreme", "--set", problems)
     assert "--protocol xtreme" in problems.messages[0]
 
 

@@ -12,8 +12,10 @@ import pytest
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError
-from adapters_xtl.data.locate import locate_shots, locate_training
-from adapters_xtl.data.reading import Reader, read_training
+from adapters_xtl.data.locate import locate_report, locate_training
+from adapters_xtl.data.reading import Reader, read_report, read_training
+from adapters_xtl.data.repository import MissingRows
+from adapters_xtl.data.shot_pool import locate_shots, shot_pool
 from adapters_xtl.data.shots import BUCKETS, DrawnShots, ShotDraw, draw_shots, row_digest
 from adapters_xtl.data.sources import Embedded, Mirror, samples_dir
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows
@@ -95,6 +97,38 @@ def test_rows_that_are_reported_are_no_shots(tmp_path: Path) -> None:
     joined = read(source, "panx", ShotDraw("sw", 5, 0), joined=True)
     (stage,) = joined.stages()
     assert len(stage.shots) == 5 and len(stage.train) + len(stage.select) == 60
+
+
+def test_shots_are_validation_rows_where_a_source_lacks_train_rows(tmp_path: Path) -> None:
+    """Of sw one half of them, of de all of them, whose test rows are there; of vi none."""
+    task = tasks.load("panx")
+    files = {
+        PANX.format("en", "train"): tagged(60),
+        PANX.format("sw", "validation"): tagged(40, "sw"),
+        PANX.format("de", "validation"): tagged(20, "de"),
+        PANX.format("de", "test"): tagged(20, "detest"),
+        PANX.format("vi", "test"): tagged(20, "vi"),
+    }
+    source = mirror_of(tmp_path, files)
+    pool = shot_pool(source, task, "sw")
+    assert (pool.split, pool.reported) == ("validation", "validation-without-shots")
+    located, _ = locate_report(source, task, pool.reported, ["sw"])
+    reported = {row["words"][0] for row in read_report(Reader(), task, located)[0]["sw"].examples}
+    shots = read(source, "panx", ShotDraw("sw", 5, 0), joined=False).shots
+    assert shots is not None and shots.split.forms == [
+        "google/xtreme [PAN-X.sw] validation, the half for shots"
+    ]
+    assert {row["words"][0] for row in shots.split.examples} <= {
+        f"sw{number}" for number in range(40)
+    } - reported
+    assert shots.pool + len(reported) == 40 and 10 < len(reported) < 30
+    pool = shot_pool(source, task, "de")
+    assert (pool.split, pool.reported) == ("validation", "test")
+    assert read(source, "panx", ShotDraw("de", 20, 0), joined=False).shots is not None
+    with pytest.raises(MissingRows, match=r"no rows of 'vi' .* shots can be of de, sw$"):
+        shot_pool(source, task, "vi")
+    pool = shot_pool(mirror_of(tmp_path, {PANX.format("sw", "train"): tagged()}), task, "sw")
+    assert (pool.split, pool.reported, pool.files[0].rows.split) == ("", "", "train")
 
 
 @pytest.mark.parametrize("path", sorted((samples_dir() / "shots").glob("*.jsonl")), ids=str)

@@ -107,3 +107,21 @@ def test_rows_that_shots_are_drawn_from_are_not_reported(mirror: Path, runs: Pat
     assert {splits for each in reported for splits in each.splits.values()} == {"test"}
     with pytest.raises(RequestError, match=r"--split validation: the shots of .* it reports test"):
         plan(runs, *overrides, task="xcopa", data=str(mirror), split="validation")
+
+
+def test_where_a_source_has_validation_rows_alone_one_half_of_them_is_reported(
+    mirror: Path, runs: Path
+) -> None:
+    """The same half with shots and without."""
+    shots = (("train.shots", 4), ("train.shot_language", "sw"))
+    with_shots = plan(runs, *shots, task="panx", data=str(mirror), languages="sw")
+    assert with_shots.evaluation.splits == {"panx": "validation-without-shots"}
+    without = plan(runs, task="panx", data=str(mirror), languages="sw", split="beside-shots")
+    assert without.evaluation.splits == with_shots.evaluation.splits
+    assert without.evaluation.files == with_shots.evaluation.files
+    with pytest.raises(RequestError, match=r"--split validation: .* reports validation-without"):
+        plan(runs, *shots, task="panx", data=str(mirror), split="validation")
+    with pytest.raises(RequestError, match=r"no rows of 'th' to draw from: .* of af, ar") as raised:
+        plan(runs, ("train.shots", 4), ("train.shot_language", "th"), task="udpos",
+             data=str(mirror), languages="th")  # fmt: skip
+    assert "\n" not in str(raised.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,13 @@ import pytest
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import DataError
+from adapters_xtl.data.locate import locate_report
+from adapters_xtl.data.reading import Reader, read_report
+from adapters_xtl.data.shots import row_digest
 from adapters_xtl.data.splits import CheckedSplit
 from adapters_xtl.representation.features import feature_distances, scripts
 from adapters_xtl.representation.parallel_items import Unit, parallel_units
+from tests.data.mirrors import mirror_of
 
 LABELS = ("entailment", "neutral", "contradiction")
 
@@ -136,3 +141,28 @@ def test_scripts_are_read_off_the_texts() -> None:
         "hi": "DEVANAGARI",
         "de": "LATIN",
     }
+
+
+def test_the_genre_is_a_feature_where_a_file_has_such_a_column(tmp_path: Path) -> None:
+    """Of XNLI's rows, the column is read beside those that are declared."""
+    task, count = tasks.load("xnli"), 42
+    columns = {
+        "language": [code for code in ("en", "de") for _ in range(count)],
+        "sentence1": [f"{code} {n // 3}" for code in ("en", "de") for n in range(count)],
+        "sentence2": [f"{code} hypothesis {n}" for code in ("en", "de") for n in range(count)],
+        "gold_label": [LABELS[n % 3] for _ in ("en", "de") for n in range(count)],
+        "genre": [("letters", "travel")[n // 3 % 2] for _ in ("en", "de") for n in range(count)],
+    }
+    source = mirror_of(tmp_path, {"google/xtreme/XNLI/validation-00000-of-00001.parquet": columns})
+    located, _ = locate_report(source, task, "validation", ["en", "de"])
+    rows, _ = read_report(Reader(), task, located)
+    units = parallel_units(task, rows, 100)
+    tokens = [np.arange(3)] * len(units)
+    features = feature_distances(units, tokens, np.random.default_rng(0))
+    genre = features.names.index("genre")
+    for second, unit in enumerate(units):
+        expected = float(unit.genre != units[0].genre)
+        assert features.of(np.array([0]), np.array([second]))[0, genre] == expected
+    # it is said of a row, and is no part of its content
+    example = dict(rows["en"].examples[0])
+    assert row_digest(example) == row_digest({**example, "genre": "fiction"})

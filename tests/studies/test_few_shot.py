@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from adapters_xtl import studies, tasks
-from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RequestError
-from adapters_xtl.cli.commands import study as command
-from adapters_xtl.data.locate import locate_report, locate_shots
+from adapters_xtl.data.locate import locate_report
 from adapters_xtl.data.reading import Reader, read_report
+from adapters_xtl.data.shot_pool import locate_shots
 from adapters_xtl.data.shots import row_digest
 from adapters_xtl.data.sources import Embedded
 from adapters_xtl.grid.cell_plans import CellPlans
@@ -27,6 +26,7 @@ from adapters_xtl.grid.summary import Scored
 from adapters_xtl.runs.outcome import Outcome
 from adapters_xtl.runs.records import Metrics
 from adapters_xtl.runs.stored_runs import read_run
+from tests.studies.carry_out import carry_out_whole
 
 STUDY = studies.load("few-shot")
 AXES = {name: [axis.name for axis in studies.load(name).axes] for name in studies.names()}
@@ -131,22 +131,8 @@ def test_every_condition_has_the_same_shots_and_no_reported_row_is_trained_on(
     tmp_path: Path,
 ) -> None:
     """All of the smoke file; the rows are compared by their digests over the whole store."""
-    embedded.prepare(lambda text: None)
-    payload, _ = command.study(
-        "few-shot-smoke",
-        set_=("device=cpu",),
-        runs=str(tmp_path),
-        engine="local",
-        jobs=1,
-        engine_options={},
-        retry_failed=False,
-        preview_only=False,
-        out=None,
-        report_to="",
-        command="xtl study",
-        notify=lambda text: None,
-    )
-    assert not payload["failed"] and payload["answer"]["verdict"]
+    payload = carry_out_whole("few-shot-smoke", tmp_path)
+    assert payload["answer"]["verdict"]
     shots: dict[tuple[int, int], set[tuple[str, ...]]] = {}
     trained = 0
     for path in tmp_path.glob("panx/*"):

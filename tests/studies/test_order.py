@@ -22,8 +22,8 @@ from adapters_xtl.runs.outcome import Outcome
 from adapters_xtl.runs.records import Metrics
 from adapters_xtl.studies._order_conditions import CONDITIONS, HALVES
 from tests.data.mirrors import MNLI, mirror_of
+from tests.studies.carry_out import carry_out
 from tests.studies.test_study_file import AXES
-from tests.studies.test_transfer import carry_out
 
 STUDY = studies.load("order")
 LINES = """
@@ -287,7 +287,7 @@ train.clip = 1e-30
 train.lr = 0.15
 train.warmup = 0
 """
-ERASING = "tasks.qqp.train.weight_decay=1.0"
+ERASING, IDLE = "tasks.qqp.train.weight_decay=1.0", "tasks.qqp.train.weight_decay=0.0"
 WORDS_OF = (("apple", "bread", "cheese", "lemon"), ("seven", "eight", "twelve", "hundred"))
 
 
@@ -346,6 +346,17 @@ def test_an_order_matters_where_the_second_task_erases_the_first(world_of_words:
     assert "mnli after qqp: -" in record["answer"]["headline"]
     html = page.render(page.of_studies([Path(record["path"])], runs=None))
     assert "mnli&gt;qqp − qqp&gt;mnli" in html and "lower" in html
+
+
+@pytest.mark.slow
+def test_no_order_is_found_where_the_second_task_does_nothing(world_of_words: Path) -> None:
+    """Both orders train mnli alike, from other seeds."""
+    record = carried_out(world_of_words, IDLE)
+    contrasts = contrasts_of(record)
+    order = contrasts["xnli", "A>B"]
+    assert order["verdict"] in ("equivalent", "inconclusive") and len(order["seeds"]) == 3
+    assert contrasts["mnli", "A>B"]["mean"] == 0, "the very network that mnli left"
+    assert record["answer"]["verdict"] == order["verdict"] and not record["answer"]["exception"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ import torch
 from adapters_xtl import studies
 from adapters_xtl.backbones import embedded, loading, registry
 from adapters_xtl.base.files import read_json
-from adapters_xtl.cli.commands import study as command
 from adapters_xtl.cli.commands.runs import check_runs
 from adapters_xtl.engines.worker import Worker
 from adapters_xtl.grid.cell_plans import CellPlans
@@ -21,33 +20,17 @@ from adapters_xtl.grid.study_file import make_grid, read_study_file
 from adapters_xtl.representation import encoder_results
 from adapters_xtl.runs.leftovers import find_leftovers
 from adapters_xtl.runs.store import Store
+from tests.studies.carry_out import carry_out
 
 SMALL = ("seeds=1,2", "on=none,mnli>pawsx")  # what the shipped file asks, with fewer cells
 NAME = "representation-smoke"
-
-
-def carry_out(runs: Path, *set_: str, **options: Any) -> dict[str, Any]:
-    flags: dict[str, Any] = {
-        "engine": "local",
-        "jobs": 1,
-        "engine_options": {},
-        "retry_failed": False,
-        "preview_only": False,
-        "out": None,
-        "report_to": "",
-        "command": "xtl study",
-        "notify": lambda text: None,
-        **options,
-    }
-    payload, _ = command.study(NAME, set_=set_, runs=str(runs), **flags)
-    return payload
 
 
 @pytest.fixture(scope="module")
 def carried_out(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     embedded.prepare(lambda text: None)
     runs = tmp_path_factory.mktemp("carried_out") / "runs"
-    return runs, carry_out(runs, *SMALL)
+    return runs, carry_out(NAME, runs, *SMALL)
 
 
 def analyses(runs: Path) -> list[Path]:
@@ -61,7 +44,7 @@ def test_every_encoder_is_analysed_once_and_the_tables_come_from_the_store(
     assert not record["failed"] and {cell["state"] for cell in record["cells"]} == {"done"}
     assert len(analyses(runs)) == 3  # the bare backbone, and a stack under two seeds
     written = {path: path.stat().st_mtime_ns for path in analyses(runs)}
-    again = carry_out(runs, *SMALL)
+    again = carry_out(NAME, runs, *SMALL)
     assert {path: path.stat().st_mtime_ns for path in analyses(runs)} == written
     assert again["tables"] == record["tables"] and again["figures"] == record["figures"]
     assert again["answer"] == record["answer"] and len(record["answer"]["limits"]) == 3
@@ -106,7 +89,7 @@ def test_a_damaged_analysis_fails_its_cell_by_name_and_is_not_overwritten(
     path = next(path for path in analyses(runs) if len(read_json(path)["encoders"]) == 1)
     damaged = path.read_bytes().replace(b'"units": ', b'"units": 1', 1)
     path.write_bytes(damaged)
-    record = carry_out(runs, *SMALL)
+    record = carry_out(NAME, runs, *SMALL)
     (failure,) = record["failed"]
     assert failure["point"]["on"] != "none" and str(path) in failure["error"]
     assert path.read_bytes() == damaged

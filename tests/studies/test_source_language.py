@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from adapters_xtl import studies, tasks
-from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RequestError
-from adapters_xtl.cli.commands import study as command
 from adapters_xtl.grid.cells import Grid
 from adapters_xtl.grid.finished_cells import FinishedCell, FinishedCells
 from adapters_xtl.grid.study_file import make_grid, read_study_file
@@ -25,6 +23,7 @@ from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.studies._source_language_tables import spearman
 from adapters_xtl.studies._typology import distance, language
 from tests.data.mirrors import mirror_of
+from tests.studies.carry_out import carry_out_whole
 
 STUDY = studies.load("source-language")
 AXES = {name: [axis.name for axis in studies.load(name).axes] for name in studies.names()}
@@ -205,28 +204,8 @@ def test_a_wrong_axis_costs_one_line(set_: str, complaint: str) -> None:
     assert complaint in str(raised.value) and "\n" not in str(raised.value)
 
 
-def carried_out(name: str, runs: Path, *set_: str) -> dict[str, Any]:
-    embedded.prepare(lambda text: None)
-    payload, _ = command.study(
-        name,
-        set_=("device=cpu", *set_),
-        runs=str(runs),
-        engine="local",
-        jobs=1,
-        engine_options={},
-        retry_failed=False,
-        preview_only=False,
-        out=None,
-        report_to="",
-        command="xtl study",
-        notify=lambda text: None,
-    )
-    assert not payload["failed"], payload["failed"]
-    return payload
-
-
 def test_all_of_the_smoke_file(tmp_path: Path) -> None:
-    payload = carried_out("source-language-smoke", tmp_path)
+    payload = carry_out_whole("source-language-smoke", tmp_path)
     assert payload["answer"]["verdict"] and len(payload["contrasts"]) == 6
     assert {tuple(contrast["leave_out"]) for contrast in payload["contrasts"]} == {("en", "zh")}
     # French and Hindi, whose rows are translations of the same twenty items
@@ -270,7 +249,7 @@ def test_a_source_that_must_help_is_found_by_real_trainings(tmp_path: Path) -> N
             "scored", 30, lambda n: words[n % 3]
         )
     mirror_of(tmp_path / "rows", files, {"label": list(LABELS)})
-    payload = carried_out(
+    payload = carry_out_whole(
         "source-language-smoke",
         tmp_path / "runs",
         f"data={tmp_path / 'rows'}",

@@ -27,6 +27,7 @@ from adapters_xtl.cli.commands import study as command
 from adapters_xtl.grid.results import Entry
 from adapters_xtl.pages import page
 from adapters_xtl.pages.table_text import entry_text
+from tests.studies.carry_out import carry_out
 
 SMALL = """
 study = "transfer"
@@ -69,23 +70,6 @@ def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("study") / "small.toml"
     path.write_text(SMALL, encoding="utf-8")
     return path
-
-
-def carry_out(file: Path, runs: Path, *set_: str, **options: Any) -> dict[str, Any]:
-    flags: dict[str, Any] = {
-        "engine": "local",
-        "jobs": 1,
-        "engine_options": {},
-        "retry_failed": False,
-        "preview_only": False,
-        "out": None,
-        "report_to": "",
-        "command": "xtl study",
-        "notify": lambda text: None,
-        **options,
-    }
-    payload, _ = command.study(str(file), set_=set_, runs=str(runs), **flags)
-    return payload
 
 
 @pytest.fixture(scope="module")

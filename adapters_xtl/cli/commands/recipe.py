@@ -20,7 +20,7 @@ from adapters_xtl.pages import tables
 from adapters_xtl.planning.finished_modules import plan_scoring
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Plan, Request
-from adapters_xtl.runs.settings import EVALUATION_KEYS, parse_override
+from adapters_xtl.runs.settings import EVALUATION_KEYS, parse_overrides
 from adapters_xtl.runs.store import Store
 from adapters_xtl.runs.trackers import parse_trackers
 
@@ -51,14 +51,8 @@ def request(
     """
     collected = Problems() if problems is None else problems
 
-    def overrides(texts: Sequence[str], flag: str) -> tuple[tuple[str, Any], ...]:
-        values = []
-        for text in texts:
-            with collected.catching():
-                values.append(parse_override(text, flag))
-        return tuple(values)
-
-    own, parents = overrides(set_, "--set"), overrides(set_parents, "--set-parents")
+    own = parse_overrides(set_, "--set", collected)
+    parents = parse_overrides(set_parents, "--set-parents", collected)
     named = on.split(",") if isinstance(on, str) else on
     names = tuple(name.strip() for name in named)
     if on and not all(names):

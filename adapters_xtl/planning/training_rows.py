@@ -1,4 +1,6 @@
-"""The languages that a training is asked to be in, held against what its tasks have rows of."""
+"""The languages and genres that a training is asked to be in, held against what its tasks have
+rows of.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ def check(
     members: Sequence[str], hyper: Hyper, protocol: str, flag: str, problems: Problems
 ) -> bool:
     """Whether the tasks `members` can be trained in `train.languages`, with rows that are matched
-    with those in `train.matched`; what is wrong is added to `problems`, a line each.
+    with those in `train.matched`, or on rows of `train.genres`; what is wrong is added to
+    `problems`, a line each.
     """
     wrong = Problems()  # its own: what `problems` holds already would not be added again
     languages, matched = hyper.languages, hyper.matched
@@ -43,9 +46,28 @@ def check(
             f" {clipped(', '.join(unmatched))}, which is"
             " trained in; it names every language that is to be comparable"
         )
+    for member in members if hyper.genres else ():
+        if problem := _wrong_genres(member, hyper):
+            wrong.add(f"{flag}: train.genres: {problem}")
     for message in wrong.messages:
         problems.add(message)
     return not wrong.messages
+
+
+def _wrong_genres(name: str, hyper: Hyper) -> str:
+    """Why a task cannot be trained on rows of these genres; "" where it can."""
+    genres = tasks.load(name).genres
+    if not genres:
+        having = (other for other in tasks.names() if tasks.load(other).genres)
+        return f"nothing tells the genres of the rows of '{name}'; of {', '.join(having)} it does"
+    for genre in hyper.genres:
+        if genre not in genres:
+            return f"'{name}' has no train rows of '{clipped(genre)}'{nearest(genre, genres)}"
+    if len(set(hyper.genres)) < len(hyper.genres):
+        return "names a genre twice"
+    if hyper.languages:
+        return "the rows of train.languages tell no genres"
+    return "train.shots are added to rows of all genres alone" if hyper.shots else ""
 
 
 def _lacking(name: str, code: str) -> str:
