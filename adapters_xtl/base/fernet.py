@@ -48,7 +48,7 @@ def _decrypted(blocks: Bytes, key: bytes) -> Bytes:
     inverse = np.argsort(_substitutes()).astype(np.uint8)
     # a state's bytes stand column by column: byte 4c + r is in row r, and row r moves by r
     rows_moved = [4 * ((number // 4 - number % 4) % 4) + number % 4 for number in range(BLOCK)]
-    state = blocks ^ keys[ROUNDS]
+    state: Bytes = blocks ^ keys[ROUNDS]
     for number in range(ROUNDS - 1, -1, -1):
         state = inverse[state[:, rows_moved]] ^ keys[number]
         if number:
@@ -114,4 +114,5 @@ def _round_keys(key: bytes) -> Bytes:
             word[0] ^= constant
             constant = _doubled(constant)
         words.append(words[-4] ^ word)
-    return np.concatenate(words).reshape(ROUNDS + 1, BLOCK)
+    keys: Bytes = np.concatenate(words).reshape(ROUNDS + 1, BLOCK)
+    return keys

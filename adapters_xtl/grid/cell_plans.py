@@ -71,6 +71,8 @@ class CellPlans:
                         problems.catch(_of_method(error, cell.variant.method))
         check_overrides(grid, possible, problems)
         problems.raise_if_any()
+        points = {cell.point for cell in possible}
+        possible = [cell for cell in possible if not cell.partner or cell.partner in points]
         if not possible:
             raise RequestError(
                 "nothing to compare: "

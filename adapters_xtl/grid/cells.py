@@ -61,6 +61,8 @@ class Cell:
     retained         nothing is trained for it: what its parents leave is scored, with the head of
                      the one that is a module of its task, on that task's usual rows whatever the
                      grid's languages and split
+    partner          the point of the cell that this one is compared with alone: where the grid
+                     skips that one, it skips this one too
     trains           whether a module of its own is trained for it
     bare             nothing is trained at all: the backbone itself is scored
     finished_module  the backbone itself, or a module that was trained before, is scored: no seed
@@ -80,6 +82,7 @@ class Cell:
     analysis: Analysis | None = None
     compose: str | None = None
     retained: bool = False
+    partner: tuple[tuple[str, str], ...] = ()
     trains: bool = False
     bare: bool = False
     finished_module: bool = False

@@ -118,6 +118,7 @@ class DomainShift(Study):
             return ()
         if point["genres"] == ALL_GENRES or not genres:
             point = {**point, "genres": ALL_GENRES}
+        other_side = OUT if point["side"] == IN else IN
         scored, split, language = task, point["domain"], point["language"]
         if point["side"] == IN:
             scored = in_domain_task_of(task.name)
@@ -134,6 +135,7 @@ class DomainShift(Study):
                 (("train.genres", genres),) if genres else (),
                 languages=language,
                 split=split,
+                partner=tuple({**point, "method": str(variant), "side": other_side}.items()),
                 parent_overrides=tuple((f"{number}:train.genres", genres) for number in twice),
             )
             for variant in self.variants(point, bits, problems)
