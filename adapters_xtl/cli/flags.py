@@ -108,7 +108,11 @@ Languages = Annotated[
     typer.Option("--languages", help="What is scored: codes (de,zh), or xtreme, xtreme-r, all."),
 ]
 Split = Annotated[
-    str | None, typer.Option("--split", help="The split that is scored: validation or test.")
+    str | None,
+    typer.Option(
+        "--split",
+        help="The split that is scored: validation or test; a domain, or several: email+reviews.",
+    ),
 ]
 Protocol = Annotated[
     str,
