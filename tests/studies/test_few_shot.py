@@ -101,13 +101,13 @@ def test_without_shots_there_is_one_cell_for_all_buckets_and_regimes() -> None:
     assert {dict(cell.point)["k"] for cell in only.cells} == {"1"}
 
 
-def test_xnli_and_xcopa_report_the_split_that_no_shot_is_drawn_from() -> None:
-    grid = grid_of("task=xnli,panx,udpos,tydiqa,xcopa", "language=de,id", "seeds=1")
-    splits = {(cell.task, cell.split) for cell in grid.cells}
-    assert splits == {
-        *(("xnli", "test"), ("xcopa", "test")),
-        *(("panx", None), ("udpos", None), ("tydiqa", None)),
-    }
+def test_the_split_that_no_shot_is_drawn_from_is_scored(mirror: Path) -> None:
+    """The same with shots and without. Of PAN-X the mirror has validation rows alone."""
+    grid = grid_of("task=xnli,panx", "language=ar", "on=none", "k=0,4", "bucket=0", "seeds=1",
+                   "regime=sequential", f"data={mirror}")  # fmt: skip
+    plans = CellPlans(grid)
+    splits = [plans.plan(plans.request(cell, 1)).evaluation.splits for cell in plans.cells]
+    assert splits == [{"xnli": "test"}] * 2 + [{"panx": "validation-without-shots"}] * 2
 
 
 @pytest.mark.parametrize(
