@@ -5,7 +5,6 @@ forms ("can't", before "ca" and "n't"; tagged `_`) and empty nodes, which no tex
 out, so that the syntactic words of the sentence are left.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from adapters_xtl.tasks import Row, Rows
@@ -32,20 +31,14 @@ TAGS = (
 LABELS = (*TAGS, "_")  # the hub's own list has the mark of a fused form
 NO_HEAD = ("None", "_")
 
+_REPO = "universal-dependencies/universal_dependencies"
 _COLUMNS = {"idx": "string", "tokens": "strings", "upos": "classes", "head": "strings"}
-# in the columns of XTREME's rows, which hold words alone
-_XTREME = {"sent_id": "string", "tokens": "strings", "pos_tags": "classes"}
 
 
 def rows(treebank: str, split: str, beginning: str = "") -> Rows:
     """Those of a treebank, or those alone whose sentence id begins so."""
-
-    def form(repo: str, columns: dict[str, str], identity: str) -> Rows:
-        only = {identity: (f"{beginning}*",)} if beginning else {}
-        return Rows(repo, treebank, split, columns, only=only, genre=identity)
-
-    own = form("universal-dependencies/universal_dependencies", _COLUMNS, "idx")
-    return replace(own, instead=(form("universal_dependencies", _XTREME, "sent_id"),))
+    only = {"idx": (f"{beginning}*",)} if beginning else {}
+    return Rows(_REPO, treebank, split, _COLUMNS, only=only, genre="idx")
 
 
 def example(row: Row) -> dict[str, Any]:

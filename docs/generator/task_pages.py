@@ -179,6 +179,12 @@ def _selection(task: Task) -> list[str]:
             "No rows are set aside for choosing the checkpoint: under `--protocol clean` a slice of"
             " the train rows is cut off for it ([how](../numbers.md#select-and-report))."
         )
+    if task.genres:
+        some = ",".join(list(task.genres)[:2])
+        text += (
+            f" The train rows tell their genre, {', '.join(task.genres)}:"
+            f" {code(f'--set train.genres={some}')} trains on these alone."
+        )
     borrowed = ", ".join(f"[{code(name)}]({name}.md)" for name in task.drop)
     if borrowed:
         text += (

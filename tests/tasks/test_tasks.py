@@ -38,7 +38,6 @@ NOT_IN_THE_FILE = {
     "ludwigschmidt/squadshifts",
     "UKPLab/m2qa",
     "universal-dependencies/universal_dependencies",
-    "universal_dependencies",
 }  # data sets whose schema nobody wrote down there
 NO_DEV = {
     "kk",
