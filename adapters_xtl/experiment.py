@@ -330,10 +330,11 @@ def _score(
 def _merged(
     context: Context, model: Model, module: Module | None, evaluation: Evaluation
 ) -> Iterator[None]:
-    """The modules as part of the encoder's weights, where the evaluation is of them so.
+    """A context in which the modules are merged into the encoder's weights, where the evaluation
+    asks for it.
 
-    States of lower layers are then neither read nor kept: those of layers with a parent's module
-    are of its weights apart.
+    States of lower layers are then neither read nor kept: a parent's module may lie there, and
+    merging it changes them by rounding, while they are kept under the digest of its own weights.
     """
     if module is None or not evaluation.merged:
         yield

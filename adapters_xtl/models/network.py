@@ -78,7 +78,7 @@ class Model(nn.Module):
         # padded tokens that may pass at once without gradients; None: as the device has it
         self.room: int | None = None
         self.encoded_rows: EncodedRows | None = None  # where encoded rows are kept for later
-        self.prefix: Prefix | None = None  # where the lower layers' states are a text's constant
+        self.prefix: Prefix | None = None  # set where the layers below the lowest module are fixed
         self.encoder = encoder
         self.tokenizer = tokenizer
         self.specs = dict(heads)

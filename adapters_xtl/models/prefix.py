@@ -11,7 +11,7 @@ are computed in one way only:
 - The first and the last place of a length's first pass hold the same text. Where their bits differ
   (a kernel that treats the edge of a matrix in another way), texts of that length pass alone. So
   do all texts through int8 layers, whose outliers are found over the whole pass.
-- They are rounded to the compute type, in which they are kept, also where none are kept.
+- They are rounded to the compute type, in which they are kept, whether they are kept or not.
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ Text = tuple[Array, Array | None]  # ids and token types
 class Prefix:
     """The embeddings and the layers below `layer` of an encoder with modules attached.
 
-    weights  name of a tensor of the bare encoder → its digest, where it is known already
+    fingerprint  of the backbone
+    weights      name of a tensor of the bare encoder → its digest, where it is known already
+    bits, dtype  of the encoder's weights and of matrix products
+    notify       takes lines for the user
+
+    RunError where something below `layer` trains, RequestError where XTL_PREFIX_GIB is no budget.
     """
 
     def __init__(

@@ -106,8 +106,8 @@ def _prefix_lines(prefix: PrefixPlan, length: int) -> list[str]:
         f"states at layer {prefix.layer}: {size / mib:,.1f} MiB for {number} of {length} tokens",
         f"{BUDGET}={budget / GIB:g} holds those of {budget // prefix.text_bytes:,} such texts; of"
         " further ones they are computed at every step",
-        f"with them a step takes {prefix.step:.0%} of the work of one with dropout below; computing"
-        f" them takes {prefix.computing:.0%} of it, once a text",
+        f"a step then takes {prefix.step:.0%} of the work of one that runs the layers below with"
+        f" dropout; computing the states takes {prefix.computing:.0%} of it, once for each text",
     ]
 
 
