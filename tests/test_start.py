@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.finished_runs import finished_run
 
 # each costs a start a tenth of a second at least, or seconds
 HEAVY = (
@@ -52,3 +55,36 @@ def test_help_imports_flags_and_no_library_but_typer() -> None:
     modules = _imported("-m", "adapters_xtl", "--help")
     assert not _tops(modules) & set(PLAIN_HELP)
     assert len(modules) < 230
+
+
+def test_an_answer_from_the_store_imports_no_heavy_library(runs: Path) -> None:
+    finished_run(runs, "pawsx", method="lora")
+    flags = ["--method", "lora", "--backbone", "tiny", "--data", "embedded", "--device", "cpu"]
+    flags += ["--set", "train.max_steps=3", "--set", "train.eval_every=2"]
+    flags += ["--set", "train.select_examples=20", "--runs", str(runs)]
+    modules = _imported("-m", "adapters_xtl", "recipe", "pawsx", *flags)
+    assert not _tops(modules) & {*HEAVY, "matplotlib", "jinja2", "IPython"}
+    assert len(modules) < 700
+
+
+def test_no_compiler_is_imported_for_kernels_that_are_not_called() -> None:
+    """bitsandbytes compiles two kernels when it is imported; torch's compiler takes two seconds."""
+    code = (
+        "import torch; compile = torch.compile;"
+        " from adapters_xtl.backbones.quantised import import_bitsandbytes;"
+        " import_bitsandbytes(); import peft, sys;"
+        " from bitsandbytes.backends.default import ops;"
+        " assert torch.compile is compile;"
+        " assert 'bitsandbytes' in sys.modules and 'torch._inductor.compile_fx' not in sys.modules;"
+        " bytes_, scales = torch.tensor([0, 255, 1, 2], dtype=torch.uint8), torch.tensor([2.0, 10.0]);"
+        " codes = torch.arange(256.0);"
+        " print(ops._dequantize_blockwise_compute(bytes_, scales, codes, 2, torch.float32).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TORCHDYNAMO_DISABLE": "1"},
+    )
+    assert done.stdout.strip() == "[0.0, 510.0, 10.0, 20.0]"

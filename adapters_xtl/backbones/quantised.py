@@ -4,7 +4,11 @@ beside their product.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import logging
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,9 +19,40 @@ from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.extras import need
 from adapters_xtl.base.untrusted import printable
 
-__all__ = ["NF4_BLOCK", "quantisation_options", "settle_quantised_layers", "weight_dtype"]
+__all__ = [
+    "NF4_BLOCK",
+    "import_bitsandbytes",
+    "quantisation_options",
+    "settle_quantised_layers",
+    "weight_dtype",
+]
 
 NF4_BLOCK = 64  # weights of a row that share one scale
+
+
+def import_bitsandbytes() -> None:
+    """Imports bitsandbytes where it is installed. To be called before peft and adapters import it,
+    which they do at any number of bits.
+
+    It decorates two kernels with `torch.compile`, which imports torch's compiler for seconds,
+    though hardly a process calls them. Here they are compiled when they are first called.
+    """
+    if "bitsandbytes" in sys.modules or importlib.util.find_spec("bitsandbytes") is None:
+        return
+    library: Any = torch
+    compile_now = library.compile
+
+    def compile_when_called(function: Any = None, **options: Any) -> Callable[..., Any]:
+        if function is None:
+            return functools.partial(compile_when_called, **options)
+        compiled = functools.cache(lambda: compile_now(function, **options))
+        return functools.wraps(function)(lambda *args, **named: compiled()(*args, **named))
+
+    library.compile = compile_when_called
+    try:
+        importlib.import_module("bitsandbytes")
+    finally:
+        library.compile = compile_now
 
 
 def weight_dtype(bits: int, dtype: str) -> torch.dtype:
@@ -45,6 +80,7 @@ def quantisation_options(
     if bits not in (8, 4):
         return {}
     need(f"a backbone of {bits}-bit weights", "bitsandbytes")
+    import_bitsandbytes()
     if bits == 8:
         return {
             "quantization_config": BitsAndBytesConfig(load_in_8bit=True),

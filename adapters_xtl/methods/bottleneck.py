@@ -110,9 +110,10 @@ class Bottleneck(Method):
 
     def prepare(self, encoder: nn.Module) -> nn.Module:
         """`adapters.init` builds layers of its own and so draws random numbers, once an encoder."""
-        import adapters
+        from adapters_xtl.backbones import loading, quantised
 
-        from adapters_xtl.backbones import loading
+        quantised.import_bitsandbytes()
+        import adapters
 
         logging.getLogger("adapters.model_mixin").addFilter(_is_news)
         if not hasattr(encoder, "adapters_config"):

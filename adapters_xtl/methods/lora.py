@@ -101,6 +101,9 @@ class Lora(Method):
         fuse: bool = False,
         train: bool = True,
     ) -> nn.Module:
+        from adapters_xtl.backbones import quantised
+
+        quantised.import_bitsandbytes()
         from peft import PeftModel, get_peft_model
         from peft.tuners.lora import LoraLayer
 
