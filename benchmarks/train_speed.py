@@ -52,7 +52,7 @@ from benchmarks import speed_tools as tools
 class Technique:
     """A setting that is to make a training faster: the value that switches it off and on, as in
     `--set`. `upper`: it changes something only where the lower layers have no module. `cpu`: it is
-    refused on other devices.
+    refused on other devices. `method`: it is refused for others.
     """
 
     setting: str
@@ -60,6 +60,7 @@ class Technique:
     on: str
     upper: bool = False
     cpu: bool = False
+    method: str = ""
 
     def flags(self, switched_on: bool) -> tuple[str, str]:
         return "--set", f"{self.setting}={self.on if switched_on else self.off}"
@@ -73,6 +74,7 @@ TECHNIQUES: Mapping[str, Technique] = {
     "token-budget": Technique("train.token_budget", "0", "1024"),
     "dropout-masks": Technique("train.dropout_masks", "torch", "bytes", cpu=True),
     "attention": Technique("train.attention", "sdpa", "eager", cpu=True),
+    "lora": Technique("train.lora", "peft", "fused", method="lora"),
     "prefix": Technique("train.prefix", "dropout", "fixed", upper=True),
 }
 
@@ -107,7 +109,9 @@ def contenders(work: Work, device: str = "cpu") -> dict[str, tuple[str, ...]]:
     names = [
         name
         for name, technique in TECHNIQUES.items()
-        if (work.upper or not technique.upper) and (device == "cpu" or not technique.cpu)
+        if (work.upper or not technique.upper)
+        and (device == "cpu" or not technique.cpu)
+        and technique.method in ("", work.method)
     ]
 
     def with_on(*chosen: str) -> tuple[str, ...]:

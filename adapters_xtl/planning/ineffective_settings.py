@@ -6,11 +6,18 @@ from collections.abc import Iterable, Sequence
 
 from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base.errors import Problems
+from adapters_xtl.planning.packages import QUANTISED
 from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
 from adapters_xtl.runs.request import Module, Request
 from adapters_xtl.runs.settings import EVALUATION_KEYS, Hyper, OverrideValues
 
-__all__ = ["check_device", "check_effects", "idle_flags", "without_effect"]
+__all__ = [
+    "check_device",
+    "check_effects",
+    "check_lora_layers",
+    "idle_flags",
+    "without_effect",
+]
 
 FOR_A_CPU = (
     "dropout_masks",
@@ -78,6 +85,21 @@ def check_device(device: str, modules: Iterable[Module], problems: Problems) -> 
                 f"train.{name}={value}: it is for --device cpu; the kernels of {device} do that"
                 " faster themselves"
             )
+
+
+def check_lora_layers(modules: Iterable[Module], problems: Problems) -> None:
+    """Adds to `problems` why `train.lora=fused` would replace no layer of a training."""
+    for run in (module.run for module in modules if module.run.hyper.lora == "fused"):
+        unusual = [key for key in ("use_dora", "lora_bias") if run.options.get(key)]
+        if run.method != "lora":
+            problems.add(f"train.lora=fused: means nothing for method {run.method}; it is for lora")
+        elif run.bits in QUANTISED:
+            problems.add(
+                f"train.lora=fused: not on layers of {run.bits} bits, which bitsandbytes computes;"
+                " give --bits 32 or 16, or train.lora=peft"
+            )
+        elif unusual:
+            problems.add(f"train.lora=fused: not with method.{unusual[0]}; give train.lora=peft")
 
 
 def idle_flags(

@@ -21,7 +21,11 @@ from adapters_xtl.memory.prefix import PrefixPlan, plan_prefix
 from adapters_xtl.planning.compositions import composition
 from adapters_xtl.planning.evaluations import report_limit
 from adapters_xtl.planning.hardware import allowed_precisions, choose_machine, memory_budget
-from adapters_xtl.planning.ineffective_settings import check_device, check_effects
+from adapters_xtl.planning.ineffective_settings import (
+    check_device,
+    check_effects,
+    check_lora_layers,
+)
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import config, job_of
 from adapters_xtl.planning.modules import ModulePlanner
@@ -149,7 +153,9 @@ def _jobs(planner: ModulePlanner, device: str) -> dict[str, Job]:
         if parent.trained
     ]
     modules = [module for module, _ in trained]
-    check_device(device, [*modules, *([own] if own else [])], problems)
+    trainings = [*modules, *([own] if own else [])]
+    check_device(device, trainings, problems)
+    check_lora_layers(trainings, problems)
     jobs: dict[str, Job] = {}
     for module, overrides in (*trained, *([(own, request.overrides)] if own else [])):
         keep = ("optimizer",) if any(key == "train.optimizer" for key, _ in overrides) else ()

@@ -32,7 +32,12 @@ from adapters_xtl.planning.hardware import (
     choose_machine,
     memory_budget,
 )
-from adapters_xtl.planning.ineffective_settings import check_device, check_effects, idle_flags
+from adapters_xtl.planning.ineffective_settings import (
+    check_device,
+    check_effects,
+    check_lora_layers,
+    idle_flags,
+)
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import job_of
 from adapters_xtl.planning.modules import ModulePlanner
@@ -198,7 +203,9 @@ class Planner:
         own = target if all(target is not parent for parent in parents) else None
         check_effects(request, planner.named_parents, own, problems)
         to_train = [parent.module for parent in planner.named_parents if parent.trained]
-        check_device(resolved.machine.device, [*to_train, *([own] if own else [])], problems)
+        trainings = [*to_train, *([own] if own else [])]
+        check_device(resolved.machine.device, trainings, problems)
+        check_lora_layers(trainings, problems)
         scopes = resolved.scopes
         if task.members and target is not None:
             names = [name for name, _ in target.run.tasks]

@@ -147,6 +147,14 @@ class Hyper:
             " parts as that takes, with the whole batch's gradient; 0: all at once",
         },
     )
+    lora: str = field(
+        default="peft",
+        metadata={
+            **{"choices": ("peft", "fused"), "omit": True},
+            "help": "LoRA layers in training: peft's forward, or one that casts its input once and"
+            " adds the update where the layer's own output lies; sums round otherwise",
+        },
+    )
     shots: int = field(
         default=0,
         metadata={

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["byte_factors", "byte_rate", "faster_layers"]
+__all__ = ["byte_factors", "byte_rate", "dropped", "faster_layers"]
 
 BYTES = 256
 
@@ -46,7 +46,8 @@ def byte_factors(
     return kept.mul_(BYTES / (BYTES - dropped)) if dropped < BYTES else kept
 
 
-def _dropped(states: torch.Tensor, rate: float, masks: str) -> torch.Tensor:
+def dropped(states: torch.Tensor, rate: float, masks: str) -> torch.Tensor:
+    """Dropout at a rate, masks as `train.dropout_masks` says."""
     if not rate:
         return states
     if masks == "bytes":
@@ -56,7 +57,7 @@ def _dropped(states: torch.Tensor, rate: float, masks: str) -> torch.Tensor:
 
 def _drop(layer: nn.Dropout, states: torch.Tensor) -> torch.Tensor:
     """`nn.Dropout.forward`."""
-    return _dropped(states, layer.p, "bytes") if layer.training else states
+    return dropped(states, layer.p, "bytes") if layer.training else states
 
 
 def _attend(
@@ -91,7 +92,7 @@ def _attend(
         if attention_mask is not None:
             scores = scores + attention_mask
         weights = torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)
-        mixed = torch.matmul(_dropped(weights, layer.dropout_prob, masks), value)
+        mixed = torch.matmul(dropped(weights, layer.dropout_prob, masks), value)
     return mixed.to(kind).transpose(1, 2).flatten(2), None
 
 

@@ -53,6 +53,7 @@ from adapters_xtl.training.checkpoints import (
     set_random_state,
 )
 from adapters_xtl.training.faster_layers import faster_layers
+from adapters_xtl.training.fused_lora import fused_lora
 from adapters_xtl.training.micro_batches import LESS_MEMORY, MicroBatches
 from adapters_xtl.training.optimizer import learning_rate, make_optimizer
 from adapters_xtl.training.prepared import PreparedBatches
@@ -75,6 +76,7 @@ def fit(training: Training) -> TrainingResult:
         gradient_checkpointing(training.model, training.checkpointing),
         cast_once(training.cast_once, training.dtype),
         faster_layers(training.model, training.hyper.dropout_masks, training.hyper.attention),
+        fused_lora(training.model, training.hyper.lora, training.hyper.dropout_masks),
         interrupts_deferred() as interrupted,
     ):
         try:

@@ -32,10 +32,12 @@ from adapters_xtl.models.network import (
 )
 from adapters_xtl.models.tensors import autocast
 from adapters_xtl.planning.finished_modules import serve
+from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.settings import SPEED_FIELDS
 from adapters_xtl.runs.store import Store
 from adapters_xtl.training.faster_layers import byte_factors, byte_rate
+from adapters_xtl.training.fused_lora import fused_lora
 from tests.finished_runs import QUICK, run_recipe
 from tests.small_bert import small_bert
 from tests.training.toys import LABELS, apart, items, model, train, weights
@@ -101,14 +103,15 @@ def test_weights_that_are_cast_once_change_no_bit(
 def test_faster_layers_learn_the_same(
     method: str, backbone: str, backbones: dict[str, Backbone], tmp_path: Path
 ) -> None:
-    """Attention as products draws what torch's draws: the losses differ by rounding. Masks of
-    bytes are other masks; where there is no dropout they change nothing.
+    """Attention as products draws what torch's draws, and so does a fused LoRA: the losses differ
+    by rounding. Masks of bytes are other masks; where there is no dropout they change nothing.
     """
     results: dict[str, list[float]] = {}
     for name, dropout, hyper in (
         ("plain", True, {}),
         ("eager", True, {"attention": "eager"}),
         ("bytes", True, {"dropout_masks": "bytes", "attention": "eager"}),
+        ("fused", True, {"lora": "fused"}),
         ("no dropout", False, {}),
         ("no dropout, bytes", False, {"dropout_masks": "bytes", "attention": "eager"}),
     ):
@@ -118,6 +121,7 @@ def test_faster_layers_learn_the_same(
         results[name] = [entry["loss"] for entry in log if "loss" in entry]
         assert own == [vars(layer).get("forward") for layer in built.modules()], "taken off again"
     assert results["eager"] == pytest.approx(results["plain"], rel=1e-3)
+    assert results["fused"] == pytest.approx(results["plain"], rel=1e-3)
     assert results["no dropout, bytes"] == pytest.approx(results["no dropout"], rel=1e-3)
     assert results["bytes"] != pytest.approx(results["eager"], rel=1e-3)
     assert results["bytes"] == pytest.approx(results["plain"], rel=0.4)
@@ -267,3 +271,65 @@ def test_rows_are_encoded_once() -> None:
     assert EncodedRows(room=10).encode(
         "classify", examples, LABELS, tokenizer, Lengths(64, 16), train=False
     ), "a set that is larger than the room is encoded and not kept"
+
+
+def test_fused_lora_layers_compute_what_pefts_do(tmp_path: Path) -> None:
+    """A frozen parent and a child that trains, with dropout: outputs and gradients differ by
+    rounding, and another length of the batch's rows is no other sum.
+    """
+    options = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.2, "target_modules": "all-linear"}
+    lower = build(
+        EncoderSpec(NAMED["tiny"], "lora"), StackSpec([Link("mnli")], options), {}, train=True
+    )
+    methods.load("lora").randomize(lower.encoder)
+    methods.load("lora").save(lower.encoder, "mnli", tmp_path / "mnli")
+    chain = [Link("mnli", tmp_path / "mnli"), Link("child")]
+    built = build(EncoderSpec(NAMED["tiny"], "lora"), StackSpec(chain, options), {}, train=True)
+    methods.load("lora").randomize(built.encoder)
+    batch = {"input_ids": torch.randint(5, 900, (3, 9)), "attention_mask": torch.ones(3, 9).long()}
+    directions = torch.randn(3, 9, 32, generator=torch.Generator().manual_seed(2))
+
+    def computed(choice: str, masks: str, dtype: str) -> tuple[int, list[torch.Tensor]]:
+        built.train()
+        built.zero_grad()
+        torch.manual_seed(5)
+        with fused_lora(built, choice, masks) as count, autocast("cpu", dtype):
+            states = built.states(batch).float()
+        (states * directions).sum().backward()
+        gradients = [value.grad for value in built.trainable().values()]
+        assert all(gradient is not None for gradient in gradients)
+        return count, [states.detach(), *(one for one in gradients if one is not None)]
+
+    for dtype, tolerance in (("float32", 1e-5), ("bfloat16", 0.05)):
+        without, usual = computed("peft", "torch", dtype)
+        count, fused = computed("fused", "torch", dtype)
+        assert (without, count) == (0, 24), "six products in each of four layers"
+        for one, other in zip(fused, usual, strict=True):
+            assert float((one - other).norm()) <= tolerance * float(other.norm())
+    other_masks = computed("fused", "bytes", "float32")[1]
+    assert float((other_masks[0] - fused[0]).norm()) > 0.01 * float(fused[0].norm())
+    assert not any("forward" in vars(layer) for layer in built.modules())
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"method": "bottleneck"}, "means nothing for method bottleneck"),
+        ({"method": "lora", "bits": "8"}, "layers of 8 bits"),
+        ({"method": "lora", "extra": ("method.use_dora", True)}, "not with method.use_dora"),
+    ],
+)
+def test_fused_lora_is_refused_where_it_would_replace_nothing(
+    asked: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    extra = [asked.pop("extra")] if "extra" in asked else []
+    request = Request(
+        task="mnli",
+        backbone="tiny",
+        data="embedded",
+        device="cpu",
+        overrides=(("train.lora", "fused"), *extra),
+        **asked,
+    )
+    with pytest.raises(RequestError, match=reason):
+        Planner(Store(tmp_path)).plan(request)
