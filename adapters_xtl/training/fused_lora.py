@@ -35,7 +35,7 @@ def fused_lora(model: nn.Module, choice: str, masks: str) -> Iterator[int]:
 
             for layer in model.modules():
                 if type(layer) is Linear and _plain(layer):
-                    layer.forward = partial(_forward, layer, masks, layer.forward)  # type: ignore[method-assign]
+                    layer.forward = partial(_forward, layer, masks, layer.forward)
                     replaced.append(layer)
         yield len(replaced)
     finally:
@@ -69,7 +69,9 @@ def _forward(
     with torch.autocast(device, enabled=False):
         flat = states.flatten(0, -2).to(kind)
         weight = base.weight.to(kind).t()
-        sums = flat @ weight if base.bias is None else torch.addmm(base.bias.to(kind), flat, weight)
+        sums: torch.Tensor = (
+            flat @ weight if base.bias is None else torch.addmm(base.bias.to(kind), flat, weight)
+        )
         for name in layer.active_adapters:
             if name not in layer.lora_A:
                 continue
