@@ -80,4 +80,4 @@ def _forward(
             inner = dropped(flat, rate, masks) @ layer.lora_A[name].weight.to(kind).t()
             outer = layer.lora_B[name].weight.to(kind).t()
             sums = sums.addmm_(inner * layer.scaling[name], outer)
-    return sums.unflatten(0, states.shape[:-1])
+    return sums.view(*states.shape[:-1], sums.shape[-1])
