@@ -324,6 +324,21 @@ class FinishedCells:
 
     # --- what tables and answers say
 
+    def verdict_rule(self) -> str:
+        """What decides the verdict of an interval, in words; see `statistics.verdict`."""
+        if not self.margin:
+            return "higher or lower if the interval excludes 0; otherwise inconclusive"
+        return (
+            f"equivalent if the whole interval lies within ±{self.margin:g} points, even if it"
+            " excludes 0; otherwise higher or lower if it excludes 0; otherwise inconclusive"
+        )
+
+    def holm_rule(self) -> str:
+        """Which contrasts Holm's correction counts together, in words."""
+        families = list(dict.fromkeys(contrast.family for contrast in self._contrasts))
+        apart = f", apart for {', '.join(families)}" if len(families) > 1 else ""
+        return f"Holm's correction is over all contrasts of the study{apart}"
+
     def finish_table(self, table: Table) -> Table:
         """The table with the best of each column marked, and the notes that its numbers need.
 
@@ -364,12 +379,7 @@ class FinishedCells:
         if any(line.difference for line in lines):
             notes.append(
                 "lines with a sign are differences to the first line, paired over the seeds;"
-                " inconclusive where the interval includes 0"
-                + (
-                    f", equivalent where it lies within ±{self.margin:g} points"
-                    if self.margin
-                    else ""
-                )
+                f" {self.verdict_rule()}; {self.holm_rule()}"
             )
         return notes
 
@@ -397,7 +407,9 @@ class FinishedCells:
             parts.append(f"{untested} of one seed, not tested")
         if tested:
             after_holm = sum(result.holm in ("higher", "lower") for result in self.contrasts)
-            parts.append(f"after Holm's correction {after_holm} differ from 0")
+            parts.append(
+                f"after Holm's correction {after_holm} of {len(tested)} remain significant"
+            )
         finished = f"{len(differences)} of " if len(differences) < len(self.contrasts) else ""
         headline = (
             f"mean of {finished}{len(self.contrasts)} contrasts: {average:+.2f} points;"

@@ -25,7 +25,7 @@ class Entry:
     low, high     its interval; None with one seed
     verdict       of a difference: what its interval says, see `base.statistics.verdict`; "" for a
                   score
-    holm          the same after Holm's correction over the table's differences; "" without one
+    holm          the same after Holm's correction over the study's contrasts; "" without one
     best          the best of its column
     note          "one seed", "failed", "not run", "2 of 3 seeds": what a reader must know
     """

@@ -89,13 +89,11 @@ def notes(table: Table) -> tuple[str, ...]:
         marks.append(f"{_EQUIVALENT}: no difference beyond the margin, the interval lies within it")
     if any(entry.holm in ("higher", "lower") for entry in entries):
         marks.append(
-            f"{_AFTER_HOLM}: the difference excludes 0 also after Holm's correction over the"
-            " differences of this table; without it, before the correction only"
+            f"{_AFTER_HOLM}: significant also after Holm's correction; without it, before the"
+            " correction only"
         )
     elif any(entry.holm for entry in entries):
-        marks.append(
-            "after Holm's correction over the differences of this table, none of them excludes 0"
-        )
+        marks.append("after Holm's correction none of these differences remains significant")
     if any(entry.best for entry in entries):
         marks.append("bold: the best of its column")
     return (*(one_line(note) for note in table.notes), *marks)

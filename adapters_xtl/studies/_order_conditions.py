@@ -113,7 +113,7 @@ def pair_of(text: str) -> tuple[str, str]:
 
 
 def condition_name(condition: str, pair: str) -> str:
-    """A condition with its tasks' names: `A>B` of mnli+squad1 is `mnli>squad1`."""
+    """A condition with its tasks' names: `A>B` of mnli+squad1 is `mnli → squad1`."""
     first, second = pair_of(pair)
     if condition == MIXED:
         return f"{first} and {second} at once"
@@ -123,14 +123,14 @@ def condition_name(condition: str, pair: str) -> str:
         if condition == half:
             return f"{first if half[0] == 'A' else second}, half of the steps"
     names = {"A": first, "B": second}
-    return ">".join(names.get(part, part) for part in condition.split(">"))
+    return " → ".join(names.get(part, part) for part in condition.split(">"))
 
 
 def contrast_name(point: Mapping[str, str], condition: str) -> str:
-    """`mnli>squad1 against squad1>mnli, pawsx, init, lora, 2000 steps`."""
+    """`mnli → squad1 against squad1 → mnli, pawsx, init, lora, 2000 steps`."""
     names = [condition_name(name, point["pair"]) for name in (point["condition"], condition)]
     scored = (
-        f"{point['task']} under its own head" if point["scored"] == FORGETTING else point["task"]
+        f"{point['task']} with its own head" if point["scored"] == FORGETTING else point["task"]
     )
     rest = ", ".join(point[name] for name in ("compose", "method", "steps"))
     return f"{names[0]} against {names[1]}, {scored}, {rest} steps"

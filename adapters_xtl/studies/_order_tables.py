@@ -22,6 +22,7 @@ from adapters_xtl.studies._order_conditions import (
 )
 
 __all__ = [
+    "difference_label",
     "group_name",
     "groups",
     "order_figures",
@@ -65,7 +66,7 @@ def _scores(finished: FinishedCells, group: Mapping[str, str], targets: Sequence
     return finished.finish_table(
         Table(
             f"scores-{_slug(group)}",
-            f"Targets after intermediate training of {group['steps']} steps in all,"
+            f"Target scores by intermediate condition, {group['steps']} intermediate steps each,"
             f" {group_name(group, finished)}",
             "intermediate \\ target",
             (*targets, "mean") if len(targets) > 1 else tuple(targets),
@@ -86,8 +87,8 @@ def _differences(
             entries = [finished.difference(point, other) for point, other in pairs]
             if len(targets) > 1:
                 entries.append(finished.mean_difference(points, others))
-            names = [condition_name(name, group["pair"]) for name in (condition, against)]
-            lines.append(Line(" − ".join(names), tuple(entries), difference=True))
+            label = difference_label(condition, against, group["pair"])
+            lines.append(Line(label, tuple(entries), difference=True))
     if not lines:
         return []
     return [
@@ -107,11 +108,11 @@ def _forgetting(finished: FinishedCells, group: Mapping[str, str]) -> list[Table
     after = {pair[0]: AB, pair[1]: BA}
     half = {pair[0]: HALVES["A"], pair[1]: HALVES["B"]}
     lines = [
-        _own_head_line(finished, group, "before the other task", half),
+        _own_head_line(finished, group, "after its own training (half of the steps)", half),
         _own_head_line(finished, group, "after the other task", after),
-        _own_head_line(finished, group, "after − before", after, half),
-        _own_head_line(finished, group, "in the sum", dict.fromkeys(pair, SUM)),
-        _own_head_line(finished, group, "in the sum − before", dict.fromkeys(pair, SUM), half),
+        _own_head_line(finished, group, "change", after, half),
+        _own_head_line(finished, group, "summed with the other task", dict.fromkeys(pair, SUM)),
+        _own_head_line(finished, group, "change", dict.fromkeys(pair, SUM), half),
     ]
     shown = [line for line in lines if line is not None]
     if not shown:
@@ -119,7 +120,8 @@ def _forgetting(finished: FinishedCells, group: Mapping[str, str]) -> list[Table
     return [
         Table(
             f"forgetting-{_slug(group)}",
-            f"The pair's own tasks under their own heads, {group_name(group, finished)}",
+            "Each intermediate task scored with its own head, before and after the other"
+            f" (left column A>B, right column B>A), {group_name(group, finished)}",
             "score \\ task",
             pair,
             tuple(shown),
@@ -170,19 +172,20 @@ def order_figures(finished: FinishedCells) -> tuple[Figure, ...]:
                     half = {**trained_on, "condition": HALVES[letter]}
                     before.append(_point(f"{task}, {name}", finished.score(half)))
                     after.append(_point(f"{task}, {name}", finished.score(trained_on)))
-        orders = [condition_name(condition, pair) for condition in (AB, BA)]
+        first, second = pair_of(pair)
         if forest:
             figures.append(
                 Figure(
                     f"order-{pair}",
                     "forest",
-                    f"{orders[0]} − {orders[1]}",
+                    difference_label(AB, BA, pair),
                     "target",
                     "points",
                     series=tuple(forest),
                     caption=(
-                        f"Means over {len(finished.grid.seeds)} seeds with 95% t-intervals,"
-                        f" paired over the seeds; equivalent within ±{finished.margin:g}."
+                        f"Above 0: {first} before {second} is better. Means over"
+                        f" {len(finished.grid.seeds)} seeds with uncorrected 95% t-intervals;"
+                        f" equivalent if the interval lies within ±{finished.margin:g}."
                     ),
                 )
             )
@@ -191,7 +194,8 @@ def order_figures(finished: FinishedCells) -> tuple[Figure, ...]:
                 Figure(
                     f"forgetting-{pair}",
                     "dumbbell",
-                    f"{pair_of(pair)[0]} and {pair_of(pair)[1]} before and after each other",
+                    f"Own-head scores of {first} and {second} before and after training the other"
+                    " task",
                     "task",
                     "score",
                     series=(
@@ -249,26 +253,46 @@ def _point(category: str, entry: Entry) -> Point:
     return Point(category, entry.value, entry.low, entry.high, entry.verdict, entry.note)
 
 
-def text_of(entry: Entry) -> str:
-    """`+0.31 points [-0.20, +0.82], inconclusive`."""
+def difference_label(condition: str, against: str, pair: str) -> str:
+    """`(mnli → squad1) − (squad1 → mnli)`."""
+    names = [condition_name(name, pair) for name in (condition, against)]
+    return " − ".join(f"({name})" if " " in name else name for name in names)
+
+
+def text_of(entry: Entry, whose: str = "") -> str:
+    """`+0.31 points [+0.20, +0.42], higher for mnli first`: `whose` follows a direction."""
     if entry.value is None:
         return entry.note
     bounds = f" [{entry.low:+.2f}, {entry.high:+.2f}]" if entry.low is not None else ""
-    verdict = f", {entry.verdict}" if entry.verdict else ""
+    direction = whose if entry.verdict in ("higher", "lower") else ""
+    verdict = f", {entry.verdict}{direction}" if entry.verdict else ""
     note = f" ({entry.note})" if entry.note else ""
     return f"{entry.value:+.2f} points{bounds}{verdict}{note}"
 
 
 def text_of_forgetting(finished: FinishedCells, group: Mapping[str, str]) -> str:
+    """How training the other task changes each task's score with its own head; "" without cells."""
     first, second = pair_of(group["pair"])
-    after = place(group, first, AB, FORGETTING)
-    entry = finished.difference(after, {**after, "condition": HALVES["A"]})
-    return "" if entry.value is None else f"; {first} after {second}: {text_of(entry)}"
+    text = ""
+    for task, other, letter, order in ((first, second, "A", AB), (second, first, "B", BA)):
+        after = place(group, task, order, FORGETTING)
+        entry = finished.difference(after, {**after, "condition": HALVES[letter]})
+        if entry.value is not None:
+            text += (
+                f"; change of {task}'s own score, with its own head, when {other} is trained after"
+                f" it: {text_of(entry)}"
+            )
+    return text
 
 
 def _notes_of_differences(finished: FinishedCells) -> str:
-    return (
-        f"differences are paired over seeds {', '.join(map(str, finished.grid.seeds))}, with 95%"
-        " t-intervals; inconclusive where the interval includes 0, equivalent where it lies within"
-        f" ±{finished.margin:g} points; Holm's correction is over all contrasts of the study"
-    )
+    seeds = ", ".join(map(str, finished.grid.seeds))
+    pairing = f"differences are paired over the seeds {seeds}"
+    if finished.grid.base.reseed:
+        pairing = (
+            f"differences are taken within the seed number ({seeds}); since every training has a"
+            " seed of its own, two conditions share no random draws except a first phase that is"
+            " the same run, so this is a one-sample t-test over"
+            f" {len(finished.grid.seeds)} independent repetitions"
+        )
+    return f"{pairing}; 95% t-intervals; {finished.verdict_rule()}; {finished.holm_rule()}"

@@ -38,6 +38,8 @@ ALL_GENRES, OTHER_GENRES = "all", "others"
 # train rows → those that are among them
 PART_OF = {
     "google/xtreme udpos.English": ("universal-dependencies/universal_dependencies en_ewt",),
+    # Rajpurkar et al. 2018: unanswerable questions beside those of SQuAD 1.1
+    "rajpurkar/squad_v2 squad_v2": ("rajpurkar/squad plain_text",),
 }
 BySeed = dict[int, float]
 

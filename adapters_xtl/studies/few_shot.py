@@ -194,7 +194,11 @@ class FewShot(Study):
                     "intermediate",
                     columns,
                     tuple(gains),
-                    (bands, "differences are paired over the seeds"),
+                    (
+                        bands,
+                        "differences are paired over the seeds;"
+                        f" {finished.verdict_rule()}; {finished.holm_rule()}",
+                    ),
                 ),
                 Table(
                     f"end-{name}",

@@ -131,7 +131,9 @@ def test_a_method_has_the_conditions_that_it_can(tmp_path: Path) -> None:
         ("pair=mnli+mnli", "two different tasks"),
         ("condition=A>C", "[axes] condition"),
         ("compose=fuse", "[axes] compose"),
-        ("pair=mnli+squad1 task=xquad", "squad1"),
+        ("pair=mnli+squad1 task=xquad", "xquad is trained on rows of squad1"),
+        ("task=xnli", "xnli is trained on rows of mnli, a task of the pair mnli+csqa"),
+        ("pair=csqa+squad2 task=xquad", "xquad is trained on rows of squad2"),
         ("set-parents.train.max_steps=9", "the study 'order' decides it"),
         ("set-parents.1.train.patience=9", "the study 'order' decides it"),
         ("tasks.mnli.train.max_steps=9", "tasks.mnli.train.max_steps"),
@@ -184,7 +186,7 @@ def drawn(grid: Grid, seed: int, effects: Mapping[str, float], spread: float) ->
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
     folder = tmp_path_factory.mktemp("order")
-    return grid_of(folder, "compose=init", "task=xnli,pawsx,tatoeba")
+    return grid_of(folder, "compose=init", "task=panx,pawsx,tatoeba")
 
 
 def test_a_planted_effect_is_found(grid: Grid) -> None:
@@ -194,16 +196,21 @@ def test_a_planted_effect_is_found(grid: Grid) -> None:
     )
     answer = STUDY.answer(finished)
     assert answer is not None and answer.verdict == "lower"
-    assert "mnli>csqa − csqa>mnli" in answer.headline and "mnli after csqa: -" in answer.headline
+    orders, kept, of_other = answer.headline.split("; ")
+    assert orders.startswith("(mnli → csqa) − (csqa → mnli) (init, lora), mean of 3 targets: -")
+    assert orders.endswith(", lower for mnli first")
+    assert float(kept.split("csqa is trained after it: ")[1].split(" ")[0]) == pytest.approx(
+        -6, abs=1.5
+    )
+    assert kept.startswith("change of mnli's own score, with its own head") and "lower" in kept
+    assert "change of csqa's own score" in of_other and "lower" not in of_other
     forest = next(figure for figure in STUDY.figures(finished) if figure.kind == "forest")
     (series,) = forest.series
-    assert [point.x for point in series.points] == ["xnli", "pawsx", "tatoeba", "mean"]
+    assert [point.x for point in series.points] == ["panx", "pawsx", "tatoeba", "mean"]
     for point in series.points:
         assert point.y == pytest.approx(-6, abs=1.5) and point.verdict == "lower"
     assert "<svg" in figures.svg(forest)
-    after = [
-        result for result in finished.contrasts if "under its own head" in result.contrast.name
-    ]
+    after = [result for result in finished.contrasts if "with its own head" in result.contrast.name]
     by_task = {dict(result.contrast.of)["task"]: result for result in after}
     assert by_task["mnli"].difference is not None and by_task["mnli"].holm == "lower"
     assert by_task["csqa"].difference is not None
@@ -242,7 +249,7 @@ def test_a_world_without_an_effect_gives_few_false_ones(grid: Grid) -> None:
 
 def test_a_target_that_says_otherwise_is_the_exception(grid: Grid) -> None:
     rng = random.Random(3)
-    effect = {"xnli": 3.0, "pawsx": 3.0, "tatoeba": -2.0}
+    effect = {"panx": 3.0, "pawsx": 3.0, "tatoeba": -2.0}
     scores = {
         cell: [
             rng.gauss(60, 0.3)
@@ -253,21 +260,22 @@ def test_a_target_that_says_otherwise_is_the_exception(grid: Grid) -> None:
     }
     answer = STUDY.answer(world(grid, scores))
     assert answer is not None and answer.verdict == "higher"
-    assert answer.exception.startswith("tatoeba") and "lower" in answer.exception
+    assert answer.exception.startswith("tatoeba (init, lora): -2.")
+    assert ", lower for mnli first" in answer.exception
 
 
 # ---------------------------------------------------------------------------- planted trainings
 
-# The words of mnli and xnli tell the label alike. Gradients of qqp are cut to nothing, so
+# The words of mnli and pawsx tell the label alike. Gradients of qqp are cut to nothing, so
 # that it teaches nothing; what its training does is to decay the module that it goes on from.
 PLANTED = """
 study = "order"
 backbone = "tiny"
 device = "cpu"
 seeds = [1, 2, 3]
-languages = "vi,th"
+languages = "de,fr"
 [axes]
-task = ["xnli"]
+task = ["pawsx"]
 pair = ["mnli+qqp"]
 condition = ["A>B", "B>A"]
 compose = ["init"]
@@ -301,22 +309,28 @@ def word_rows(second: str, count: int) -> dict[str, list[Any]]:
     }
 
 
+def write(folder: Path, task: str, file: str, second: str, count: int, names: Any) -> None:
+    columns = dict(zip(names, word_rows(second, count).values(), strict=True))
+    mirror_of(folder / "rows", {file: columns}, {"label": list(tasks.load(task).labels)})
+
+
 @pytest.fixture(scope="module")
 def world_of_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a mirror, `rows`, in which mnli teaches xnli and qqp teaches nothing."""
+    """A folder with a mirror, `rows`, in which mnli teaches pawsx and qqp teaches nothing."""
     folder = tmp_path_factory.mktemp("words")
-    xnli = "facebook/xnli/{}/validation-00000-of-00001.parquet"
     files = {
         MNLI.format("train"): word_rows("trained", 240),
         MNLI.format("validation_matched"): word_rows("selected", 60),
-        **{xnli.format(code): word_rows("scored", 60) for code in ("en", "vi", "th")},
     }
     mirror_of(folder / "rows", files, {"label": list(tasks.load("mnli").labels)})
+    paws = "google-research-datasets/paws-x/{}/{}-00000-of-00001.parquet"
+    columns = ("question1", "question2", "label")
     for split in ("train", "validation"):
-        rows = word_rows(split, 60)
-        columns = dict(zip(("question1", "question2", "label"), rows.values(), strict=True))
-        file = f"nyu-mll/glue/qqp/{split}-00000-of-00001.parquet"
-        mirror_of(folder / "rows", {file: columns}, {"label": list(tasks.load("qqp").labels)})
+        write(folder, "qqp", f"nyu-mll/glue/qqp/{split}-00000-of-00001.parquet", split, 60, columns)
+    columns = ("sentence1", "sentence2", "label")
+    write(folder, "pawsx", paws.format("en", "train"), "taught", 240, columns)
+    for code in ("en", "de", "fr"):
+        write(folder, "pawsx", paws.format(code, "validation"), "scored", 60, columns)
     (folder / "words.toml").write_text(PLANTED, encoding="utf-8")
     embedded.prepare(lambda text: None)
     return folder
@@ -338,14 +352,14 @@ def contrasts_of(record: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]
 def test_an_order_matters_where_the_second_task_erases_the_first(world_of_words: Path) -> None:
     record = carried_out(world_of_words, ERASING)
     contrasts = contrasts_of(record)
-    order = contrasts["xnli", "A>B"]
+    order = contrasts["pawsx", "A>B"]
     assert order["verdict"] == record["answer"]["verdict"] == "lower" and order["mean"] < -10
     assert order["interval"]["high"] < 0 and len(order["seeds"]) == 3
     forgotten = contrasts["mnli", "A>B"]
     assert forgotten["mean"] < -5
-    assert "mnli after qqp: -" in record["answer"]["headline"]
+    assert "when qqp is trained after it: -" in record["answer"]["headline"]
     html = page.render(page.of_studies([Path(record["path"])], runs=None))
-    assert "mnli&gt;qqp − qqp&gt;mnli" in html and "lower" in html
+    assert "(mnli → qqp) − (qqp → mnli)" in html and "lower" in html
 
 
 @pytest.mark.slow
