@@ -383,6 +383,27 @@ class FinishedCells:
             )
         return notes
 
+    def counts_of_contrasts(self) -> str:
+        """How many of the finished contrasts have each verdict: `2 higher; 1 inconclusive; after
+        Holm's correction 1 of 3 remain significant`.
+        """
+        finished = [result for result in self.contrasts if result.difference is not None]
+        tested = [result for result in finished if result.difference and result.difference.interval]
+        verdicts = [result.difference.verdict for result in tested if result.difference]
+        counts = {
+            verdict: verdicts.count(verdict)
+            for verdict in ("higher", "lower", "equivalent", "inconclusive")
+        }
+        parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
+        if untested := len(finished) - len(tested):
+            parts.append(f"{untested} of one seed, not tested")
+        if tested:
+            after_holm = sum(result.holm in ("higher", "lower") for result in tested)
+            parts.append(
+                f"after Holm's correction {after_holm} of {len(tested)} remain significant"
+            )
+        return "; ".join(parts)
+
     def summary_of_contrasts(self, limits: Sequence[str]) -> Answer | None:
         """The answer of a study whose contrasts are all of one kind: their mean, how many are
         higher, lower or inconclusive, and the one that goes furthest the other way. None without a
@@ -398,24 +419,14 @@ class FinishedCells:
         means = {name: difference.mean for name, difference in differences.items()}
         average = sum(means.values()) / len(means)
         tested = [difference.verdict for difference in differences.values() if difference.interval]
-        counts = {
-            verdict: tested.count(verdict)
-            for verdict in ("higher", "lower", "equivalent", "inconclusive")
-        }
-        parts = [f"{count} {verdict}" for verdict, count in counts.items() if count]
-        if untested := len(differences) - len(tested):
-            parts.append(f"{untested} of one seed, not tested")
-        if tested:
-            after_holm = sum(result.holm in ("higher", "lower") for result in self.contrasts)
-            parts.append(
-                f"after Holm's correction {after_holm} of {len(tested)} remain significant"
-            )
         finished = f"{len(differences)} of " if len(differences) < len(self.contrasts) else ""
         headline = (
             f"mean of {finished}{len(self.contrasts)} contrasts: {average:+.2f} points;"
-            f" {'; '.join(parts)}"
+            f" {self.counts_of_contrasts()}"
         )
-        verdicts = set(tested) | ({"inconclusive"} if untested else set())
+        verdicts = set(tested)
+        if len(tested) < len(differences):
+            verdicts.add("inconclusive")
         verdict = verdicts.pop() if len(verdicts) == 1 else "mixed"
         ends = (max(means, key=lambda name: means[name]), min(means, key=lambda name: means[name]))
         extreme = ends[1] if average > 0 else ends[0]

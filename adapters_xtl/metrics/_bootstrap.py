@@ -161,7 +161,9 @@ def paired_differences(
     same rows. The paired bootstrap of Efron and Tibshirani 1993, chapter 8: an id is drawn for both
     systems and in every group that has it. With several groups it is the difference of the
     unweighted means over them. The same seed gives the same resamples. Those that cannot be scored
-    are left out. DataError without items or on a senseless option.
+    are left out. Ids count as independent: where several share a paragraph, a premise or a
+    document, intervals of these differences are too narrow. DataError without items or on a
+    senseless option.
     """
     _check_options(resamples)
     groups = [items for key in first for items in (first[key], second[key])]

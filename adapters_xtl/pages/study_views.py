@@ -31,7 +31,8 @@ def shown(record: Mapping[str, Any]) -> list[Table | str]:
 
 
 def answer_lines(record: Mapping[str, Any]) -> list[str]:
-    """What a finished study says, in at most ten lines."""
+    """What a finished study says, in at most ten lines; the last one counts limits without a line.
+    """
     answer = record["answer"]
     lines = [f"question: {record['question']}"]
     if answer is None:
@@ -43,7 +44,10 @@ def answer_lines(record: Mapping[str, Any]) -> list[str]:
     # what the rows or the backbone are no evidence for is a whole sentence
     whole = record["no_evidence"]
     lines += [limit if limit in whole else f"no evidence for: {limit}" for limit in limits]
-    return lines[:MOST_LINES]
+    if (cut := len(lines) - MOST_LINES) > 0:
+        left_out = cut + 1  # the last line says so
+        lines[MOST_LINES - 1 :] = [f"{left_out} more limits: see the study's page (xtl page)"]
+    return lines
 
 
 def mimebundle(record: Mapping[str, Any]) -> dict[str, str]:

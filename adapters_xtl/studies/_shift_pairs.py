@@ -59,12 +59,18 @@ class Shift:
         return self.place["language"] not in in_domain_task_of(self.place["task"]).all_languages
 
     @property
+    def of_same_domain(self) -> bool:
+        """Whether both row sets are of the training's own domain: what another sample costs."""
+        return self.place["domain"] in tasks.load(self.place["task"]).same_domain
+
+    @property
     def label(self) -> str:
         """The rows in words: "squadshifts nyt, en"."""
         start = "English to " if self.of_language else ""
         genres = self.place["genres"]
         trained = f" from {genres}" if genres not in (ALL_GENRES, OTHER_GENRES) else ""
-        rows = f"{self.place['task']} {self.place['domain']}{trained}"
+        sample = " (same domain, new sample)" if self.of_same_domain else ""
+        rows = f"{self.place['task']} {self.place['domain']}{trained}{sample}"
         return f"{rows}, {start}{self.place['language']}"
 
 
@@ -141,7 +147,9 @@ def shifts_in(cells: Iterable[Cell]) -> list[Shift]:
 
 
 def shifts_of(finished: FinishedCells, method: str) -> list[Shift]:
-    """The pairs of a method: those without an intermediate task first, shifts of language last."""
+    """The pairs of a method: those without an intermediate task first, shifts of language last,
+    and before them new samples of the training's own domain.
+    """
     shifts = [
         shift
         for shift in shifts_in(cell.cell for cell in finished.cells)
@@ -153,6 +161,7 @@ def shifts_of(finished: FinishedCells, method: str) -> list[Shift]:
         shifts,
         key=lambda shift: (
             shift.of_language,
+            shift.of_same_domain,
             labels.index(shift.label),
             shift.place["on"] != grid_options.NO_PARENTS,
             order[shift.place["on"]],

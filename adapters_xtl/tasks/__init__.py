@@ -155,6 +155,8 @@ class Task:
     in_domain_task  the task that reports rows of the domain which this training is from, with the
                same labels: each report split of this one is then another domain, under its name
                (study `shift`). The task itself where its first report split has those rows
+    same_domain  those among its `domains` whose rows are of the training's own domain all the
+               same: a new sample of it, which counts in no mean over domains
     zero_shot  the target that poses the same question, with the same labels, in other languages: a
                module of this task can be scored on it as it is
     samples    the task whose embedded train and select rows serve this one too
@@ -186,6 +188,7 @@ class Task:
     codes: Mapping[str, str] = field(default_factory=dict)
     train_from: str = ""
     in_domain_task: str = ""
+    same_domain: tuple[str, ...] = ()
     zero_shot: str = ""
     samples: str = ""
     members: tuple[str, ...] = ()

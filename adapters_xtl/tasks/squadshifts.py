@@ -20,6 +20,7 @@ TASK = Task(
     },
     train_from="squad1",
     in_domain_task="xquad",
+    same_domain=("new_wiki",),
     group="qa",
     licence="CC BY 4.0",
     notes=("new_wiki is SQuAD's own domain: new rows of it show what a new sample costs",),

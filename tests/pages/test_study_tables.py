@@ -18,7 +18,7 @@ from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import read_json
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.grid.results import Entry, Line, Table
-from adapters_xtl.pages import latex_tables, study_tables, table_text
+from adapters_xtl.pages import latex_tables, study_tables, study_views, table_text
 
 HOSTILE = (
     "a&b_c|d%e",
@@ -289,3 +289,19 @@ def test_latex_compiles(engine: str, tmp_path: Path) -> None:
     log = (tmp_path / "paper.log").read_text(errors="replace")
     too_wide = [float(width) for width in re.findall(r"Overfull \\hbox \(([0-9.]+)pt", log)]
     assert not [width for width in too_wide if width > 1], log[-2000:]
+
+
+def test_an_answer_counts_the_limits_that_its_ten_lines_leave_out() -> None:
+    limits = [f"limit {number}" for number in range(9)]
+    record = {
+        "question": "Which?",
+        "answer": {"headline": "This.", "verdict": "mixed", "exception": "That."},
+        "evidence": {"not_for": limits},
+        "no_evidence": [],
+    }
+    lines = study_views.answer_lines(record)
+    assert len(lines) == 10
+    shown = [line for line in lines if line.startswith("no evidence for: limit")]
+    assert lines[-1].startswith(f"{9 - len(shown)} more limits") and len(shown) == 5
+    record["evidence"] = {"not_for": limits[:6]}
+    assert study_views.answer_lines(record)[-1] == "no evidence for: limit 5"

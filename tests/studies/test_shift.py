@@ -69,7 +69,7 @@ def finished(
     return FinishedCells(grid, cells, STUDY.contrasts(grid.cells), STUDY.margin)
 
 
-def test_a_planted_change_is_found_in_its_row_and_language_counts_in_no_mean() -> None:
+def test_a_planted_change_is_found_in_its_row_and_language_has_a_mean_of_its_own() -> None:
     """The intermediate task gains 4 points in the domain; outside it 9 in letters, 4 in oup, and 24
     in Quechua.
     """
@@ -95,16 +95,64 @@ def test_a_planted_change_is_found_in_its_row_and_language_counts_in_no_mean() -
     answer = STUDY.answer(cells)
     assert answer is not None and answer.verdict == "lower"
     domain, language = answer.headline.split("; ")[:2]
-    assert "shift of domain, mean of 2: -2." in domain and "less is lost" in domain
-    assert "shift of language, mean of 1: -20" in language or "-19.9" in language
+    assert "shift of domain, on qqp, mean of 2 test sets: -2." in domain
+    assert domain.endswith(", smaller drop with the intermediate task")
+    assert "shift of language, on qqp, mean of 1 test set: -" in language
+    assert float(language.split(": ")[1].split(" ")[0]) == pytest.approx(-20, abs=0.3)
+    assert "mean of 3" not in answer.headline, "domains and languages have no mean together"
+    assert answer.headline.endswith("after Holm's correction 2 of 3 remain significant")
     changes = next(table for table in STUDY.tables(cells) if table.name == "changes-lora")
     letters = next(line for line in changes.lines if "letters" in line.label)
     # 20 of 80 points are lost without, 15 of 84 with it
     assert letters.entries[1].value == pytest.approx(100 * (15 / 84 - 20 / 80), abs=0.4)
+    oup = next(line for line in changes.lines if "oup" in line.label)
+    assert oup.entries[0].verdict == "equivalent" != oup.entries[1].verdict, "it has no margin"
     assert changes.lines[-1].label == "americasnli americas, English to quy, qqp"
     dumbbell, forest = STUDY.figures(cells)
-    assert [series.name for series in dumbbell.series] == ["in domain", "other rows"]
+    assert [series.name for series in dumbbell.series] == ["in-domain", "out-of-domain"]
     assert [point.verdict for point in forest.series[0].points] == ["lower", "equivalent", "lower"]
+
+
+def test_an_answer_weighs_tasks_alike_and_keeps_the_controls_apart() -> None:
+    """On qqp the drop changes by -6 and -2 in two domains of SQuAD and by -1 in one of MNLI: tasks
+    weighted alike, by -2.5. On self it changes by -10, in new rows of SQuAD's own domain by -30.
+    """
+    changes = {"nyt": -6.0, "reddit": -2.0, "letters": -1.0, "new_wiki": -30.0}
+    grid = grid_of(*FIVE, "task=squadshifts,mnli_genres", "on=none,qqp,self",
+                   f"domain={','.join(changes)}")  # fmt: skip
+
+    def score(point: dict[str, str]) -> float:
+        change = {"none": 0.0, "qqp": changes[point["domain"]], "self": -10.0}[point["on"]]
+        return 80.0 if point["side"] == "in" else 40.0 - change
+
+    cells = finished(grid, score, noise=0.05, seed=3)
+    answer = STUDY.answer(cells)
+    assert answer is not None and answer.verdict == "lower"
+    means = [part.split(" points")[0] for part in answer.headline.split("; ")[:2]]
+    (domain, found), (control, of_self) = (part.rsplit(": ", 1) for part in means)
+    assert domain == (
+        "change of the drop under a shift of domain, on qqp, mean of 2 tasks (3 test sets), each"
+        " task weighted alike"
+    )
+    assert float(found) == pytest.approx(-2.5, abs=0.15)
+    assert control.startswith("control under a shift of domain, on self, mean of 2 tasks (3 test")
+    assert float(of_self) == pytest.approx(-10, abs=0.15)
+    table = next(table for table in STUDY.tables(cells) if table.name == "changes-lora")
+    labels = [line.label for line in table.lines]
+    assert labels[-1] == "squadshifts new_wiki (same domain, new sample), en, self"
+
+
+def test_points_with_the_targets_own_train_rows_are_left_out() -> None:
+    """SQuAD 2.0 has SQuAD 1.1's questions; the target itself, trained twice, is a control."""
+    grid = grid_of("task=squadshifts,mnli_genres", "on=none,mnli,squad2,self")
+    parents: dict[str, set[str]] = {}
+    for cell in grid.cells:
+        point = dict(cell.point)
+        parents.setdefault(point["task"], set()).add(point["on"])
+    assert parents == {
+        "squadshifts": {"none", "mnli", "self"},
+        "mnli_genres": {"none", "squad2", "self"},
+    }
 
 
 def test_without_an_effect_few_changes_are_found() -> None:
