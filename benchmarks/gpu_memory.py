@@ -6,8 +6,8 @@
     on from there
 
 True sizes, random weights made from the config, nothing is downloaded. Every input has the full
-length, one in a batch some padding; a step is what `training.fit` makes of a batch (parts of a
-micro-batch, weighted losses, clipping, AdamW), without checkpoints and evaluation. Per case:
+length, one in a batch some padding; a step is what `training.fit` makes of a batch (micro-batches,
+weighted losses, clipping, AdamW), without checkpoints and evaluation. Per case:
 
     peak      the allocator's peak over the steps; `predicted` is
               `adapters_xtl.memory.peak.predict`, made before

@@ -13,8 +13,9 @@ Beside it the same part with one full fine-tuning a cell, which is what Phang et
 many trainings. Where the study has no such runs their figures are predicted: 3/2 of a module's
 seconds (of three matrix products of a step, a frozen weight skips the one of its own gradient:
 Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and 4 bytes a parameter of the whole encoder.
+3/2 is a lower bound from FLOPs; the measured ratios in README.md are larger.
 
-Of a named backbone all of it is predicted: --examples a training, each a third full of
+Of a named backbone all of it is predicted: --examples a training, which average one third of
 --max-length tokens, on a device of --rate operations a second; the rate is assumed, give a measured
 one. Writes benchmarks/results/matrix-cost/<name>.json and README.md there.
 """

@@ -14,8 +14,9 @@ TEXT = """# Speed of training, scoring and encoding
 Written by `benchmarks/train_speed.py`, `score_speed.py` and `encode_speed.py` from the JSON files
 beside it; their docstrings say what each line and column is. A ratio is how many times faster a
 line is than another, median and range over the rounds, each round's processes having run one after
-the other on the same machine. Scores show whether what is faster computes the same, or learns as
-much; they say nothing about a method.
+the other on the same machine. In trainings stock is float32 and the package bfloat16, so that a
+ratio to stock also holds the precision. Scores reveal only large losses; they say nothing about a
+method.
 """
 
 

@@ -6,22 +6,26 @@
 
 DIR is a mirror directory, or "embedded". Contenders train on the same cut of rows, with the same
 batch size, epochs, seed, learning rate and encoder, each in a process of its own with caches of its
-own, one after the other, round after round; the order turns with every round, the seed is the
-round's number.
+own, one after the other, round after round; the order of contenders is rotated with every round,
+and the seed is the round's number.
 
     stock          what the libraries' documentation shows: float32, random batches padded to their
                    longest
-    tuned          what an expert writes: bf16 and group_by_length
+    tuned          the same with bf16 autocast and group_by_length
     no-techniques  this package, every technique of TECHNIQUES off
     +NAME          one technique on
     all            all of them on
 
 `seconds`: the training with one scoring of the dev rows at its end, tokenizing and loading left
 out; `process_seconds`: all of it. `tokens`: of the rows, padding left out; `padding`: its share of
-what was computed. `matrix_share`: the encoder's linear layers on those tokens (forward, and
-backward where modules are; what the prefix keeps counts as computed), over the seconds, over the
-rate that large bfloat16 products reach on the same device in the same round. Ratios are taken
-within a round.
+what was computed. `mfu`: FLOPs of the encoder's linear layers on non-padding tokens (forward, and
+backward where modules are; what the prefix keeps counts as computed) ÷ seconds ÷ the measured peak
+rate of large bfloat16 matrix products on the same device in the same round. Ratios are taken within
+a round. The package computes in bfloat16 and stock in float32, so that × stock also holds the
+precision.
+
+Not every technique can show in every figure: tokenize-once can show in `process_seconds` alone, and
+only where one process reads the same rows twice; cast-once is for a CPU.
 
 A JSON a work goes to benchmarks/results/speed/, written after each round; the same command goes on
 from there. README.md there is written from all of them.
@@ -52,7 +56,7 @@ from benchmarks import speed_tools as tools
 class Technique:
     """A setting that is to make a training faster: the value that switches it off and on, as in
     `--set`. `upper`: it changes something only where the lower layers have no module. `cpu`: it is
-    refused on other devices. `method`: it is refused for others.
+    refused, or always off, on other devices. `method`: it is refused for others.
     """
 
     setting: str
@@ -67,7 +71,7 @@ class Technique:
 
 
 TECHNIQUES: Mapping[str, Technique] = {
-    "cast-once": Technique("speed.cast_once", "false", "true"),
+    "cast-once": Technique("speed.cast_once", "false", "true", cpu=True),
     "tokenize-once": Technique("speed.tokenize_once", "false", "true"),
     "keep-tokenized": Technique("speed.keep_tokenized", "false", "true"),
     "prepare-ahead": Technique("speed.prepare_ahead", "false", "true"),
@@ -251,7 +255,7 @@ def summed_up(rounds: Sequence[Mapping[str, Any]], work: float) -> dict[str, Any
             "padding": 1 - sum(t for t, _ in padded) / sum(p for _, p in padded)
             if padded
             else None,
-            "matrix_share": statistics.median(
+            "mfu": statistics.median(
                 entry["tokens"] * work / entry["seconds"] / one["matrix_rate"]
                 for one, entry in pairs
             ),
@@ -282,14 +286,14 @@ def section(record: Mapping[str, Any]) -> list[str]:
                 f"{line['process_seconds']:.1f}",
                 f"{line['tokens_per_second']:,.0f}",
                 "" if padding is None else f"{100 * padding:.0f} %",
-                f"{100 * line['matrix_share']:.0f} %",
+                f"{100 * line['mfu']:.0f} %",
                 f"{line['peak_bytes'] / 2**30:.2f}",
                 f"{line['score']:.1f}" + ("" if spread is None else f" ± {spread:.1f}"),
                 tools.shown_ratio(line["faster_than_stock"]),
                 tools.shown_ratio(line["faster_than_tuned"]),
             ]
         )
-    header = ["", "s", "process s", "tokens/s", "padding", "matrix share", "GiB"]
+    header = ["", "s", "process s", "tokens/s", "padding", "mfu", "GiB"]
     header += ["score", "× stock", "× tuned"]
     return [
         f"## {record['work']['name']}, {record['backbone']}, {record['device']}",

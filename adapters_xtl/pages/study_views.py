@@ -31,8 +31,7 @@ def shown(record: Mapping[str, Any]) -> list[Table | str]:
 
 
 def answer_lines(record: Mapping[str, Any]) -> list[str]:
-    """What a finished study says, in at most ten lines; the last one counts limits without a line.
-    """
+    """What a finished study says, in at most ten lines; the last one counts the limits left out."""
     answer = record["answer"]
     lines = [f"question: {record['question']}"]
     if answer is None:

@@ -178,7 +178,8 @@ def merged_modules(
         problems.add(f"{flag} eval.merged: not for method {module.run.method}: {reason}")
     elif bits not in (32, 16):
         problems.add(
-            f"{flag} eval.merged: weights of {bits} bits take no modules in; give --bits 32"
+            f"{flag} eval.merged: weights of {bits} bits cannot be merged with LoRA; give --bits 32"
+            " or 16"
         )
     return merged
 

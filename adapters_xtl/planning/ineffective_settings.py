@@ -19,10 +19,7 @@ __all__ = [
     "without_effect",
 ]
 
-FOR_A_CPU = (
-    "dropout_masks",
-    "attention",
-)  # hyper-parameters that stand for slow kernels of the CPU
+FOR_A_CPU = ("dropout_masks", "attention")  # hyper-parameters with values for a CPU alone
 EVALUATIONS = 10  # of a training whose train.eval_every is 0
 
 
@@ -81,10 +78,7 @@ def check_device(device: str, modules: Iterable[Module], problems: Problems) -> 
     for name in FOR_A_CPU:
         values = {getattr(module.run.hyper, name) for module in modules}
         for value in sorted(values - {getattr(defaults, name)}) if device != "cpu" else ():
-            problems.add(
-                f"train.{name}={value}: it is for --device cpu; the kernels of {device} do that"
-                " faster themselves"
-            )
+            problems.add(f"train.{name}={value} is only available with --device cpu")
 
 
 def check_lora_layers(modules: Iterable[Module], problems: Problems) -> None:

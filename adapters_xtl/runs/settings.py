@@ -127,16 +127,17 @@ class Hyper:
         default="torch",
         metadata={
             **{"choices": ("torch", "bytes"), "omit": True},
-            "help": "what draws dropout's masks in training: torch, or random bytes, which cost a"
-            " CPU less and round a rate to a multiple of 1/256",
+            "help": "source of dropout masks during training: torch, or one random byte per element"
+            " (CPU only; the rate is rounded to a multiple of 1/256, 0.1 → 0.1016)",
         },
     )
     attention: str = field(
         default="sdpa",
         metadata={
             **{"choices": ("sdpa", "eager"), "omit": True},
-            "help": "attention in training: torch's own kernel, or two products in the compute"
-            " type, which cost a CPU less",
+            "help": "attention during training: torch's SDPA kernel (with"
+            " train.dropout_masks=bytes explicit attention in float32), or explicit attention,"
+            " softmax(QKᵀ)V, in the compute type (CPU only)",
         },
     )
     token_budget: int = field(
@@ -199,22 +200,23 @@ _LISTS = {f"train.{name}" for name, item in HYPER_FIELDS.items() if isinstance(i
 
 @dataclass(frozen=True)
 class Speed:
-    """Settings that change how long a training takes and no bit of what it learns: no part of a
-    run's identity. Its provenance records them.
+    """Settings that change how long a training takes: the same weights and scores, bit for bit
+    (tested on a CPU), so they are no part of a run's identity. Its provenance records them.
     """
 
     cast_once: bool = field(
         default=True,
         metadata={
-            "help": "frozen linear layers are cast to the compute type once a training instead of"
-            " at every step; not under a memory budget, which counts the casts of one step"
+            "help": "on a CPU without --memory: frozen linear layers are cast to the compute type"
+            " once per training instead of at every step. Off on CUDA and under --memory, whose"
+            " estimates assume the casts of one step"
         },
     )
     tokenize_once: bool = field(
         default=True,
         metadata={
-            "help": "rows that this process has encoded before, for the same tokenizer, labels and"
-            " lengths, are not encoded again"
+            "help": "rows that this process has tokenized before, for the same tokenizer, labels"
+            " and lengths, are not tokenized again"
         },
     )
     keep_tokenized: bool = field(

@@ -1,5 +1,5 @@
 """Layers that compute a training step in less time on a CPU, in place of the libraries' own while a
-training runs: dropout whose masks are random bytes, attention as two products.
+training runs: dropout whose masks are random bytes, explicit attention.
 
 Both draw other random numbers or round otherwise than torch's own, so that each is part of a run's
 identity (`train.dropout_masks`, `train.attention`). Evaluation goes through the libraries' layers.
@@ -74,7 +74,8 @@ def _attend(
     the library's.
 
     attention   "eager": in the type that the layer's query, key and value have, softmax in
-                float32; "sdpa": all in float32, as torch computes it on a CPU with dropout
+                float32; "sdpa" (with masks of bytes): all in float32, as torch computes it on a
+                CPU with dropout
     """
     if not layer.training:
         result: tuple[torch.Tensor, None] = usual(states, attention_mask, *arguments, **options)
@@ -118,7 +119,7 @@ def _replacement(layer: Any, masks: str, attention: str) -> Any:
     if masks == "bytes" and type(layer) is nn.Dropout:
         return partial(_drop, layer)
     # the attention that transformers has for `sdpa`, with the changes of `adapters` or without;
-    # with relative positions it is two products and a dropout layer already
+    # with relative positions it is explicit attention with a dropout layer already
     is_attention = hasattr(layer, "dropout_prob") and hasattr(layer, "query")
     if is_attention and layer.position_embedding_type == "absolute":
         if attention == "sdpa" and not (masks == "bytes" and layer.dropout_prob):

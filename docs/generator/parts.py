@@ -80,8 +80,8 @@ def _settings() -> str:
             code("eval.merged"),
             code("false"),
             f"{code('true')}, {code('false')}",
-            "LoRA modules are part of the encoder's weights while they are scored, in the compute"
-            " type: scores differ by rounding, and fewer products are computed",
+            "merge LoRA into the encoder's weights (W + BA) for scoring, in the compute type:"
+            " faster, scores may differ by rounding",
         )
     )
     rows += [

@@ -42,7 +42,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert ours["faster_than_stock"] == {"pairs": [4.0, 4.0], "median": 4, "min": 4, "max": 4}
     assert ours["process_faster_than_stock"]["pairs"] == [3.0, 3.4]
     assert ours["faster_than_tuned"]["median"] is None
-    assert stock["matrix_share"] == pytest.approx(1000 * 6000 / 40 / 4e6)
+    assert stock["mfu"] == pytest.approx(1000 * 6000 / 40 / 4e6)
     assert stock["padding"] == 0.5 and ours["padding"] is None
     assert (stock["score"], ours["score"], ours["score_sd"]) == (52, 51, 1)
     assert [speed_tools.turned("abc", number)[0] for number in range(4)] == list("abca")
@@ -74,3 +74,10 @@ def test_work_per_token(tmp_path: Path) -> None:
     weights = 24 * 12 * 1024**2
     assert speed_tools.training_work(tmp_path, 0) == 4 * weights
     assert speed_tools.training_work(tmp_path, 12) == 3 * weights
+
+
+def test_what_is_off_on_a_gpu_is_no_contender_there() -> None:
+    work = train_speed.WORKS["pairs-lora"]
+    on_cpu, on_cuda = (set(train_speed.contenders(work, device)) for device in ("cpu", "cuda"))
+    assert on_cpu - on_cuda == {"+cast-once", "+dropout-masks", "+attention"}
+    assert all("cast_once" not in flag for flag in train_speed.contenders(work, "cuda")["all"])
