@@ -78,8 +78,8 @@ def recipe(
         bool | None,
         typer.Option(
             "--zero-shot/--no-zero-shot",
-            help="Also score the module, as it is, on its question in other languages: mnli on"
-            " xnli, squad1 on xquad. On sample rows by default.",
+            help="Also score the module, as it is, on the multilingual test set of the same task:"
+            " mnli on xnli, squad1 on xquad. On sample rows by default.",
             show_default=False,
         ),
     ] = None,

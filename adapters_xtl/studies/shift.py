@@ -1,11 +1,12 @@
 """Domain shift: does a model lose less outside the domain of its target training when it was
 trained on an intermediate task first?
 
-A difference of differences: the drop from in-domain to out-of-domain rows with the intermediate task,
-minus the same drop without. A pair of row sets has one language and one label set, and one trained module
-is scored on both; which rows are of which domain, a task's file says (`Task.in_domain_task`). Where
-the in-domain task lacks the language (AmericasNLI), the pair goes from its English rows to another
-language: a shift of language, which stands in a row of its own and counts in no mean of domains.
+A difference of differences: the drop from in-domain to out-of-domain rows with the intermediate
+task, minus the same drop without. A pair of row sets has one language and one label set, and one
+trained module is scored on both; which rows are of which domain, a task's file says
+(`Task.in_domain_task`). Where the in-domain task lacks the language (AmericasNLI), the pair goes
+from its English rows to another language: a shift of language, which stands in a row of its own and
+counts in no mean of domains.
 """
 
 from __future__ import annotations
@@ -241,8 +242,8 @@ class DomainShift(Study):
         )
 
     def figures(self, finished: FinishedCells) -> tuple[Figure, ...]:
-        """For each method a dumbbell from in-domain to out-of-domain rows, and a forest plot of the changes
-        of the drops.
+        """For each method a dumbbell from in-domain to out-of-domain rows, and a forest plot of
+        the changes of the drops.
         """
         figures = []
         for method in finished.axis("method"):
