@@ -95,7 +95,7 @@ def notes(table: Table) -> tuple[str, ...]:
     elif any(entry.holm for entry in entries):
         marks.append("after Holm's correction none of these differences remains significant")
     if any(entry.best for entry in entries):
-        marks.append("bold: the best of its column")
+        marks.append("bold: the best of its column (not a test)")
     return (*(one_line(note) for note in table.notes), *marks)
 
 
