@@ -24,8 +24,9 @@ rate of large bfloat16 matrix products on the same device in the same round. Rat
 a round. The package computes in bfloat16 and stock in float32, so that × stock also holds the
 precision.
 
-Not every technique can show in every figure: tokenize-once can show in `process_seconds` alone, and
-only where one process reads the same rows twice; cast-once is for a CPU.
+Not every technique can show in every figure: tokenize-once and keep-tokenized can show in
+`process_seconds` alone, the one only where a process reads the same rows twice, the other only with
+--warm; cast-once is for a CPU.
 
 A JSON a work goes to benchmarks/results/speed/, written after each round; the same command goes on
 from there. README.md there is written from all of them.
