@@ -144,7 +144,7 @@ def test_an_answer_weighs_tasks_alike_and_keeps_the_controls_apart() -> None:
 
 def test_points_with_the_targets_own_train_rows_are_left_out() -> None:
     """SQuAD 2.0 has SQuAD 1.1's questions; the target itself, trained twice, is a control."""
-    grid = grid_of("task=squadshifts,mnli_genres", "on=none,mnli,squad2,self")
+    grid = grid_of("task=squadshifts,mnli_genres", "on=none,mnli,squad2,self", "domain=nyt,letters")
     parents: dict[str, set[str]] = {}
     for cell in grid.cells:
         point = dict(cell.point)
