@@ -55,9 +55,10 @@ class FromLayer(Study):
         "the difference of each k to modules in every layer, with equal rows, steps and settings",
     )
     no_evidence = (
-        "the learning rate is the same for every k: fewer modules may want another",
-        "seconds and memory are of the machine, and of what else it did meanwhile",
-        "retrieval reads a middle layer, which modules above it do not change",
+        "every k at its best learning rate: it is the same for all, and fewer modules may want"
+        " another",
+        "seconds and memory on another machine, or on this one while it does other work",
+        "retrieval: it reads a middle layer, which modules above it do not change",
     )
 
     def cell(
@@ -124,7 +125,7 @@ class FromLayer(Study):
                     "training",
                     tuple(f"k={layer}" for layer in later),
                     tuple(differences),
-                    ("paired over the seeds",),
+                    (f"paired over the seeds; {finished.verdict_rule()}; {finished.holm_rule()}",),
                 )
             )
         for name, (title, number, decimals) in COSTS.items():

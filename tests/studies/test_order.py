@@ -215,8 +215,11 @@ def test_a_planted_effect_is_found(grid: Grid) -> None:
     assert by_task["mnli"].difference is not None and by_task["mnli"].holm == "lower"
     assert by_task["csqa"].difference is not None
     assert by_task["csqa"].difference.verdict != "lower"
-    names = {table.name.split("-")[0] for table in STUDY.tables(finished)}
-    assert names == {"scores", "differences", "forgetting"}
+    tables = {table.name.split("-")[0]: table for table in STUDY.tables(finished)}
+    assert "a one-sample t-test over 5 independent repetitions" in tables["differences"].notes[0]
+    labels = [line.label for line in tables["differences"].lines]
+    assert labels[0] == "(mnli → csqa) − (csqa → mnli)"
+    assert set(tables) == {"scores", "differences", "forgetting"}
 
 
 def test_equal_orders_are_equivalent_where_seeds_hardly_differ(grid: Grid) -> None:
