@@ -57,7 +57,7 @@ from benchmarks import speed_tools as tools
 class Technique:
     """A setting that is to make a training faster: the value that switches it off and on, as in
     `--set`. `upper`: it changes something only where the lower layers have no module. `cpu`: it is
-    refused, or always off, on other devices. `method`: it is refused for others.
+    refused, always off, or set otherwise, on other devices. `method`: it is refused for others.
     """
 
     setting: str
@@ -76,7 +76,7 @@ TECHNIQUES: Mapping[str, Technique] = {
     "tokenize-once": Technique("speed.tokenize_once", "false", "true"),
     "keep-tokenized": Technique("speed.keep_tokenized", "false", "true"),
     "prepare-ahead": Technique("speed.prepare_ahead", "false", "true"),
-    "token-budget": Technique("train.token_budget", "0", "1024"),
+    "token-budget": Technique("train.token_budget", "0", "1024", cpu=True),
     "dropout-masks": Technique("train.dropout_masks", "torch", "bytes", cpu=True),
     "attention": Technique("train.attention", "sdpa", "eager", cpu=True),
     "lora": Technique("train.lora", "peft", "fused", method="lora"),

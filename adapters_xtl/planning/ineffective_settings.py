@@ -15,6 +15,7 @@ __all__ = [
     "check_device",
     "check_effects",
     "check_lora_layers",
+    "check_token_budget",
     "idle_flags",
     "without_effect",
 ]
@@ -79,6 +80,20 @@ def check_device(device: str, modules: Iterable[Module], problems: Problems) -> 
         values = {getattr(module.run.hyper, name) for module in modules}
         for value in sorted(values - {getattr(defaults, name)}) if device != "cpu" else ():
             problems.add(f"train.{name}={value} is only available with --device cpu")
+
+
+def check_token_budget(device: str, modules: Iterable[Module], problems: Problems) -> None:
+    """Adds to `problems` a budget of tokens that holds every batch of its training."""
+    for module in modules:
+        hyper = module.run.hyper
+        width = -(-hyper.max_length // 8) * 8 if device == "cuda" else hyper.max_length
+        # how many sequences an example of several has, only its rows tell
+        single = all(_has_one_sequence(member) for member in module.members)
+        if single and hyper.token_budget >= hyper.batch_size * width:
+            problems.add(
+                f"train.token_budget={hyper.token_budget}: changes nothing for {module.task}, whose"
+                f" batches have at most {hyper.batch_size} × {width} tokens"
+            )
 
 
 def check_lora_layers(modules: Iterable[Module], problems: Problems) -> None:
@@ -175,3 +190,7 @@ def _of_untrained_only(request: Request) -> bool:
 
 def _reads_windows(task: str) -> bool:
     return tasks.known(task) and formats.load(tasks.load(task).format).reads_windows
+
+
+def _has_one_sequence(task: str) -> bool:
+    return tasks.known(task) and formats.load(tasks.load(task).format).usual_sequences == 1

@@ -25,6 +25,7 @@ from adapters_xtl.planning.ineffective_settings import (
     check_device,
     check_effects,
     check_lora_layers,
+    check_token_budget,
 )
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import config, job_of
@@ -156,6 +157,7 @@ def _jobs(planner: ModulePlanner, device: str) -> dict[str, Job]:
     trainings = [*modules, *([own] if own else [])]
     check_device(device, trainings, problems)
     check_lora_layers(trainings, problems)
+    check_token_budget(device, trainings, problems)
     jobs: dict[str, Job] = {}
     for module, overrides in (*trained, *([(own, request.overrides)] if own else [])):
         keep = ("optimizer",) if any(key == "train.optimizer" for key, _ in overrides) else ()

@@ -36,6 +36,7 @@ from adapters_xtl.planning.ineffective_settings import (
     check_device,
     check_effects,
     check_lora_layers,
+    check_token_budget,
     idle_flags,
 )
 from adapters_xtl.planning.lookups import Lookups
@@ -206,6 +207,7 @@ class Planner:
         trainings = [*to_train, *([own] if own else [])]
         check_device(resolved.machine.device, trainings, problems)
         check_lora_layers(trainings, problems)
+        check_token_budget(resolved.machine.device, trainings, problems)
         scopes = resolved.scopes
         if task.members and target is not None:
             names = [name for name, _ in target.run.tasks]

@@ -57,6 +57,7 @@ WRONG = [
     (["mnli", "--set", "train.max_steps=1e400"], "train.max_steps takes a whole number"),
     (["mnli", "--method", "full", "--on", "random"], "--on random: not possible for method full"),
     (["mnli", "--set", "train.stride=64"], "train.stride: means nothing for mnli"),
+    (["mnli", "--set", "train.token_budget=9999"], "train.token_budget=9999: changes nothing"),
     (["mnli", "--set", "train.cap=64"], "train.cap: means nothing for mnli"),
     (["xnli", "--on", "mnli", "--set-parents", "train.stride=9"], "means nothing for mnli"),
     (["xnli", "--on", "mnli", "--set-parents", "eval.max_examples=9"], "use --set"),
