@@ -58,6 +58,7 @@ class Technique:
     """A setting that is to make a training faster: the value that switches it off and on, as in
     `--set`. `upper`: it changes something only where the lower layers have no module. `cpu`: it is
     refused, always off, or set otherwise, on other devices. `method`: it is refused for others.
+    `together`: its value beside all others, where it is not `on`.
     """
 
     setting: str
@@ -66,9 +67,11 @@ class Technique:
     upper: bool = False
     cpu: bool = False
     method: str = ""
+    together: str = ""
 
-    def flags(self, switched_on: bool) -> tuple[str, str]:
-        return "--set", f"{self.setting}={self.on if switched_on else self.off}"
+    def flags(self, switched_on: bool, together: bool = False) -> tuple[str, str]:
+        on = self.together if together and self.together else self.on
+        return "--set", f"{self.setting}={on if switched_on else self.off}"
 
 
 TECHNIQUES: Mapping[str, Technique] = {
@@ -81,6 +84,8 @@ TECHNIQUES: Mapping[str, Technique] = {
     "attention": Technique("train.attention", "sdpa", "eager", cpu=True),
     "lora": Technique("train.lora", "peft", "fused", method="lora"),
     "prefix": Technique("train.prefix", "dropout", "fixed", upper=True),
+    # compiling is in the seconds of a training: where it is short, it is slower for it
+    "compiled": Technique("train.compiled", "off", "on", together="auto"),
 }
 
 
@@ -119,12 +124,14 @@ def contenders(work: Work, device: str = "cpu") -> dict[str, tuple[str, ...]]:
         and technique.method in ("", work.method)
     ]
 
-    def with_on(*chosen: str) -> tuple[str, ...]:
-        return tuple(flag for name in names for flag in TECHNIQUES[name].flags(name in chosen))
+    def with_on(*chosen: str, together: bool = False) -> tuple[str, ...]:
+        return tuple(
+            flag for name in names for flag in TECHNIQUES[name].flags(name in chosen, together)
+        )
 
     found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": (), "no-techniques": with_on()}
     found |= {f"+{name}": with_on(name) for name in names}
-    return found | ({"all": with_on(*names)} if names else {})
+    return found | ({"all": with_on(*names, together=True)} if names else {})
 
 
 class Bench:

@@ -6,7 +6,7 @@ and files are looked up once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from adapters_xtl import methods, tasks
@@ -47,6 +47,7 @@ from adapters_xtl.planning.packages import check_packages
 from adapters_xtl.planning.shots import reported_scopes
 from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.request import Module, Plan, Request
+from adapters_xtl.runs.settings import COMPILED_FROM
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
@@ -243,7 +244,7 @@ class Planner:
             modules=tuple(modules.values()),
             target=target,
             evaluation=evaluation,
-            notes=resolved.notes,
+            notes=(*resolved.notes, *_compiling(modules.values())),
             idle=idle_flags(request, planner.named_parents, own, existing),
         )
 
@@ -291,6 +292,22 @@ class Planner:
 def _trained(planned: Plan) -> list[Module]:
     """The modules of a plan that are trained, or were under the same id."""
     return [module for module in planned.modules if module.stored is None and module.run.tasks]
+
+
+def _compiling(modules: Iterable[Module]) -> list[str]:
+    """A line for each training whose layers are compiled, or may be."""
+    lines = []
+    for module in modules:
+        hyper = module.run.hyper
+        if module.stored is not None or not module.run.tasks or hyper.compiled == "off":
+            continue
+        decision = "yes"
+        if hyper.compiled == "auto" and not hyper.max_steps:
+            decision = f"if its rows make {COMPILED_FROM:,} steps or more"
+        elif hyper.compiled == "auto" and hyper.max_steps < COMPILED_FROM:
+            decision = f"no, {hyper.max_steps:,} steps are too few (from {COMPILED_FROM:,} on)"
+        lines.append(f"layers compiled for {module}: {decision}")
+    return lines
 
 
 def check_from_layer(request: Request, backbone: str, shape: Shape, problems: Problems) -> None:

@@ -350,6 +350,7 @@ class TrainingCost:
     stored_bytes    of the files in module/ and head/
     energy_joules   that the GPU reports; None where it reports none
     prefix          where the layers below the modules were fixed (`train.prefix`)
+    compiled_layers  encoder layers that ran compiled at its end (`train.compiled`)
     """
 
     seconds: float
@@ -367,6 +368,7 @@ class TrainingCost:
     energy_joules: float | None = field(default=None, metadata={"omit": True})
     prefix: PrefixCost | None = field(default=None, metadata={"omit": True})
     padded_tokens: int | None = field(default=None, metadata={"omit": True})
+    compiled_layers: int = field(default=0, metadata={"omit": True})
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ def training_cost(
         energy_joules=trained.joules,
         prefix=prefix,
         padded_tokens=trained.padded_tokens,
+        compiled_layers=trained.compiled_layers,
     )
 
 

@@ -8,9 +8,9 @@ identity (`train.dropout_masks`, `train.attention`). Evaluation goes through the
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -29,13 +29,20 @@ def byte_rate(rate: float) -> float:
     return min(BYTES - 1, max(1, round(rate * BYTES))) / BYTES if 0 < rate < 1 else rate
 
 
+@torch.library.custom_op(
+    "adapters_xtl::byte_factors",
+    mutates_args=(),
+    schema="(SymInt[] shape, float rate, ScalarType dtype, Device device) -> Tensor",
+    tags=(torch.Tag.nondeterministic_seeded,),
+)
 def byte_factors(
     shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
     """What dropout multiplies by: 0 with the probability `byte_rate(rate)`, else what keeps the
     mean; a byte of torch's generator decides an element.
 
-    One 64-bit draw makes eight bytes, where torch's Bernoulli makes a float for each element.
+    One 64-bit draw makes eight bytes, where torch's Bernoulli makes a float for each element. It is
+    an operator, which compiled layers call as it is: torch does not compile such draws.
     """
     count = math.prod(shape)
     words = torch.empty(-(-count // 8), dtype=torch.int64, device=device)
@@ -46,40 +53,41 @@ def byte_factors(
     return kept.mul_(BYTES / (BYTES - dropped)) if dropped < BYTES else kept
 
 
+@byte_factors.register_fake
+def _(shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.empty(tuple(shape), dtype=dtype, device=device)
+
+
 def dropped(states: torch.Tensor, rate: float, masks: str) -> torch.Tensor:
     """Dropout at a rate, masks as `train.dropout_masks` says."""
     if not rate:
         return states
     if masks == "bytes":
-        return states * byte_factors(states.shape, rate, states.dtype, states.device)
+        factors: torch.Tensor = byte_factors(states.shape, rate, states.dtype, states.device)
+        return states * factors
     return F.dropout(states, rate)
 
 
-def _drop(layer: nn.Dropout, states: torch.Tensor) -> torch.Tensor:
-    """`nn.Dropout.forward`."""
-    return dropped(states, layer.p, "bytes") if layer.training else states
+class _ByteDropout(nn.Dropout):
+    """Dropout by `byte_factors`."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return dropped(states, self.p, "bytes") if self.training else states
 
 
 def _attend(
     layer: Any,
-    usual: Any,
     masks: str,
     attention: str,
     states: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    *arguments: Any,
-    **options: Any,
+    attention_mask: torch.Tensor | None,
 ) -> tuple[torch.Tensor, None]:
-    """The self-attention of BERT, RoBERTa and XLM-R, (B, T, hidden) → (B, T, hidden); `usual` is
-    the library's.
+    """The self-attention of BERT, RoBERTa and XLM-R, (B, T, hidden) → (B, T, hidden).
 
     attention   "eager": in the type that the layer's query, key and value have, softmax in
                 float32; "sdpa" (with masks of bytes): all in float32, as torch computes it on a
                 CPU with dropout
     """
-    if not layer.training:
-        result: tuple[torch.Tensor, None] = usual(states, attention_mask, *arguments, **options)
-        return result
     heads, size = layer.num_attention_heads, layer.attention_head_size
     query, key, value = (
         part(states).unflatten(-1, (heads, size)).transpose(1, 2)
@@ -97,32 +105,53 @@ def _attend(
     return mixed.to(kind).transpose(1, 2).flatten(2), None
 
 
+@functools.cache
+def _attention_class(library: Any, masks: str, attention: str) -> type:
+    """`_attend` as the training pass of a library's class of attention layers."""
+
+    def forward(
+        layer: Any,
+        states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *arguments: Any,
+        **options: Any,
+    ) -> Any:
+        if layer.training:
+            return _attend(layer, masks, attention, states, attention_mask)
+        return library.forward(layer, states, attention_mask, *arguments, **options)
+
+    return type(library.__name__, (library,), {"forward": forward})
+
+
 @contextlib.contextmanager
 def faster_layers(model: nn.Module, masks: str, attention: str) -> Iterator[int]:
     """Dropout and self-attention of the model as `train.dropout_masks` and `train.attention` say,
     until the context ends. Gives the number of layers that are replaced.
+
+    A layer gets another class, all of one kind the same: a compiler takes them for the same code.
     """
-    replaced = []
+    replaced: list[tuple[nn.Module, type]] = []
     try:
         for layer in model.modules():
             instead = _replacement(layer, masks, attention)
             if instead is not None:
-                layer.forward = instead
-                replaced.append(layer)
+                replaced.append((layer, type(layer)))
+                layer.__class__ = instead
         yield len(replaced)
     finally:
-        for layer in replaced:
-            del layer.forward  # the class's own is there again
+        for layer, library in replaced:
+            layer.__class__ = library
 
 
-def _replacement(layer: Any, masks: str, attention: str) -> Any:
+def _replacement(layer: Any, masks: str, attention: str) -> type | None:
     if masks == "bytes" and type(layer) is nn.Dropout:
-        return partial(_drop, layer)
+        return _ByteDropout
     # the attention that transformers has for `sdpa`, with the changes of `adapters` or without;
     # with relative positions it is explicit attention with a dropout layer already
     is_attention = hasattr(layer, "dropout_prob") and hasattr(layer, "query")
     if is_attention and layer.position_embedding_type == "absolute":
         if attention == "sdpa" and not (masks == "bytes" and layer.dropout_prob):
             return None
-        return partial(_attend, layer, layer.forward, masks, attention)
+        library: Any = type(layer)
+        return _attention_class(library, masks, attention)
     return None

@@ -52,6 +52,7 @@ from adapters_xtl.training.checkpoints import (
     set_device_random_state,
     set_random_state,
 )
+from adapters_xtl.training.compiled_layers import CompiledLayers, compiled_layers
 from adapters_xtl.training.faster_layers import faster_layers
 from adapters_xtl.training.fused_lora import fused_lora
 from adapters_xtl.training.micro_batches import LESS_MEMORY, MicroBatches
@@ -136,6 +137,7 @@ class _Loop:
             ahead=training.prepare_ahead,
         )
         self.progress = Progress(self.hyper.batch_size)
+        self.compiled: CompiledLayers
         self.cost: Cost
         # of the steps since the last line of the log; on the device, which reading it would stop
         self.loss_sum = torch.zeros((), device=training.device)
@@ -176,12 +178,22 @@ class _Loop:
             sets = [train_set for stage in training.stages for train_set in stage.sets]
             items = [item for train_set in sets for item in train_set.items]
             self.model.prefix.prepare(items, self.interrupted)
-        with self.batches:
+        with (
+            self.batches,
+            compiled_layers(
+                self.model,
+                self.hyper,
+                sum(map(len, self.orders)),  # planned, whatever was stopped early or interrupted
+                training.dtype,
+                training.device,
+                training.notify,
+            ) as self.compiled,
+        ):
             for number in range(max(0, len(self.state.stages) - 1), len(training.stages)):
                 self._train_stage(number, checkpoint)
                 checkpoint = None
-        self.model.eval()
-        return self._result()
+            self.model.eval()
+            return self._result()
 
     def _train_stage(self, number: int, checkpoint: Path | None) -> None:
         """Trains a stage to its end, from a checkpoint within it or from its start, and puts its
@@ -266,15 +278,21 @@ class _Loop:
         return norm
 
     def _backward(self, coming: Sequence[Batch], scaler: torch.amp.GradScaler) -> torch.Tensor:
-        """Gradients of the first batch, in as many parts as memory asks for; its loss, detached."""
+        """Gradients of the first batch, in as many parts as memory asks for; its loss, detached.
+
+        A step that fails in compiled layers is done again in the layers as they are.
+        """
         while True:
             on_cpu = self.training.device == "cpu"
             draws = torch.get_rng_state(), None if on_cpu else device_random_state()
             try:
                 return self._accumulate(coming, scaler)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
+            except Exception as error:
+                is_full = out_of_memory(error)
+                if not is_full:
+                    if not self.compiled:
+                        raise
+                    self.compiled.drop(error)
             # out here the error is gone, and with it the frames that held the failed step's tensors
             self.model.zero_grad(set_to_none=True)
             gc.collect()
@@ -282,7 +300,8 @@ class _Loop:
                 torch.cuda.empty_cache()
             elif self.training.device == "mps":
                 torch.mps.empty_cache()
-            self.micro_batches.halve(self.state.step + 1, coming[0])
+            if is_full:
+                self.micro_batches.halve(self.state.step + 1, coming[0])
             torch.set_rng_state(draws[0])
             set_device_random_state(draws[1])
 
@@ -386,6 +405,7 @@ class _Loop:
             measured_peak_bytes=peak_memory(self.training.device),
             micro_batch=self.micro_batches.examples(self.orders[-1], self.state.step + 1),
             log=self.state.log,
+            compiled_layers=len(self.compiled),
         )
 
 

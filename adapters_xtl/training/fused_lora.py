@@ -10,8 +10,8 @@ peft's layers.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -28,19 +28,35 @@ def fused_lora(model: nn.Module, choice: str, masks: str) -> Iterator[int]:
     the context ends. Gives the number of layers that are replaced: those of `nn.Linear` layers
     whose modules are plain LoRA.
     """
-    replaced: list[Any] = []
+    replaced: list[tuple[nn.Module, type]] = []
     try:
         if choice == "fused":
             from peft.tuners.lora import Linear  # a training without LoRA does not read peft
 
+            library: Any = Linear
+            fused = _fused_class(library, masks)
             for layer in model.modules():
                 if type(layer) is Linear and _plain(layer):
-                    layer.forward = partial(_forward, layer, masks, layer.forward)
-                    replaced.append(layer)
+                    replaced.append((layer, Linear))
+                    layer.__class__ = fused
         yield len(replaced)
     finally:
-        for layer in replaced:
-            del layer.forward  # the class's own is there again
+        for layer, before in replaced:
+            layer.__class__ = before
+
+
+@functools.cache
+def _fused_class(library: Any, masks: str) -> type:
+    """peft's class with a forward pass of its own: one class, which a compiler takes for one code
+    whatever the layer.
+    """
+
+    def forward(layer: Any, states: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        if not layer.training or arguments or options or layer.disable_adapters or layer.merged:
+            return library.forward(layer, states, *arguments, **options)
+        return _forward(layer, masks, states)
+
+    return type(library.__name__, (library,), {"forward": forward})
 
 
 def _plain(layer: Any) -> bool:
@@ -56,13 +72,8 @@ def _plain(layer: Any) -> bool:
     )
 
 
-def _forward(
-    layer: Any, masks: str, usual: Any, states: torch.Tensor, *arguments: Any, **options: Any
-) -> torch.Tensor:
-    """(..., inputs) → (..., outputs) in the compute type; `usual` is peft's forward."""
-    if not layer.training or arguments or options or layer.disable_adapters or layer.merged:
-        result: torch.Tensor = usual(states, *arguments, **options)
-        return result
+def _forward(layer: Any, masks: str, states: torch.Tensor) -> torch.Tensor:
+    """(..., inputs) → (..., outputs) in the compute type."""
     device = states.device.type
     kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
     base = layer.base_layer

@@ -87,7 +87,7 @@ class TrainingResult:
 
     `seconds` and `joules` (None where the device reports none) are of all parts of a training that
     was resumed. `micro_batch`: examples that passed at once in the end. `log`: one JSON-ready entry
-    for each line of train_log.jsonl.
+    for each line of train_log.jsonl. `compiled_layers`: how many were compiled in the end.
     """
 
     stages: Sequence[StageResult]
@@ -96,6 +96,7 @@ class TrainingResult:
     measured_peak_bytes: int
     micro_batch: int
     log: Sequence[Mapping[str, Any]] = field(repr=False)
+    compiled_layers: int = 0
 
     @property
     def steps(self) -> int:

@@ -52,6 +52,10 @@ def test_flags_of_a_technique(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain has every technique off, +NAME one on, all of them in `all`."""
     masks = Technique("train.dropout_masks", "torch", "bytes")
     prefix = Technique("train.prefix", "dropout", "fixed", upper=True)
+    layers = Technique("train.compiled", "off", "on", together="auto")
+    monkeypatch.setattr(train_speed, "TECHNIQUES", {"layers": layers})
+    flags = contenders(Work("panx", "lora"))
+    assert (flags["+layers"][1], flags["all"][1]) == ("train.compiled=on", "train.compiled=auto")
     monkeypatch.setattr(train_speed, "TECHNIQUES", {"dropout-masks": masks, "prefix": prefix})
     assert contenders(Work("panx", "lora")) == {
         "stock": (),

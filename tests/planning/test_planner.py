@@ -15,6 +15,7 @@ from adapters_xtl.cli.commands.recipe import request
 from adapters_xtl.planning.memory_plan import plan_memory
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Module, Request
+from adapters_xtl.runs.settings import COMPILED_FROM
 from adapters_xtl.runs.store import Store
 
 
@@ -64,6 +65,22 @@ def test_the_order_of_requests_changes_no_id(tmp_path: Path) -> None:
 def _ids(planner: Planner, wanted: Request) -> list[str]:
     planned = planner.plan(wanted)
     return [*(module.id for module in planned.modules), planned.evaluation.id]
+
+
+def test_a_plan_says_whether_layers_are_compiled(planner: Planner) -> None:
+    def lines(*settings: str, **options: Any) -> list[str]:
+        given = [f"train.{setting}" for setting in settings]
+        notes = planner.plan(asked("pawsx", set_=given, **options)).notes
+        return [note.removeprefix("layers compiled for ") for note in notes if "compiled" in note]
+
+    assert lines() == [] == lines("max_steps=5000")
+    assert lines("compiled=on", on="mnli") == ["mnli>pawsx: yes"], "of the parent nothing is said"
+    auto = f"pawsx: if its rows make {COMPILED_FROM:,} steps or more"
+    assert lines("compiled=auto") == [auto]
+    assert lines("compiled=auto", f"max_steps={COMPILED_FROM}") == ["pawsx: yes"]
+    assert "5 steps are too few" in lines("compiled=auto", "max_steps=5")[0]
+    with pytest.raises(RequestError, match=r"train\.compiled is one of off, auto, on"):
+        lines("compiled=true")
 
 
 def test_problems_of_flags_and_of_the_plan_come_together(planner: Planner) -> None:
