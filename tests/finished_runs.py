@@ -19,6 +19,12 @@ from adapters_xtl.runs.stored_runs import read_run
 QUICK = ("train.max_steps=3", "train.eval_every=2", "train.select_examples=20")
 
 
+def settings(usual: Sequence[str], *own: str) -> list[str]:
+    """`key=value` texts: those of `usual` whose key none of `own` has, and these."""
+    keys = {setting.partition("=")[0] for setting in own}
+    return [*(setting for setting in usual if setting.partition("=")[0] not in keys), *own]
+
+
 def run_recipe(
     runs: Path,
     task: str,

@@ -29,7 +29,7 @@ from adapters_xtl.models.network import Host
 from adapters_xtl.planning.finished_modules import plan_scoring
 from adapters_xtl.runs.store import Store, verify
 from tests.command_line import Running, complaints, xtl, xtl_json
-from tests.finished_runs import QUICK, finished_run, run_recipe
+from tests.finished_runs import QUICK, finished_run, run_recipe, settings
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,20 +37,14 @@ def _tokenizer() -> None:
     embedded.prepare(lambda text: None)
 
 
-def quick(*settings: str) -> list[str]:
-    """The settings of QUICK, but for the keys that `settings` have too, and these."""
-    own = {setting.partition("=")[0] for setting in settings}
-    return [*(usual for usual in QUICK if usual.partition("=")[0] not in own), *settings]
-
-
-def run(task: str, runs: Path, *settings: str, **request: Any) -> dict[str, Any]:
+def run(task: str, runs: Path, *own: str, **request: Any) -> dict[str, Any]:
     """A training of three steps, in this test's store."""
-    return run_recipe(runs, task, set_=quick(*settings), **request)
+    return run_recipe(runs, task, set_=settings(QUICK, *own), **request)
 
 
-def finished(task: str, runs: Path, *settings: str, **request: Any) -> dict[str, Any]:
+def finished(task: str, runs: Path, *own: str, **request: Any) -> dict[str, Any]:
     """The same, perhaps trained for another test and copied."""
-    return finished_run(runs, task, set_=quick(*settings), **request)
+    return finished_run(runs, task, set_=settings(QUICK, *own), **request)
 
 
 def predictions(path: str | Path, task: str, language: str) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from adapters_xtl.export import merged_model
 from adapters_xtl.export.merged_model import merge
 from tests import bundles
 from tests.command_line import xtl as command
+from tests.finished_runs import settings
 from tests.small_bert import small_bert
 
 # so many steps and such a rate that without the modules every output would be another one
@@ -298,7 +299,7 @@ def test_the_real_encoder_merges_and_answers(tmp_path: Path) -> None:
         "mnli",
         method="lora",
         backbone="mini",
-        set_=[*LEARNS, "train.lr=0.001", "eval.max_examples=8"],
+        set_=settings(LEARNS, "train.lr=0.001", "eval.max_examples=8"),
     )
     found = merge(str(run), tmp_path / "model", runs=tmp_path / "runs")
     assert found.difference.within

@@ -8,6 +8,7 @@ from typing import Any
 from adapters_xtl.base.files import read_json
 from adapters_xtl.cli.commands import compare as commands
 from adapters_xtl.grid.cells import Grid
+from tests.finished_runs import settings
 
 QUICK = ("train.max_steps=2", "train.eval_every=1", "train.select_examples=20")
 FLAGS = [
@@ -21,7 +22,7 @@ FLAGS = [
 ]
 
 
-def grid_of(task: str, runs: Path, *settings: str, **options: Any) -> Grid:
+def grid_of(task: str, runs: Path, *own: str, **options: Any) -> Grid:
     """The grid of `xtl compare TASK` with small settings."""
     flags: dict[str, Any] = {
         "on": (),
@@ -37,7 +38,7 @@ def grid_of(task: str, runs: Path, *settings: str, **options: Any) -> Grid:
         **options,
     }
     return commands.comparison(
-        task=task, set_=[*QUICK, *settings], set_parents=list(QUICK), runs=str(runs), **flags
+        task=task, set_=settings(QUICK, *own), set_parents=list(QUICK), runs=str(runs), **flags
     )
 
 

@@ -18,7 +18,7 @@ import pytest
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.files import read_json
 from tests.command_line import complaints, xtl, xtl_json
-from tests.grid.comparisons import FLAGS, compare
+from tests.grid.comparisons import FLAGS, QUICK, compare
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,9 +72,7 @@ def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
     words = [
         "compare",
         "pawsx",
-        *FLAGS,
-        "--set",
-        "train.max_steps=2000",
+        *("train.max_steps=2000" if word == QUICK[0] else word for word in FLAGS),
         "--methods",
         "lora",
         "--runs",
