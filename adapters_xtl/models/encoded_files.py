@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,7 @@ class EncodedFiles:
         names = (*registry.tokenizer_files(source), "config.json")
         files = {name: file_digest(source / name, remember=True) for name in names}
         what = [format, list(labels), lengths.max_length, lengths.stride, train]
-        return digest([FORMAT, rows, what, files, _code()])
+        return digest([FORMAT, rows, what, files, _code(format)])
 
     def read_or_write(self, key: str, made: Callable[[], list[Item]]) -> list[Item]:
         """The items of a set as they are kept, or as they are made, and then kept."""
@@ -156,12 +157,14 @@ def clear() -> int:
 
 
 @cache
-def _code() -> list[Any]:
-    """What encodes besides the tokenizer: the formats' own code and the libraries."""
-    own = {
-        path.name: file_digest(path) for path in Path(formats.__file__).parent.glob("*.py")
-    }  # no more than 20 files
-    return [own, {name: importlib.metadata.version(name) for name in LIBRARIES}]
+def _code(format: str) -> list[Any]:
+    """What encodes besides the tokenizer: the format's own file, those that formats share, and the
+    libraries.
+    """
+    own = Path(inspect.getfile(type(formats.load(format))))
+    paths = {own, *Path(formats.__file__).parent.glob("_*.py")}
+    code = {path.name: file_digest(path) for path in paths}
+    return [code, {name: importlib.metadata.version(name) for name in LIBRARIES}]
 
 
 # ------------------------------------------------------------------ items ↔ columns
