@@ -79,7 +79,7 @@ TECHNIQUES: Mapping[str, Technique] = {
     "tokenize-once": Technique("speed.tokenize_once", "false", "true"),
     "keep-tokenized": Technique("speed.keep_tokenized", "false", "true"),
     "prepare-ahead": Technique("speed.prepare_ahead", "false", "true"),
-    "token-budget": Technique("train.token_budget", "0", "1024", cpu=True),
+    "token-budget": Technique("train.token_budget", "0", "2048", cpu=True),
     "dropout-masks": Technique("train.dropout_masks", "torch", "bytes", cpu=True),
     "attention": Technique("train.attention", "sdpa", "eager", cpu=True),
     "lora": Technique("train.lora", "peft", "fused", method="lora"),
