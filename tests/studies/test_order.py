@@ -368,10 +368,10 @@ def test_an_order_matters_where_the_second_task_erases_the_first(world_of_words:
 @pytest.mark.slow
 def test_no_order_is_found_where_the_second_task_does_nothing(world_of_words: Path) -> None:
     """Both orders train mnli alike, from other seeds."""
-    record = carried_out(world_of_words, IDLE)
+    record = carried_out(world_of_words, IDLE, "seeds=1,2")
     contrasts = contrasts_of(record)
     order = contrasts["pawsx", "A>B"]
-    assert order["verdict"] in ("equivalent", "inconclusive") and len(order["seeds"]) == 3
+    assert order["verdict"] in ("equivalent", "inconclusive") and len(order["seeds"]) == 2
     assert contrasts["mnli", "A>B"]["mean"] == 0, "the very network that mnli left"
     assert record["answer"]["verdict"] == order["verdict"] and not record["answer"]["exception"]
 
