@@ -32,6 +32,7 @@ __all__ = [
 
 # as --split: the report split that shots of the one language of --languages are not drawn from
 BESIDE_SHOTS = "beside-shots"
+FEW = 3  # languages that a source lacks and that are complained of one by one
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def plan_evaluation(
         with problems.catching():
             files = lookups.report(source, tasks.load(name), scope.split, scope.languages)
         if files.lacking and (scope.named or not files.files):
-            for complaint in dict.fromkeys(files.lacking.values()):
+            for complaint in _of_lacking(files):
                 problems.add(complaint)
         located[name] = files
     splits = {name: scope.split for name, scope in scopes.items()}
@@ -235,6 +236,16 @@ def plan_evaluation(
         head.id if head else "",
         merged,
     )
+
+
+def _of_lacking(files: ReportFiles) -> list[str]:
+    """What a source lacks, a line each; of many languages one line, with those that it has."""
+    complaints = list(dict.fromkeys(files.lacking.values()))
+    if len(complaints) <= FEW:
+        return complaints
+    others = ", ".join(list(files.lacking)[1:])
+    having = f"; there are of {', '.join(files.files)}" if files.files else ""
+    return [f"{complaints[0]}; nor are there rows of {others}{having}"]
 
 
 def _weights(module: Module) -> str:

@@ -126,3 +126,13 @@ def test_where_a_source_has_validation_rows_alone_one_half_of_them_is_reported(
         plan(runs, ("train.shots", 4), ("train.shot_language", "th"), task="udpos",
              data=str(mirror), languages="th")  # fmt: skip
     assert "\n" not in str(raised.value)
+
+
+def test_many_languages_that_a_source_lacks_cost_one_line(mirror: Path, runs: Path) -> None:
+    with pytest.raises(RequestError, match=r"PAN-X\.he.*; nor are there rows of eu, ml, te, .*"
+                       r"there are of de$") as raised:  # fmt: skip
+        plan(runs, task="panx", data=str(mirror), languages="he,eu,ml,te,ka,de")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(RequestError) as raised:
+        plan(runs, task="panx", data=str(mirror), languages="he,eu,de")
+    assert len(str(raised.value).split("\n")) == 2
