@@ -59,7 +59,7 @@ def sentences(data: str, count: int) -> list[str]:
             table = tools.table_of(data, rows, (TASK, "report"), code)
         except FileNotFoundError:
             continue
-        for row in table.slice(0, 1000).to_pylist():
+        for row in table.to_pylist()[:1000]:  # a slice of a table without columns has 1000 rows
             example = declared.example(row)
             found += [example["source"], example["target"]]
     if not found:
