@@ -251,3 +251,25 @@ def test_the_page_of_the_representations_shows_what_its_study_holds() -> None:
         seeds = row["score"]["seeds"].values()
         if row["on"] in (["pawsx"], ["mnli", "pawsx"]):
             assert "{:.1f}, {:.1f} and {:.1f}".format(*seeds) in page
+
+
+def test_the_page_of_the_shift_shows_what_its_study_holds() -> None:
+    """Differences of differences are those of the cells' seeds, and the page's rows the study's."""
+    folder = RESULTS / "shift-mini"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    rows = (folder / "changes-lora.md").read_text(encoding="utf-8").splitlines()
+    assert "\n".join(line for line in rows if line.startswith("|")) in page
+    study = read_json(folder / "study.json")
+    drops, changes = (
+        {line["label"]: line["entries"] for line in table["lines"]}
+        for name in ("drops-lora", "changes-lora")
+        for table in study["tables"]
+        if table["name"] == name
+    )
+    for label, entries in changes.items():
+        without = drops[label.replace(", squad1", ", none")]
+        inside, outside, drop, relative = (entry["value"] for entry in drops[label])
+        assert drop == pytest.approx(inside - outside)
+        assert entries[0]["value"] == pytest.approx(drop - without[2]["value"])
+        assert entries[1]["value"] == pytest.approx(relative - without[3]["value"])
+    assert len(changes) == 7 and not study["failed"]
