@@ -342,7 +342,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.command = tools.command_of("train_speed.py", given, options.data)
     for flag, chosen, there in (
         ("--works", options.works, WORKS),
-        ("--only", options.only, contenders(Work("", "", upper=True), options.device)),
+        ("--only", options.only, contenders(Work("", "lora", upper=True), options.device)),
     ):
         for name in filter(None, chosen.split(",")):
             if name not in there:

@@ -105,7 +105,8 @@ def _recipe(spec: Spec) -> list[str]:
         if request.get(key, default) != default:
             words += _flag(flag, request[key])
     for flag, pairs in (("--set", overrides), ("--set-parents", parent_overrides)):
-        for key, value in pairs or ():
+        # a parent's own setting stands behind one for all parents, and holds
+        for key, value in dict(pairs or ()).items():
             words += _flag(flag, f"{key}={_toml(value)}")
     words += ["--reseed"] if request.get("reseed") else []
     words += ["--retained"] if request.get("retained") and task == request["task"] and on else []
