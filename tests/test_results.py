@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from adapters_xtl.planning.memory_plan import plan_memory
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.store import Store
+from benchmarks import speed_page
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
@@ -273,3 +275,28 @@ def test_the_page_of_the_shift_shows_what_its_study_holds() -> None:
         assert entries[0]["value"] == pytest.approx(drop - without[2]["value"])
         assert entries[1]["value"] == pytest.approx(relative - without[3]["value"])
     assert len(changes) == 7 and not study["failed"]
+
+
+def test_the_page_of_speed_is_written_from_its_files(tmp_path: Path) -> None:
+    """And each ratio in them is that of the seconds of its round."""
+    files = sorted((RESULTS / "speed").glob("*.json"))
+    for path in files:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    speed_page.write(tmp_path)
+    written = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert (RESULTS / "speed" / "README.md").read_text(encoding="utf-8") == written
+    for path in files:
+        record = read_json(path)
+        for name, line in record["summary"].items():
+            for other, key in (("stock", "faster_than_stock"), ("tuned", "faster_than_tuned")):
+                ratios = [
+                    one["contenders"][other]["seconds"] / one["contenders"][name]["seconds"]
+                    for one in record["rounds"]
+                    if {name, other} <= set(one["contenders"])
+                ]
+                if key in line and name != other:
+                    assert line[key]["pairs"] == pytest.approx(ratios, abs=1e-3)
+                    assert line[key]["median"] == pytest.approx(median(ratios), abs=1e-3)
+    assert {"train-pairs-lora-mini-cpu.json", "encode-mini-cpu.json"} <= {
+        path.name for path in files
+    }

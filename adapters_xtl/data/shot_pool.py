@@ -9,6 +9,7 @@ in, so the halves are the same for every training, whether it has shots or none.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +21,7 @@ from adapters_xtl.data.shots import NATIVE
 from adapters_xtl.data.sources import Embedded, Repositories, Source
 from adapters_xtl.tasks import POOL, WITHOUT_SHOTS, Rows, Task
 
-__all__ = ["ShotPool", "locate_shots", "shot_pool"]
+__all__ = ["ShotPool", "locate_shots", "pool_drawn_from", "shot_pool"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,28 @@ def _located(
     with contextlib.suppress(MissingRows):
         return tuple(locate(source, rows, task.code(language)) for rows in every_rows)
     return ()
+
+
+def pool_drawn_from(
+    source: Source, task: Task, language: str, digests: Collection[str]
+) -> ShotPool:
+    """The rows that a finished training drew its shots from, as this source has them. `digests`:
+    sha256 of the files that it read.
+
+    Another source may have decided otherwise: where this one would draw from train rows, its first
+    report split is held back all the same when its files are among those of the training.
+    """
+    pool = ShotPool(())
+    with contextlib.suppress(MissingRows):
+        pool = shot_pool(source, task, language)
+    if pool.split or isinstance(source, Embedded | OwnFiles):
+        return pool
+    first, *others = task.report
+    files = _located(source, task, task.report[first], language)
+    if not {sha for each in files for sha in each.digests} & set(digests):
+        return pool
+    having = [other for other in others if _located(source, task, task.report[other], language)]
+    return ShotPool(files, first, having[0] if having else first + WITHOUT_SHOTS)
 
 
 def locate_shots(source: Source, task: Task, language: str) -> ShotFiles:

@@ -9,11 +9,12 @@ from dataclasses import replace
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.data.repository import MissingRows
-from adapters_xtl.data.shot_pool import ShotPool, shot_pool
+from adapters_xtl.data.shot_pool import pool_drawn_from, shot_pool
 from adapters_xtl.data.shots import JOINT, SEQUENTIAL
 from adapters_xtl.data.sources import Source
 from adapters_xtl.planning.evaluations import Scope
 from adapters_xtl.runs.request import Module
+from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import HYPER_FIELDS, Hyper
 from adapters_xtl.tasks import Task
 
@@ -109,13 +110,13 @@ def usual_split(task: Task, source: Source, hyper: Hyper) -> str | None:
     return None
 
 
-def _trained_on_shots(task: Task, module: Module) -> Hyper | None:
-    """The settings of the training on shots of `task` that a module, or one that it was trained
-    on, had; None without one.
+def _trained_on_shots(task: Task, module: Module) -> Run | None:
+    """The training on shots of `task` that a module, or one that it was trained on, had; None
+    without one.
     """
     for trained in (module, *module.parents):
         if trained.run.hyper.shots and task.name in dict(trained.run.tasks):
-            return trained.run.hyper
+            return trained.run
     return None
 
 
@@ -133,12 +134,10 @@ def reported_scopes(
     checked = dict(scopes)
     for name, scope in scopes.items():
         task = tasks.load(name)
-        hyper = _trained_on_shots(task, module) if module is not None else None
-        if hyper is None or source.kind == "embedded":
+        run = _trained_on_shots(task, module) if module is not None else None
+        if run is None or source.kind == "embedded":
             continue
-        pool = ShotPool(())
-        with contextlib.suppress(MissingRows):
-            pool = shot_pool(source, task, hyper.shot_language)
+        pool = pool_drawn_from(source, task, run.hyper.shot_language, run.data["train"])
         if scope.split != pool.split:
             continue
         if split is not None:

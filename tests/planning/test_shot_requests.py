@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from adapters_xtl.base.errors import RequestError
+from adapters_xtl.base.errors import Problems, RequestError
+from adapters_xtl.planning.evaluations import scopes_of
 from adapters_xtl.planning.plan import Planner
+from adapters_xtl.planning.shots import reported_scopes
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import Hyper
@@ -126,6 +129,30 @@ def test_where_a_source_has_validation_rows_alone_one_half_of_them_is_reported(
         plan(runs, ("train.shots", 4), ("train.shot_language", "th"), task="udpos",
              data=str(mirror), languages="th")  # fmt: skip
     assert "\n" not in str(raised.value)
+
+
+def test_shots_stay_unreported_on_a_source_that_would_draw_others(
+    mirror: Path, runs: Path, tmp_path: Path
+) -> None:
+    """Validation rows were shots; the other source has the same rows, and train rows besides."""
+    shots = (("train.shots", 4), ("train.shot_language", "sw"))
+    module = plan(runs, *shots, task="panx", data=str(mirror), languages="sw").target
+    assert module is not None
+    richer = tmp_path / "mirror"
+    for config in ("PAN-X.en", "PAN-X.sw"):
+        shutil.copytree(mirror / "google/xtreme" / config, richer / "google/xtreme" / config)
+    (train,) = (richer / "google/xtreme/PAN-X.en").glob("train-*.parquet")
+    shutil.copy(train, richer / "google/xtreme/PAN-X.sw" / train.name)
+    planned = plan(runs, task="panx", data=str(richer), languages="sw")
+    assert planned.evaluation.splits == {"panx": "validation"}, "the usual one"
+    source, problems = planned.source_of("panx"), Problems()
+    scopes = scopes_of(("panx",), source, "sw", None, problems)
+    found = reported_scopes(scopes, source, module, None, problems)
+    assert found["panx"].split == "validation-without-shots" and not problems.messages
+    reported_scopes(scopes, source, module, "validation", problems)
+    assert "reports validation-without-shots" in problems.messages[0]
+    drawn_here = plan(runs, *shots, task="panx", data=str(richer), languages="sw").target
+    assert reported_scopes(scopes, source, drawn_here, None, Problems()) == scopes
 
 
 def test_many_languages_that_a_source_lacks_cost_one_line(mirror: Path, runs: Path) -> None:
