@@ -23,7 +23,14 @@ from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.evaluation import predict, scoring
 from adapters_xtl.evaluation.rows import RunRows, data_record, notify_left_out, read_rows
 from adapters_xtl.evaluation.score_languages import score_languages
-from adapters_xtl.models.assembly import fresh_model, links, prefix_of, summed_model, trained_model
+from adapters_xtl.models.assembly import (
+    encoded_rows,
+    fresh_model,
+    links,
+    prefix_of,
+    summed_model,
+    trained_model,
+)
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.encoded_rows import encode
 from adapters_xtl.models.heads import save_heads
@@ -274,6 +281,7 @@ def _evaluate(context: Context, rows: RunRows) -> tuple[Path, bool]:
             provenance = _provenance(context, module, rows)
             head = next((part for part in plan.modules if part.id == evaluation.head), None)
             model = trained_model(context, module, head)
+            model.encoded_rows = encoded_rows(context, module.settings.speed if module else Speed())
             model.prefix = prefix_of(context, module, model) if module is not None else None
             metrics, inference = _score(
                 context, model, module, evaluation, rows, run.partial, saved=True

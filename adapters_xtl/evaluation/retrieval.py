@@ -18,6 +18,7 @@ from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import atomic_write, cache_dir, digest
 from adapters_xtl.evaluation.predict import Progress, forward
 from adapters_xtl.formats import Item, Lengths
+from adapters_xtl.models.encoded_rows import EncodedRows
 from adapters_xtl.models.network import Model
 
 __all__ = [
@@ -84,8 +85,8 @@ def vectors_of(
     layers = list(range(model.layers + 1)) if layer == ALL else [layer_of(model, layer)]
     if not all(0 <= number <= model.layers for number in layers):
         raise RequestError(f"layer {layer}: this backbone has hidden states 0 to {model.layers}")
-    lengths = Lengths(sentence_length(model))
-    items = formats.load(format).encode(examples, (), model.tokenizer, lengths, train=False)
+    lengths, rows = Lengths(sentence_length(model)), model.encoded_rows or EncodedRows(0)
+    items = rows.encode(format, examples, (), model.tokenizer, lengths, train=False)
 
     def made() -> np.ndarray:
         return embed(

@@ -29,7 +29,14 @@ from adapters_xtl.runs.request import Module
 from adapters_xtl.runs.settings import FIXED, Speed
 from adapters_xtl.runs.store import Store
 
-__all__ = ["fresh_model", "links", "prefix_of", "summed_model", "trained_model"]
+__all__ = [
+    "encoded_rows",
+    "fresh_model",
+    "links",
+    "prefix_of",
+    "summed_model",
+    "trained_model",
+]
 
 
 def links(module: Module, store: Store, *, trained: bool) -> list[Link]:
@@ -76,14 +83,14 @@ def fresh_model(context: Context, module: Module, train_rows: Mapping[str, Check
         for name, part in train_rows.items()
     }
     model = _model(context, module, heads, train=True)
-    model.encoded_rows = _encoded_rows(context, module.settings.speed)
+    model.encoded_rows = encoded_rows(context, module.settings.speed)
     if hyper.after_english:
         load_heads(model.heads, stored_module(module.parents[-1], context.store).heads_folder)
     return model
 
 
-def _encoded_rows(context: Context, speed: Speed) -> EncodedRows:
-    """Where the rows of a training are kept once they are encoded, as its settings say."""
+def encoded_rows(context: Context, speed: Speed) -> EncodedRows:
+    """Where the rows of a run are kept once they are encoded, as its settings say."""
     rows = context.host.encoded_rows if speed.tokenize_once else EncodedRows(0)
     rows.files = EncodedFiles(context.notify) if speed.keep_tokenized else None
     return rows

@@ -1,5 +1,6 @@
-"""Rows that were encoded before, by their content: what a select slice or a sibling's training
-reads again is not tokenized again. What one process keeps in memory, several keep on disk.
+"""Rows that were encoded before, by their content: what a select slice, a sibling's training or
+another evaluation reads again is not tokenized again. What one process keeps in memory, several
+keep on disk.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters_xtl import formats, methods, tasks
+from adapters_xtl.base.cache_budget import TOKENIZED, cache_budget
 from adapters_xtl.base.errors import Problems, clipped, nearest
 from adapters_xtl.base.files import digest
 from adapters_xtl.base.numbers import whole
@@ -204,6 +205,9 @@ def plan_evaluation(
     Nothing is read: files are located. What the source lacks is noted in the evaluation; where it
     was asked for by name, or nothing is left of a task, it is added to `problems`.
     """
+    if module is None or module.settings.speed.keep_tokenized:
+        with problems.catching():
+            cache_budget(TOKENIZED)
     located: dict[str, ReportFiles] = {}
     for name, scope in scopes.items():
         files = ReportFiles({}, {}, {})

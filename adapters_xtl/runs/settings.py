@@ -234,8 +234,8 @@ class Speed:
     keep_tokenized: bool = field(
         default=True,
         metadata={
-            "help": "tokenized rows are kept in the cache too, for other processes, within"
-            " XTL_TOKENIZED_GIB GiB (1)"
+            "help": "tokenized rows are kept in the cache too, for other processes and for"
+            " evaluations, within XTL_TOKENIZED_GIB GiB (1)"
         },
     )
     prepare_ahead: bool = field(
