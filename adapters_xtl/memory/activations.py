@@ -47,6 +47,8 @@ class Job:
     sequences     of one example (several for `choice`)
     fixed_prefix  whether the layers below the lowest module give constants of the texts
     texts         distinct token sequences that are trained on at most; 0: not known without rows
+    token_budget  padded tokens that pass at once at most, or one example; 0: no such bound
+    compiled      whether its layers may run compiled; the plan is of the layers as they are
     """
 
     method: str
@@ -67,6 +69,18 @@ class Job:
     keep: tuple[str, ...] = ()  # "optimizer", "dtype": asked for, not to be exchanged
     fixed_prefix: bool = False
     texts: int = 0
+    token_budget: int = 0
+    compiled: bool = False
+
+    @property
+    def example_tokens(self) -> int:
+        """Tokens of the longest example."""
+        return self.sequences * self.length
+
+    def tokens_at_once(self, examples: int) -> int:
+        """Tokens, padding counted, that pass at once at most where so many examples may."""
+        most = examples * self.example_tokens
+        return min(most, max(self.token_budget, self.example_tokens)) if self.token_budget else most
 
 
 @dataclass(frozen=True)

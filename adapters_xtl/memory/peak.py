@@ -100,7 +100,8 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
     method, size, cuda = methods.load(job.method), ElementSizes.of(job), job.device == "cuda"
     full = method.whole_encoder
     micro = min(way.micro_batch, job.batch)
-    tokens, accumulates = micro * job.sequences * job.length, micro < job.batch
+    tokens = job.tokens_at_once(micro)
+    accumulates = tokens < job.batch * job.example_tokens
     head, module = head_parameters(form, job), module_parameters(form, job)
     tables, one = form.tables * size.stored, form.hidden * form.inner
     weights = {
@@ -203,15 +204,20 @@ class Fit:
 
     @property
     def accumulation(self) -> int:
-        return -(-self.job.batch // self.way.micro_batch)
+        """Passes of a step; with a budget of tokens as many as the longest examples take."""
+        longest = self.job.tokens_at_once(self.way.micro_batch) // self.job.example_tokens
+        return -(-self.job.batch // longest)
 
     def __str__(self) -> str:
-        way = self.way
-        parts = [f"{self.job.bits} bits", f"micro-batch {way.micro_batch} x {self.accumulation}"]
+        way, job = self.way, self.job
+        passing = f"micro-batch {way.micro_batch} x {self.accumulation}"
+        if job.token_budget:
+            passing = f"at most {job.token_budget:,} tokens and {way.micro_batch} examples at once"
+        parts = [f"{job.bits} bits", passing]
         parts += ["embedding table on the CPU"] * way.offload + [
             "gradient checkpointing"
         ] * way.checkpointing
-        parts += ["8-bit optimizer"] * (self.job.optimizer == "adamw8bit")
+        parts += ["8-bit optimizer"] * (job.optimizer == "adamw8bit")
         return ", ".join(parts)
 
     def record(self) -> dict[str, Any]:
@@ -222,6 +228,7 @@ class Fit:
             "optimizer": self.job.optimizer,
             "batch": self.job.batch,
             "micro_batch": self.way.micro_batch,
+            "token_budget": self.job.token_budget,
             "accumulation": self.accumulation,
             "checkpointing": self.way.checkpointing,
             "embeddings_on_cpu": self.way.offload,
@@ -270,7 +277,7 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
     sizes = [job.batch]
     while sizes[-1] > 1:
         sizes.append(-(-sizes[-1] // 2))
-    overhead = OVERHEAD[job.device] / (job.sequences * job.length)
+    overhead, plainest = OVERHEAD[job.device], job.tokens_at_once(job.batch)
     whole = methods.load(job.method).whole_encoder
     free = whole and job.optimizer == "adamw" and "optimizer" not in job.keep
     optimizers = [job.optimizer, *(["adamw8bit"] if free else [])]
@@ -288,7 +295,8 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
                 for checkpointing in (False, True):
                     for micro in sizes:
                         way = Way(micro, checkpointing, offload)
-                        cost = (1 + overhead / micro) / (1 + overhead / job.batch)
+                        tokens = job.tokens_at_once(micro)
+                        cost = (1 + overhead / tokens) / (1 + overhead / plainest)
                         cost *= (CHECKPOINTING if checkpointing else 1) * (
                             OFFLOAD if offload else 1
                         )
@@ -301,8 +309,8 @@ def _ways(form: Shape, job: Job, bits: Mapping[int, str]) -> Iterator[Fit]:
                             prediction.lines[name]
                             for name in ("gradients", "activations", "workspace")
                         )
-                        tokens = max(job.length, room // (10 * form.inner + 20 * form.hidden))
-                        yield Fit(variant, way, prediction, cost, changes, tokens)
+                        scored = max(job.length, room // (10 * form.inner + 20 * form.hidden))
+                        yield Fit(variant, way, prediction, cost, changes, scored)
 
 
 def choose(form: Shape, job: Job, budget: int | None, bits: Mapping[int, str]) -> Fit | None:

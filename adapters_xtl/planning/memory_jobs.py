@@ -16,7 +16,7 @@ from adapters_xtl.base.files import local
 from adapters_xtl.data.sources import samples_dir
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.runs.run import Run
-from adapters_xtl.runs.settings import FIXED
+from adapters_xtl.runs.settings import COMPILED_FROM, FIXED
 
 __all__ = ["FACTS", "config", "job_of"]
 
@@ -111,4 +111,7 @@ def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> J
         hyper.prefix == FIXED,
         min(filter(None, (hyper.max_examples, hyper.max_steps * hyper.batch_size)), default=0)
         * sequences,
+        hyper.token_budget,
+        hyper.compiled != "off"
+        and not hyper.against_compiling(device, hyper.max_steps or COMPILED_FROM),
     )

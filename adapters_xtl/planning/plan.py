@@ -244,7 +244,7 @@ class Planner:
             modules=tuple(modules.values()),
             target=target,
             evaluation=evaluation,
-            notes=(*resolved.notes, *_compiling(modules.values())),
+            notes=(*resolved.notes, *_compiling(modules.values(), resolved.machine.device)),
             idle=idle_flags(request, planner.named_parents, own, existing),
         )
 
@@ -279,7 +279,7 @@ class Planner:
             trained = _trained(planned)
         notes = [
             f"memory for {module}: {fit}, predicted peak {peak.gib(fit.prediction.peak)} GiB of"
-            f" {peak.gib(budget)}"
+            f" {peak.gib(budget)}{', without what compiling adds' if fit.job.compiled else ''}"
             for module, fit in zip(trained, fits, strict=True)
         ]
         return replace(
@@ -294,18 +294,17 @@ def _trained(planned: Plan) -> list[Module]:
     return [module for module in planned.modules if module.stored is None and module.run.tasks]
 
 
-def _compiling(modules: Iterable[Module]) -> list[str]:
+def _compiling(modules: Iterable[Module], device: str) -> list[str]:
     """A line for each training whose layers are compiled, or may be."""
     lines = []
     for module in modules:
         hyper = module.run.hyper
         if module.stored is not None or not module.run.tasks or hyper.compiled == "off":
             continue
-        decision = "yes"
-        if hyper.compiled == "auto" and not hyper.max_steps:
+        reason = hyper.against_compiling(device, hyper.max_steps or COMPILED_FROM)
+        decision = f"no, {reason}" if reason else "yes"
+        if not reason and hyper.compiled == "auto" and not hyper.max_steps:
             decision = f"if its rows make {COMPILED_FROM:,} steps or more"
-        elif hyper.compiled == "auto" and hyper.max_steps < COMPILED_FROM:
-            decision = f"no, {hyper.max_steps:,} steps are too few (from {COMPILED_FROM:,} on)"
         lines.append(f"layers compiled for {module}: {decision}")
     return lines
 

@@ -41,8 +41,8 @@ EVALUATION_KEYS = ("eval.max_examples", "eval.merged")
 # what the frozen layers below the first module do in training
 WITH_DROPOUT, FIXED = "dropout", "fixed"
 PREFIXES = (WITH_DROPOUT, FIXED)
-# steps from which `train.compiled=auto` compiles: on two cores of a CPU and `mini`, compiling took
-# 44 s, and a compiled step about a tenth less than its 0.3 s
+# steps from which `train.compiled=auto` compiles: a rule of thumb, so that a step that is a few
+# hundredths of a second shorter makes up for most of a minute of compiling; no GPU was measured
 COMPILED_FROM = 1500
 DEEPEST = 8  # lists and tables inside each other that an option's value may have
 
@@ -165,7 +165,8 @@ class Hyper:
         metadata={
             **{"choices": ("off", "auto", "on"), "omit": True},
             "help": "the encoder's layers are compiled for the training, which draws other masks;"
-            f" auto: where it has {COMPILED_FROM:,} steps or more, which pay for compiling",
+            f" auto: where it has {COMPILED_FROM:,} steps or more, but never on a CPU, where no"
+            " measurement has shown that compiling pays",
         },
     )
     shots: int = field(
@@ -204,6 +205,18 @@ class Hyper:
     def after_english(self) -> bool:
         """Whether the training goes on, on shots alone, from the task's English training."""
         return bool(self.shots) and self.shot_regime == SEQUENTIAL
+
+    def against_compiling(self, device: str, steps: int) -> str:
+        """Why the layers of a training of so many steps are not to be compiled; "" where they are
+        (and compiled is not "off").
+        """
+        if self.compiled != "auto":
+            return ""
+        if device == "cpu":
+            return "no measurement has shown that compiling pays on a CPU"
+        if steps < COMPILED_FROM:
+            return f"{steps:,} steps are too few (from {COMPILED_FROM:,} on)"
+        return ""
 
 
 HYPER_FIELDS = {item.name: item for item in fields(Hyper)}

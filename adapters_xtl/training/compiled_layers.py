@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 from adapters_xtl.base.errors import out_of_memory
 from adapters_xtl.models.network import Model
 from adapters_xtl.models.tensors import autocast
-from adapters_xtl.runs.settings import COMPILED_FROM, Hyper
+from adapters_xtl.runs.settings import Hyper
 
 __all__ = ["CompiledLayers", "compiled_layers"]
 
@@ -112,7 +112,8 @@ def compiled_layers(
         yield compiled
         return
     layers = _alike(model)
-    if reason := _reason_against(hyper, steps, layers):
+    reason = hyper.against_compiling(device, steps) or _reason_against(layers)
+    if reason:
         notify(f"train.compiled={hyper.compiled}: {reason}; the layers run as they are")
         yield compiled
         return
@@ -142,10 +143,8 @@ def _alike(model: Model) -> list[Any]:
     return layers[trained.index(True) + 1 :] if any(trained) else []
 
 
-def _reason_against(hyper: Hyper, steps: int, layers: list[nn.Module]) -> str:
-    """Why the layers are not compiled; "" where they are."""
-    if hyper.compiled == "auto" and steps < COMPILED_FROM:
-        return f"a training of {steps:,} steps is too short (from {COMPILED_FROM:,} on)"
+def _reason_against(layers: list[nn.Module]) -> str:
+    """Why these layers are not compiled; "" where they are."""
     if not layers:
         return "no two layers train"
     if any(

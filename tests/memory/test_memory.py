@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import bitsandbytes
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -33,7 +34,7 @@ from adapters_xtl.base.machine import native_dtype
 from adapters_xtl.cli.commands import hub as hub_command
 from adapters_xtl.cli.commands import plan as memory_command
 from adapters_xtl.cli.commands import recipe as commands
-from adapters_xtl.formats import Lengths
+from adapters_xtl.formats import Item, Lengths
 from adapters_xtl.memory import activations, peak
 from adapters_xtl.memory.activations import Job
 from adapters_xtl.memory.peak import GIB, KERNELS, Way, predict, settle
@@ -41,6 +42,7 @@ from adapters_xtl.methods import Link
 from adapters_xtl.models.heads import head_spec
 from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build
 from adapters_xtl.planning import memory_jobs
+from adapters_xtl.training.batches import split_by_tokens
 from adapters_xtl.training.fit import gradient_checkpointing
 from tests.command_line import complaints, xtl, xtl_json
 from tests.memory_meter import Meter, like_cuda
@@ -204,6 +206,15 @@ def saved(built: Model, job: Job, way: Way) -> int:
     return total
 
 
+def passes(job: Job, way: Way) -> list[int]:
+    """Examples of each pass of a step, as a training cuts it: all have the longest length."""
+    if not job.token_budget:
+        return [way.micro_batch] * (job.batch // way.micro_batch)
+    ids = np.zeros(job.length, dtype=np.int32)
+    items = [Item(number, (ids,) * job.sequences) for number in range(job.batch)]
+    return [len(part) for part in split_by_tokens(items, job.token_budget, way.micro_batch)]
+
+
 def taken(built: Model, job: Job, way: Way) -> int:
     """Peak bytes of one optimizer step after the first: weights, optimizer state, and all that
     lives for a while.
@@ -220,8 +231,8 @@ def taken(built: Model, job: Job, way: Way) -> int:
         optimizer = torch.optim.AdamW(trainable, lr=1e-4, fused=True)
 
     def step() -> None:
-        for _ in range(job.batch // way.micro_batch):
-            rows = batch(job, way.micro_batch)
+        for examples in passes(job, way):
+            rows = batch(job, examples)
             with autocast(job):
                 loss = built("task", rows)["loss"]
             loss.backward()
@@ -360,6 +371,12 @@ OTHERS: dict[str, tuple[Job, int]] = {
     "all weights in parts": (Job("full", {}, bits=32, dtype="bfloat16"), 4),
     "all weights in parts, checkpointed": (Job("full", {}, bits=32), -4),
     "8-bit optimizer": (Job("full", {}, bits=32, dtype="bfloat16", optimizer="adamw8bit"), 16),
+    "a budget of tokens": (Job("lora", {}, bits=16, dtype="bfloat16", token_budget=4 * 64), 16),
+    "a budget of tokens for choices": (
+        Job("bottleneck", {}, format="choice", sequences=4, batch=4, bits=32, token_budget=8 * 64),
+        4,
+    ),
+    "a budget of less than an example": (Job("full", {}, bits=32, token_budget=20), 16),
 }
 
 
@@ -401,6 +418,19 @@ def test_the_planner_counts_parameters_as_the_methods_do(
     attached = methods.load(method).attach(encoder, [Link("alpha")], chosen, from_layer=from_layer)
     trained = [each.numel() for each in attached.parameters() if each.requires_grad]
     assert planned_count == sum(trained)
+
+
+def test_a_budget_of_tokens_bounds_the_plan() -> None:
+    """Between that of one example and that of the whole batch, whatever the micro-batch."""
+    whole, cut = large(), large(token_budget=1000)
+    tokens = {
+        size: (peak.predict(LARGE, whole, Way(size)).peak, peak.predict(LARGE, cut, Way(size)).peak)
+        for size in (32, 8, 4)
+    }
+    assert tokens[8][0] > tokens[32][1] == tokens[8][1] > tokens[4][0] == tokens[4][1]
+    fit = settle(LARGE, {"a": cut}, None, BITS)["a"]
+    assert fit.accumulation == 5 and fit.cost == 1
+    assert "at most 1,000 tokens and 32 examples at once" in str(fit)
 
 
 def test_sizes_of_the_backbones_that_need_no_network() -> None:

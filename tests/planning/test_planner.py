@@ -15,7 +15,7 @@ from adapters_xtl.cli.commands.recipe import request
 from adapters_xtl.planning.memory_plan import plan_memory
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Module, Request
-from adapters_xtl.runs.settings import COMPILED_FROM
+from adapters_xtl.runs.settings import COMPILED_FROM, Hyper
 from adapters_xtl.runs.store import Store
 
 
@@ -75,10 +75,20 @@ def test_a_plan_says_whether_layers_are_compiled(planner: Planner) -> None:
 
     assert lines() == [] == lines("max_steps=5000")
     assert lines("compiled=on", on="mnli") == ["mnli>pawsx: yes"], "of the parent nothing is said"
-    auto = f"pawsx: if its rows make {COMPILED_FROM:,} steps or more"
-    assert lines("compiled=auto") == [auto]
-    assert lines("compiled=auto", f"max_steps={COMPILED_FROM}") == ["pawsx: yes"]
-    assert "5 steps are too few" in lines("compiled=auto", "max_steps=5")[0]
+    for steps in ("epochs=3", f"max_steps={COMPILED_FROM}"):
+        (line,) = lines("compiled=auto", steps)
+        assert line.startswith("pawsx: no, ") and "on a CPU" in line
+    auto = Hyper(compiled="auto")
+    assert "5 steps are too few" in auto.against_compiling("cuda", 5)
+    assert not auto.against_compiling("cuda", COMPILED_FROM)
+    (budget,) = [
+        note
+        for note in planner.plan(
+            asked("pawsx", set_=["train.compiled=on"], memory=4.0, bits="32")
+        ).notes
+        if note.startswith("memory for")
+    ]
+    assert budget.endswith("without what compiling adds")
     with pytest.raises(RequestError, match=r"train\.compiled is one of off, auto, on"):
         lines("compiled=true")
 

@@ -60,6 +60,8 @@ def plan(
         notes.append(
             f"not counted: what {', '.join(f'method.{option}' for option in uncounted)} may add"
         )
+    if job.compiled:
+        notes.append("not counted: what compiled layers keep otherwise than the layers as they are")
     others = {name: other_fit for name, other_fit in planned.fits.items() if name != planned.target}
     payload = {
         "task": request.task,
