@@ -68,7 +68,9 @@ def cut(data: str, languages: int, count: int, mirror: Path) -> dict[str, Path]:
 
 
 def script(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain script: every language tokenized, predicted and scored, one after the other."""
+    """The plain script: every language tokenized, predicted and decoded, one after the other. The
+    predictions are scored after the timed part.
+    """
     import torch
     import transformers
     from datasets import load_dataset
@@ -80,7 +82,7 @@ def script(job: Mapping[str, Any]) -> dict[str, Any]:
     model = transformers.AutoModelForTokenClassification.from_pretrained(job["model"])
     rows = {code: load_dataset("parquet", data_files=path)["train"] for code, path in job["files"]}
     task = trainer_script.Job(**job["job"])
-    scores = {}
+    predictions = {}
     with tempfile.TemporaryDirectory() as aside:
         arguments = transformers.TrainingArguments(
             aside,
@@ -103,13 +105,15 @@ def script(job: Mapping[str, Any]) -> dict[str, Any]:
             if tuned:
                 order = np.argsort([-len(ids) for ids in features["input_ids"]], kind="stable")
             outputs = trainer.predict(features.select(order)).predictions[np.argsort(order)]
-            predicted = trainer_script.predictions(task, own, features, outputs)
-            scores[code] = metrics.get(task.scorer).score(predicted, code)[task.metric]
+            predictions[code] = trainer_script.predictions(task, own, features, outputs)
         seconds = time.monotonic() - started
+    metric = metrics.get(task.scorer)
     return {
         "seconds": round(seconds, 3),
         "rows": sum(map(len, rows.values())),
-        "scores": scores,
+        "scores": {
+            code: metric.score(rows_of, code)[task.metric] for code, rows_of in predictions.items()
+        },
         "device_peak_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
     }
 

@@ -6,23 +6,71 @@ import importlib
 import json
 from pathlib import Path
 
+from benchmarks.speed_tools import markdown_table
+
 __all__ = ["write"]
 
 SCRIPTS = ("train_speed", "score_speed", "encode_speed")
-TEXT = """# Speed of training, scoring and encoding
+BEFORE = """# Speed of training, scoring and encoding
 
 Written by `benchmarks/train_speed.py`, `score_speed.py` and `encode_speed.py` from the JSON files
-beside it; their docstrings say what each line and column is. A ratio is how many times faster a
-line is than another, median and range over the rounds, each round's processes having run one after
-the other on the same machine. In trainings stock is float32 and the package bfloat16, so that a
-ratio to stock also holds the precision. Scores reveal only large losses; they say nothing about a
-method.
+beside it; their docstrings describe the measurements in full. In each round every line ran once, in
+a process of its own, one after the other on the same machine. Seconds and rates are medians over
+the rounds.
+"""
+LINES = (
+    (
+        "stock",
+        "`Trainer` with peft, or `AdapterTrainer`, as documented: float32, rows unsorted; in"
+        " scoring, with the merged checkpoint",
+    ),
+    (
+        "tuned",
+        "the same in bfloat16, rows grouped or sorted by length; in encoding, sentence-transformers"
+        " with larger batches",
+    ),
+    ("no-techniques, all", "this package with its techniques for speed off, and on"),
+    (
+        "beside, merged",
+        "`xtl evaluate` with the module beside the layers, and merged into their weights",
+    ),
+    ("ours", "what `xtl evaluate --task tatoeba` encodes with"),
+)
+COLUMNS = (
+    (
+        "s",
+        "seconds of a training with one scoring of the dev rows; tokenizing and loading left out",
+    ),
+    ("process s", "seconds of the whole process"),
+    ("tokens/s", "tokens of the rows per second, padding left out"),
+    ("padding", "share of padding in the tokens that were computed"),
+    (
+        "mfu",
+        "model FLOPs utilisation: FLOPs per second of the encoder's linear layers, padding left"
+        " out, in % of the measured peak of bfloat16 matrix products",
+    ),
+    (
+        "GiB",
+        "largest peak memory of a round: of the whole process on a CPU, of the allocator on a GPU",
+    ),
+    (
+        "score",
+        "of a training: mean ± standard deviation over the rounds, each with another seed",
+    ),
+    ("cosine", "with the vectors of sentence-transformers: mean (smallest)"),
+    ("× NAME", "how many times faster than the line NAME: median (range) of each round's ratio"),
+)
+AFTER = """
+In trainings and in scoring, stock computes in float32 and all other lines in bfloat16, so that
+× stock includes the change of precision. Trainings of a few steps end near chance: their scores
+cannot show what a technique costs in accuracy.
 """
 
 
 def write(folder: Path) -> None:
     """Writes the page: a section for each JSON file, by script and name."""
-    lines = [TEXT]
+    lines = [BEFORE, *markdown_table(("line", "what ran"), LINES), ""]
+    lines += [*markdown_table(("column", ""), COLUMNS), AFTER]
     for script in SCRIPTS:
         section = importlib.import_module(f"benchmarks.{script}").section
         for path in sorted(folder.glob(f"{script.removesuffix('_speed')}-*.json")):

@@ -316,8 +316,11 @@ def failures(record: Mapping[str, Any]) -> list[str]:
 
 
 def device_name(record: Mapping[str, Any]) -> str:
+    """The GPU's name, or the CPU's with its number of cores."""
     hardware = record["provenance"]["hardware"]
-    return str(hardware["gpu" if record["device"] == "cuda" else "cpu"]["name"])
+    if record["device"] == "cuda":
+        return str(hardware["gpu"]["name"])
+    return f"{hardware['cpu']['name']}, {hardware['cpu']['cores']} cores"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -12,17 +12,17 @@ and the seed is the round's number.
     stock          what the libraries' documentation shows: float32, random batches padded to their
                    longest
     tuned          the same with bf16 autocast and group_by_length
-    no-techniques  this package, every technique of TECHNIQUES off
+    no-techniques  this package with every technique of TECHNIQUES off
     +NAME          one technique on
     all            all of them on
 
 `seconds`: the training with one scoring of the dev rows at its end, tokenizing and loading left
-out; `process_seconds`: all of it. `tokens`: of the rows, padding left out; `padding`: its share of
-what was computed. `mfu`: FLOPs of the encoder's linear layers on non-padding tokens (forward, and
-backward where modules are; what the prefix keeps counts as computed) ÷ seconds ÷ the measured peak
-rate of large bfloat16 matrix products on the same device in the same round. Ratios are taken within
-a round. The package computes in bfloat16 and stock in float32, so that × stock also holds the
-precision.
+out; `process_seconds`: all of it. `tokens`: of the rows, padding left out; `padding`: the share of
+padding in what was computed. `mfu` (model FLOPs utilisation): FLOPs of the encoder's linear layers
+on non-padding tokens (forward, and backward where modules are; kept states of the fixed lower
+layers count as computed) ÷ seconds ÷ the measured peak rate of large bfloat16 matrix products on
+the same device in the same round. Ratios are taken within a round. The package computes in bfloat16
+and stock in float32, so that × stock includes the change of precision.
 
 Not every technique can show in every figure: tokenize-once and keep-tokenized can show in
 `process_seconds` alone, the one only where a process reads the same rows twice, the other only with
@@ -281,9 +281,15 @@ def summed_up(rounds: Sequence[Mapping[str, Any]], work: float) -> dict[str, Any
     return summary
 
 
+def _finished(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The figures of a round's processes that did not fail."""
+    return [entry for entry in one["contenders"].values() if "error" not in entry]
+
+
 def section(record: Mapping[str, Any]) -> list[str]:
     """A work's part of the page."""
     settings = record["settings"]
+    steps = sorted({entry["steps"] for one in record["rounds"] for entry in _finished(one)})
     rows = []
     for name, line in record["summary"].items():
         padding, spread = line["padding"], line["score_sd"]
@@ -308,7 +314,7 @@ def section(record: Mapping[str, Any]) -> list[str]:
         "",
         f"{tools.device_name(record)}; {len(record['rounds'])} rounds; {settings['rows']} train and"
         f" {settings['dev_rows']} dev rows of {record['what'] or settings['data']}, batches of"
-        f" {settings['batch_size']}. `{record['command']}`",
+        f" {settings['batch_size']}, {' or '.join(map(str, steps))} steps. `{record['command']}`",
         "",
         *tools.markdown_table(header, rows),
         *tools.failures(record),
