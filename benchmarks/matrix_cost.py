@@ -16,8 +16,8 @@ Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and 4 bytes a parameter of t
 3/2 is a lower bound from FLOPs; the measured ratios in README.md are larger.
 
 Of a named backbone all of it is predicted: --examples a training, which average one third of
---max-length tokens, on a device of --rate operations a second; the rate is assumed, give a measured
-one. Writes benchmarks/results/matrix-cost/<name>.json and README.md there.
+--max-length tokens, on a device of --rate FLOP/s; the rate is assumed, give a measured one. Writes
+benchmarks/results/matrix-cost/<name>.json and README.md there.
 """
 
 from __future__ import annotations
@@ -47,10 +47,12 @@ FULL_OVER_MODULE = 3 / 2  # seconds of a step
 FILLED = 1 / 3  # of the longest input
 TEXT = """# What a matrix costs as it grows
 
-Written by `benchmarks/matrix_cost.py`, whose docstring says how. A line is the part of the matrix
-with so many targets, intermediate tasks (the column without one comes on top) and seeds. An
-intermediate task is trained once a seed and shared by all targets; every other training belongs to
-one cell. The bytes of stacks are those of modules and heads, all of them on one frozen backbone.
+Written by `benchmarks/matrix_cost.py`, whose docstring says how. A line is a matrix of so many
+targets, trained after each of so many intermediate tasks and after none, over so many seeds. An
+intermediate task is trained once for each seed and shared by all targets; every other training
+belongs to one cell. The bytes of stacks are those of modules and heads, all on one frozen backbone;
+full fine-tuning stores the whole encoder for each training. Predicted hours count the FLOPs of the
+encoder's linear layers alone, and give full fine-tuning 3/2 of a module's, a lower bound.
 """
 
 
@@ -240,8 +242,9 @@ def size(number: float) -> str:
 def section(record: Mapping[str, Any]) -> list[str]:
     lines = [f"## {record['title']}", "", f"`{record['command']}`. {record['what']}", ""]
     peaks = record.get("peak_bytes") or {}
-    said = ", ".join(f"{method} {value / GIB:.1f} GiB" for method, value in peaks.items())
-    return [*lines, *table(record["parts"]), *(["", f"Peak of one: {said}."] if said else []), ""]
+    peak_text = ", ".join(f"{method} {value / GIB:.1f} GiB" for method, value in peaks.items())
+    below = ["", f"Peak memory of one training: {peak_text}."] if peak_text else []
+    return [*lines, *table(record["parts"]), *below, ""]
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -258,7 +261,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--targets", type=int, default=6, help="that train")
     parser.add_argument("--intermediates", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=50e12, help="operations a second, assumed")
+    parser.add_argument("--rate", type=float, default=50e12, help="FLOP/s, assumed")
     parser.add_argument("--out", type=Path, default=RESULTS / "matrix-cost")
     return parser.parse_args(arguments)
 
@@ -289,10 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record |= {
             "title": f"Predicted: {options.study}, {options.method}",
             "command": f"benchmarks/matrix_cost.py {options.study}",
-            "what": f"Nothing was run: {options.examples:,} examples a training, a third"
-            f" of {options.max_length} tokens, {options.rate:.3g} operations a second. Of Phang et"
-            " al.'s nine targets six train: XQuAD and MLQA share one, BUCC and Tatoeba have"
-            " none.",
+            "what": f"Nothing was run. Assumed: {options.examples:,} examples a training, of"
+            f" {options.max_length * FILLED:.0f} tokens on average, and {options.rate:.3g} FLOP/s."
+            " Phang et al.'s nine targets need six trainings: XQuAD and MLQA share one, BUCC and"
+            " Tatoeba have none.",
             **more,
         }
     record["parts"] = [asdict(one) for one in parts]
