@@ -91,7 +91,10 @@ class Hyper:
     )
     optimizer: str = field(
         default="adamw",
-        metadata={"choices": ("adamw", "adamw8bit"), "help": "8 bits: smaller state"},
+        metadata={
+            "choices": ("adamw", "adamw8bit"),
+            "help": "AdamW, with its state in 32 bits or in 8, which takes less memory",
+        },
     )
     dtype: str = field(
         default="auto", metadata={"choices": ("auto", *DTYPES), "help": "compute precision"}
@@ -112,8 +115,8 @@ class Hyper:
     matched: tuple[str, ...] = field(
         default=(),
         metadata={
-            "help": "languages that train.languages are made comparable with: of each, the items"
-            " that all of them have, or equally many where the items are not parallel",
+            "help": "languages whose trainings are made comparable with this one: the items that"
+            " all of them have, or equally many where their rows are no translations",
             "items": "language codes",
             "omit": True,
         },
@@ -121,8 +124,8 @@ class Hyper:
     genres: tuple[str, ...] = field(
         default=(),
         metadata={
-            "help": "genres of the train and select rows, where a task's rows tell theirs; none:"
-            " all rows",
+            "help": "genres of the train and select rows, of a task whose rows name their genre;"
+            " none: all rows",
             "items": "genres",
             "omit": True,
         },
@@ -139,8 +142,8 @@ class Hyper:
         default="sdpa",
         metadata={
             **{"choices": ("sdpa", "eager"), "omit": True},
-            "help": "attention during training: torch's SDPA kernel (with"
-            " train.dropout_masks=bytes explicit attention in float32), or explicit attention,"
+            "help": "attention during training: sdpa, torch's kernel (with"
+            " train.dropout_masks=bytes explicit attention in float32); eager, explicit attention,"
             " softmax(QKᵀ)V, in the compute type (CPU only)",
         },
     )
@@ -148,32 +151,35 @@ class Hyper:
         default=0,
         metadata={
             **{"low": 0, "high": 10**9, "omit": True},
-            "help": "padded tokens that pass at once: a step's examples go by length, in as many"
-            " parts as that takes, with the whole batch's gradient; 0: all at once",
+            "help": "most padded tokens in one forward pass: a batch is sorted by length and split"
+            " into several passes, whose gradients add up to that of the whole batch; 0: not split"
+            " by tokens",
         },
     )
     lora: str = field(
         default="peft",
         metadata={
             **{"choices": ("peft", "fused"), "omit": True},
-            "help": "LoRA layers in training: peft's forward, or one that casts its input once and"
-            " adds the update where the layer's own output lies; sums round otherwise",
+            "help": "forward pass of LoRA layers during training: peft's, or a fused one that casts"
+            " the input once and adds the update to the layer's output in place; results differ by"
+            " rounding",
         },
     )
     compiled: str = field(
         default="off",
         metadata={
             **{"choices": ("off", "auto", "on"), "omit": True},
-            "help": "the encoder's layers are compiled for the training, which draws other masks;"
-            f" auto: where it has {COMPILED_FROM:,} steps or more, but never on a CPU, where no"
-            " measurement has shown that compiling pays",
+            "help": "compile the encoder's layers for the training (torch.compile), which changes"
+            f" dropout masks and rounding; auto: in trainings of at least {COMPILED_FROM:,} steps,"
+            " never on a CPU, where no measurement has shown that compiling saves time",
         },
     )
     shots: int = field(
         default=0,
         metadata={
             **{"low": 0, "high": 10**6, "omit": True},
-            "help": "examples of another language per label (or sentences, questions); 0: none",
+            "help": "examples of shot_language to train on: so many of each label, or so many"
+            " sentences, questions or choices in all; 0: none",
         },
     )
     shot_language: str = field(
@@ -190,7 +196,8 @@ class Hyper:
         default=SEQUENTIAL,
         metadata={
             **{"choices": SHOT_REGIMES, "omit": True},
-            "help": "the shots after the English rows, together with them, or without them",
+            "help": "whether the shots are trained on after the English rows, together with them,"
+            " or without them",
         },
     )
     shot_steps: int = field(
@@ -253,7 +260,7 @@ class Speed:
     )
     prepare_ahead: bool = field(
         default=True,
-        metadata={"help": "the next batch is made in a thread while a step of training computes"},
+        metadata={"help": "the next batch is made in a thread while a training step computes"},
     )
 
 
