@@ -5,6 +5,7 @@ rounding and draws, for both libraries on XLM-R and on a BERT.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,37 @@ def test_fused_lora_layers_compute_what_pefts_do(tmp_path: Path) -> None:
     other_masks = computed("fused", "bytes", "float32")[1]
     assert float((other_masks[0] - fused[0]).norm()) > 0.01 * float(fused[0].norm())
     assert not any("forward" in vars(layer) for layer in built.modules())
+
+
+@pytest.mark.parametrize(
+    ("task", "extra", "request_options"),
+    [
+        ("multi", ["train.tasks=mnli,panx,squad1,csqa"], {}),
+        ("pawsx", [], {"on": "csqa"}),
+    ],
+    ids=["several tasks", "stack of fused parents"],
+)
+def test_fused_lora_layers_train_as_pefts_do(
+    task: str, extra: list[str], request_options: dict[str, Any], runs: Path
+) -> None:
+    """Ten steps, of every parent too: other runs, whose losses differ by rounding."""
+    short = ["train.max_steps=10", "train.eval_every=10", "train.select_examples=10"]
+    short += ["train.max_examples=160", "train.dtype=float32", "train.lr=0.003"]
+    ids, curves = [], []
+    for choice in ("peft", "fused"):
+        settings = [*short, f"train.lora={choice}"]
+        made = run_recipe(
+            *(runs, task),
+            set_=[*settings, *extra],
+            set_parents=settings,
+            method="lora",
+            **request_options,
+        )
+        ids.append(made["id"])
+        lines = (Path(made["path"]) / "train_log.jsonl").read_text().splitlines()
+        curves.append([entry["loss"] for entry in map(json.loads, lines) if "loss" in entry])
+    assert ids[0] != ids[1] and len(curves[0]) == 5
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
 
 
 @pytest.mark.parametrize(
