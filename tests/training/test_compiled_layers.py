@@ -4,19 +4,23 @@ compiling fails.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from transformers import XLMRobertaConfig, XLMRobertaModel
 
 from adapters_xtl import methods
-from adapters_xtl.backbones import embedded
+from adapters_xtl.backbones import embedded, loading, registry
+from adapters_xtl.backbones.registry import NAMED
 from adapters_xtl.models.network import Model
 from adapters_xtl.models.tensors import autocast
 from adapters_xtl.training import compiled_layers
 from adapters_xtl.training.stages import TrainingResult
+from tests.finished_runs import run_recipe
 from tests.training.toys import apart, items, model, train, weights
 
 HYPER: dict[str, Any] = {"dropout_masks": "bytes", "attention": "eager", "eval_every": 3}
@@ -85,6 +89,57 @@ def test_one_compilation_serves_all_layers_and_lengths(
     resumed = run("broken", broken, hyper={"compiled": "on"}, score=lambda: {"score": 2.0})
     assert losses(resumed.log) == losses(made.log)
     assert apart(weights(broken), weights(compiled)) == 0
+
+
+@pytest.fixture(scope="module")
+def without_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backbone of the sizes of `tiny` that drops nothing out: compiled or not, one training."""
+    embedded.prepare(lambda text: None)
+    path = tmp_path_factory.mktemp("backbone")
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    torch.manual_seed(1)
+    config = XLMRobertaConfig(**{**registry.TINY_CONFIG, **rates})
+    XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(path)
+    loading.tokenizer(NAMED["tiny"]).save_pretrained(path)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "layers", "extra", "request_options"),
+    [
+        (
+            *("multi", 2, ["train.tasks=mnli,panx", "method.lora_dropout=0.0"]),
+            {"method": "lora", "from_layer": 1},  # the layers below are fixed
+        ),
+        ("pawsx", 3, [], {"method": "bottleneck", "on": "mnli,csqa", "compose": "fuse"}),
+        ("pawsx", 3, [], {"method": "full"}),
+    ],
+    ids=["several tasks, fixed prefix", "fusion", "full"],
+)
+def test_compiled_layers_train_as_they_are(
+    task: str,
+    layers: int,
+    extra: list[str],
+    request_options: dict[str, Any],
+    without_dropout: Path,
+    runs: Path,
+) -> None:
+    short = ["train.max_steps=6", "train.eval_every=6", "train.select_examples=10"]
+    short += ["train.max_examples=160", "train.dtype=float32", "train.dropout=0.0"]
+    curves = []
+    for choice in ("off", "on"):
+        made = run_recipe(
+            *(runs, task),
+            set_=[*short, *extra, "train.lr=0.003", f"train.compiled={choice}"],
+            set_parents=short,
+            backbone=str(without_dropout),
+            **request_options,
+        )
+        assert made["metrics"]["train"].get("compiled_layers", 0) == (layers * (choice == "on"))
+        lines = (Path(made["path"]) / "train_log.jsonl").read_text().splitlines()
+        curves.append(losses(map(json.loads, lines)))
+    assert len(curves[0]) == 6 and curves[1] == pytest.approx(curves[0], rel=1e-4)
 
 
 @pytest.mark.parametrize(("fails", "layers"), [("tracing", 0), ("third step", 0), ("never", 3)])
