@@ -12,7 +12,7 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,12 @@ PNG_INK = "#222222"
 SVG_INK = "#767676"  # in an SVG: the colour where nothing around it gives another
 MOST_INCHES = 14.0
 
+_FONT = "DejaVu Sans"
+_TITLE = {"fontsize": 11, "fontweight": "bold"}
+_CAPTION = {"fontsize": 7.5}
+_MARGIN = 0.01  # of the width, left of title and caption and right of them
+_OTHER_FONTS = 0.03  # of the width, for a reader whose font is wider than the one measured
+
 Draw = Callable[[], Any]  # makes a matplotlib figure, in the style that is set while it is called
 
 
@@ -57,7 +63,7 @@ def _style(ink_colour: str, salt: str) -> Iterator[None]:
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
         "font.size": 9,
-        "font.family": ["DejaVu Sans"],
+        "font.family": [_FONT],
         "text.parse_math": False,  # a name with two $ is no formula
         "axes.unicode_minus": True,
         "axes.grid": True,
@@ -104,16 +110,46 @@ def canvas(width: float, height: float, *, title: str, caption: str = "") -> Any
     from matplotlib.figure import Figure
 
     width = min(max(width, 4.0), MOST_INCHES)
-    heading = textwrap.fill(title, max(24, round(width * 11.5)))
-    below = "\n".join(textwrap.fill(line, round(width * 18.5)) for line in caption.splitlines())
+    heading = _filled(title, width, _TITLE)
+    below = "\n".join(_filled(line, width, _CAPTION) for line in caption.splitlines())
     height += 0.2 * heading.count("\n") + 0.14 * (below.count("\n") + 1)
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     if heading:
-        figure.suptitle(heading, fontsize=11, fontweight="bold", x=0.01, ha="left")
+        figure.suptitle(heading, x=_MARGIN, ha="left", **_TITLE)
     if below:
-        figure.supxlabel(below, fontsize=7.5, x=0.01, ha="left")
+        figure.supxlabel(below, x=_MARGIN, ha="left", **_CAPTION)
     return figure
+
+
+def _filled(text: str, inches: float, style: Mapping[str, Any]) -> str:
+    """The text in lines that are no wider than a figure of `inches` less its margins, measured in
+    the font that plots are drawn in. A word that is wider is broken, too.
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    properties = FontProperties(family=_FONT, weight=style.get("fontweight", "normal"))
+    font = get_font(findfont(properties))
+    font.set_size(style["fontsize"], 1000)  # dots an inch: at few, widths are rounded to dots
+    room = (1 - 2 * _MARGIN - _OTHER_FONTS) * inches * 1000
+
+    def fits(line: str) -> bool:
+        font.set_text(line)
+        return bool(font.get_width_height()[0] / 64 <= room)
+
+    lines = [""]
+    for word in text.split():
+        if fits(longer := f"{lines[-1]} {word}".strip()):
+            lines[-1] = longer
+        elif fits(word):
+            lines.append(word)
+        else:
+            for letter in f" {word}" if lines[-1] else word:
+                if fits(lines[-1] + letter):
+                    lines[-1] += letter
+                else:
+                    lines.append(letter.strip())
+    return "\n".join(lines)
 
 
 def svg(draw: Draw, *, name: str, title: str, description: str = "") -> str:

@@ -235,6 +235,17 @@ def test_labels_do_not_overlap(figure: Figure) -> None:
                 assert frame.x0 <= box.x0 and box.x1 <= frame.x1
 
 
+@pytest.mark.parametrize("text", ["WWWWWWWWW " * 40, "mmmm " * 80, "i " * 400, "m" * 400])
+def test_title_and_caption_end_within_the_figure(text: str) -> None:
+    with plot_style._style("#222222", "x"):
+        plot = figures._draw(replace(FIGURES["dumbbell"], title=text, caption=f"{text}\n{text}"))
+        plot.draw_without_rendering()
+        for written in (plot._suptitle, plot._supxlabel):
+            box = written.get_window_extent(plot.canvas.get_renderer())
+            assert box.x0 >= 0 and 0.8 * plot.bbox.x1 < box.x1 <= plot.bbox.x1
+            assert plot.bbox.y0 <= box.y0 and box.y1 <= plot.bbox.y1
+
+
 def test_a_scatter_shows_dots_left_of_0() -> None:
     """Differences may be negative on both axes; bytes never are."""
     for places, left_of_0 in (((-3.0, -1.0, 2.0), True), ((0.5, 9.0), False)):
