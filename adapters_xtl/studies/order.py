@@ -177,7 +177,9 @@ class Order(Study):
                 )
         trainable = [name for name in tasks.names() if tasks.load(name).train]
         unknown = [name for name in pair if name not in trainable]
-        if unknown:
+        if not all(pair):  # also of `pair=A,B`, which is two values: one line for both
+            wrong.append("[axes] pair: takes two tasks joined by +, such as mnli+squad1")
+        elif unknown:
             hint = nearest(unknown[0], trainable)
             wrong.append(
                 f"[axes] pair: {clipped(point['pair'])}: takes two tasks, A+B;"
@@ -185,12 +187,13 @@ class Order(Study):
             )
         elif pair[0] == pair[1]:
             wrong.append(f"[axes] pair: {clipped(point['pair'])}: takes two different tasks")
-        for name in pair if pair[0] != pair[1] else pair[:1]:
-            if train_repos(point["task"]) & train_repos(name):
-                wrong.append(
-                    f"[axes] task: {point['task']} is trained on rows of {name}, a task of the pair"
-                    f" {point['pair']}: an order would decide when the target's own rows are read"
-                )
+        else:
+            wrong += [
+                f"[axes] task: {point['task']} is trained on rows of {name}, a task of the pair"
+                f" {point['pair']}: an order would decide when the target's own rows are read"
+                for name in pair
+                if train_repos(point["task"]) & train_repos(name)
+            ]
         for line in wrong:
             problems.add(line)
         return not wrong

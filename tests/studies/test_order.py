@@ -127,6 +127,9 @@ def test_a_method_has_the_conditions_that_it_can(tmp_path: Path) -> None:
         ("steps=7", "even number"),
         ("steps=few", "even number"),
         ("pair=mnli", "takes two tasks"),
+        ("pair=mnli,csqa", "joined by +"),
+        ("pair=panx+csqq", "did you mean 'csqa'"),
+        ("pair=panx+panx", "two different tasks"),
         ("pair=mnli+csqq", "did you mean 'csqa'"),
         ("pair=mnli+mnli", "two different tasks"),
         ("condition=A>C", "[axes] condition"),
@@ -145,7 +148,7 @@ def test_what_would_make_conditions_unequal_is_refused(
 ) -> None:
     with pytest.raises(RequestError) as refused:
         grid_of(tmp_path, *set_.split())
-    assert complaint in str(refused.value)
+    assert complaint in str(refused.value) and "\n" not in str(refused.value)
 
 
 # ---------------------------------------------------------------------------- planted numbers
