@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from adapters_xtl.backbones.shape import LINEAR_LAYERS, Shape, linear_sizes
@@ -22,6 +22,7 @@ __all__ = [
     "matches_in_some_layer",
     "plain_description",
     "rank_of",
+    "sum_options",
 ]
 
 RANK = 16
@@ -45,6 +46,8 @@ _REFUSED_INITS = {
     "eva": _NEEDS_DATA,
     "mica": "it trains one half of the module only, which is not counted and saved here",
 }
+# options with which peft's concatenation of the factors is not the sum of the updates
+_NOT_SUMMED = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern")
 _OWN_FLAG = "it is set here by"
 _NOT_SAVED = "what it adds is not counted, saved and shared here"
 _REFUSED: Mapping[str, str] = {
@@ -262,6 +265,26 @@ def _at_odds(options: Mapping[str, Any]) -> list[str]:
     if options.get("lora_bias") and options.get("use_dora"):
         problems.append("method.lora_bias: not together with use_dora")
     return problems
+
+
+def sum_options(options: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    """(options of the sum of modules with these, what stands against it).
+
+    Low-rank updates are added exactly by a module whose rank is the sum of theirs.
+    """
+    problems = []
+    for key in _NOT_SUMMED:
+        if any(chosen.get(key) for chosen in options):
+            problems.append(
+                f"--compose sum: modules with method.{key} are not added up: their sum is no plain"
+                " LoRA"
+            )
+    for key in ("target_modules", "exclude_modules"):
+        if any(chosen.get(key) != options[0].get(key) for chosen in options):
+            problems.append(f"--compose sum: the parents differ in method.{key}")
+    rank = sum(int(chosen["r"]) for chosen in options)
+    # peft multiplies the factors by their scaling, so that the sum's own is 1
+    return {**options[0], "r": rank, "lora_alpha": rank}, problems
 
 
 def plain_description(description: Mapping[str, Any]) -> dict[str, Any]:

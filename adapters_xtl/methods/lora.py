@@ -6,15 +6,16 @@ of one module: r·(in + out) for every linear layer it is put on, with DoRA `out
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xtl.backbones.shape import LINEAR_LAYERS, linear_sizes, shape
 from adapters_xtl.base.errors import RunError
 from adapters_xtl.base.untrusted import Refusal
+from adapters_xtl.methods import _lora_weights
 from adapters_xtl.methods._lora_options import (
     EVERY_LINEAR,
     RANK,
@@ -24,6 +25,7 @@ from adapters_xtl.methods._lora_options import (
     matches_in_some_layer,
     plain_description,
     rank_of,
+    sum_options,
 )
 from adapters_xtl.methods._method import (
     ForeignForm,
@@ -46,8 +48,6 @@ __all__ = ["METHOD", "Lora"]
 LEARNING_RATE = 3e-4
 # mini: among the best of six equal trials (benchmarks/results/defaults-mini); tiny: for tests
 LEARNING_RATES = {"mini": 1e-3, "tiny": 1e-3}
-# options with which peft's concatenation of the factors is not the sum of the updates
-NOT_SUMMED = ("use_dora", "use_rslora", "lora_bias", "rank_pattern", "alpha_pattern")
 RANDOM_B_STD = 0.02  # as BERT's initialisation of linear layers
 # the start of a name in a whole model, before the encoder's own
 _WHOLE_MODEL = re.compile(r"^(?:base_model\.model\.)?[a-z_]+\.(?=encoder\.layer\.)")
@@ -160,49 +160,13 @@ class Lora(Method):
         return bare.requires_grad_(False)
 
     def fold(self, encoder: nn.Module) -> nn.Module:
-        """In evaluation a linear layer with LoRA is an affine map of its input, whatever its
-        options: its matrix and bias are read off its outputs for the unit vectors and for zero, in
-        float64. The library's own merging is not used: where it adds one module after another, a
-        DoRA module above others takes its norm of another matrix than in the forward pass.
-        """
-        from peft.tuners.lora import Linear
-        from torch import nn as layers
-
-        model: Any = encoder
-        for layer in [part for part in model.modules() if isinstance(part, Linear)]:
-            base = layer.get_base_layer()
-            weight, bias = _affine(layer)
-            base.weight.data.copy_(weight)
-            if base.bias is not None:
-                base.bias.data.copy_(bias)
-            elif bias.any():
-                base.bias = layers.Parameter(bias.to(base.weight), requires_grad=False)
-        plain = self.detach(model)
+        _lora_weights.write_in(encoder)
+        plain = self.detach(encoder)
         assert plain is not None
         return plain
 
-    @contextlib.contextmanager
-    def merged(self, encoder: nn.Module, dtype: str) -> Iterator[None]:
-        import torch
-        from peft.tuners.lora import Linear
-        from torch import nn as layers
-
-        stored: list[tuple[Any, Any, Any, Any]] = []
-        try:
-            for layer in [part for part in encoder.modules() if isinstance(part, Linear)]:
-                base: Any = layer.get_base_layer()
-                weight, bias = _affine(layer)
-                kind = base.weight.dtype if dtype == "float32" else getattr(torch, dtype)
-                stored.append((layer, base, base.weight, base.bias))
-                base.weight = layers.Parameter(weight.to(kind), requires_grad=False)
-                if base.bias is not None or bias.any():
-                    base.bias = layers.Parameter(bias.to(kind), requires_grad=False)
-                layer.forward = base.forward
-            yield
-        finally:
-            for layer, base, own_weight, own_bias in stored:
-                base.weight, base.bias = own_weight, own_bias
-                del layer.forward  # the class's own is there again
+    def merged(self, encoder: nn.Module, dtype: str) -> AbstractContextManager[object]:
+        return _lora_weights.written_in(encoder, dtype)
 
     def randomize(self, encoder: nn.Module) -> None:
         """Draws the zero halves (B) of what trains from N(0, 0.02²): an untrained LoRA would change
@@ -215,20 +179,7 @@ class Lora(Method):
                 layers.init.normal_(parameter, std=RANDOM_B_STD)
 
     def sum_options(self, options: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
-        """Low-rank updates are added exactly by a module whose rank is the sum of theirs."""
-        problems = []
-        for key in NOT_SUMMED:
-            if any(chosen.get(key) for chosen in options):
-                problems.append(
-                    f"--compose sum: modules with method.{key} are not added up: their sum is no"
-                    " plain LoRA"
-                )
-        for key in ("target_modules", "exclude_modules"):
-            if any(chosen.get(key) != options[0].get(key) for chosen in options):
-                problems.append(f"--compose sum: the parents differ in method.{key}")
-        rank = sum(int(chosen["r"]) for chosen in options)
-        # peft multiplies the factors by their scaling, so that the sum's own is 1
-        return {**options[0], "r": rank, "lora_alpha": rank}, problems
+        return sum_options(options)
 
     def add_up(self, encoder: nn.Module, names: Sequence[str], name: str) -> None:
         model: Any = encoder
@@ -419,23 +370,6 @@ class Lora(Method):
 
 
 METHOD = Lora()
-
-
-def _affine(layer: Any) -> tuple[Any, Any]:
-    """(weight, bias) in float64 of the affine map that a linear layer with LoRA is in evaluation;
-    the bias is 0 where it has none.
-    """
-    import copy
-
-    import torch
-
-    base = layer.get_base_layer()
-    with torch.no_grad():
-        exact = copy.deepcopy(layer).double().eval()
-        size, device = base.in_features, base.weight.device
-        bias = exact(torch.zeros(1, size, dtype=torch.float64, device=device))
-        units = torch.eye(size, dtype=torch.float64, device=device)
-        return (exact(units) - bias).T, bias[0]
 
 
 def _config(encoder: Any, options: Mapping[str, Any], from_layer: int) -> Any:
