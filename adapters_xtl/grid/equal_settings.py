@@ -19,7 +19,8 @@ from adapters_xtl.runs.settings import Hyper
 
 __all__ = ["EqualSettings"]
 
-OWN = ("lr", "optimizer", "dtype", "tasks")  # what each method keeps as its own recipe has it
+# what each method keeps as its own recipe has it, or is for that method alone
+OWN = ("lr", "optimizer", "dtype", "tasks", "lora")
 
 
 class EqualSettings:

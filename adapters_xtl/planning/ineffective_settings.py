@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.planning.packages import QUANTISED
 from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
 from adapters_xtl.runs.request import Module, Request
-from adapters_xtl.runs.settings import EVALUATION_KEYS, Hyper, OverrideValues
+from adapters_xtl.runs.settings import EVALUATION_KEYS, FUSED, Hyper, OverrideValues
 
 __all__ = [
     "check_device",
     "check_effects",
     "check_lora_layers",
     "check_token_budget",
+    "holds_every_batch",
     "idle_flags",
+    "not_fused",
     "without_effect",
 ]
 
@@ -86,29 +89,43 @@ def check_token_budget(device: str, modules: Iterable[Module], problems: Problem
     """Adds to `problems` a budget of tokens that holds every batch of its training."""
     for module in modules:
         hyper = module.run.hyper
-        width = -(-hyper.max_length // 8) * 8 if device == "cuda" else hyper.max_length
-        # how many sequences an example of several has, only its rows tell
-        single = all(_has_one_sequence(member) for member in module.members)
-        if single and hyper.token_budget >= hyper.batch_size * width:
+        if holds_every_batch(device, hyper, module.members):
             problems.add(
                 f"train.token_budget={hyper.token_budget}: changes nothing for {module.task}, whose"
-                f" batches have at most {hyper.batch_size} × {width} tokens"
+                f" batches have at most {hyper.batch_size} × {_width(device, hyper)} tokens"
             )
+
+
+def holds_every_batch(device: str, hyper: Hyper, members: Iterable[str]) -> bool:
+    """Whether no batch of a training of the tasks `members` has more tokens than its budget."""
+    # how many sequences an example of several has, only its rows tell
+    single = all(_has_one_sequence(member) for member in members)
+    return single and hyper.token_budget >= hyper.batch_size * _width(device, hyper)
+
+
+def _width(device: str, hyper: Hyper) -> int:
+    """Tokens of the longest padded sequence."""
+    return -(-hyper.max_length // 8) * 8 if device == "cuda" else hyper.max_length
 
 
 def check_lora_layers(modules: Iterable[Module], problems: Problems) -> None:
     """Adds to `problems` why `train.lora=fused` would replace no layer of a training."""
-    for run in (module.run for module in modules if module.run.hyper.lora == "fused"):
-        unusual = [key for key in ("use_dora", "lora_bias") if run.options.get(key)]
-        if run.method != "lora":
-            problems.add(f"train.lora=fused: means nothing for method {run.method}; it is for lora")
-        elif run.bits in QUANTISED:
-            problems.add(
-                f"train.lora=fused: not on layers of {run.bits} bits, which bitsandbytes computes;"
-                " give --bits 32 or 16, or train.lora=peft"
-            )
-        elif unusual:
-            problems.add(f"train.lora=fused: not with method.{unusual[0]}; give train.lora=peft")
+    for run in (module.run for module in modules if module.run.hyper.lora == FUSED):
+        if reason := not_fused(run.method, run.bits, run.options):
+            problems.add(f"train.lora=fused: {reason}")
+
+
+def not_fused(method: str, bits: int, options: Mapping[str, Any]) -> str:
+    """Why `train.lora=fused` would replace no layer of such a training; "" where it does."""
+    if method != "lora":
+        return f"means nothing for method {method}; it is for lora"
+    if bits in QUANTISED:
+        return (
+            f"not on layers of {bits} bits, which bitsandbytes computes; give --bits 32 or 16, or"
+            " train.lora=peft"
+        )
+    unusual = next((key for key in ("use_dora", "lora_bias") if options.get(key)), "")
+    return f"not with method.{unusual}; give train.lora=peft" if unusual else ""
 
 
 def idle_flags(

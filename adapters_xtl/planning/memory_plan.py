@@ -111,6 +111,7 @@ def plan_memory(request: Request, problems: Problems | None = None) -> MemoryPla
         Backbone(name, "directory", name),
         sizes,
         source,
+        machine.device,
         bits,
         dtype,
         store,

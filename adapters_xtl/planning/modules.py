@@ -19,6 +19,7 @@ from adapters_xtl.planning import training_rows
 from adapters_xtl.planning.compositions import RANDOM, SELF, SUM, borrows_parent
 from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.fixed_prefix import check_fixed_prefix, no_fixed_prefix
+from adapters_xtl.planning.ineffective_settings import holds_every_batch, not_fused
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.parent_checks import check_parent
 from adapters_xtl.planning.shots import (
@@ -35,6 +36,8 @@ from adapters_xtl.runs.seeds import phase_seed
 from adapters_xtl.runs.settings import (
     EVALUATION_KEYS,
     FIXED,
+    ON_A_CPU,
+    PEFT,
     WITH_DROPOUT,
     Defaults,
     Hyper,
@@ -67,6 +70,7 @@ class ModulePlanner:
     backbone: Backbone
     shape: Shape
     source: Source
+    device: str
     bits: int
     dtype: str
     store: Store
@@ -264,6 +268,9 @@ class ModulePlanner:
         members = self._members(task, settings, flag)
         if not training_rows.check(members, hyper, self.request.protocol, flag, self.problems):
             return None
+        if "token_budget" not in settings.named and holds_every_batch(self.device, hyper, members):
+            hyper = replace(hyper, token_budget=0)
+            settings = replace(settings, hyper=hyper)
         if name in self.lean:
             settings = replace(settings, hyper=replace(hyper, optimizer="adamw8bit"))
         files: dict[str, TrainingFiles] = {}
@@ -308,7 +315,7 @@ class ModulePlanner:
         options = tuple(pair for pair in overrides.values if pair[0].startswith("method."))
         compose = "stack" if parents else ""
         settings = self._settings(
-            Recipe(), compose, Overrides(overrides.flag, options), parents, prefix=WITH_DROPOUT
+            Recipe(), compose, Overrides(overrides.flag, options), parents, trains=False
         )
         run = self._run(RANDOM, settings, compose, parents)
         return Module(RANDOM, run, parents, {}, settings)
@@ -321,18 +328,20 @@ class ModulePlanner:
         parents: tuple[Module, ...],
         *,
         embedded: bool = False,
-        prefix: str | None = None,
+        trains: bool = True,
     ) -> Settings:
-        """`prefix`: what the layers below the first module do; None: fixed, where that can be."""
+        """`trains`: whether the module trains; one that does not takes no defaults of training."""
         method, lacking = self.method, no_fixed_prefix(self.request, compose, parents)
-        if prefix is None:
-            prefix = WITH_DROPOUT if lacking else FIXED
+        train: dict[str, Any] = {}
+        if trains:
+            train = {"prefix": WITH_DROPOUT if lacking else FIXED}
+            train |= ON_A_CPU if self.device == "cpu" else {}
         defaults = Defaults(
             self.request.method,
             method.rate_on(self.backbone.name),
             {} if compose == "fuse" else method.defaults_on(self.backbone.name),
             self.backbone.name,
-            prefix,
+            train,
         )
         settings = resolve_settings(
             recipe,
@@ -353,7 +362,10 @@ class ModulePlanner:
             options, wrong = method.check(spec)
             for problem in wrong:
                 self.problems.add(problem)
-        return replace(settings, method=options)
+        hyper = settings.hyper
+        if "lora" not in settings.named and not_fused(self.request.method, self.bits, options):
+            hyper = replace(hyper, lora=PEFT)
+        return replace(settings, hyper=hyper, method=options)
 
     def _copied_options(self, parent: Module, overrides: Overrides) -> Mapping[str, Any]:
         """The options of a module that starts as a copy of its parent: the parent's, since the copy

@@ -187,6 +187,7 @@ class Planner:
             resolved.backbone,
             resolved.shape,
             resolved.source,
+            resolved.machine.device,
             bits,
             dtype,
             self.store,

@@ -21,7 +21,10 @@ __all__ = [
     "COMPILED_FROM",
     "EVALUATION_KEYS",
     "FIXED",
+    "FUSED",
     "HYPER_FIELDS",
+    "ON_A_CPU",
+    "PEFT",
     "SPEED_FIELDS",
     "WITH_DROPOUT",
     "Defaults",
@@ -41,6 +44,15 @@ EVALUATION_KEYS = ("eval.max_examples", "eval.merged")
 # what the frozen layers below the first module do in training
 WITH_DROPOUT, FIXED = "dropout", "fixed"
 PREFIXES = (WITH_DROPOUT, FIXED)
+PEFT, FUSED = "peft", "fused"  # how LoRA layers compute in training
+# what a training on a CPU takes unless its recipe or an override says otherwise: a step takes less
+# time, and scores stay within the spread of seeds (benchmarks/results/speed)
+ON_A_CPU: Mapping[str, Any] = {
+    "dropout_masks": "bytes",
+    "attention": "eager",
+    "token_budget": 2048,
+    "lora": FUSED,
+}
 # steps from which `train.compiled=auto` compiles: a rule of thumb, so that a step that is a few
 # hundredths of a second shorter makes up for most of a minute of compiling; no GPU was measured
 COMPILED_FROM = 1500
@@ -157,9 +169,9 @@ class Hyper:
         },
     )
     lora: str = field(
-        default="peft",
+        default=PEFT,
         metadata={
-            **{"choices": ("peft", "fused"), "omit": True},
+            **{"choices": (PEFT, FUSED), "omit": True},
             "help": "forward pass of LoRA layers during training: peft's, or a fused one that casts"
             " the input once and adds the update to the layer's output in place; results differ by"
             " rounding",
@@ -272,25 +284,28 @@ class Settings:
     """What a recipe and its overrides set: hyper-parameters, method options, evaluation limits.
 
     eval_max_examples  at most so many rows of a language are scored; 0: all
+    named              hyper-parameters that the recipe or an override sets
     """
 
     hyper: Hyper
     method: Mapping[str, Any]
     eval_max_examples: int = 0
     speed: Speed = field(default_factory=Speed)
+    named: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Defaults:
     """What holds before any recipe: the method's name, its learning rate and its options, all of
-    them on the backbone of that name; and what the layers below the first module do in training.
+    them on the backbone of that name; and `train`, hyper-parameters that hang on the machine or on
+    where the modules are.
     """
 
     method: str
     lr: float
     options: Mapping[str, Any]
     backbone: str = ""
-    prefix: str = WITH_DROPOUT
+    train: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -407,7 +422,7 @@ def resolve_settings(
     and every value that its setting cannot take is added to `problems`, those of recipe tables
     that do not apply here too; the setting then keeps the weaker value.
     """
-    train: dict[str, Any] = {"lr": defaults.lr, "prefix": defaults.prefix}
+    train: dict[str, Any] = {}
     options: dict[str, Any] = dict(defaults.options)
     speed: dict[str, bool] = {}
     limit = 0
@@ -464,4 +479,5 @@ def resolve_settings(
             problems.add(
                 f"{overrides.flag}: unknown key '{clipped(key)}'{nearest(key, valid_names)}"
             )
-    return Settings(Hyper(**train), options, limit, Speed(**speed))
+    hyper = Hyper(**{"lr": defaults.lr, **defaults.train, **train})
+    return Settings(hyper, options, limit, Speed(**speed), frozenset(train))

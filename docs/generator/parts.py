@@ -11,7 +11,7 @@ from collections.abc import Callable
 from adapters_xtl import formats, methods, metrics
 from adapters_xtl.backbones.registry import MODEL_TYPES, NAMED
 from adapters_xtl.base.errors import Problems, RequestError
-from adapters_xtl.runs.settings import HYPER_FIELDS, SPEED_FIELDS
+from adapters_xtl.runs.settings import HYPER_FIELDS, ON_A_CPU, SPEED_FIELDS
 from docs.generator import command_pages, study_pages, task_pages
 from docs.generator.drawings import draw
 from docs.generator.markdown import code, number, table
@@ -66,6 +66,8 @@ def _settings() -> str:
         default = "–" if item.default in ((), "") else code(number(item.default))
         if name == "lr":
             default = "the method's and the backbone's"
+        if name in ON_A_CPU:
+            default += f", on a CPU {code(number(ON_A_CPU[name]))}"
         rows.append((code(f"train.{name}"), default, values, item.metadata["help"]))
     rows.append(
         (
