@@ -16,7 +16,7 @@ from adapters_xtl.runs import settings
 from adapters_xtl.runs.recipes import read_recipe
 from adapters_xtl.runs.request import Module
 
-OWN = {"lr", "optimizer", "dtype", "tasks"}
+OWN = {"lr", "optimizer", "dtype", "tasks", "lora"}
 
 
 def planned(runs: Path, task: str, *settings: str, **options: Any) -> list[tuple[Module, ...]]:
