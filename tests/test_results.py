@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import pytest
@@ -253,6 +253,39 @@ def test_the_page_of_the_representations_shows_what_its_study_holds() -> None:
         seeds = row["score"]["seeds"].values()
         if row["on"] in (["pawsx"], ["mnli", "pawsx"]):
             assert "{:.1f}, {:.1f} and {:.1f}".format(*seeds) in page
+
+
+def test_the_page_of_few_shot_transfer_shows_what_its_study_holds() -> None:
+    """Its tables are those of the study; scores and gains are means of the cells' seeds."""
+    folder = RESULTS / "few-shot-mini"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    for name in ("scores-sequential-lora.md", "gains-sequential-lora.md"):
+        rows = (folder / name).read_text(encoding="utf-8").splitlines()
+        assert "\n".join(line for line in rows if line.startswith("|")) in page
+    study = read_json(folder / "study.json")
+    scores, gains = (
+        {
+            (line["label"], k): entry["value"]
+            for line in table["lines"]
+            for k, entry in zip(table["columns"], line["entries"], strict=True)
+        }
+        for name in ("scores-sequential-lora", "gains-sequential-lora")
+        for table in study["tables"]
+        if table["name"] == name
+    )
+    means: dict[tuple[str, str], list[float]] = {}
+    for row in study["rows"]:
+        point = row["point"]
+        place = f"{row['task']} in {point['language']}, {point['on']}", f"k={point['k']}"
+        means.setdefault(place, []).append(row["score"]["mean"])
+    assert {len(values) for (_, k), values in means.items() if k != "k=0"} == {3}  # buckets
+    assert scores == pytest.approx({place: fmean(values) for place, values in means.items()})
+    for (label, k), gain in gains.items():
+        without = scores[label.replace(", squad1", ", none"), k]
+        assert gain == pytest.approx(scores[label, k] - without)
+    assert len(gains) == 12 and not study["failed"]
+    buckets = means["panx in ar, none", "k=4"]
+    assert f"from {min(buckets):.1f} to {max(buckets):.1f}" in page
 
 
 def test_the_page_of_the_shift_shows_what_its_study_holds() -> None:
