@@ -271,9 +271,10 @@ def own_evaluation(
     lookups: Lookups,
     problems: Problems,
     split: str | None = None,
+    limit: int = 0,
 ) -> Evaluation:
     """What a training scores on its own: its task's default split, or `split`, in English where it
-    has English.
+    has English; at most `limit` rows (0: all).
 
     What the source lacks is a problem only where the module is still to be trained.
     """
@@ -282,7 +283,7 @@ def own_evaluation(
     scopes = scopes_of(
         [name for name, _ in module.run.tasks], source, "en" if english else None, split, complaints
     )
-    evaluation = plan_evaluation(scopes, source, module, {}, lookups, complaints)
+    evaluation = plan_evaluation(scopes, source, module, {}, lookups, complaints, limit=limit)
     if complaints.messages and finished_directory(module, store) is None:
         for message in complaints.messages:
             problems.add(message)

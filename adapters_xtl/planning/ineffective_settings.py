@@ -48,7 +48,7 @@ def check_effects(
         address, setting = address_of(key)
         reached = [parent for parent in parents if reaches(address, parent.position, parent.name)]
         trained = [parent.module for parent in reached if parent.trained]
-        if setting in EVALUATION_KEYS:
+        if setting in EVALUATION_KEYS[1:]:
             problems.add(f"--set-parents {key}: reaches the requested run alone; use --set")
         elif address and reached and not trained and not _of_untrained(setting, reached):
             problems.add(

@@ -294,7 +294,10 @@ class ModulePlanner:
             return module
         source = self.source_of(name)
         split = usual_split(task, source, later or hyper)
-        evaluation = own_evaluation(module, source, self.store, self.lookups, self.problems, split)
+        limit = settings.eval_max_examples
+        evaluation = own_evaluation(
+            module, source, self.store, self.lookups, self.problems, split, limit
+        )
         return replace(module, evaluation=evaluation)
 
     def _check_stages(self, task: Task, settings: Settings) -> None:

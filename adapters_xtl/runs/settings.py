@@ -283,7 +283,7 @@ SPEED_FIELDS = {item.name: item for item in fields(Speed)}
 class Settings:
     """What a recipe and its overrides set: hyper-parameters, method options, evaluation limits.
 
-    eval_max_examples  at most so many rows of a language are scored; 0: all
+    eval_max_examples  at most so many rows of a language are scored after the training; 0: all
     named              hyper-parameters that the recipe or an override sets
     """
 

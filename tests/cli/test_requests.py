@@ -60,7 +60,7 @@ WRONG = [
     (["mnli", "--set", "train.token_budget=9999"], "train.token_budget=9999: changes nothing"),
     (["mnli", "--set", "train.cap=64"], "train.cap: means nothing for mnli"),
     (["xnli", "--on", "mnli", "--set-parents", "train.stride=9"], "means nothing for mnli"),
-    (["xnli", "--on", "mnli", "--set-parents", "eval.max_examples=9"], "use --set"),
+    (["xnli", "--on", "mnli", "--set-parents", "eval.merged=true"], "use --set"),
     (["xnli", "--languages", "xtreme,de"], "the set 'xtreme' stands alone"),
     (["mnli", "--device", "cuda"], "--device cuda: no CUDA device is here"),
     (["mnli", "--protocol", "x" * 5000], "5,000 characters"),

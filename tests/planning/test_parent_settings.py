@@ -84,7 +84,7 @@ def test_the_options_of_an_untrained_parent_are_its_own(planner: Planner) -> Non
         ("random,mnli", "random:train.max_steps=3", "'random'"),
         ("mnli,squad1", "mnli:train.max_stepss=3", "max_steps"),
         ("mnli,squad1", "mnli:train.stride=8", "mnli:train.stride"),
-        ("mnli", "mnli:eval.max_examples=3", "--set"),
+        ("mnli", "mnli:eval.merged=true", "--set"),
     ],
 )
 def test_an_address_that_reaches_nothing_is_refused(
@@ -94,6 +94,14 @@ def test_an_address_that_reaches_nothing_is_refused(
         modules(planner, "pawsx", on, setting, method="lora")
     assert setting.partition("=")[0].rpartition(":")[2] in str(refused.value)
     assert named in str(refused.value)
+
+
+def test_parents_score_as_many_rows_as_they_are_set_to(planner: Planner) -> None:
+    """The limit reaches what a parent's own training scores; its id stays."""
+    limited = modules(planner, "pawsx", "mnli,squad1", "mnli:eval.max_examples=3", method="lora")
+    whole = modules(planner, "pawsx", "mnli,squad1", method="lora")
+    assert [m.evaluation.limit for m in limited if m.evaluation] == [3, 0, 0]
+    assert [m.id for m in limited] == [m.id for m in whole]
 
 
 def test_every_training_of_a_chain_draws_anew(planner: Planner) -> None:
