@@ -11,6 +11,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ __all__ = [
     "folder_digest",
     "link_or_copy",
     "local",
+    "public_files",
     "read_json",
     "read_regular",
     "symlink_or_copy",
@@ -66,6 +68,15 @@ def digest(value: Any) -> str:
     """sha256 (64 hex digits) of the canonical JSON of `value`."""
     # half a character, which argv may hold, is refused where it is named
     return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@cache
+def public_files(*folders: str) -> tuple[str, ...]:
+    """Names, without `.py`, of the Python files of folders that do not begin with `_`, sorted. The
+    same folders are listed once a process.
+    """
+    stems = (path.stem for folder in folders for path in Path(folder).glob("*.py"))
+    return tuple(sorted(stem for stem in stems if not stem.startswith("_")))
 
 
 def cache_dir() -> Path:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from adapters_xtl.base.errors import RequestError, clipped, nearest
+from adapters_xtl.base.files import public_files
 from adapters_xtl.engines.job import Engine
 
 __all__ = ["DEFAULT", "load", "names"]
@@ -30,8 +30,7 @@ _SHARED = (
 
 def names() -> tuple[str, ...]:
     """Names of all engines, sorted: the files of this folder but for those that they share."""
-    stems = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
-    return tuple(sorted(stem for stem in stems if stem[0] != "_" and stem not in _SHARED))
+    return tuple(stem for stem in public_files(*__path__) if stem not in _SHARED)
 
 
 def _say(text: str) -> None:

@@ -48,6 +48,8 @@ GPU_RATE = 50e12  # operations a second
 # (backbone fingerprint, method, bits, task) → [examples, seconds]; task "" holds all tasks together
 Totals = dict[tuple[str, str, int, str], list[float]]
 Counts = dict[tuple[str, ...], int]  # (language code, digests of files) → rows
+# peaks by the sizes and the job that they are predicted from: seeds and buckets of shots share them
+_peaks: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,8 @@ def peak_bytes(planned: Plan, module: Module) -> int:
     if module.id in planned.fits:
         return planned.fits[module.id].prediction.peak
     form, job = _form_and_job(planned, module)
-    return peak.predict(
-        form, replace(job, length=min(job.length, form.longest)), peak.Way(job.batch)
-    ).peak
+    job = replace(job, length=min(job.length, form.longest))
+    key = repr((form, job))
+    if key not in _peaks:
+        _peaks[key] = peak.predict(form, job, peak.Way(job.batch)).peak
+    return _peaks[key]

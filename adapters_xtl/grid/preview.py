@@ -118,8 +118,12 @@ def _add_module(
     plans: CellPlans,
     speeds: Speeds,
 ) -> None:
-    state = _state(finished_directory(module, plans.store), speeds)
     own = plan.inline and module is plan.target
+    if module.id in runs:
+        if own:
+            runs[module.id]["kind"] = run.kind
+        return
+    state = _state(finished_directory(module, plans.store), speeds)
     parent = module is not plan.target
     entry = {
         **_entry(run, plans),
@@ -135,9 +139,7 @@ def _add_module(
     }
     if not state:
         entry |= _forecast(plan, module, speeds)
-    runs.setdefault(module.id, entry)
-    if own:
-        runs[module.id]["kind"] = run.kind
+    runs[module.id] = entry
 
 
 def _state(path: Path | None, speeds: Speeds) -> str:

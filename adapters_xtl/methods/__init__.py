@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from pathlib import Path
 
 from adapters_xtl.base.errors import RequestError, nearest
+from adapters_xtl.base.files import public_files
 from adapters_xtl.methods._method import (
     APART,
     COMPOSES,
@@ -55,8 +55,7 @@ COMPARED = (REFERENCE, "bottleneck", "lora")  # of `xtl compare`, where none are
 
 def names() -> tuple[str, ...]:
     """Names of all methods, sorted: the files of this folder that do not begin with `_`."""
-    stems = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
-    return tuple(sorted(stem for stem in stems if not stem.startswith("_")))
+    return public_files(*__path__)
 
 
 @cache

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from adapters_xtl.base.errors import DataError, nearest
 from adapters_xtl.base.extras import need
+from adapters_xtl.base.files import public_files
 from adapters_xtl.metrics._metric import Metric, Predictions
 
 __all__ = ["Metric", "Predictions", "get", "load", "names"]
@@ -22,8 +22,7 @@ __all__ = ["Metric", "Predictions", "get", "load", "names"]
 
 def names() -> tuple[str, ...]:
     """Names of all metrics, sorted: the files of this folder that do not begin with `_`."""
-    stems = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
-    return tuple(sorted(stem for stem in stems if not stem.startswith("_")))
+    return public_files(*__path__)
 
 
 @cache

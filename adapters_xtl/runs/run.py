@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from adapters_xtl.backbones import BITS, DTYPES
@@ -73,7 +74,7 @@ class Run:
         record: dict[str, Any] = to_json(self)  # a field with `omit` only where it is not default
         return record
 
-    @property
+    @cached_property  # a study asks each of its runs for its id many times
     def digest(self) -> str:
         """64 hex digits."""
         return digest(self.identity())

@@ -9,9 +9,9 @@ names  the names of all studies
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 
 from adapters_xtl.base.errors import RequestError, clipped, nearest
+from adapters_xtl.base.files import public_files
 from adapters_xtl.grid.study import Study
 
 __all__ = ["load", "names"]
@@ -19,8 +19,7 @@ __all__ = ["load", "names"]
 
 def names() -> tuple[str, ...]:
     """Every study's name: that of its file, with hyphens."""
-    stems = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
-    return tuple(sorted(stem.replace("_", "-") for stem in stems if not stem.startswith("_")))
+    return tuple(sorted(stem.replace("_", "-") for stem in public_files(*__path__)))
 
 
 def load(name: str) -> Study:

@@ -12,10 +12,10 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xtl.base.errors import RequestError, nearest
+from adapters_xtl.base.files import public_files
 
 if TYPE_CHECKING:
     from adapters_xtl.tasks._own_rows import OwnRows
@@ -265,8 +265,7 @@ class Task:
 
 def names() -> tuple[str, ...]:
     """Names of all tasks, sorted."""
-    stems = (path.stem for folder in __path__ for path in Path(folder).glob("*.py"))
-    return tuple(sorted(name for name in stems if not name.startswith("_")))
+    return public_files(*__path__)
 
 
 _described: dict[str, Task] = {}  # tasks that were made of a description, by name
