@@ -262,7 +262,7 @@ def _add_keys(panel: Any, table: Table, *, room: float) -> None:
         keys.append(Patch(facecolor=_NO_NUMBER, label="no number"))
     marks = []
     if any(entry.holm in ("higher", "lower") for entry in numbers):
-        marks.append("*  holds after Holm")
+        marks.append("*  significant after Holm's correction")
     if any(entry.verdict == "equivalent" for entry in numbers):
         marks.append("°  within the margin")
     keys += [Line2D([], [], linestyle="", label=mark) for mark in marks]

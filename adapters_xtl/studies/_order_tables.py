@@ -110,9 +110,11 @@ def _forgetting(finished: FinishedCells, group: Mapping[str, str]) -> list[Table
     lines = [
         _own_head_line(finished, group, "after its own training (half of the steps)", half),
         _own_head_line(finished, group, "after the other task", after),
-        _own_head_line(finished, group, "change", after, half),
+        _own_head_line(finished, group, "change by training the other task", after, half),
         _own_head_line(finished, group, "summed with the other task", dict.fromkeys(pair, SUM)),
-        _own_head_line(finished, group, "change", dict.fromkeys(pair, SUM), half),
+        _own_head_line(
+            finished, group, "change by adding the other module", dict.fromkeys(pair, SUM), half
+        ),
     ]
     shown = [line for line in lines if line is not None]
     if not shown:

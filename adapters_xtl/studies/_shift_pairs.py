@@ -101,7 +101,7 @@ def check_point(point: Mapping[str, str], problems: Problems) -> None:
     for genre in chosen.split(TOGETHER) if chosen not in (ALL_GENRES, OTHER_GENRES) else ():
         if genre not in genres:
             hint = nearest(genre, [ALL_GENRES, OTHER_GENRES, *genres])
-            problems.add(f"[axes] genres: no task tells train rows of '{clipped(genre)}'{hint}")
+            problems.add(f"[axes] genres: no task has train rows of '{clipped(genre)}'{hint}")
 
 
 def trained_genres(point: Mapping[str, str]) -> tuple[str, ...] | None:

@@ -43,8 +43,9 @@ class Group:
 
     @property
     def title(self) -> str:
-        varied = "own" if self.place["on"] == grid_options.NO_PARENTS else self.place["on"]
-        return f"{self.place['task']} by the language of {varied} training, {self.place['method']}"
+        on = self.place["on"]
+        training = "its own training" if on == grid_options.NO_PARENTS else f"{on}'s training"
+        return f"{self.place['task']} by the language of {training}, {self.place['method']}"
 
     @property
     def name(self) -> str:

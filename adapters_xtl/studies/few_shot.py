@@ -144,8 +144,8 @@ class FewShot(Study):
     # --- what is shown
 
     def tables(self, finished: FinishedCells) -> tuple[Table, ...]:
-        """For each method and regime the scores, the gains of the intermediate tasks, and the k at
-        which a gain is no longer seen.
+        """For each method and regime the scores, the gains of the intermediate tasks, and the
+        smallest k whose gain is not above 0.
         """
         tables = []
         for method in finished.axis("method"):
@@ -202,11 +202,14 @@ class FewShot(Study):
                 ),
                 Table(
                     f"end-{name}",
-                    f"The smallest k at which a gain is not seen, {regime}, {method}",
+                    f"The smallest k whose gain is not above 0, {regime}, {method}",
                     "intermediate",
                     ("k",),
                     tuple(ends),
-                    ("the first k whose interval includes 0 or lies below it",),
+                    (
+                        "the first k whose interval includes 0 or lies below it; one that includes"
+                        " 0 does not show that there is no gain",
+                    ),
                     decimals=0,
                 ),
             ]
@@ -243,7 +246,7 @@ class FewShot(Study):
         return tuple(figures)
 
     def answer(self, finished: FinishedCells) -> Answer | None:
-        """The mean gain at each k, and where it is no longer seen."""
+        """The mean gain at each k, and the first k whose interval is not above 0."""
         summary = finished.summary_of_contrasts(self.no_evidence)
         if summary is None:
             return None
@@ -258,7 +261,7 @@ class FewShot(Study):
             )
             end = _end_of_gain(sizes, entries)
             reached = f"k={end.value:.0f}" if end.value is not None else end.note
-            parts.append(f"{regime}: {shown}; first k without a gain: {reached}")
+            parts.append(f"{regime}: {shown}; first k whose interval is not above 0: {reached}")
         headline = f"{'. '.join(parts)}. {summary.headline[:1].upper()}{summary.headline[1:]}"
         return Answer(headline, summary.verdict, summary.exception, summary.limits)
 

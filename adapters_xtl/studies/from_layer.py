@@ -40,7 +40,7 @@ COSTS: Mapping[str, tuple[str, Callable[[TrainingCost], float], int]] = {
 
 
 class FromLayer(Study):
-    title = "Modules in the upper layers alone"
+    title = "Modules in the upper layers only"
     question = (
         "What do score, seconds, memory and bytes come to when only the layers from k up get a"
         " module, and the states below are computed once?"
@@ -55,8 +55,8 @@ class FromLayer(Study):
         "the difference of each k to modules in every layer, with equal rows, steps and settings",
     )
     no_evidence = (
-        "every k at its best learning rate: it is the same for all, and fewer modules may want"
-        " another",
+        "every k at its best learning rate: the rate is the same for all, and fewer modules may"
+        " need another",
         "seconds and memory on another machine, or on this one while it does other work",
         "retrieval: it reads a middle layer, which modules above it do not change",
     )
@@ -168,7 +168,7 @@ class FromLayer(Study):
             "training",
             columns,
             tuple(lines),
-            ("of the run that computed most; 0 where an earlier study had them",),
+            ("of the run that computed most; 0 where the cache had them all",),
         )
 
     def figures(self, finished: FinishedCells) -> tuple[Figure, ...]:

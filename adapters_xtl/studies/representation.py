@@ -194,8 +194,8 @@ class Representation(Study):
             tuple(lines),
             (
                 UNITS,
-                "over items: percentile intervals of a paired bootstrap of the held-out items, in"
-                " all their languages at once; the seeds' mean",
+                "over items: means and percentile intervals of a paired bootstrap of the held-out"
+                " items, each drawn in all its languages, for the mean of the seeds",
                 f"equivalent where an interval lies within ±{self.margin:g} points; Holm's"
                 " correction goes over the lines of a column",
                 CORRECTED,

@@ -100,7 +100,7 @@ class DomainShift(Study):
         " correction applies to the single contrasts",
         "with few seeds and many contrasts Holm's correction leaves only effects of several"
         " standard deviations: that none remains significant does not mean that there is no effect",
-        "where a task's train rows tell their genre, a training leaves out the genre that is scored"
+        "where a task's train rows name their genre, a training leaves out the genre that is scored"
         " as the other domain (genres = others), or is on chosen genres; in-domain rows are then"
         " those of the genres that it is on",
         "the domains of a task share its in-domain rows, or most of them, so that their contrasts"

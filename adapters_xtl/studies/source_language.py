@@ -32,7 +32,7 @@ from adapters_xtl.tasks import BACK_TRANSLATED
 
 __all__ = ["STUDY"]
 
-UNSEEN = "no source"  # the column of the headline
+UNSEEN = "unseen languages"  # the column of the headline: languages that no condition trains in
 
 
 class SourceLanguage(Study):
@@ -57,8 +57,8 @@ class SourceLanguage(Study):
         "what rows that people wrote in a language would give, where its train rows are machine"
         " translations (the source en-bt, English translated and translated back, shows what"
         " translation costs)",
-        "a language by itself: the backbone has read more text of some than of others, whatever is"
-        " trained on top",
+        "the source language alone as the cause: the backbone was pretrained on more text of some"
+        " languages than of others",
         "an effect of the distance between languages: it comes from a small table of family, script"
         " and word order, and the pairs of languages in the scatter plot are not independent",
     )

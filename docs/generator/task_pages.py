@@ -182,7 +182,7 @@ def _selection(task: Task) -> list[str]:
     if task.genres:
         some = ",".join(list(task.genres)[:2])
         text += (
-            f" The train rows tell their genre, {', '.join(task.genres)}:"
+            f" The train rows name their genre, {', '.join(task.genres)}:"
             f" {code(f'--set train.genres={some}')} trains on these alone."
         )
     borrowed = ", ".join(f"[{code(name)}]({name}.md)" for name in task.drop)

@@ -74,7 +74,7 @@ def test_a_planted_gain_that_vanishes_is_found_where_it_ends() -> None:
     table = next(table for table in STUDY.tables(cells) if table.name.startswith("end-"))
     assert [line.entries[0].value for line in table.lines] == [4.0]
     answer = STUDY.answer(cells)
-    assert answer is not None and "first k without a gain: k=4" in answer.headline
+    assert answer is not None and "interval is not above 0: k=4" in answer.headline
     (figure,) = STUDY.figures(cells)
     assert [series.name for series in figure.series] == ["de, none", "de, mnli"]
     assert [point.x for point in figure.series[1].points] == [0, 1, 4, 16]

@@ -210,7 +210,7 @@ def test_both_sides_are_scores_of_one_training_in_one_language() -> None:
         ("domain=nyt,new-wiki", "did you mean 'new_wiki'"),
         ("domain=nyt,news", "domain: news: no cell has it here"),
         ("language=en,xx", "no task has rows of other domains in this language"),
-        ("genres=email+reviews+blog", "genres: no task tells train rows of 'blog'; did you mean"),
+        ("genres=email+reviews+blog", "genres: no task has train rows of 'blog'; did you mean"),
         ("side=in", "side: takes both, in and out"),
         ("side=in,out,outside", "takes in and out"),
         ("on=none,squad1", "on: squad1: no cell has it here"),
