@@ -30,6 +30,7 @@ Verdict = Literal["higher", "lower", "equivalent", "inconclusive"]
 SCORES = (0.0, 100.0)  # the range of a score
 DIFFERENCES = (-100.0, 100.0)  # and of a difference of two scores
 UNLIMITED = (-math.inf, math.inf)
+ROUNDING = 1e-9  # of a score: what sums of floats are apart from each other
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Difference:
 
     interval  None with one common seed
     verdict   what the interval says, see `verdict`; "inconclusive" without an interval
-    p         two-sided p-value of the paired t-test that the mean is 0; None with one common seed
+    p         two-sided p-value of the paired t-test that the mean is 0; None with one common seed,
+              and where all differences are the same number other than 0
     """
 
     mean: float
@@ -198,13 +200,16 @@ def two_sided_p(t: float, df: int) -> float:
     return min(1.0, factor * math.sqrt(1 - x) / a * total)
 
 
-def _paired_p(differences: Sequence[float]) -> float:
-    """The p-value of the paired t-test. Where all differences are equal: 0, or 1 if they are 0."""
+def _paired_p(differences: Sequence[float]) -> float | None:
+    """The p-value of the paired t-test; 1 where all differences are 0, None where all are another
+    number: models that answer every row alike give such differences, which a t-test of spread 0
+    would call certain.
+    """
     n = len(differences)
     mean = math.fsum(differences) / n
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in differences) / (n - 1))
-    if deviation == 0:
-        return 0.0 if mean else 1.0
+    if deviation < ROUNDING:
+        return None if abs(mean) > ROUNDING else 1.0
     return two_sided_p(mean / deviation * math.sqrt(n), n - 1)
 
 
@@ -213,7 +218,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
     The k-th smallest of m is multiplied by m - k + 1; an adjusted value is at least that of every
     smaller p-value and at most 1. Below α each of them is significant with a family-wise error of
-    α. None (a difference with one seed) is no test: it stays None and does not count in m.
+    α. None (see `Difference.p`) is no test: it stays None and does not count in m.
     ValueError for a p-value outside 0 to 1.
     """
     for p in p_values:

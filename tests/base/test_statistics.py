@@ -145,7 +145,9 @@ def test_p_and_interval_never_disagree() -> None:
 
 def test_seeds_that_agree_exactly_and_a_single_seed() -> None:
     above = paired({1: 52.5, 2: 62.5}, {1: 50.0, 2: 60.0})
-    assert above is not None and (above.p, above.verdict) == (0.0, "higher")
+    assert above is not None and (above.p, above.verdict) == (None, "higher")
+    rounded = paired({1: 0.3, 2: 50.3, 3: 70.1}, {1: 0.2, 2: 50.2, 3: 70.0})
+    assert rounded is not None and rounded.p is None, "the same difference, but for rounding"
     same = paired({1: 50.0, 2: 60.0}, {1: 50.0, 2: 60.0})
     assert same is not None and (same.p, same.verdict) == (1.0, "inconclusive")
     alone = paired({1: 90.0}, {1: 10.0})
