@@ -117,7 +117,7 @@ def _result(scored: ScoredRun, score: LanguageScore) -> dict[str, Any]:
 
 def _source(score: LanguageScore) -> dict[str, Any]:
     rows = score.rows
-    if not rows.known:
+    if not rows.official:
         return {
             "dataset_name": rows.content,
             "source_type": "other",

@@ -47,7 +47,7 @@ def write_mteb_results(into: Path, runs: Sequence[ScoredRun], notify: Callable[[
     for scored in runs:
         left_out: dict[str, list[str]] = {}
         for score in scored.scores:
-            if not score.rows.known:
+            if not score.rows.official:
                 left_out.setdefault(f"{score.task}: {score.rows.content}", []).append(
                     score.language
                 )

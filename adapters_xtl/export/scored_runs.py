@@ -34,13 +34,13 @@ def config_of(form: str) -> str:
 class ScoredRows:
     """What the rows of one task and language are.
 
-    known      whether they are the data set's own: read from the hub, all of them
+    official   whether they are the data set's own: read from the hub, all of them
     forms      data sets, configurations and splits whose columns they have
     revisions  data set → its revision on the hub
     content    in words, for rows that are not known to be a data set's; "" for those that are
     """
 
-    known: bool
+    official: bool
     forms: tuple[str, ...]
     revisions: Mapping[str, str]
     content: str = ""

@@ -32,7 +32,7 @@ from adapters_xtl.base.files import atomic_write, cache_dir, digest, file_digest
 from adapters_xtl.base.locks import locked
 from adapters_xtl.formats import Item, Lengths, Tokenizer
 
-__all__ = ["LEAST", "EncodedFiles", "clear", "folder", "kept"]
+__all__ = ["LEAST", "EncodedFiles", "clear", "folder", "stored_files"]
 
 LEAST = 256  # examples of a set that is worth a file
 FORMAT, SUFFIX = 1, ".rows"
@@ -128,7 +128,7 @@ class EncodedFiles:
         for aside in folder().glob(f".*{SUFFIX}.*"):
             with contextlib.suppress(OSError):
                 aside.unlink()
-        listed = sorted(entry for entry in kept() if entry[2] != path)
+        listed = sorted(entry for entry in stored_files() if entry[2] != path)
         total = sum(taken for _, taken, _ in listed)
         for _, taken, oldest in listed:
             if total + size <= self._budget:
@@ -137,7 +137,7 @@ class EncodedFiles:
             total -= taken
 
 
-def kept() -> list[tuple[int, int, Path]]:
+def stored_files() -> list[tuple[int, int, Path]]:
     """When each file was used last (ns), its bytes, its path."""
     found = []
     for path in folder().glob(f"*{SUFFIX}"):
@@ -150,7 +150,7 @@ def kept() -> list[tuple[int, int, Path]]:
 def clear() -> int:
     """Deletes every file; their bytes. A process that is about to use one encodes its rows."""
     freed = 0
-    for _, size, path in kept():
+    for _, size, path in stored_files():
         path.unlink(missing_ok=True)
         freed += size
     return freed

@@ -71,7 +71,7 @@ def serve(
     with problems.catching():
         module = _module(name, store, notify)
     with problems.catching():
-        recorded = module.task if module and tasks.known(module.task) else "tatoeba"
+        recorded = module.task if module and tasks.exists(module.task) else "tatoeba"
         task = tasks.load(request.task or recorded)
         if module is not None and request.own_rows is not None:
             task = _task_of_own_rows(module, request.task, request.own_rows, task)

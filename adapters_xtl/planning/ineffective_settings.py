@@ -206,8 +206,8 @@ def _of_untrained_only(request: Request) -> bool:
 
 
 def _reads_windows(task: str) -> bool:
-    return tasks.known(task) and formats.load(tasks.load(task).format).reads_windows
+    return tasks.exists(task) and formats.load(tasks.load(task).format).reads_windows
 
 
 def _has_one_sequence(task: str) -> bool:
-    return tasks.known(task) and formats.load(tasks.load(task).format).usual_sequences == 1
+    return tasks.exists(task) and formats.load(tasks.load(task).format).usual_sequences == 1

@@ -93,7 +93,7 @@ class Lookups:
     def recipe(self, task: str) -> Recipe:
         """The recipe of a task. RequestError where its file is no recipe."""
         if task not in self._recipes:
-            own = tasks.load(task).recipe if tasks.known(task) else ""
+            own = tasks.load(task).recipe if tasks.exists(task) else ""
             self._recipes[task] = read_recipe(own or task)
         return self._recipes[task]
 

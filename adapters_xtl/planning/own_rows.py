@@ -46,7 +46,7 @@ def described_rows(module: Module, request: OwnFilesRequest) -> OwnRows | None:
     RequestError where the module has no single head.
     """
     names = [name for name, _ in module.run.tasks]
-    if len(names) != 1 or not tasks.known(names[0]):
+    if len(names) != 1 or not tasks.exists(names[0]):
         raise RequestError(
             f"--test-file: {module} has {len(names)} heads; own rows are scored with exactly one"
         )

@@ -154,7 +154,7 @@ class Planner:
         if own_files is not None:
             notes += own_files.notes()
         if source.kind == "embedded" and (
-            own_files is None or any(tasks.known(name) for name in request.on)
+            own_files is None or any(tasks.exists(name) for name in request.on)
         ):
             notes.append("embedded sample rows: scores on them only show that the pipeline works")
         return _Resolved(

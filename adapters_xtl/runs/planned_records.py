@@ -61,7 +61,7 @@ def planned_spec(
             ModuleReference(parent.task, parent.id) for parent in (module.parents if module else ())
         ),
         evaluation=evaluation.record() if evaluation else None,
-        own_rows=tasks.load(task).own if tasks.known(task) else None,
+        own_rows=tasks.load(task).own if tasks.exists(task) else None,
     )
 
 

@@ -138,7 +138,9 @@ def _position(spec: Spec, on: Sequence[str]) -> int:
     if spec.parents or spec.request.get("compose") not in APART:
         return len(spec.parents) + 1
     names = [spec.request["task"] if name == SELF else name for name in on]
-    trained = [tasks.load(name).train_from or name if tasks.known(name) else name for name in names]
+    trained = [
+        tasks.load(name).train_from or name if tasks.exists(name) else name for name in names
+    ]
     return trained.index(spec.task) + 1
 
 

@@ -22,7 +22,7 @@ def trained_languages(run: Run) -> str:
         origins = {
             tasks.load(name).train_in[language].origin
             for name, _ in run.tasks
-            if tasks.known(name) and language in tasks.load(name).train_in
+            if tasks.exists(name) and language in tasks.load(name).train_in
         }
         named.append(f"{language} ({', '.join(sorted(origins)) or 'origin not known here'})")
     text = ", ".join(named)

@@ -155,7 +155,7 @@ def claimed(data: TrainedRows) -> list[str]:
 
 
 def _task(name: str) -> Task | None:
-    return tasks.load(name) if tasks.known(name) else None
+    return tasks.load(name) if tasks.exists(name) else None
 
 
 def _summary(record: BundleRecord) -> list[str]:

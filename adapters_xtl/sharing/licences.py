@@ -152,7 +152,7 @@ def _rows(run: StoredRun) -> list[Source]:
         what = f"rows of {name}"
         if data.source == "embedded":
             sources.append(Source("sample rows of this package", "Apache-2.0", OWN_SAMPLES))
-        elif data.source == "hub" and tasks.known(name):
+        elif data.source == "hub" and tasks.exists(name):
             sources += _task_rows(name)
             sources += _translations(name, run.module.run.hyper.languages)
         else:

@@ -20,7 +20,7 @@ __all__ = ["model_index", "pipeline_tag"]
 
 def pipeline_tag(record: BundleRecord) -> str:
     """The hub's name of what the module's head does; "" where it has none."""
-    if not tasks.known(record.task) or record.task not in record.labels:
+    if not tasks.exists(record.task) or record.task not in record.labels:
         return ""
     format = tasks.load(record.task).format
     return formats.load(format).hub_task if format else ""
@@ -31,7 +31,7 @@ def model_index(record: BundleRecord, name: str) -> list[dict[str, Any]]:
     results = [
         entry
         for task_name, scores in record.metrics.items()
-        if record.data.source == "hub" and tasks.known(task_name) and not scores.max_examples
+        if record.data.source == "hub" and tasks.exists(task_name) and not scores.max_examples
         for entry in _entries(record, tasks.load(task_name), scores)
     ]
     return [{"name": name, "results": results}] if results else []

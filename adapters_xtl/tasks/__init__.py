@@ -2,7 +2,7 @@
 
 The file's stem is the task's name. `Task` says what a task declares, `Rows` where one split lies,
 `LanguageRows` where train rows in another language do; `load` and `names` find tasks. A task on
-somebody's own files has a description instead of a file (`_own_rows`); it is `known` once the
+somebody's own files has a description instead of a file (`_own_rows`); it exists once the
 request, run or bundle with its description was read.
 """
 
@@ -31,7 +31,7 @@ __all__ = [
     "Rows",
     "Task",
     "add",
-    "known",
+    "exists",
     "load",
     "names",
 ]
@@ -276,7 +276,7 @@ def add(task: Task) -> None:
     _described[task.name] = task
 
 
-def known(name: str) -> bool:
+def exists(name: str) -> bool:
     """Whether there is a task `name`: a file's, or one whose description was read."""
     return name in _described or name in names()
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from adapters_xtl.base.errors import RequestError, nearest
 from adapters_xtl.base.files import digest
 from adapters_xtl.base.typed_json import Rule, to_json
-from adapters_xtl.tasks import Row, Rows, Task, add, known, load
+from adapters_xtl.tasks import Row, Rows, Task, add, exists, load
 
 __all__ = [
     "OWN",
@@ -338,7 +338,7 @@ def known_task(rows: OwnRows) -> Task:
 
     RequestError for a description whose columns its format cannot have.
     """
-    if known(rows.name):
+    if exists(rows.name):
         return load(rows.name)
     if rows.format not in _FORMS or rows.counting not in ("", "0", "1", "A", "column", "text"):
         raise RequestError(f"own rows of format '{rows.format}' are not known here")

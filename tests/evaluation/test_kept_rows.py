@@ -18,7 +18,7 @@ from adapters_xtl.base.errors import RequestError
 from adapters_xtl.cli.commands.evaluate import evaluate
 from adapters_xtl.evaluation import retrieval
 from adapters_xtl.models import encoded_files
-from adapters_xtl.models.encoded_files import EncodedFiles, kept
+from adapters_xtl.models.encoded_files import EncodedFiles, stored_files
 from adapters_xtl.models.encoded_rows import EncodedRows
 from adapters_xtl.models.network import EncoderSpec, StackSpec, build
 from adapters_xtl.runs.request import Request
@@ -49,13 +49,13 @@ def test_evaluations_share_tokenized_rows(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv(TOKENIZED, "0")
     without = scored(runs, module, [])
     assert without[0]["tasks"]["mnli"]["languages"]["en"]["n"] >= encoded_files.LEAST
-    assert not kept()
+    assert not stored_files()
     monkeypatch.delenv(TOKENIZED)
     assert scored(runs, module, []) == without, "made and kept"
-    ((used, size, path),) = kept()
+    ((used, size, path),) = stored_files()
     whole, lines = path.read_bytes(), list[str]()
     assert scored(runs, module, lines) == without, "read"
-    assert kept()[0][0] > used and not any("tokenized" in line for line in lines)
+    assert stored_files()[0][0] > used and not any("tokenized" in line for line in lines)
     for damaged in (whole[: size // 2], whole[:-1] + bytes([whole[-1] ^ 1])):
         path.write_bytes(damaged)
         lines = []
@@ -81,4 +81,4 @@ def test_sentences_are_kept_too() -> None:
     for _ in range(2):  # made, then read
         model.encoded_rows = EncodedRows()
         model.encoded_rows.files = EncodedFiles(print, least=1)
-        assert np.array_equal(vectors(), plain) and len(kept()) == 1
+        assert np.array_equal(vectors(), plain) and len(stored_files()) == 1

@@ -22,7 +22,7 @@ from adapters_xtl.base.errors import RequestError
 from adapters_xtl.cli.commands import cache as cache_command
 from adapters_xtl.formats import Item, Lengths
 from adapters_xtl.models import encoded_files
-from adapters_xtl.models.encoded_files import EncodedFiles, folder, kept
+from adapters_xtl.models.encoded_files import EncodedFiles, folder, stored_files
 from adapters_xtl.models.encoded_rows import EncodedRows
 from tests.formats.test_examples import GOOD, LABELS
 
@@ -98,7 +98,7 @@ def test_items_are_read_as_they_were_written(
 ) -> None:
     lines: list[str] = []
     first = encode(rows_of(lines), tokenizer, format)
-    assert len(kept()) == 1 and (any(item.cut for item in first) or len(first) > 4)
+    assert len(stored_files()) == 1 and (any(item.cut for item in first) or len(first) > 4)
 
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise AssertionError("encoded again")
@@ -111,12 +111,12 @@ def test_items_are_read_as_they_were_written(
     assert collated[0].keys() == collated[1].keys()
     assert all(np.array_equal(collated[0][name], collated[1][name]) for name in collated[0])
     encode(rows_of(lines), tokenizer, format, count=2)
-    assert len(kept()) == 2, "other rows are another file"
+    assert len(stored_files()) == 2, "other rows are another file"
 
 
 def test_damage_is_refused_in_a_line_and_mended(tokenizer: Any) -> None:
     expected = plain(encode(rows_of([]), tokenizer))
-    ((_, size, path),) = kept()
+    ((_, size, path),) = stored_files()
     whole = path.read_bytes()
     for number, damaged in enumerate(
         (
@@ -172,32 +172,32 @@ def test_what_was_used_longest_ago_gives_way(
 ) -> None:
     """A budget of three files; a file that is read is used; a set beyond the budget is not kept."""
     encode(rows_of([]), tokenizer, text="0")
-    size = kept()[0][1]
+    size = stored_files()[0][1]
     monkeypatch.setenv(TOKENIZED, str(3.5 * size / GIB))
     for number in "12":
         encode(rows_of([]), tokenizer, text=number)
-    for age, (_, _, path) in enumerate(sorted(kept())):
+    for age, (_, _, path) in enumerate(sorted(stored_files())):
         os.utime(path, (age, age))
-    ages = {age: path for age, _, path in kept()}  # ns
+    ages = {age: path for age, _, path in stored_files()}  # ns
     encode(rows_of([]), tokenizer, text="0")
     aside = folder() / f".left.rows.{os.getpid()}-0"
     aside.write_bytes(b"begun by a process that was killed")
     encode(rows_of([]), tokenizer, text="3")
-    assert not ages[10**9].exists() and ages[0].exists() and len(kept()) == 3
+    assert not ages[10**9].exists() and ages[0].exists() and len(stored_files()) == 3
     assert not aside.exists()
-    before = kept()
+    before = stored_files()
     encode(rows_of([]), tokenizer, count=400)
-    assert kept() == before
+    assert stored_files() == before
     monkeypatch.setenv(TOKENIZED, "0")
     encode(rows_of([]), tokenizer, text="4")
-    assert kept() == before
+    assert stored_files() == before
     shown, lines = cache_command.show()
     total = sum(size for _, size, _ in before)
     assert shown["tokenized"] == {
         **{"folder": str(folder()), "sets": 3, "bytes": total, "budget_bytes": 0}
     }
     assert f"{folder()}" in str(lines[-1])
-    assert cache_command.clear()[0] == {"bytes": 0, "tokenized_bytes": total} and not kept()
+    assert cache_command.clear()[0] == {"bytes": 0, "tokenized_bytes": total} and not stored_files()
     monkeypatch.setenv(TOKENIZED, "much")
     with pytest.raises(RequestError, match="XTL_TOKENIZED_GIB=much"):
         EncodedFiles(print)
@@ -236,7 +236,7 @@ def test_processes_share_files_and_a_tight_budget(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = encode(rows_of([]), tokenizer)
-    monkeypatch.setenv(TOKENIZED, str(3.5 * kept()[0][1] / GIB))
+    monkeypatch.setenv(TOKENIZED, str(3.5 * stored_files()[0][1] / GIB))
     fork = multiprocessing.get_context("fork")
     wrong = fork.SimpleQueue()
     workers = [fork.Process(target=_work, args=(number, "shared", items, wrong)) for number in "ab"]
@@ -245,4 +245,4 @@ def test_processes_share_files_and_a_tight_budget(
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    assert wrong.empty() and 1 <= len(kept()) <= 3
+    assert wrong.empty() and 1 <= len(stored_files()) <= 3

@@ -37,7 +37,7 @@ def show() -> tuple[dict[str, Any], list[Table | str]]:
     ]
     columns = ("space", "backbone", "layer", "precision", "device", "texts", "MiB")
     table = tables.listed("states of frozen layers", columns, rows)
-    sets, room = encoded_files.kept(), cache_budget(TOKENIZED)
+    sets, room = encoded_files.stored_files(), cache_budget(TOKENIZED)
     taken = sum(size for _, size, _ in sets)
     lines = [
         _line("states of frozen layers", total, budget, STATES, folder),
