@@ -1,6 +1,6 @@
 """What training on XLM-R Large takes of a GPU: measured, with the planner's prediction beside it.
 
-    .venv/bin/python benchmarks/gpu_memory.py                 everything (about an hour on one GPU)
+    .venv/bin/python benchmarks/gpu_memory.py                 everything
     .venv/bin/python benchmarks/gpu_memory.py --only lora     the cases whose name holds a text
     .venv/bin/python benchmarks/gpu_memory.py --seconds 540   stops in time; the same command goes
     on from there

@@ -161,7 +161,7 @@ ASIDE = ("offset_mapping", "owner")  # what the model does not take
 # ---------------------------------------------------------------------- the model
 
 
-def made(job: Job) -> Any:
+def built_model(job: Job) -> Any:
     """The model with a fresh head and one module that trains."""
     import transformers
 
@@ -335,7 +335,7 @@ def run(job: Job) -> dict[str, Any]:
     files = {"train": job.train, "dev": job.dev}
     rows = load_dataset("parquet", data_files=files)
     train, dev = (FEATURES[job.format](rows[split], tokenizer, job) for split in ("train", "dev"))
-    model = made(job)
+    model = built_model(job)
     with tempfile.TemporaryDirectory() as aside:
         trainer = trainer_of(job, model, tokenizer, train, dev, aside)
         started = time.monotonic()
