@@ -17,6 +17,7 @@ from adapters_xtl.methods import ModuleSpec
 from adapters_xtl.planning.memory_plan import plan_memory
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Request
+from adapters_xtl.runs.settings import parse_override
 from adapters_xtl.runs.store import Store
 from benchmarks import speed_page
 
@@ -24,14 +25,14 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 
 
 def test_zero_shot_xnli_on_the_sample_rows(tmp_path: Path) -> None:
-    """25 points over chance in each language, by the recipe, at the reduction factor of its command, on the rows that ship."""
+    """25 points over chance in each language, by the settings of its command, on the rows that ship."""
     found = read_json(RESULTS / "xnli-embedded.json")
     asked = Request(
         task="xnli",
         backbone="mini",
         data="embedded",
         device="cpu",
-        overrides=(("method.reduction_factor", 16),),
+        overrides=tuple(parse_override(text) for text in found["command"].split(" --set ")[1:]),
     )
     planned = Planner(Store(tmp_path)).plan(asked)
     assert planned.target is not None
