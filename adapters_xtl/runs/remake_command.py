@@ -87,8 +87,8 @@ def _recipe(spec: Spec) -> list[str]:
     elif spec.own_rows is not None:
         task, own_rows = spec.own_rows.format, _own_rows(spec)
     elif spec.evaluation is not None and task != spec.task:
-        # trained for a task that borrows its training: that task's scores are another run's
-        overrides = [pair for pair in overrides or () if not pair[0].startswith("eval.")]
+        # trained for a task that borrows its training: merging is for that task's scores
+        overrides = [pair for pair in overrides or () if pair[0] != "eval.merged"]
         task, languages, split = spec.task, None, None
     if _is_before_shots(spec, overrides or ()):
         # the English training that another one with shots goes on from

@@ -115,7 +115,8 @@ def test_a_job_that_ends_well_has_its_failure_removed_and_trains_nothing_twice(c
 
 def test_the_backbone_stays_loaded_and_each_run_has_its_own_peak(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    large = job(request("qqp", runs, batch_size=256, max_examples=256, max_steps=1), key="large")
+    at_once = {"batch_size": 256, "max_examples": 256, "max_steps": 1, "token_budget": 0}
+    large = job(request("qqp", runs, **at_once), key="large")
     small = [job(request("qqp", runs, seed=seed, batch_size=2)) for seed in (2, 3)]
     reports = Reports()
     engines.load("local").carry_out([small[0], large, small[1]], tmp_path, reports)
