@@ -289,6 +289,37 @@ def test_the_page_of_few_shot_transfer_shows_what_its_study_holds() -> None:
     assert f"from {min(buckets):.1f} to {max(buckets):.1f}" in page
 
 
+def test_the_page_of_the_order_shows_what_its_study_holds() -> None:
+    """Its tables are those of the study; differences and changes are those of the conditions."""
+    folder = RESULTS / "order-mini"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    study = read_json(folder / "study.json")
+    tables = {table["name"]: table for table in study["tables"]}
+    for compose in ("init", "stack"):
+        place = f"mnli+squad1-{compose}-lora-60"
+        for name in ("scores", "forgetting"):
+            rows = (folder / f"{name}-{place}.md").read_text(encoding="utf-8").splitlines()
+            assert "\n".join(line for line in rows if line.startswith("|")) in page
+        scores, differences, forgetting = (
+            {
+                line["label"]: [entry["value"] for entry in line["entries"]]
+                for line in tables[f"{name}-{place}"]["lines"]
+            }
+            for name in ("scores", "differences", "forgetting")
+        )
+        (order,) = differences["(mnli → squad1) − (squad1 → mnli)"]
+        (first,), (second,) = scores["mnli → squad1"], scores["squad1 → mnli"]
+        assert order == pytest.approx(first - second)
+        own = forgetting["after its own training (half of the steps)"]
+        later = forgetting["after the other task"]
+        lost = [line["entries"] for line in tables[f"forgetting-{place}"]["lines"]][2]
+        assert [entry["value"] for entry in lost] == pytest.approx(
+            [after - before for before, after in zip(own, later, strict=True)]
+        )
+        assert f"by {-lost[1]['value']:.1f}" in page
+    assert study["seeds"] == [1, 2, 3, 4, 5] and not study["failed"]
+
+
 def test_the_page_of_the_shift_shows_what_its_study_holds() -> None:
     """Differences of differences are those of the cells' seeds, and the page's rows the study's."""
     folder = RESULTS / "shift-mini"
