@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import Any
 
 import pytest
@@ -199,6 +199,24 @@ def test_the_first_commands_output_is_that_of_its_recorded_run() -> None:
     for language, entry in scored["languages"].items():
         assert f"│ {language}            │ {entry['accuracy']:>16.2f} │" in page
     assert found["wall_seconds"] < 180, "the first result takes less than three minutes"
+
+
+def test_a_cpus_defaults_score_like_the_libraries_layers() -> None:
+    """Within the spread of the seeds; the figures of the pages are the record's."""
+    record = read_json(RESULTS / "cpu-defaults.json")
+    pages = [RESULTS / "README.md", RESULTS.parent.parent / "README.md"]
+    listed, first = (path.read_text(encoding="utf-8") for path in pages)
+    for task in ("mnli", "xnli"):
+        defaults, libraries = (
+            [run[task] for run in record["runs"] if run["settings"] == settings]
+            for settings in ("defaults", "libraries")
+        )
+        assert len(defaults) == len(libraries) == 3
+        assert abs(fmean(defaults) - fmean(libraries)) < min(stdev(defaults), stdev(libraries))
+        assert f"{fmean(defaults):.1f} and {fmean(libraries):.1f} %" in listed
+        if task == "mnli":
+            shown = f"{fmean(defaults):.1f} % and the libraries' layers {fmean(libraries):.1f} %"
+            assert shown in first
 
 
 def test_the_page_of_the_matrix_shows_what_its_cells_hold() -> None:
