@@ -46,7 +46,8 @@ WITH_DROPOUT, FIXED = "dropout", "fixed"
 PREFIXES = (WITH_DROPOUT, FIXED)
 PEFT, FUSED = "peft", "fused"  # how LoRA layers compute in training
 # what a training on a CPU takes unless its recipe or an override says otherwise: a step takes less
-# time, and scores stay within the spread of seeds (benchmarks/results/speed)
+# time (benchmarks/results/speed), and MNLI's scores stay within the spread of the seeds
+# (benchmarks/results/cpu-defaults.json)
 ON_A_CPU: Mapping[str, Any] = {
     "dropout_masks": "bytes",
     "attention": "eager",

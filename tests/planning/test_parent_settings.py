@@ -104,6 +104,18 @@ def test_parents_score_as_many_rows_as_they_are_set_to(planner: Planner) -> None
     assert [m.id for m in limited] == [m.id for m in whole]
 
 
+def test_a_parent_that_scored_few_rows_is_scored_whole_where_that_is_asked(tmp_path: Path) -> None:
+    """Its training is not made again, and its few rows do not answer for all of them."""
+    few = (*QUICK, "eval.max_examples=3")
+    run_recipe(tmp_path, "pawsx", on="mnli", set_parents=few, method="lora", languages="en")
+    (parent,) = (tmp_path / "mnli").iterdir()
+    assert read_run(parent).metrics.tasks["mnli"].languages["en"]["n"] == 3
+    whole = run_recipe(tmp_path, "mnli", method="lora")
+    assert whole["metrics"]["tasks"]["mnli"]["languages"]["en"]["n"] == 420
+    trained = read_run(Path(whole["path"])).spec.module
+    assert trained is not None and trained.id == parent.name
+
+
 def test_every_training_of_a_chain_draws_anew(planner: Planner) -> None:
     def seeds(on: str) -> list[int]:
         chain = modules(planner, "pawsx", on, method="lora", compose="init", seed=3, reseed=True)

@@ -180,3 +180,24 @@ def test_a_grid_of_four_hundred_cells_is_planned_quickly(planner: Planner) -> No
                     planner.plan(asked(task, on=parent, method=method, seed=seed))
     assert time.process_time() - started < 20
     assert len(targets) == 5, "405 cells"
+
+
+@pytest.mark.parametrize(
+    ("options", "set_", "lora", "budget"),
+    [
+        ({"method": "lora"}, [], "fused", 2048),
+        ({"method": "lora"}, ["train.batch_size=8"], "fused", 0),  # 8 × 128 tokens: one pass
+        ({"method": "lora", "bits": "8"}, [], "peft", 2048),
+        ({"method": "lora"}, ["method.use_dora=true"], "peft", 2048),
+        ({"method": "lora"}, ["train.lora=peft", "train.token_budget=0"], "peft", 0),
+        ({"method": "bottleneck"}, [], "peft", 2048),
+    ],
+)
+def test_a_cpu_has_the_faster_settings_where_they_apply(
+    planner: Planner, options: dict[str, Any], set_: list[str], lora: str, budget: int
+) -> None:
+    target = planner.plan(asked("qqp", set_=["train.max_length=128", *set_], **options)).target
+    assert target is not None
+    hyper = target.run.hyper
+    assert (hyper.dropout_masks, hyper.attention) == ("bytes", "eager")
+    assert (hyper.lora, hyper.token_budget) == (lora, budget)

@@ -162,8 +162,13 @@ def recipe(
         answers.append(_answered(planned, bare, store, host, notify, force))
     if other_task:
         answer, table = answers[0]
+        from adapters_xtl.runs.outcome import finished_directory
+
+        # the answer may be an evaluation of the module: of one that once scored fewer rows
+        target = plans[0][0].target
+        path = finished_directory(target, store) if target else None
         answer["zero_shot"], below = _scored_elsewhere(
-            other_task, answer["path"], requested, store, host, notify, force
+            other_task, str(path or answer["path"]), requested, store, host, notify, force
         )
         return answer, [*table, *below]
     if not seeds:
