@@ -3,14 +3,16 @@
     .venv/bin/python benchmarks/score_speed.py DIR                     PAN-X in 30 languages, `mini`
     .venv/bin/python benchmarks/score_speed.py embedded --backbone tiny --rows 5     (a smoke test)
 
-One LoRA is trained for a few steps, and folded into a plain checkpoint by `xtl merge`, which is
-what the scripts load: they pay nothing for the LoRA. Contenders then score the same rows, each in a
-process of its own, one after the other, round after round:
+One LoRA is trained for a few steps, and also folded into a plain checkpoint by `xtl merge`.
+Contenders then score the same rows, each in a process of its own, one after the other, round after
+round:
 
-    stock    `Trainer.predict`, float32, the rows in their order, batches of 8: its defaults
-    tuned    bf16, the rows sorted by length by hand, batches of 64
-    beside   `xtl evaluate`, bf16, the module beside the backbone's layers
-    merged   the same with the module merged into the weights: `--set eval.merged=true`
+    stock         `Trainer.predict` with peft's LoRA beside the layers, as a training leaves it:
+                  float32, the rows in their order, batches of 8, its defaults
+    stock-merged  the same with the merged checkpoint, which pays nothing for the LoRA
+    tuned         the merged checkpoint, bf16, the rows sorted by length by hand, batches of 64
+    beside        `xtl evaluate`, bf16, the module beside the backbone's layers
+    merged        the same with the module merged into the weights: `--set eval.merged=true`
 
 `seconds`: tokenizing, predicting and decoding of all languages, loading left out. `score`: the mean
 over the languages; all are of one module, and differ by rounding. The JSON goes to
@@ -40,7 +42,8 @@ from benchmarks import speed_tools as tools
 
 TASK = "panx"
 OURS = {"beside": "false", "merged": "true"}  # contender → eval.merged
-CONTENDERS = ("stock", "tuned", *OURS)
+SCRIPTS = ("stock", "stock-merged", "tuned")
+CONTENDERS = (*SCRIPTS, *OURS)
 MAX_LENGTH = 128
 
 
@@ -80,6 +83,12 @@ def script(job: Mapping[str, Any]) -> dict[str, Any]:
     tuned, device = job["tuned"], job["device"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(job["model"])
     model = transformers.AutoModelForTokenClassification.from_pretrained(job["model"])
+    if job["module"]:  # on the encoder as it was; the head is the merged checkpoint's
+        import peft
+
+        encoder = transformers.AutoModel.from_pretrained(job["encoder"], add_pooling_layer=False)
+        beside = peft.PeftModel.from_pretrained(encoder, job["module"])
+        setattr(model, model.base_model_prefix, beside)
     rows = {code: load_dataset("parquet", data_files=path)["train"] for code, path in job["files"]}
     task = trainer_script.Job(**job["job"])
     predictions = {}
@@ -126,9 +135,9 @@ class Bench:
         self.files = cut(options.data, options.languages, options.rows, aside / "rows")
         train = aside / "train-rows"
         tools.cut(options.data, TASK, options.train_rows, 100, train)
-        backbone = options.backbone
-        if backbone == tools.LARGE:
-            backbone = str(tools.encoder_folder(backbone, aside))
+        self.encoder = tools.encoder_folder(options.backbone, aside)
+        random = options.backbone == tools.LARGE
+        backbone = str(self.encoder) if random else options.backbone
         command = [
             *("-m", "adapters_xtl", "recipe", TASK, "--method", "lora", "--backbone", backbone),
             *("--data", str(train), "--device", options.device, "--languages", "en"),
@@ -148,7 +157,7 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self.aside) as folder:
             env = tools.environment(Path(folder))
             if contender not in OURS:
-                found = tools.measured(self._script(contender == "tuned"), env)
+                found = tools.measured(self._script(contender), env)
                 return {**found.pop("answer"), **found}
             command = [
                 *("-m", "adapters_xtl", "evaluate", self.module),
@@ -172,8 +181,8 @@ class Bench:
             "device_peak_bytes": peak if self.options.device == "cuda" else None,
         }
 
-    def _script(self, tuned: bool) -> list[str]:
-        task = tasks.load(TASK)
+    def _script(self, contender: str) -> list[str]:
+        task, tuned = tasks.load(TASK), contender == "tuned"
         job = trainer_script.Job(
             **{"tuned": tuned, "format": task.format, "scorer": task.scorer, "metric": task.metric},
             **{"labels": list(task.labels), "train": "", "dev": "", "encoder": "", "method": ""},
@@ -185,6 +194,8 @@ class Bench:
             "tuned": tuned,
             "device": self.options.device,
             "model": str(self.aside / "merged"),
+            "module": str(Path(self.module) / "module") if contender == "stock" else "",
+            "encoder": str(self.encoder),
             "files": [(code, str(file)) for code, file in self.files.items()],
             "job": vars(job),
         }
@@ -205,8 +216,7 @@ def summed_up(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "peak_bytes": max(
                     entry["device_peak_bytes"] or entry["peak_resident_bytes"] for entry in own
                 ),
-                "faster_than_stock": tools.faster(rounds, name, "stock"),
-                "faster_than_tuned": tools.faster(rounds, name, "tuned"),
+                **{f"faster_than_{one}": tools.faster(rounds, name, one) for one in SCRIPTS},
             }
     return lines
 
@@ -219,12 +229,11 @@ def section(record: Mapping[str, Any]) -> list[str]:
             f"{line['process_seconds']:.1f}",
             f"{line['peak_bytes'] / 2**30:.2f}",
             f"{line['score']:.2f}",
-            tools.shown_ratio(line["faster_than_stock"]),
-            tools.shown_ratio(line["faster_than_tuned"]),
+            *(tools.shown_ratio(line[f"faster_than_{one}"]) for one in SCRIPTS),
         ]
         for name, line in record["summary"].items()
     ]
-    header = ["", "rows/s", "process s", "GiB", "score", "× stock", "× tuned"]
+    header = ["", "rows/s", "process s", "GiB", "score", *(f"× {one}" for one in SCRIPTS)]
     return [
         f"## Scoring {TASK} in {len(record['languages'])} languages, {record['backbone']},"
         f" {record['device']}",

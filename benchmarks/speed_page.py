@@ -21,13 +21,13 @@ the rounds.
 LINES = (
     (
         "stock",
-        "`Trainer` with peft, or `AdapterTrainer`, as documented: float32, rows unsorted; in"
-        " scoring, with the merged checkpoint",
+        "`Trainer` with peft, or `AdapterTrainer`, as documented: float32, rows unsorted",
     ),
+    ("stock-merged", "in scoring, the same with the LoRA merged into a plain checkpoint"),
     (
         "tuned",
-        "the same in bfloat16, rows grouped or sorted by length; in encoding, sentence-transformers"
-        " with larger batches",
+        "the same in bfloat16, rows grouped or sorted by length (in scoring, with the merged"
+        " checkpoint); in encoding, sentence-transformers with larger batches",
     ),
     ("no-techniques, all", "this package with its techniques for speed off, and on"),
     (

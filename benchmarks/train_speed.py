@@ -46,7 +46,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters_xtl import tasks
+from adapters_xtl import formats, tasks
 from adapters_xtl.base import machine
 from adapters_xtl.base.typed_json import to_json
 from benchmarks import speed_page
@@ -56,17 +56,21 @@ from benchmarks import speed_tools as tools
 @dataclass(frozen=True)
 class Technique:
     """A setting that is to make a training faster: the value that switches it off and on, as in
-    `--set`. `upper`: it changes something only where the lower layers have no module. `cpu`: it is
-    refused, always off, or set otherwise, on other devices. `method`: it is refused for others.
-    `together`: its value beside all others, where it is not `on`.
+    `--set`. `upper`: it changes something only where the lower layers have no module; `sequences`:
+    only where the head reads the first token alone. `cpu`: it is refused, always off, or set
+    otherwise, on other devices. `method`: it is refused for others. `needs`: another technique that
+    it is refused without, so that both are on where it is on alone. `together`: its value beside
+    all others, where it is not `on`.
     """
 
     setting: str
     off: str
     on: str
     upper: bool = False
+    sequences: bool = False
     cpu: bool = False
     method: str = ""
+    needs: str = ""
     together: str = ""
 
     def flags(self, switched_on: bool, together: bool = False) -> tuple[str, str]:
@@ -82,6 +86,10 @@ TECHNIQUES: Mapping[str, Technique] = {
     "token-budget": Technique("train.token_budget", "0", "2048", cpu=True),
     "dropout-masks": Technique("train.dropout_masks", "torch", "bytes", cpu=True),
     "attention": Technique("train.attention", "sdpa", "eager", cpu=True),
+    "parallel-passes": Technique(
+        "train.parallel_passes", "1", "2", cpu=True, needs="dropout-masks"
+    ),
+    "last-layer": Technique("train.last_layer", "all", "first", sequences=True),
     "lora": Technique("train.lora", "peft", "fused", method="lora"),
     "prefix": Technique("train.prefix", "dropout", "fixed", upper=True),
     # compiling is in the seconds of a training: where it is short, it is slower for it
@@ -114,12 +122,17 @@ WORKS = {
 }
 
 
+def reads_every_token(task: str) -> bool:
+    return bool(task) and formats.load(tasks.load(task).format).reads_every_token
+
+
 def contenders(work: Work, device: str = "cpu") -> dict[str, tuple[str, ...]]:
     """Name → flags of `xtl recipe`; those of the scripts have none."""
     names = [
         name
         for name, technique in TECHNIQUES.items()
         if (work.upper or not technique.upper)
+        and (not technique.sequences or not reads_every_token(work.task))
         and (device == "cpu" or not technique.cpu)
         and technique.method in ("", work.method)
     ]
@@ -130,7 +143,7 @@ def contenders(work: Work, device: str = "cpu") -> dict[str, tuple[str, ...]]:
         )
 
     found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": (), "no-techniques": with_on()}
-    found |= {f"+{name}": with_on(name) for name in names}
+    found |= {f"+{name}": with_on(name, TECHNIQUES[name].needs) for name in names}
     return found | ({"all": with_on(*names, together=True)} if names else {})
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -18,10 +19,10 @@ SIZES = {
 }  # fmt: skip
 
 
-def small_bert(folder: Path) -> Path:
-    """Writes the checkpoint into an empty directory, and returns it."""
+def small_bert(folder: Path, **changes: Any) -> Path:
+    """Writes the checkpoint into an empty directory, and returns it. `changes`: to its config."""
     torch.manual_seed(1)
-    BertModel(BertConfig(**SIZES)).save_pretrained(folder)
+    BertModel(BertConfig(**SIZES | changes)).save_pretrained(folder)
     letters = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
     (folder / "vocab.txt").write_text("\n".join(vocabulary))

@@ -15,8 +15,12 @@ from adapters_xtl.base.errors import out_of_memory
 from adapters_xtl.base.progress_lines import ProgressLine
 from adapters_xtl.formats import Item
 from adapters_xtl.models.encoded_rows import encode
+from adapters_xtl.models.first_token import first_token_alone
+from adapters_xtl.models.fused_lora import fused_lora
 from adapters_xtl.models.network import Model, on_device
+from adapters_xtl.models.side_by_side import SideBySide, most_at_once
 from adapters_xtl.models.tensors import autocast
+from adapters_xtl.runs.hyper import FUSED, PEFT
 
 __all__ = [
     "Progress",
@@ -28,8 +32,8 @@ __all__ = [
 
 Progress = Callable[[int, int], None]  # (items done, items in all)
 
-# padded tokens in one forward pass; on a CPU as many as leave a layer's states in its cache
-TOKENS = {"cpu": 1024, "mps": 16384, "cuda": 32768}
+# padded tokens in one forward pass; on a CPU as many as leave a layer's states in a core's cache
+TOKENS = {"cpu": 512, "mps": 16384, "cuda": 32768}
 
 
 def by_tokens(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
@@ -50,7 +54,6 @@ def by_tokens(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-@torch.inference_mode()
 def forward(
     model: Model,
     format: str,
@@ -61,36 +64,43 @@ def forward(
     dtype: str,
     progress: Progress | None = None,
 ) -> list[np.ndarray]:
-    """One array an item, in their order: what `call(batch)` gives for each item of a batch."""
+    """One array an item, in their order: what `call(batch)` gives for each item of a batch. On a
+    CPU several batches are computed at the same time, each in a thread of its own.
+    """
     model.eval()
     form = formats.load(format)
-    outputs: list[np.ndarray] = [np.empty(0)] * len(items)
-    done = 0
     prefix = model.prefix if form.has_head else None  # hidden states are read layer by layer
     if prefix is not None:
-        prefix.prepare(items)
-    queue = list(by_tokens(items, min(TOKENS[device], model.room or TOKENS[device])))[::-1]
-    while queue:
-        numbers = queue.pop()
+        with torch.inference_mode():
+            prefix.prepare(items)
+
+    def arrays(numbers: list[int]) -> list[np.ndarray]:
+        chosen = [items[number] for number in numbers]
         try:
-            arrays_of_batch = form.collate(
-                [items[number] for number in numbers], model.tokenizer, 8 if device == "cuda" else 1
-            )
-            batch = on_device(arrays_of_batch, device)
-            if prefix is not None:
-                batch = model.with_prefix(batch, [items[number] for number in numbers])
-            with autocast(device, dtype):
-                arrays = call(batch)
+            with torch.inference_mode(), autocast(device, dtype):
+                batch = on_device(
+                    form.collate(chosen, model.tokenizer, 8 if device == "cuda" else 1), device
+                )
+                return call(batch if prefix is None else model.with_prefix(batch, chosen))
         except (RuntimeError, MemoryError) as error:
             if len(numbers) == 1 or not out_of_memory(error):
                 raise
-            queue += [numbers[len(numbers) // 2 :], numbers[: len(numbers) // 2]]
-            continue
-        for number, array in zip(numbers, arrays, strict=True):
-            outputs[number] = array
-        done += len(numbers)
-        if progress:
-            progress(done, len(items))
+        half = len(numbers) // 2  # out here the error is gone, with the tensors of its frames
+        return arrays(numbers[:half]) + arrays(numbers[half:])
+
+    # states that the prefix lacks are computed in the encoder that its readers use
+    at_once = most_at_once(model, device) if prefix is None else 1
+    room = model.room if model.room is None else model.room // at_once
+    batches = list(by_tokens(items, min(TOKENS[device], room or TOKENS[device])))
+    outputs: list[np.ndarray] = [np.empty(0)] * len(items)
+    done = 0
+    with SideBySide(min(at_once, len(batches))) as side_by_side:
+        for numbers, found in zip(batches, side_by_side.map(arrays, batches), strict=True):
+            for number, array in zip(numbers, found, strict=True):
+                outputs[number] = array
+            done += len(numbers)
+            if progress:
+                progress(done, len(items))
     return outputs
 
 
@@ -111,9 +121,11 @@ def predict(
     def call(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
         return form.outputs(model(task, batch, with_loss=False)["outputs"], batch)
 
-    outputs = forward(
-        model, spec.format, items, call, device=device, dtype=dtype, progress=progress
-    )
+    fused = FUSED if device == "cpu" else PEFT
+    with first_token_alone(model), fused_lora(model, fused, "torch"):
+        outputs = forward(
+            model, spec.format, items, call, device=device, dtype=dtype, progress=progress
+        )
     return form.decode(examples, items, outputs, spec.labels)
 
 

@@ -11,9 +11,9 @@ from adapters_xtl.data.reading import Reader, read_report, read_training
 from adapters_xtl.data.shots import JOINT, DrawnShots, ShotDraw
 from adapters_xtl.data.sources import Source
 from adapters_xtl.data.splits import CheckedSplit, TrainingRows, count_overlap
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.records import RowsCount, RowsRecord, ShotsRecord
 from adapters_xtl.runs.request import Evaluation, Module, Plan
-from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.tasks._own_rows import SELECTING as OWN_SELECTING
 
 __all__ = ["RunRows", "data_record", "notify_left_out", "read_rows"]

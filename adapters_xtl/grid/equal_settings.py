@@ -13,14 +13,14 @@ from dataclasses import asdict
 from adapters_xtl import tasks
 from adapters_xtl.grid.cells import Grid, Overrides
 from adapters_xtl.methods import REFERENCE
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.request import Plan, Request
-from adapters_xtl.runs.settings import Hyper
 
 __all__ = ["EqualSettings"]
 
 # what each method keeps as its own recipe has it, or is for that method alone
-OWN = ("lr", "optimizer", "dtype", "tasks", "lora")
+OWN = ("lr", "optimizer", "dtype", "tasks", "lora", "parallel_passes")
 
 
 class EqualSettings:

@@ -10,7 +10,8 @@ from adapters_xtl.backbones import BITS
 from adapters_xtl.base.errors import Problems, RequestError, clipped, nearest
 from adapters_xtl.base.numbers import parse_seeds
 from adapters_xtl.grid.cells import Overrides, Tuning, Variant
-from adapters_xtl.runs.settings import HYPER_FIELDS, parse_override, parse_overrides
+from adapters_xtl.runs.hyper import HYPER_FIELDS
+from adapters_xtl.runs.settings import parse_override, parse_overrides
 
 __all__ = [
     "ALL",

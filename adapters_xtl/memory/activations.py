@@ -47,7 +47,8 @@ class Job:
     sequences     of one example (several for `choice`)
     fixed_prefix  whether the layers below the lowest module give constants of the texts
     texts         distinct token sequences that are trained on at most; 0: not known without rows
-    token_budget  padded tokens that pass at once at most, or one example; 0: no such bound
+    token_budget  padded tokens that pass at once at most, or one example a pass; 0: no such bound
+    passes        of a step that are computed at the same time at most
     compiled      whether its layers may run compiled; the plan is of the layers as they are
     """
 
@@ -70,6 +71,7 @@ class Job:
     fixed_prefix: bool = False
     texts: int = 0
     token_budget: int = 0
+    passes: int = 1
     compiled: bool = False
 
     @property
@@ -80,7 +82,8 @@ class Job:
     def tokens_at_once(self, examples: int) -> int:
         """Tokens, padding counted, that pass at once at most where so many examples may."""
         most = examples * self.example_tokens
-        return min(most, max(self.token_budget, self.example_tokens)) if self.token_budget else most
+        least = self.passes * self.example_tokens
+        return min(most, max(self.token_budget, least)) if self.token_budget else most
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from adapters_xtl.models.network import (
     build,
 )
 from adapters_xtl.models.prefix import Prefix
+from adapters_xtl.runs.hyper import FIXED
 from adapters_xtl.runs.lineage import check_lineage, stored_module
 from adapters_xtl.runs.request import Module
-from adapters_xtl.runs.settings import FIXED, Speed
+from adapters_xtl.runs.settings import Speed
 from adapters_xtl.runs.store import Store
 
 __all__ = [

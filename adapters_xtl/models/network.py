@@ -28,6 +28,7 @@ from adapters_xtl.methods import Link, ModuleSpec
 from adapters_xtl.models.encoded_rows import EncodedRows
 from adapters_xtl.models.heads import HeadSpec
 from adapters_xtl.models.prefix import STATES, Prefix
+from adapters_xtl.models.side_by_side import SharedChange
 from adapters_xtl.models.tensors import autocast, tensor_digest, tensors_of
 
 __all__ = [
@@ -78,6 +79,7 @@ class Model(nn.Module):
         # padded tokens that may pass at once without gradients; None: as the device has it
         self.room: int | None = None
         self.encoded_rows: EncodedRows | None = None  # where encoded rows are kept for later
+        self._first_layers = SharedChange()
         self.prefix: Prefix | None = None  # set where the layers below the lowest module are fixed
         self.encoder = encoder
         self.tokenizer = tokenizer
@@ -100,9 +102,20 @@ class Model(nn.Module):
         return int(self._config.hidden_size)
 
     @property
+    def last_layer(self) -> nn.Module:
+        last: nn.Module = self._core.encoder.layer[-1]
+        return last
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest input that the encoder reads."""
         return shape(self._config.to_dict()).longest
+
+    @property
+    def _core(self) -> Any:
+        """The encoder without what its library has put around it."""
+        encoder: Any = self.encoder
+        return encoder.get_base_model() if hasattr(encoder, "get_base_model") else encoder
 
     @property
     def _config(self) -> Any:
@@ -130,20 +143,17 @@ class Model(nn.Module):
         self, batch: Mapping[str, torch.Tensor], top: int
     ) -> tuple[torch.Tensor, ...]:
         """Hidden states 0 (embeddings) to `top`, each (B, T, hidden); the layers above are not
-        computed.
+        computed. Threads that are here at the same time have the same `top`.
         """
-        encoder: Any = self.encoder
-        core = (
-            encoder.get_base_model().encoder
-            if hasattr(encoder, "get_base_model")
-            else encoder.encoder
-        )
-        whole = core.layer
-        core.layer = whole[: max(top, 1)]
-        try:
+        core = self._core.encoder
+
+        def cut() -> Callable[[], None]:
+            whole = core.layer
+            core.layer = whole[: max(top, 1)]
+            return lambda: setattr(core, "layer", whole)
+
+        with self._first_layers.made(cut):
             states: tuple[torch.Tensor, ...] = self._encode(batch, True).hidden_states
-        finally:
-            core.layer = whole
         return states
 
     def _encode(self, batch: Mapping[str, torch.Tensor], every: bool) -> Any:

@@ -40,6 +40,7 @@ from adapters_xtl.base.files import digest
 from adapters_xtl.base.machine import cpu_name
 from adapters_xtl.base.progress_lines import ProgressLine
 from adapters_xtl.formats import Item
+from adapters_xtl.models.side_by_side import SharedChange
 from adapters_xtl.models.tensors import autocast, tensor_digest, tensors_of
 from adapters_xtl.runs.records import PrefixCost
 
@@ -76,6 +77,7 @@ class Prefix:
         notify: Callable[[str], None],
     ) -> None:
         self.layer = layer
+        self._above = SharedChange()
         self._encoder, self._core = encoder, _core(encoder)
         self._dtype, self._device, self._notify = dtype, device, notify
         self._size = 1 if bits == 8 else PASS[device]
@@ -154,14 +156,20 @@ class Prefix:
 
     def above(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Hidden states of the last layer, from those at `layer`: (B, T, hidden) both."""
-        core, embeddings, layers = self._core, self._core.embeddings, self._core.encoder.layer
-        core.embeddings, core.encoder.layer = _Given(), layers[self.layer :]
-        try:
+        with self._above.made(self._only_above):
             outputs = self._encoder(inputs_embeds=states, attention_mask=attention_mask)
-        finally:
-            core.embeddings, core.encoder.layer = embeddings, layers
         last: torch.Tensor = outputs.last_hidden_state
         return last
+
+    def _only_above(self) -> Callable[[], None]:
+        """Takes the embeddings and the layers below off; gives what puts them back."""
+        core, embeddings, layers = self._core, self._core.embeddings, self._core.encoder.layer
+        core.embeddings, core.encoder.layer = _Given(), layers[self.layer :]
+
+        def whole() -> None:
+            core.embeddings, core.encoder.layer = embeddings, layers
+
+        return whole
 
     def cost(self) -> PrefixCost:
         """What was asked and computed since this object was made."""

@@ -8,22 +8,27 @@ from typing import Any
 from adapters_xtl import formats, methods, tasks
 from adapters_xtl.base.errors import Problems
 from adapters_xtl.planning.packages import QUANTISED
+from adapters_xtl.runs.hyper import FIRST_TOKEN, FUSED, Hyper
 from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
 from adapters_xtl.runs.request import Module, Request
-from adapters_xtl.runs.settings import EVALUATION_KEYS, FUSED, Hyper, OverrideValues
+from adapters_xtl.runs.settings import EVALUATION_KEYS, OverrideValues
 
 __all__ = [
-    "check_device",
     "check_effects",
-    "check_lora_layers",
-    "check_token_budget",
+    "check_techniques",
     "holds_every_batch",
     "idle_flags",
+    "needs_every_token",
     "not_fused",
+    "not_parallel",
     "without_effect",
 ]
 
-FOR_A_CPU = ("dropout_masks", "attention")  # hyper-parameters with values for a CPU alone
+FOR_A_CPU = (
+    "dropout_masks",
+    "attention",
+    "parallel_passes",
+)  # hyper-parameters with values for a CPU alone
 EVALUATIONS = 10  # of a training whose train.eval_every is 0
 
 
@@ -76,7 +81,21 @@ def _of_untrained(setting: str, parents: Sequence[NamedParent]) -> bool:
     return setting.startswith("method.") and any(parent.module.stored is None for parent in parents)
 
 
-def check_device(device: str, modules: Iterable[Module], problems: Problems) -> None:
+def check_techniques(device: str, modules: Sequence[Module], problems: Problems) -> None:
+    """Adds to `problems` why settings for speed would change nothing in these trainings."""
+    _check_device(device, modules, problems)
+    _check_lora_layers(modules, problems)
+    _check_token_budget(device, modules, problems)
+    for run in (module.run for module in modules if module.run.hyper.parallel_passes > 1):
+        if reason := not_parallel(run.method, run.bits, run.hyper):
+            problems.add(f"train.parallel_passes={run.hyper.parallel_passes}: {reason}")
+    for module in modules:
+        chosen = module.run.hyper.last_layer == FIRST_TOKEN
+        if chosen and (reason := needs_every_token(module.members)):
+            problems.add(f"train.last_layer={FIRST_TOKEN}: {reason}")
+
+
+def _check_device(device: str, modules: Iterable[Module], problems: Problems) -> None:
     """Adds to `problems` the settings of these trainings that are made for a CPU alone."""
     defaults = Hyper()
     for name in FOR_A_CPU:
@@ -85,7 +104,7 @@ def check_device(device: str, modules: Iterable[Module], problems: Problems) -> 
             problems.add(f"train.{name}={value} is only available with --device cpu")
 
 
-def check_token_budget(device: str, modules: Iterable[Module], problems: Problems) -> None:
+def _check_token_budget(device: str, modules: Iterable[Module], problems: Problems) -> None:
     """Adds to `problems` a budget of tokens that holds every batch of its training."""
     for module in modules:
         hyper = module.run.hyper
@@ -108,7 +127,7 @@ def _width(device: str, hyper: Hyper) -> int:
     return -(-hyper.max_length // 8) * 8 if device == "cuda" else hyper.max_length
 
 
-def check_lora_layers(modules: Iterable[Module], problems: Problems) -> None:
+def _check_lora_layers(modules: Iterable[Module], problems: Problems) -> None:
     """Adds to `problems` why `train.lora=fused` would replace no layer of a training."""
     for run in (module.run for module in modules if module.run.hyper.lora == FUSED):
         if reason := not_fused(run.method, run.bits, run.options):
@@ -126,6 +145,27 @@ def not_fused(method: str, bits: int, options: Mapping[str, Any]) -> str:
         )
     unusual = next((key for key in ("use_dora", "lora_bias") if options.get(key)), "")
     return f"not with method.{unusual}; give train.lora=peft" if unusual else ""
+
+
+def needs_every_token(members: Iterable[str]) -> str:
+    """Why the last layer is needed at every token for the tasks `members`; "" where it is not."""
+    readers = [name for name in members if tasks.exists(name) and _reads_every_token(name)]
+    return f"the head of {readers[0]} reads every token" if readers else ""
+
+
+def not_parallel(method: str, bits: int, hyper: Hyper) -> str:
+    """Why the passes of such a training are not computed at the same time; "" where they can be."""
+    if hyper.batch_size == 1:
+        return "means nothing with train.batch_size=1"
+    if method == "full":
+        return "not for method full: each pass would hold gradients of all weights"
+    if bits in QUANTISED:
+        return f"not on layers of {bits} bits, which keep the state of a pass"
+    if hyper.dropout_masks != "bytes":
+        return "only with train.dropout_masks=bytes, which a pass draws from a seed of its own"
+    if hyper.compiled == "on":
+        return "not with train.compiled=on; torch compiles in one thread"
+    return ""
 
 
 def idle_flags(
@@ -207,6 +247,11 @@ def _of_untrained_only(request: Request) -> bool:
 
 def _reads_windows(task: str) -> bool:
     return tasks.exists(task) and formats.load(tasks.load(task).format).reads_windows
+
+
+def _reads_every_token(task: str) -> bool:
+    form = formats.load(tasks.load(task).format)
+    return form.reads_every_token or not form.has_head
 
 
 def _has_one_sequence(task: str) -> bool:

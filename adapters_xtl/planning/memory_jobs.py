@@ -15,8 +15,8 @@ from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import local
 from adapters_xtl.data.sources import samples_dir
 from adapters_xtl.memory.activations import Job
+from adapters_xtl.runs.hyper import COMPILED_FROM, FIXED
 from adapters_xtl.runs.run import Run
-from adapters_xtl.runs.settings import COMPILED_FROM, FIXED
 
 __all__ = ["FACTS", "config", "job_of"]
 
@@ -112,6 +112,7 @@ def job_of(run: Run, device: str, parents: int, keep: tuple[str, ...] = ()) -> J
         min(filter(None, (hyper.max_examples, hyper.max_steps * hyper.batch_size)), default=0)
         * sequences,
         hyper.token_budget,
+        hyper.parallel_passes,
         hyper.compiled != "off"
         and not hyper.against_compiling(device, hyper.max_steps or COMPILED_FROM),
     )

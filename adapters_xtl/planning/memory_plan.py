@@ -22,10 +22,8 @@ from adapters_xtl.planning.compositions import composition
 from adapters_xtl.planning.evaluations import report_limit
 from adapters_xtl.planning.hardware import allowed_precisions, choose_machine, memory_budget
 from adapters_xtl.planning.ineffective_settings import (
-    check_device,
     check_effects,
-    check_lora_layers,
-    check_token_budget,
+    check_techniques,
 )
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.memory_jobs import config, job_of
@@ -156,9 +154,7 @@ def _jobs(planner: ModulePlanner, device: str) -> dict[str, Job]:
     ]
     modules = [module for module, _ in trained]
     trainings = [*modules, *([own] if own else [])]
-    check_device(device, trainings, problems)
-    check_lora_layers(trainings, problems)
-    check_token_budget(device, trainings, problems)
+    check_techniques(device, trainings, problems)
     jobs: dict[str, Job] = {}
     for module, overrides in (*trained, *([(own, request.overrides)] if own else [])):
         keep = ("optimizer",) if any(key == "train.optimizer" for key, _ in overrides) else ()

@@ -33,10 +33,8 @@ from adapters_xtl.planning.hardware import (
     memory_budget,
 )
 from adapters_xtl.planning.ineffective_settings import (
-    check_device,
     check_effects,
-    check_lora_layers,
-    check_token_budget,
+    check_techniques,
     idle_flags,
 )
 from adapters_xtl.planning.lookups import Lookups
@@ -45,9 +43,9 @@ from adapters_xtl.planning.modules import ModulePlanner
 from adapters_xtl.planning.own_rows import named_as_task, requested_task
 from adapters_xtl.planning.packages import check_packages
 from adapters_xtl.planning.shots import reported_scopes
+from adapters_xtl.runs.hyper import COMPILED_FROM
 from adapters_xtl.runs.parent_settings import address_of
 from adapters_xtl.runs.request import Module, Plan, Request
-from adapters_xtl.runs.settings import COMPILED_FROM
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing import module_lookup
 from adapters_xtl.tasks import Task
@@ -207,9 +205,7 @@ class Planner:
         check_effects(request, planner.named_parents, own, problems)
         to_train = [parent.module for parent in planner.named_parents if parent.trained]
         trainings = [*to_train, *([own] if own else [])]
-        check_device(resolved.machine.device, trainings, problems)
-        check_lora_layers(trainings, problems)
-        check_token_budget(resolved.machine.device, trainings, problems)
+        check_techniques(resolved.machine.device, trainings, problems)
         scopes = resolved.scopes
         if task.members and target is not None:
             names = [name for name, _ in target.run.tasks]

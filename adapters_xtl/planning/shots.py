@@ -13,9 +13,9 @@ from adapters_xtl.data.shot_pool import pool_drawn_from, shot_pool
 from adapters_xtl.data.shots import JOINT, SEQUENTIAL
 from adapters_xtl.data.sources import Source
 from adapters_xtl.planning.evaluations import Scope
+from adapters_xtl.runs.hyper import HYPER_FIELDS, Hyper
 from adapters_xtl.runs.request import Module
 from adapters_xtl.runs.run import Run
-from adapters_xtl.runs.settings import HYPER_FIELDS, Hyper
 from adapters_xtl.tasks import Task
 
 __all__ = [

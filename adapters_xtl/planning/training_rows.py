@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import Problems, clipped, nearest
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 
 __all__ = ["check"]
 

@@ -12,9 +12,10 @@ from adapters_xtl.data.locate import RowFiles, TrainingFiles
 from adapters_xtl.data.own_files import OwnFiles, OwnFilesRequest
 from adapters_xtl.data.sources import Source
 from adapters_xtl.memory.peak import Fit
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.records import EvaluationRecord
 from adapters_xtl.runs.run import Run
-from adapters_xtl.runs.settings import Hyper, Settings
+from adapters_xtl.runs.settings import Settings
 from adapters_xtl.runs.stored_runs import StoredModule
 
 __all__ = ["Evaluation", "Module", "Plan", "Request"]

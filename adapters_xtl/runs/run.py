@@ -14,7 +14,7 @@ from adapters_xtl.base.typed_json import Rule, to_json
 from adapters_xtl.base.untrusted import safe_name
 from adapters_xtl.data import PROTOCOLS
 from adapters_xtl.methods import COMPOSES
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 
 __all__ = ["Run", "RunId", "Sha256", "TaskName"]
 

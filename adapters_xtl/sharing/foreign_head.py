@@ -16,7 +16,7 @@ from adapters_xtl.backbones.shape import Shape
 from adapters_xtl.base.errors import RequestError, clipped, nearest
 from adapters_xtl.base.untrusted import Refusal, Tensor, load_json, printable, tensors, unfit_values
 from adapters_xtl.methods import ForeignForm
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.tasks import Task
 
 __all__ = ["ForeignHead", "head_config", "read_head"]

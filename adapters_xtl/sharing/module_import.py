@@ -32,6 +32,7 @@ from adapters_xtl.base.untrusted import (
     write_tensors,
 )
 from adapters_xtl.methods import ForeignForm, Method
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.records import (
     METRICS,
     PROVENANCE,
@@ -46,7 +47,6 @@ from adapters_xtl.runs.records import (
     write_record,
 )
 from adapters_xtl.runs.run import Run
-from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.runs.store import Store
 from adapters_xtl.sharing.foreign_head import ForeignHead, head_config, read_head
 from adapters_xtl.tasks import Task

@@ -15,7 +15,7 @@ import torch
 
 from adapters_xtl.base.errors import DataError, RequestError
 from adapters_xtl.formats import Format, Item
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 
 __all__ = [
     "Batch",
@@ -27,6 +27,7 @@ __all__ = [
     "shares",
     "split",
     "split_by_tokens",
+    "split_evenly",
     "stage_steps",
     "weighted",
 ]
@@ -197,6 +198,30 @@ def split_by_tokens(
             sequences = len(item.ids)
         parts[-1].append(item)
     return list(parts)
+
+
+def split_evenly(
+    items: Sequence[Item], passes: int, budget: int, size: int, multiple: int = 1
+) -> list[Sequence[Item]]:
+    """The items from short to long, in parts of neighbours with about equally many padded tokens,
+    of which any `passes` together have at most `budget` of them (0: no bound) and `size` items.
+
+    An item with more passes as a part of its own. There are as few parts as that takes, rounded up
+    to a multiple of `passes` where the items are enough.
+    """
+    most = padded_tokens(items, multiple)
+    high = min(most, budget // passes) if budget else most
+    size = max(1, size // passes) if size < len(items) else size
+    count = len(split_by_tokens(items, high, size, multiple))
+    count = math.ceil(count / passes) * passes
+    low = 0
+    while high - low > 1:  # the smallest budget of a part with which there are no more parts
+        middle = (low + high) // 2
+        if len(split_by_tokens(items, middle, size, multiple)) <= count:
+            high = middle
+        else:
+            low = middle
+    return split_by_tokens(items, high, size, multiple)
 
 
 def shares(form: Format, parts: Sequence[Sequence[Item]]) -> list[dict[str, float]]:

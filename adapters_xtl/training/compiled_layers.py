@@ -26,9 +26,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adapters_xtl.base.errors import out_of_memory
+from adapters_xtl.models.first_token import is_first_token_layer
 from adapters_xtl.models.network import Model
 from adapters_xtl.models.tensors import autocast
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 
 __all__ = ["CompiledLayers", "compiled_layers"]
 
@@ -134,13 +135,16 @@ def compiled_layers(
 
 
 def _alike(model: Model) -> list[Any]:
-    """The encoder's layers above the first that has something to train."""
+    """The encoder's layers above the first that has something to train, without a last one that is
+    computed at the first token alone.
+    """
     encoder: Any = next(
         layer for layer in model.encoder.modules() if isinstance(layer, PreTrainedModel)
     )
     layers = list(encoder.encoder.layer)
     trained = [any(parameter.requires_grad for parameter in layer.parameters()) for layer in layers]
-    return layers[trained.index(True) + 1 :] if any(trained) else []
+    alike = layers[trained.index(True) + 1 :] if any(trained) else []
+    return alike[:-1] if alike and is_first_token_layer(alike[-1]) else alike
 
 
 def _reason_against(layers: list[nn.Module]) -> str:

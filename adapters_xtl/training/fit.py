@@ -24,12 +24,17 @@ from transformers import PreTrainedModel, set_seed
 from adapters_xtl import formats
 from adapters_xtl.base.errors import RunError, out_of_memory
 from adapters_xtl.base.signals import interrupts_deferred
+from adapters_xtl.models.faster_layers import draws_from, faster_layers
+from adapters_xtl.models.first_token import first_token_alone
+from adapters_xtl.models.fused_lora import fused_lora
 from adapters_xtl.models.network import (
     Model,
     peak_memory,
     reset_peak_memory,
 )
+from adapters_xtl.models.side_by_side import SideBySide, most_at_once
 from adapters_xtl.models.tensors import autocast
+from adapters_xtl.runs.hyper import FIRST_TOKEN
 from adapters_xtl.training.batches import (
     Batch,
     batch_order,
@@ -53,11 +58,9 @@ from adapters_xtl.training.checkpoints import (
     set_random_state,
 )
 from adapters_xtl.training.compiled_layers import CompiledLayers, compiled_layers
-from adapters_xtl.training.faster_layers import faster_layers
-from adapters_xtl.training.fused_lora import fused_lora
 from adapters_xtl.training.micro_batches import LESS_MEMORY, MicroBatches
 from adapters_xtl.training.optimizer import learning_rate, make_optimizer
-from adapters_xtl.training.prepared import PreparedBatches
+from adapters_xtl.training.prepared import PreparedBatches, PreparedPart
 from adapters_xtl.training.progress import Cost, Progress
 from adapters_xtl.training.stages import Stage, StageResult, Training, TrainingResult
 
@@ -77,6 +80,7 @@ def fit(training: Training) -> TrainingResult:
         gradient_checkpointing(training.model, training.checkpointing),
         cast_once(training.cast_once, training.dtype),
         faster_layers(training.model, training.hyper.dropout_masks, training.hyper.attention),
+        first_token_alone(training.model, training.hyper.last_layer == FIRST_TOKEN),
         fused_lora(training.model, training.hyper.lora, training.hyper.dropout_masks),
         interrupts_deferred() as interrupted,
     ):
@@ -127,6 +131,7 @@ class _Loop:
             self.hyper.batch_size,
             training.notify,
             budget=self.hyper.token_budget,
+            passes=self.hyper.parallel_passes,
             multiple=8 if training.device == "cuda" else 1,
         )
         self.batches = PreparedBatches(
@@ -138,6 +143,7 @@ class _Loop:
         )
         self.progress = Progress(self.hyper.batch_size)
         self.compiled: CompiledLayers
+        self.side_by_side: SideBySide
         self.cost: Cost
         # of the steps since the last line of the log; on the device, which reading it would stop
         self.loss_sum = torch.zeros((), device=training.device)
@@ -180,6 +186,7 @@ class _Loop:
             self.model.prefix.prepare(items, self.interrupted)
         with (
             self.batches,
+            SideBySide(self._at_once()) as self.side_by_side,
             compiled_layers(
                 self.model,
                 self.hyper,
@@ -194,6 +201,17 @@ class _Loop:
                 checkpoint = None
             self.model.eval()
             return self._result()
+
+    def _at_once(self) -> int:
+        """Passes of a step that are computed at the same time; how many they are changes no draw.
+
+        One where another thread would disturb: the scaler of float16 and recomputed layers' random
+        state are the process's, and torch compiles in one thread.
+        """
+        training, hyper = self.training, self.hyper
+        alone = training.checkpointing or training.dtype == "float16" or hyper.compiled == "on"
+        limits = (hyper.parallel_passes, training.micro_batch or hyper.batch_size)
+        return 1 if alone else min(*limits, most_at_once(self.model, training.device))
 
     def _train_stage(self, number: int, checkpoint: Path | None) -> None:
         """Trains a stage to its end, from a checkpoint within it or from its start, and puts its
@@ -300,7 +318,13 @@ class _Loop:
                 torch.cuda.empty_cache()
             elif self.training.device == "mps":
                 torch.mps.empty_cache()
-            if is_full:
+            if is_full and self.side_by_side.several:
+                self.side_by_side.one_at_a_time()
+                self.training.notify(
+                    f"out of memory at step {self.state.step + 1}: the step is done again, and the"
+                    " run goes on, with one pass at a time; its results stay the same"
+                )
+            elif is_full:
                 self.micro_batches.halve(self.state.step + 1, coming[0])
             torch.set_rng_state(draws[0])
             set_device_random_state(draws[1])
@@ -309,23 +333,65 @@ class _Loop:
         """Gradients of the first batch's loss, part by part, each padded to its own longest
         sequence.
         """
-        training, model = self.training, self.model
-        batch, following = coming[0], coming[1] if len(coming) > 1 else None
-        total = torch.zeros((), device=training.device)
-        for part in self.batches.parts(self.state.step + 1, batch, following):
-            tensors = {
-                name: value.to(training.device, non_blocking=True)
-                for name, value in part.tensors.items()
-            }
-            tensors = model.with_prefix(tensors, part.items)
-            with autocast(training.device, training.dtype):
-                computed = model(batch.task, tensors)
-            terms = {name: term.float() for name, term in computed["terms"].items()}
-            loss = weighted(terms, part.shares)
-            del computed, terms
+        total = torch.zeros((), device=self.training.device)
+        following = coming[1] if len(coming) > 1 else None
+        parts = self.batches.parts(self.state.step + 1, coming[0], following)
+        if self.hyper.parallel_passes > 1:
+            return total + self._parallel(coming[0].task, parts, scaler)
+        for part in parts:
+            loss = self._loss(coming[0].task, part, self._tensors(part))
             scaled: Any = scaler.scale(loss)
             scaled.backward()
             total += loss.detach()
+        return total
+
+    def _tensors(self, part: PreparedPart) -> dict[str, torch.Tensor]:
+        tensors = {
+            name: value.to(self.training.device, non_blocking=True)
+            for name, value in part.tensors.items()
+        }
+        return self.model.with_prefix(tensors, part.items)
+
+    def _loss(
+        self, task: str, part: PreparedPart, tensors: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """A part's contribution to the loss of its batch."""
+        with autocast(self.training.device, self.training.dtype):
+            computed = self.model(task, tensors)
+        terms = {name: term.float() for name, term in computed["terms"].items()}
+        return weighted(terms, part.shares)
+
+    def _parallel(
+        self, task: str, parts: Sequence[PreparedPart], scaler: torch.amp.GradScaler
+    ) -> torch.Tensor:
+        """The same with passes that may be computed at the same time: each draws from a seed of its
+        own, and gradients are added in the order of the parts, so that nothing hangs on which of
+        them ends first.
+        """
+        trained = [value for value in self.model.parameters() if value.requires_grad]
+        seeds = torch.empty(len(parts), dtype=torch.int64).random_().tolist()
+        work = [(part, self._tensors(part), seed) for part, seed in zip(parts, seeds, strict=True)]
+        one_by_one = not self.side_by_side.several
+
+        def passed(
+            given: tuple[PreparedPart, dict[str, torch.Tensor], int],
+        ) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
+            part, tensors, seed = given
+            # recomputed layers draw again from torch's own generator: there it is seeded
+            with torch.random.fork_rng([]) if one_by_one else draws_from(seed):
+                if one_by_one:
+                    torch.manual_seed(seed)
+                loss = self._loss(task, part, tensors)
+                scaled: Any = scaler.scale(loss)
+                return loss.detach(), torch.autograd.grad(scaled, trained, allow_unused=True)
+
+        total = torch.zeros(())
+        for loss, gradients in self.side_by_side.map(passed, work):
+            total += loss
+            for parameter, gradient in zip(trained, gradients, strict=True):
+                if gradient is not None:
+                    before = parameter.grad
+                    parameter.grad = gradient if before is None else before + gradient
         return total
 
     def _check_loss(self) -> None:

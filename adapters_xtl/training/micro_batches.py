@@ -10,7 +10,13 @@ from pathlib import Path
 from adapters_xtl.base.errors import RunError
 from adapters_xtl.base.files import read_json, write_json
 from adapters_xtl.formats import Item
-from adapters_xtl.training.batches import Batch, padded_tokens, split, split_by_tokens
+from adapters_xtl.training.batches import (
+    Batch,
+    padded_tokens,
+    split,
+    split_by_tokens,
+    split_evenly,
+)
 
 __all__ = ["LESS_MEMORY", "MicroBatches"]
 
@@ -23,7 +29,8 @@ LESS_MEMORY = (
 
 class MicroBatches:
     """The parts of the batch of each step: at most `planned` examples each, and with a budget of
-    tokens (0: none) at most so many of them, padding counted.
+    tokens (0: none) at most so many of them, padding counted. With several `passes` at the same
+    time that holds for all of them together.
 
     Every halving is kept in the working directory at once: a resumed training takes the steps that
     it repeats as they were, and does not run out of memory again. What is halved are the tokens
@@ -38,8 +45,10 @@ class MicroBatches:
         notify: Callable[[str], None],
         *,
         budget: int = 0,
+        passes: int = 1,
         multiple: int = 1,
     ) -> None:
+        self._passes = passes
         self._file, self._batch_size, self._notify = work / FILE, batch_size, notify
         self._planned, self._budget, self.multiple = planned, budget, multiple
         # (from this step on, examples or tokens)
@@ -55,6 +64,9 @@ class MicroBatches:
     def parts(self, step: int, items: Sequence[Item]) -> list[Sequence[Item]]:
         """What passes at once of the items of the batch of `step`."""
         size = self.size(step)
+        if self._passes > 1:
+            budget, examples = (size, self._planned) if self._budget else (0, size)
+            return split_evenly(items, self._passes, budget, examples, self.multiple)
         if self._budget:
             return split_by_tokens(items, size, self._planned, self.multiple)
         return split(items, size)
@@ -69,9 +81,10 @@ class MicroBatches:
 
     def examples(self, batches: Sequence[Batch], step: int) -> int:
         """Examples that pass at once at most, of these batches as they would be cut at `step`."""
-        if not self._budget:
+        if not self._budget and self._passes == 1:
             return self.size(step)
-        return max(len(part) for batch in batches for part in self.parts(step, batch.items))
+        of_steps = (map(len, self.parts(step, batch.items)) for batch in batches)
+        return max(sum(sorted(sizes)[-self._passes :]) for sizes in of_steps)
 
     def halve(self, step: int, batch: Batch) -> None:
         """From `step` on, half of what was tried. RunError when that was one example."""
@@ -88,7 +101,7 @@ class MicroBatches:
         else:
             tried = max(map(len, several))
             half, what = -(-tried // 2), "examples"
-        self._sizes.append((step, half))
+        self._sizes.append((step, half * self._passes))
         write_json(self._file, self._sizes[1:])
         self._notify(
             f"out of memory at step {step} with {tried} {what} at a time: the step is done again,"

@@ -17,7 +17,7 @@ from torch import nn
 
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.extras import need
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 
 __all__ = ["learning_rate", "make_optimizer"]
 

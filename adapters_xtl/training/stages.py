@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from adapters_xtl.models.network import Model
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.training.batches import TrainSet
 
 __all__ = ["Stage", "StageResult", "Training", "TrainingResult"]

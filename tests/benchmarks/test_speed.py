@@ -83,5 +83,7 @@ def test_work_per_token(tmp_path: Path) -> None:
 def test_what_is_off_on_a_gpu_is_no_contender_there() -> None:
     work = train_speed.WORKS["pairs-lora"]
     on_cpu, on_cuda = (set(train_speed.contenders(work, device)) for device in ("cpu", "cuda"))
-    assert on_cpu - on_cuda == {"+cast-once", "+dropout-masks", "+attention", "+token-budget"}
+    assert on_cpu - on_cuda == {
+        *("+cast-once", "+dropout-masks", "+attention", "+token-budget", "+parallel-passes")
+    }
     assert all("cast_once" not in flag for flag in train_speed.contenders(work, "cuda")["all"])

@@ -17,8 +17,8 @@ from adapters_xtl.data.repository import MissingRows
 from adapters_xtl.data.sources import Embedded, Source
 from adapters_xtl.data.splits import TrainingRows
 from adapters_xtl.planning import training_rows
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.run_card import run_card
-from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.runs.stored_runs import read_run
 from tests.data.mirrors import PANX, SQUAD, mirror_of, nli, squad, tagged
 from tests.finished_runs import finished_run

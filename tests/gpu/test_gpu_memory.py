@@ -40,7 +40,7 @@ from adapters_xtl.models.network import (
     cap_memory,
     on_device,
 )
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.training.batches import TrainSet, shares, split, weighted
 from adapters_xtl.training.fit import fit as train
 from adapters_xtl.training.fit import gradient_checkpointing

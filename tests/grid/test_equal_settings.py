@@ -13,10 +13,11 @@ from adapters_xtl.base.errors import Problems
 from adapters_xtl.cli.commands import compare
 from adapters_xtl.grid.cell_plans import CellPlans
 from adapters_xtl.runs import settings
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.recipes import read_recipe
 from adapters_xtl.runs.request import Module
 
-OWN = {"lr", "optimizer", "dtype", "tasks", "lora"}
+OWN = {"lr", "optimizer", "dtype", "tasks", "lora", "parallel_passes"}
 
 
 def planned(runs: Path, task: str, *settings: str, **options: Any) -> list[tuple[Module, ...]]:
@@ -89,7 +90,7 @@ def test_full_fine_tuning_has_the_papers_settings(name: str, backbone: str) -> N
     problems = Problems()
     full = methods.load("full")
 
-    def hyper(source: str) -> settings.Hyper:
+    def hyper(source: str) -> Hyper:
         return settings.resolve_settings(
             recipe,
             settings.Defaults("full", full.rate_on(backbone), {}),

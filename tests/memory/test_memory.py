@@ -42,7 +42,7 @@ from adapters_xtl.methods import Link
 from adapters_xtl.models.heads import head_spec
 from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build
 from adapters_xtl.planning import memory_jobs
-from adapters_xtl.runs.settings import ON_A_CPU
+from adapters_xtl.runs.hyper import ON_A_CPU
 from adapters_xtl.training.batches import split_by_tokens
 from adapters_xtl.training.fit import gradient_checkpointing
 from tests.command_line import complaints, xtl, xtl_json

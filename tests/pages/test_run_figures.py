@@ -10,6 +10,7 @@ import pytest
 
 from adapters_xtl.base.errors import MismatchError
 from adapters_xtl.pages import run_figures
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.records import (
     METRICS,
     PROVENANCE,
@@ -26,7 +27,6 @@ from adapters_xtl.runs.records import (
     write_record,
 )
 from adapters_xtl.runs.run import Run
-from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.runs.stored_runs import StoredRun
 
 SHA = "0123456789abcdef" * 4

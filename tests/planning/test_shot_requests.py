@@ -11,9 +11,9 @@ from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.planning.evaluations import scopes_of
 from adapters_xtl.planning.plan import Planner
 from adapters_xtl.planning.shots import reported_scopes
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.request import Plan, Request
 from adapters_xtl.runs.run import Run
-from adapters_xtl.runs.settings import Hyper
 from adapters_xtl.runs.store import Store
 
 SHOTS = (("train.shots", 2), ("train.shot_language", "de"))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from adapters_xtl.base.errors import MismatchError
 from adapters_xtl.base.typed_json import from_json, to_json
 from adapters_xtl.base.untrusted import Refusal
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.records import (
     BackboneRecord,
     Lineage,
@@ -33,7 +34,6 @@ from adapters_xtl.runs.records import (
     write_record,
 )
 from adapters_xtl.runs.run import Run
-from adapters_xtl.runs.settings import Hyper
 
 SHA = "0123456789abcdef" * 4
 RUN = Run(

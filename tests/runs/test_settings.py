@@ -11,12 +11,11 @@ import pytest
 from adapters_xtl.base.errors import Problems, RequestError, nearest
 from adapters_xtl.base.files import canonical
 from adapters_xtl.base.numbers import whole
+from adapters_xtl.runs.hyper import HYPER_FIELDS, Hyper
 from adapters_xtl.runs.recipes import Recipe, read_recipe
 from adapters_xtl.runs.run import Run
 from adapters_xtl.runs.settings import (
-    HYPER_FIELDS,
     Defaults,
-    Hyper,
     Overrides,
     Settings,
     parse_override,

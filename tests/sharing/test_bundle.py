@@ -26,7 +26,7 @@ from adapters_xtl.base import untrusted
 from adapters_xtl.base.errors import MismatchError, RequestError
 from adapters_xtl.base.files import digest, file_digest, folder_digest, read_json
 from adapters_xtl.base.typed_json import from_json
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.stored_runs import read_run
 from adapters_xtl.sharing import bundle, pack
 from adapters_xtl.sharing.bundle_card import bundle_card

@@ -15,7 +15,7 @@ from adapters_xtl import formats, metrics, tasks
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.data.columns import INSIDE
 from adapters_xtl.metrics.xtreme import averages
-from adapters_xtl.runs.settings import HYPER_FIELDS
+from adapters_xtl.runs.hyper import HYPER_FIELDS
 from adapters_xtl.tasks import BACK_TRANSLATED, COLUMN_TYPES, Rows, Task
 from tests.conftest import shared_dir
 

@@ -13,7 +13,7 @@ import pytest
 from adapters_xtl.base.errors import DataError
 from adapters_xtl.base.files import file_digest
 from adapters_xtl.formats import Item
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.training.batches import (
     Batch,
     TrainSet,

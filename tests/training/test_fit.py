@@ -17,7 +17,7 @@ from adapters_xtl import formats
 from adapters_xtl.backbones import embedded
 from adapters_xtl.base.errors import RequestError, RunError
 from adapters_xtl.models.network import Model, on_device
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.training.batches import TrainSet
 from adapters_xtl.training.checkpoints import newest_checkpoint, read_state
 from adapters_xtl.training.fit import fit, gradient_checkpointing

@@ -11,7 +11,7 @@ from transformers import XLMRobertaConfig, XLMRobertaModel, get_linear_schedule_
 
 from adapters_xtl.backbones import Backbone, embedded, registry
 from adapters_xtl.base.errors import RequestError
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.training.optimizer import learning_rate, make_optimizer
 from tests.training.toys import apart, items, model, train, weights
 

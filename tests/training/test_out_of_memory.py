@@ -19,7 +19,7 @@ from adapters_xtl.base.errors import RunError
 from adapters_xtl.evaluation import predict
 from adapters_xtl.formats import Item
 from adapters_xtl.models.network import Model, on_device
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.training.batches import shares, split, split_by_tokens, weighted
 from tests.training.toys import FullDevice, apart, drift, items, model, train, weights
 

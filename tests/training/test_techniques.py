@@ -23,6 +23,8 @@ from adapters_xtl.methods import Link
 from adapters_xtl.models import assembly
 from adapters_xtl.models.context import Context
 from adapters_xtl.models.encoded_rows import EncodedRows
+from adapters_xtl.models.faster_layers import byte_factors, byte_rate
+from adapters_xtl.models.fused_lora import fused_lora
 from adapters_xtl.models.network import (
     EncoderSpec,
     Host,
@@ -37,8 +39,6 @@ from adapters_xtl.planning.plan import Planner
 from adapters_xtl.runs.request import Request
 from adapters_xtl.runs.settings import SPEED_FIELDS
 from adapters_xtl.runs.store import Store
-from adapters_xtl.training.faster_layers import byte_factors, byte_rate
-from adapters_xtl.training.fused_lora import fused_lora
 from tests.finished_runs import QUICK, run_recipe
 from tests.small_bert import small_bert
 from tests.training.toys import LABELS, apart, items, model, train, weights

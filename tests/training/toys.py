@@ -16,7 +16,7 @@ from adapters_xtl.formats import IGNORED, Item, Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.models.heads import head_spec
 from adapters_xtl.models.network import EncoderSpec, Model, StackSpec, build
-from adapters_xtl.runs.settings import Hyper
+from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.training.batches import TrainSet
 from adapters_xtl.training.fit import fit
 from adapters_xtl.training.stages import Stage, Training, TrainingResult

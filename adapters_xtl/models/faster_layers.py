@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,9 +18,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["byte_factors", "byte_rate", "dropped", "faster_layers"]
+__all__ = ["byte_factors", "byte_rate", "draws_from", "dropped", "faster_layers"]
 
 BYTES = 256
+
+_of_thread = threading.local()
+
+
+@contextlib.contextmanager
+def draws_from(seed: int) -> Iterator[None]:
+    """Masks of bytes are drawn from this seed in this thread, until the context ends."""
+    _of_thread.generator = torch.Generator().manual_seed(seed)
+    try:
+        yield
+    finally:
+        del _of_thread.generator
 
 
 def byte_rate(rate: float) -> float:
@@ -39,15 +52,16 @@ def byte_factors(
     shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
     """What dropout multiplies by: 0 with the probability `byte_rate(rate)`, else what keeps the
-    mean; a byte of torch's generator decides an element.
+    mean; a byte of the generator (`draws_from`'s, else torch's) decides an element.
 
     One 64-bit draw makes eight bytes, where torch's Bernoulli makes a float for each element. It is
     an operator, which compiled layers call as it is: torch does not compile such draws.
     """
     count = math.prod(shape)
     words = torch.empty(-(-count // 8), dtype=torch.int64, device=device)
+    generator = getattr(_of_thread, "generator", None)
     # from the lowest on, without an upper bound: all 64 bits are drawn
-    drawn = words.random_(-(2**63), None).view(torch.uint8)[:count]
+    drawn = words.random_(-(2**63), None, generator=generator).view(torch.uint8)[:count]
     dropped = round(byte_rate(rate) * BYTES)
     kept = drawn.ge_(dropped).view(tuple(shape)).to(dtype)
     return kept.mul_(BYTES / (BYTES - dropped)) if dropped < BYTES else kept
@@ -79,10 +93,12 @@ def _attend(
     layer: Any,
     masks: str,
     attention: str,
+    queried: torch.Tensor,
     states: torch.Tensor,
     attention_mask: torch.Tensor | None,
-) -> tuple[torch.Tensor, None]:
-    """The self-attention of BERT, RoBERTa and XLM-R, (B, T, hidden) → (B, T, hidden).
+) -> torch.Tensor:
+    """The self-attention of BERT, RoBERTa and XLM-R, from the tokens `queried` to all `states`: (B,
+    Q, hidden), (B, T, hidden) → (B, Q, hidden).
 
     attention   "eager": in the type that the layer's query, key and value have, softmax in
                 float32; "sdpa" (with masks of bytes): all in float32, as torch computes it on a
@@ -90,8 +106,8 @@ def _attend(
     """
     heads, size = layer.num_attention_heads, layer.attention_head_size
     query, key, value = (
-        part(states).unflatten(-1, (heads, size)).transpose(1, 2)
-        for part in (layer.query, layer.key, layer.value)
+        part(given).unflatten(-1, (heads, size)).transpose(1, 2)
+        for part, given in ((layer.query, queried), (layer.key, states), (layer.value, states))
     )
     kind = query.dtype
     with torch.autocast(states.device.type, enabled=False):
@@ -102,7 +118,7 @@ def _attend(
             scores = scores + attention_mask
         weights = torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)
         mixed = torch.matmul(dropped(weights, layer.dropout_prob, masks), value)
-    return mixed.to(kind).transpose(1, 2).flatten(2), None
+    return mixed.to(kind).transpose(1, 2).flatten(2)
 
 
 @functools.cache
@@ -117,10 +133,18 @@ def _attention_class(library: Any, masks: str, attention: str) -> type:
         **options: Any,
     ) -> Any:
         if layer.training:
-            return _attend(layer, masks, attention, states, attention_mask)
+            return _attend(layer, masks, attention, states, states, attention_mask), None
         return library.forward(layer, states, attention_mask, *arguments, **options)
 
-    return type(library.__name__, (library,), {"forward": forward})
+    def attend(
+        layer: Any,
+        queried: torch.Tensor,
+        states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        return _attend(layer, masks, attention, queried, states, attention_mask)
+
+    return type(library.__name__, (library,), {"forward": forward, "attend": attend})
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
-"""LoRA layers that compute a training step in less time, in place of peft's own while it trains.
+"""LoRA layers that compute in less time than peft's own, which they stand in for.
 
 peft casts a layer's input to the type of its float32 modules, draws dropout in that type, and makes
 the update W x + (B A) x in four passes over the outputs. Here the input is cast once to the compute
 type, dropout is drawn in it, and the product with B is added to W x where it lies. Sums are rounded
-otherwise, so that this is part of a run's identity (`train.lora=fused`). Evaluation goes through
-peft's layers.
+otherwise, so that in training this is part of a run's identity (`train.lora=fused`). On a CPU
+scores are computed through these layers whatever a training has.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapters_xtl.training.faster_layers import dropped
+from adapters_xtl.models.faster_layers import dropped
 
 __all__ = ["fused_lora"]
 
 
 @contextlib.contextmanager
 def fused_lora(model: nn.Module, choice: str, masks: str) -> Iterator[int]:
-    """LoRA layers of the model as `train.lora` says, dropout as `train.dropout_masks` says, until
-    the context ends. Gives the number of layers that are replaced: those of `nn.Linear` layers
-    whose modules are plain LoRA.
+    """LoRA layers of the model as `train.lora` says, their dropout in training as
+    `train.dropout_masks` says, until the context ends. Gives the number of layers that are
+    replaced: those of `nn.Linear` layers whose modules are plain LoRA.
     """
     replaced: list[tuple[nn.Module, type]] = []
     try:
@@ -52,7 +52,7 @@ def _fused_class(library: Any, masks: str) -> type:
     """
 
     def forward(layer: Any, states: torch.Tensor, *arguments: Any, **options: Any) -> Any:
-        if not layer.training or arguments or options or layer.disable_adapters or layer.merged:
+        if arguments or options or layer.disable_adapters or layer.merged:
             return library.forward(layer, states, *arguments, **options)
         return _forward(layer, masks, states)
 

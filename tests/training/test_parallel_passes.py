@@ -1,0 +1,278 @@
+"""Passes of a step that are computed at the same time, and the last layer at the first token: the
+same training but for rounding, the same bits again, for both libraries on XLM-R and on a BERT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from adapters_xtl import formats
+from adapters_xtl.backbones import Backbone, embedded, registry
+from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.evaluation import predict as prediction
+from adapters_xtl.models.first_token import first_token_alone, is_first_token_layer
+from adapters_xtl.models.fused_lora import fused_lora
+from adapters_xtl.models.network import Model
+from adapters_xtl.models.side_by_side import SharedChange, SideBySide, most_at_once
+from adapters_xtl.training.batches import padded_tokens, split_by_tokens, split_evenly
+from tests.small_bert import small_bert
+from tests.training.toys import apart, items, model, train, weights
+
+BYTES = {"dropout_masks": "bytes", "attention": "eager"}
+PARALLEL = {**BYTES, "parallel_passes": 2}
+CASES = [("lora", "tiny"), ("bottleneck", "tiny"), ("lora", "bert"), ("bottleneck", "bert")]
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
+    embedded.prepare(lambda text: None)
+    bert = registry.resolve(str(small_bert(tmp_path_factory.mktemp("bert"))))
+    return {"tiny": NAMED["tiny"], "bert": bert}
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Two of torch's threads, whatever the machine has."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(usual)
+
+
+def rows(backbone: str, count: int = 24, form: str = "classify") -> list[Any]:
+    made = items(form, count)
+    for item in made if backbone == "bert" else ():
+        item.ids = tuple(ids % 50 + 5 for ids in item.ids)
+    return made
+
+
+def losses(result: Any) -> list[float]:
+    return [entry["loss"] for entry in result.log if "loss" in entry]
+
+
+@pytest.mark.parametrize(("method", "backbone"), CASES)
+def test_it_is_one_training_however_many_threads_there_are(
+    method: str, backbone: str, backbones: dict[str, Backbone], tmp_path: Path, two_threads: None
+) -> None:
+    """Each pass has masks of its own, which hang on no thread; with two threads, twice, the bits
+    are the same. Recomputed layers draw the same masks again.
+    """
+    found: dict[str, Any] = {}
+    for name, threads, options in (
+        ("one thread", 1, {}),
+        ("two", 2, {}),
+        ("two again", 2, {}),
+        ("recomputed", 2, {"checkpointing": True}),
+    ):
+        torch.set_num_threads(threads)
+        built = model(method=method, dropout=True, backbone=backbones[backbone])
+        result = train(built, rows(backbone), tmp_path / name, hyper=PARALLEL, **options)
+        found[name] = losses(result), weights(built)
+        assert result.micro_batch == 8, "both passes of the batch at once"
+    assert found["two"][0] == found["two again"][0]
+    assert apart(found["two"][1], found["two again"][1]) == 0
+    assert found["one thread"][0] == pytest.approx(found["two"][0], rel=1e-4)
+    assert found["recomputed"][0] == pytest.approx(found["two"][0], rel=1e-4)
+
+
+@pytest.mark.parametrize(("method", "backbone"), CASES)
+@pytest.mark.parametrize("form", ["classify", "choice", "tag", "span"])
+def test_without_dropout_it_learns_what_whole_batches_learn(
+    method: str,
+    backbone: str,
+    form: str,
+    backbones: dict[str, Backbone],
+    tmp_path: Path,
+    two_threads: None,
+) -> None:
+    results = []
+    for name, hyper in (
+        ("whole", BYTES),
+        ("parallel", PARALLEL),
+        ("budget", {**PARALLEL, "token_budget": 100}),
+        ("three", {**BYTES, "parallel_passes": 3, "lora": "fused" if method == "lora" else "peft"}),
+        ("first", {**PARALLEL, "last_layer": "first"}),
+    ):
+        built = model(form, method=method, backbone=backbones[backbone])
+        own = [type(layer) for layer in built.modules()]
+        results.append(
+            losses(train(built, rows(backbone, form=form), tmp_path / name, hyper=hyper))
+        )
+        assert own == [type(layer) for layer in built.modules()], "taken off again"
+    for result in results[1:]:
+        assert result == pytest.approx(results[0], rel=1e-3)
+
+
+def test_it_resumes_to_the_same_bits(tmp_path: Path, two_threads: None) -> None:
+    embedded.prepare(lambda text: None)
+    hyper = {**PARALLEL, "eval_every": 3, "last_layer": "first"}
+    whole, broken = model(dropout=True), model(dropout=True)
+    train(whole, rows("tiny"), tmp_path / "whole", steps=6, hyper=hyper)
+    scores = [0.0]
+
+    def score() -> dict[str, float]:
+        if not scores:
+            raise KeyboardInterrupt
+        return {"score": scores.pop()}
+
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, rows("tiny"), tmp_path / "run", steps=6, hyper=hyper, score=score)
+    torch.manual_seed(99)
+    train(broken, rows("tiny"), tmp_path / "run", steps=6, hyper=hyper, score=lambda: {"score": 1})
+    assert apart(weights(whole), weights(broken)) == 0
+
+
+def test_where_two_passes_are_too_much_they_follow_each_other(
+    tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the parts are halved, as without parallel passes; what was drawn stays."""
+    embedded.prepare(lambda text: None)
+    usual, built = Model.forward, [model(dropout=True) for _ in range(3)]
+    train(built[0], rows("tiny"), tmp_path / "roomy", hyper=PARALLEL)
+    calls: list[int] = []
+
+    def full_once(self: Model, task: str, batch: Any, with_loss: bool = True) -> Any:
+        calls.append(len(batch["input_ids"]))
+        if len(calls) == 4:  # the second pass of the second step
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return usual(self, task, batch, with_loss)
+
+    monkeypatch.setattr(Model, "forward", full_once)
+    lines: list[str] = []
+    train(built[1], rows("tiny"), tmp_path / "once", hyper=PARALLEL, lines=lines)
+    assert len(lines) == 1 and "one pass at a time; its results stay the same" in lines[0]
+    assert apart(weights(built[0]), weights(built[1])) < 1e-4
+
+    def small(self: Model, task: str, batch: Any, with_loss: bool = True) -> Any:
+        if len(batch["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return usual(self, task, batch, with_loss)
+
+    monkeypatch.setattr(Model, "forward", small)
+    lines.clear()
+    result = train(built[2], rows("tiny"), tmp_path / "small", hyper=PARALLEL, lines=lines)
+    assert "one pass at a time" in lines[0] and "examples at a time" in lines[1]
+    assert result.micro_batch <= 4 and not result.stages[0].steps < 4
+
+
+@pytest.mark.parametrize("passes", [2, 3, 5])
+@pytest.mark.parametrize(("budget", "size"), [(0, 32), (400, 32), (0, 6), (90, 7)])
+def test_parts_are_even_and_within_their_bounds(passes: int, budget: int, size: int) -> None:
+    whole = items("classify", 32)
+    parts = split_evenly(whole, passes, budget, size)
+    assert sorted(id(item) for part in parts for item in part) == sorted(map(id, whole))
+    lengths = [item.length for part in parts for item in part]
+    assert lengths == sorted(lengths)
+    tokens = [padded_tokens(part) for part in parts]
+    most = size // passes if size < 32 else 32  # examples of a part
+    fewest = len(split_by_tokens(whole, budget // passes or 10**9, max(1, most)))
+    assert len(parts) <= -(-fewest // passes) * passes
+    for part, count in zip(parts, tokens, strict=True):
+        assert len(part) <= max(1, most)
+        assert not budget or count <= budget // passes or len(part) == 1
+    if not budget and size == 32:
+        assert len(parts) == passes and max(tokens) < 1.3 * sum(tokens) / passes
+
+
+@pytest.mark.parametrize(("method", "backbone"), CASES)
+def test_scores_of_parallel_passes_at_the_first_token_are_the_libraries(
+    method: str, backbone: str, backbones: dict[str, Backbone], two_threads: None
+) -> None:
+    """Outputs in the order of the rows, equal but for rounding to those of the libraries' own
+    layers, one pass after the other.
+    """
+    built = model(method=method, dropout=True, backbone=backbones[backbone])
+    with torch.no_grad():
+        for name, value in built.trainable().items():
+            value.add_(0.05 * torch.randn_like(value) if "lora_B" in name or "up" in name else 0)
+    whole = rows(backbone, 90)
+    form = formats.load("classify")
+
+    def call(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
+        return form.outputs(built("task", batch, with_loss=False)["outputs"], batch)
+
+    def outputs(threads: int) -> np.ndarray:
+        torch.set_num_threads(threads)
+        found = prediction.forward(built, "classify", whole, call, device="cpu", dtype="float32")
+        return np.stack(found)
+
+    plain = outputs(1)
+    with first_token_alone(built) as first, fused_lora(built, "fused", "torch") as fused:
+        assert first and is_first_token_layer(built.last_layer)
+        assert bool(fused) == (method == "lora")
+        quick = outputs(2)
+    assert quick == pytest.approx(plain, abs=1e-4) and np.ptp(plain, axis=0).max() > 1e-3
+    assert not is_first_token_layer(built.last_layer)
+
+
+def test_relative_positions_at_the_first_token(tmp_path: Path) -> None:
+    """BERT's attention with relative positions is another: the rest of the layer is cut as ever."""
+    bert = registry.resolve(str(small_bert(tmp_path, position_embedding_type="relative_key")))
+    built = model(method="bottleneck", backbone=bert).eval()
+    batch = {"input_ids": torch.randint(5, 50, (3, 9)), "attention_mask": torch.ones(3, 9).long()}
+    batch["attention_mask"][1, 6:] = 0
+    with torch.no_grad():
+        whole = built.states(batch)
+        with first_token_alone(built):
+            first = built.states(batch)
+    assert first.shape[1] == 1
+    assert torch.allclose(first[:, 0], whole[:, 0], atol=1e-5)
+
+
+def test_a_head_that_reads_every_token_gets_every_token() -> None:
+    embedded.prepare(lambda text: None)
+    built = model("tag")
+    with first_token_alone(built) as first:
+        assert not first and not is_first_token_layer(built.last_layer)
+
+
+def test_a_pass_has_its_share_of_the_threads_and_no_thread_stays(two_threads: None) -> None:
+    import threading
+
+    before = threading.active_count()
+    with SideBySide(2) as both:
+        assert list(both.map(lambda number: (number, torch.get_num_threads()), range(5))) == [
+            (number, 1) for number in range(5)
+        ]
+        assert both.several and torch.get_num_threads() == 2
+        threads: list[int] = []
+        other = threading.Thread(target=lambda: threads.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        assert threads == [2], "a thread that begins now has what the process has"
+
+        def fails(number: int) -> int:
+            if number == 1:
+                raise ValueError("one of them")
+            return number
+
+        with pytest.raises(ValueError, match="one of them"):
+            list(both.map(fails, range(4)))
+    assert threading.active_count() == before
+
+
+def test_quantised_layers_pass_one_at_a_time(two_threads: None) -> None:
+    embedded.prepare(lambda text: None)
+    assert most_at_once(model(), "cpu") == 2 and most_at_once(model(), "cuda") == 1
+    assert most_at_once(model(bits=8), "cpu") == 1
+
+
+def test_a_shared_change_lasts_until_its_last_user_has_left() -> None:
+    made: list[str] = []
+    shared = SharedChange()
+
+    def change() -> Any:
+        made.append("made")
+        return lambda: made.append("undone")
+
+    with shared.made(change):
+        with shared.made(change):
+            assert made == ["made"]
+        assert made == ["made"]
+    assert made == ["made", "undone"]
