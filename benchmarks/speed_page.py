@@ -29,6 +29,7 @@ LINES = (
         "the same in bfloat16, rows grouped or sorted by length (in scoring, with the merged"
         " checkpoint); in encoding, sentence-transformers with larger batches",
     ),
+    ("tuned-whole", "tuned with modules in all layers, beside modules in the upper half"),
     ("no-techniques, all", "this package with its techniques for speed off, and on"),
     (
         "beside, merged",

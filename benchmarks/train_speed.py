@@ -12,6 +12,7 @@ and the seed is the round's number.
     stock          what the libraries' documentation shows: float32, random batches padded to their
                    longest
     tuned          the same with bf16 autocast and group_by_length
+    tuned-whole    tuned with modules in all layers, where the others have them in the upper half
     no-techniques  this package with every technique of TECHNIQUES off
     +NAME          one technique on
     all            all of them on
@@ -97,6 +98,10 @@ TECHNIQUES: Mapping[str, Technique] = {
 }
 
 
+WHOLE = "tuned-whole"
+SCRIPTED = ("stock", "tuned", WHOLE)  # contenders that are the plain scripts
+
+
 @dataclass(frozen=True)
 class Work:
     """What is trained. `upper`: modules in the upper half of the layers only."""
@@ -142,7 +147,10 @@ def contenders(work: Work, device: str = "cpu") -> dict[str, tuple[str, ...]]:
             flag for name in names for flag in TECHNIQUES[name].flags(name in chosen, together)
         )
 
-    found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": (), "no-techniques": with_on()}
+    found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": ()}
+    if work.upper:
+        found[WHOLE] = ()
+    found["no-techniques"] = with_on()
     found |= {f"+{name}": with_on(name, TECHNIQUES[name].needs) for name in names}
     return found | ({"all": with_on(*names, together=True)} if names else {})
 
@@ -215,15 +223,16 @@ class Bench:
         spec: dict[str, Any] = found["answer"]["runs"][-1]["spec"]
         return spec
 
-    def script(self, seed: int, tuned: bool) -> list[str]:
-        task, spec = tasks.load(self.work.task), self.spec
+    def script(self, seed: int, contender: str) -> list[str]:
+        task, spec, tuned = tasks.load(self.work.task), self.spec, contender != "stock"
         job = {
             **{"tuned": tuned, "format": task.format, "scorer": task.scorer},
             **{"metric": task.metric, "labels": list(task.labels)},
             **{"train": str(self.train), "dev": str(self.dev), "encoder": str(self.encoder)},
             **{"method": self.work.method, "options": spec["options"]},
             "parents": [str(Path(self.parent) / "module")] if self.parent else [],
-            **{"from_layer": self.from_layer, "hyper": spec["hyper"]},
+            "from_layer": 0 if contender == WHOLE else self.from_layer,
+            "hyper": spec["hyper"],
             **{"seed": seed, "device": self.options.device},
         }
         path = self.aside / self.name / "job.json"
@@ -234,10 +243,10 @@ class Bench:
         """The figures of one process of one contender; RuntimeError when it failed."""
         with tempfile.TemporaryDirectory(dir=self.aside) as folder:
             caches = self.aside / "warm" / contender if self.options.warm else Path(folder)
-            scripted = contender in ("stock", "tuned")
+            scripted = contender in SCRIPTED
             runs = Path(folder, "runs")
             command = (
-                self.script(seed, contender == "tuned")
+                self.script(seed, contender)
                 if scripted
                 else self.ours(seed, runs, *contenders(self.work, self.options.device)[contender])
             )
@@ -257,9 +266,12 @@ class Bench:
         }
 
 
-def summed_up(rounds: Sequence[Mapping[str, Any]], work: float) -> dict[str, Any]:
-    """Contender → medians over the rounds, score with its spread, ratios to stock and tuned."""
-
+def summed_up(
+    rounds: Sequence[Mapping[str, Any]], work: float, whole_work: float = 0.0
+) -> dict[str, Any]:
+    """Contender → medians over the rounds, score with its spread, ratios to the scripts. `work`,
+    `whole_work`: FLOPs a token, with the modules where they are and in all layers.
+    """
     summary: dict[str, Any] = {}
     for name in dict.fromkeys(name for one in rounds for name in one["contenders"]):
         own = tools.of_contender(rounds, name)
@@ -277,7 +289,9 @@ def summed_up(rounds: Sequence[Mapping[str, Any]], work: float) -> dict[str, Any
             if padded
             else None,
             "mfu": statistics.median(
-                entry["tokens"] * work / entry["seconds"] / one["matrix_rate"]
+                entry["tokens"]
+                * (whole_work if name == WHOLE else work)
+                / (entry["seconds"] * one["matrix_rate"])
                 for one, entry in pairs
             ),
             "peak_bytes": max(
@@ -286,7 +300,7 @@ def summed_up(rounds: Sequence[Mapping[str, Any]], work: float) -> dict[str, Any
             "score": statistics.fmean(scores),
             "score_sd": statistics.stdev(scores) if len(scores) > 1 else None,
         }
-        for other in ("stock", "tuned"):
+        for other in SCRIPTED:
             line[f"faster_than_{other}"] = tools.faster(rounds, name, other)
             whole = tools.faster(rounds, name, other, "process_seconds")
             line[f"process_faster_than_{other}"] = whole
@@ -303,6 +317,7 @@ def section(record: Mapping[str, Any]) -> list[str]:
     """A work's part of the page."""
     settings = record["settings"]
     steps = sorted({entry["steps"] for one in record["rounds"] for entry in _finished(one)})
+    scripts = [one for one in SCRIPTED if one in record["summary"]]
     rows = []
     for name, line in record["summary"].items():
         padding, spread = line["padding"], line["score_sd"]
@@ -316,12 +331,11 @@ def section(record: Mapping[str, Any]) -> list[str]:
                 f"{100 * line['mfu']:.0f} %",
                 f"{line['peak_bytes'] / 2**30:.2f}",
                 f"{line['score']:.1f}" + ("" if spread is None else f" ± {spread:.1f}"),
-                tools.shown_ratio(line["faster_than_stock"]),
-                tools.shown_ratio(line["faster_than_tuned"]),
+                *(tools.shown_ratio(line[f"faster_than_{one}"]) for one in scripts),
             ]
         )
     header = ["", "s", "process s", "tokens/s", "padding", "mfu", "GiB"]
-    header += ["score", "× stock", "× tuned"]
+    header += ["score", *(f"× {one}" for one in scripts)]
     return [
         f"## {record['work']['name']}, {record['backbone']}, {record['device']}",
         "",
@@ -399,7 +413,7 @@ def carry_out(name: str, options: argparse.Namespace, aside: Path, deadline: flo
             "flop_per_token": work,
             "provenance": to_json(machine.describe()),
             "rounds": rounds,
-            "summary": summed_up(rounds, work),
+            "summary": summed_up(rounds, work, tools.training_work(bench.encoder, 0)),
         }
 
     failed = tools.take_rounds(
