@@ -10,10 +10,10 @@ it. The parts grow by targets, by intermediates and by seeds. RUNS is the store:
 holds studies/, or --runs.
 
 Beside it the same part with one full fine-tuning a cell, which is what Phang et al. 2020 did: as
-many trainings. Where the study has no such runs their figures are predicted: 3/2 of a module's
-seconds (of three matrix products of a step, a frozen weight skips the one of its own gradient:
-Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and 4 bytes a parameter of the whole encoder.
-3/2 is a lower bound from FLOPs; the measured ratios in README.md are larger.
+many trainings. They are measured where the method `full` is in the study, else predicted: 3/2 of a
+module's seconds (of three matrix products of a step, a frozen weight skips the one of its own
+gradient: Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and 4 bytes a parameter of the whole
+encoder. 3/2 is a lower bound from FLOPs.
 
 Of a named backbone all of it is predicted: --examples a training, which average one third of
 --max-length tokens, on a device of --rate FLOP/s; the rate is assumed, give a measured one. Writes
@@ -26,7 +26,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,7 @@ def table(parts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def hours(seconds: float) -> str:
-    return f"{seconds / 3600:.2f}"
+    return f"{seconds / 3600:.2f}" if seconds >= 360 else f"{seconds / 3600:.2g}"
 
 
 def size(number: float) -> str:
@@ -277,11 +277,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lacks = f"has no cell of a target, intermediates and {options.method}"
             print(f"matrix_cost.py: {folder} {lacks}", file=sys.stderr)
             return 2
+        whole = measured(study, options.runs or folder.resolve().parent.parent, "full")
+        predicts = "those of full fine-tuning are predicted from them"
+        if whole and options.method != "full":
+            predicts = "and so are those of full fine-tuning"
+            parts = [replace(one, full=own.modules) for one, own in zip(parts, whole, strict=True)]
         record |= {
             "title": f"Measured: {study['title']}, {options.method}",
             "command": f"benchmarks/matrix_cost.py RUNS/studies/{folder.name}",
-            "what": "Seconds and bytes of stacks are measured, those of full fine-tuning predicted"
-            f" from them. {' '.join(study['no_evidence'])}",
+            "what": f"Seconds and bytes of stacks are measured, {predicts}."
+            f" {' '.join(study['no_evidence'])}".rstrip(),
             "study": study["command"],
             "provenance": study["provenance"],
         }

@@ -29,13 +29,22 @@ LINES = (
         "the same in bfloat16, rows grouped or sorted by length (in scoring, with the merged"
         " checkpoint); in encoding, sentence-transformers with larger batches",
     ),
-    ("tuned-whole", "tuned with modules in all layers, beside modules in the upper half"),
-    ("no-techniques, all", "this package with its techniques for speed off, and on"),
+    (
+        "tuned-whole",
+        "tuned with modules in all layers, where the other lines have them in the upper half alone",
+    ),
+    (
+        "no-techniques, all",
+        "this package with its settings for speed off, and on (`train.compiled` is `auto`, which"
+        " never compiles on a CPU)",
+    ),
+    ("+NAME", "no-techniques with this one on; with dropout-masks, where it needs them"),
     (
         "beside, merged",
         "`xtl evaluate` with the module beside the layers, and merged into their weights",
     ),
-    ("ours", "what `xtl evaluate --task tatoeba` encodes with"),
+    ("sentence-transformers", "`SentenceTransformer.encode`, batches of 32"),
+    ("ours", "this package's encoder, as `xtl evaluate --task tatoeba` uses it"),
 )
 COLUMNS = (
     (
@@ -47,8 +56,9 @@ COLUMNS = (
     ("padding", "share of padding in the tokens that were computed"),
     (
         "mfu",
-        "model FLOPs utilisation: FLOPs per second of the encoder's linear layers, padding left"
-        " out, in % of the measured peak of bfloat16 matrix products",
+        "model FLOPs utilisation: FLOPs of the encoder's linear layers on the training's tokens,"
+        " padding left out, per second, in % of the measured peak of bfloat16 matrix products; the"
+        " seconds include the scoring, and what a technique need not compute counts as computed",
     ),
     (
         "GiB",
@@ -62,9 +72,9 @@ COLUMNS = (
     ("× NAME", "how many times faster than the line NAME: median (range) of each round's ratio"),
 )
 AFTER = """
-In trainings and in scoring, stock computes in float32 and all other lines in bfloat16, so that
-× stock includes the change of precision. Trainings of a few steps end near chance: their scores
-cannot show what a technique costs in accuracy.
+In trainings and in scoring, stock and stock-merged compute in float32 and all other lines in
+bfloat16, so that the ratios to them include the change of precision. Trainings of a few steps end
+near chance: their scores cannot show what a technique costs in accuracy.
 """
 
 

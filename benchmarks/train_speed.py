@@ -13,21 +13,23 @@ and the seed is the round's number.
                    longest
     tuned          the same with bf16 autocast and group_by_length
     tuned-whole    tuned with modules in all layers, where the others have them in the upper half
-    no-techniques  this package with every technique of TECHNIQUES off
-    +NAME          one technique on
-    all            all of them on
+    no-techniques  this package with every setting of TECHNIQUES off (scoring has none of its own)
+    +NAME          one of them on, parallel-passes with dropout-masks, which it needs
+    all            all of them on; compiled is `auto`, which compiles in long trainings on a GPU
 
 `seconds`: the training with one scoring of the dev rows at its end, tokenizing and loading left
 out; `process_seconds`: all of it. `tokens`: of the rows, padding left out; `padding`: the share of
 padding in what was computed. `mfu` (model FLOPs utilisation): FLOPs of the encoder's linear layers
-on non-padding tokens (forward, and backward where modules are; kept states of the fixed lower
-layers count as computed) ÷ seconds ÷ the measured peak rate of large bfloat16 matrix products on
-the same device in the same round. Ratios are taken within a round. The package computes in bfloat16
-and stock in float32, so that × stock includes the change of precision.
+on the training's non-padding tokens (forward, and backward where modules are; kept states of the
+fixed lower layers and a last layer at the first token count as computed) ÷ seconds ÷ the measured
+peak rate of large bfloat16 matrix products on the same device in the same round. Ratios are taken
+within a round. The package computes in bfloat16 and stock in float32, so that × stock includes the
+change of precision.
 
 Not every technique can show in every figure: tokenize-once and keep-tokenized can show in
 `process_seconds` alone, the one only where a process reads the same rows twice, the other only with
---warm; cast-once is for a CPU.
+--warm. cast-once, token-budget, dropout-masks, attention and parallel-passes are measured on a CPU
+alone.
 
 A JSON a work goes to benchmarks/results/speed/, written after each round; the same command goes on
 from there. README.md there is written from all of them.

@@ -1,8 +1,10 @@
-"""Layers that compute a training step in less time on a CPU, in place of the libraries' own while a
-training runs: dropout whose masks are random bytes, explicit attention.
+"""Layers that are to make a training step shorter on a CPU, in place of the libraries' own while a
+training runs: dropout whose masks are random bytes, explicit attention
+(`benchmarks/train_speed.py` measures them).
 
 Both draw other random numbers or round otherwise than torch's own, so that each is part of a run's
-identity (`train.dropout_masks`, `train.attention`). Evaluation goes through the libraries' layers.
+identity (`train.dropout_masks`, `train.attention`). In evaluation these layers call the libraries'
+own forward passes; what scoring replaces is in `first_token` and `fused_lora`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ __all__ = ["first_token_alone", "is_first_token_layer"]
 @contextlib.contextmanager
 def first_token_alone(model: Model, wanted: bool = True) -> Iterator[bool]:
     """The model with its last layer at the first token, until the context ends: its states are (B,
-    1, hidden). Gives whether it is so: not where a head reads every token.
+    1, hidden). Gives whether it is: not where a head reads every token, or there is none.
     """
     forms = [formats.load(spec.format) for spec in model.specs.values()]
     layer: Any = model.last_layer
@@ -58,18 +58,19 @@ def _first_token_class(library: Any) -> type:
         **options: Any,
     ) -> tuple[torch.Tensor]:
         first = hidden_states[:, :1]
-        mixed = _mixed(layer.attention.self, first, hidden_states, attention_mask)
-        attended = layer.attention.output(mixed, first)
-        return (layer.feed_forward_chunk(attended),)
+        mixed = _attended(layer.attention.self, first, hidden_states, attention_mask)
+        return (layer.feed_forward_chunk(layer.attention.output(mixed, first)),)
 
     return type(library.__name__, (library,), {"forward": forward, "computes_first_token": True})
 
 
-def _mixed(
+def _attended(
     attention: Any, first: torch.Tensor, states: torch.Tensor, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """What the first tokens attend to: (B, 1, hidden), (B, T, hidden) → (B, 1, hidden)."""
-    if attention.position_embedding_type != "absolute":  # its scores hang on positions
+    """The output of self-attention at the first tokens: (B, 1, hidden), (B, T, hidden) → (B, 1,
+    hidden).
+    """
+    if attention.position_embedding_type != "absolute":  # its scores depend on relative positions
         whole: torch.Tensor = attention(states, attention_mask=mask)[0]
         return whole[:, :1]
     if mask is not None:

@@ -1,10 +1,11 @@
-"""LoRA layers that compute in less time than peft's own, which they stand in for.
+"""LoRA layers with fewer casts and fewer passes over memory than peft's own, in whose place they
+compute.
 
-peft casts a layer's input to the type of its float32 modules, draws dropout in that type, and makes
-the update W x + (B A) x in four passes over the outputs. Here the input is cast once to the compute
-type, dropout is drawn in it, and the product with B is added to W x where it lies. Sums are rounded
-otherwise, so that in training this is part of a run's identity (`train.lora=fused`). On a CPU
-scores are computed through these layers whatever a training has.
+peft casts a layer's input to the type of its float32 modules, draws dropout in that type, and
+computes W x, B A x, its scaling and the sum one after the other over the outputs. Here the input is
+cast once to the compute type, dropout is drawn in it, and s B A x is added to W x in place. Sums
+are rounded otherwise, so that in training this is part of a run's identity (`train.lora=fused`). On
+a CPU scores are computed through these layers whatever a training has.
 """
 
 from __future__ import annotations

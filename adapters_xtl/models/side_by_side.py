@@ -4,7 +4,7 @@ the threads of torch's operators.
 Much of a small encoder's pass runs in one thread whatever torch has: small products, random draws,
 the dispatch of operators; and where operators are shared out, their threads wait for each other at
 each one's end. Two passes with a thread each leave less idle than one pass with two threads
-(benchmarks/results/speed).
+(`benchmarks/train_speed.py` measures it as +parallel-passes).
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ class SideBySide:
             self._threads = ThreadPoolExecutor(at_once, "pass", _begin, (share,))
             together = threading.Barrier(at_once)
             list(self._threads.map(lambda _: together.wait(), range(at_once)))  # all have begun
-            torch.set_num_threads(usual)  # the number that threads begin with is the process's
+            # the workers have also set the process's number, which later threads begin with
+            torch.set_num_threads(usual)
 
     def __enter__(self) -> SideBySide:
         return self
@@ -96,8 +97,10 @@ class SideBySide:
 
 
 def _begin(threads: int) -> None:
-    """In a new thread: so many of torch's threads for its operators."""
-    torch.get_num_threads()  # a thread's first question takes the process's number, set or not
+    """Gives a new worker so many threads for torch's operators."""
+    # torch sets a thread's number from the process's when it is first asked there: asked before it
+    # is set, it does not set it again
+    torch.get_num_threads()
     torch.set_num_threads(threads)
 
 

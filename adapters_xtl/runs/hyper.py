@@ -27,9 +27,9 @@ WITH_DROPOUT, FIXED = "dropout", "fixed"
 PREFIXES = (WITH_DROPOUT, FIXED)
 ALL_TOKENS, FIRST_TOKEN = "all", "first"  # at which the last layer is computed in training
 PEFT, FUSED = "peft", "fused"  # how LoRA layers compute in training
-# what a training on a CPU takes unless its recipe or an override says otherwise: a step takes less
-# time (benchmarks/results/speed), and MNLI's scores stay within the spread of the seeds
-# (benchmarks/results/cpu-defaults.json)
+# what a training on a CPU takes unless its recipe or an override says otherwise: together they make
+# trainings on `mini` shorter (benchmarks/results/speed); MNLI's scores with a bottleneck stayed
+# within the spread of three seeds (benchmarks/results/cpu-defaults.json)
 ON_A_CPU: Mapping[str, Any] = {
     "dropout_masks": "bytes",
     "attention": "eager",
@@ -147,9 +147,9 @@ class Hyper:
         default=0,
         metadata={
             **{"low": 0, "high": 10**9, "omit": True},
-            "help": "most padded tokens in one forward pass: a batch is sorted by length and split"
-            " into several passes, whose gradients add up to that of the whole batch; 0: not split"
-            " by tokens",
+            "help": "most padded tokens that are computed at the same time, in one pass or in"
+            " train.parallel_passes of them: a batch is sorted by length and split into passes,"
+            " whose gradients add up to that of the whole batch; 0: not split by tokens",
         },
     )
     parallel_passes: int = field(
@@ -159,8 +159,9 @@ class Hyper:
             "help": "passes of one training step that are computed at the same time, each with its"
             " share of the processor's threads: a batch is sorted by length and split into so many"
             " passes or more, each with random numbers of its own, whose gradients add up to that"
-            " of the whole batch; with fewer threads than passes they follow each other, with the"
-            " same result up to rounding (CPU only, with train.dropout_masks=bytes)",
+            " of the whole batch; with fewer threads, in float16 and where layers are recomputed"
+            " to save memory fewer are computed at the same time, with the same result up to"
+            " rounding (CPU only, with train.dropout_masks=bytes)",
         },
     )
     last_layer: str = field(
@@ -168,8 +169,8 @@ class Hyper:
         metadata={
             **{"choices": (ALL_TOKENS, FIRST_TOKEN), "omit": True},
             "help": "tokens at which the encoder's last layer is computed during training: all, or"
-            " the first alone, for heads that read nothing else (classify, choice); its dropout"
-            " masks are then others. Scoring always computes what the head reads",
+            " the first alone, for heads that read nothing else (classify, choice), with other"
+            " dropout masks. Scoring computes the first alone wherever no head reads more",
         },
     )
     lora: str = field(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,34 @@ def test_a_part_of_the_matrix() -> None:
     assert part.full.seconds == 225
     assert matrix_cost.sizes(9) == [1, 5, 9] and matrix_cost.sizes(1) == [1]
     assert matrix_cost.ends(0) == []
+
+
+@pytest.mark.slow
+def test_a_finished_study_is_measured(tmp_path: Path) -> None:
+    """Of two targets after nothing and after one intermediate task: five trainings of each method,
+    whose seconds and bytes are those of their records.
+    """
+    axes = ["task=panx,xquad", "on=none,mnli", "method=lora,full", "seeds=1"]
+    command = [sys.executable, "-m", "adapters_xtl", "study", "smoke", "--runs", str(tmp_path)]
+    subprocess.run([*command, *(part for axis in axes for part in ("--set", axis))], check=True)
+    (study,) = (tmp_path / "studies").iterdir()
+    assert matrix_cost.main([str(study), "--out", str(tmp_path / "out")]) == 0
+    (path,) = (tmp_path / "out").glob("*.json")
+    record = json.loads(path.read_text())
+    assert "so are those of full fine-tuning" in record["what"]
+    whole = record["parts"][-1]
+    assert [whole[key] for key in ("targets", "intermediates", "seeds")] == [2, 1, 1]
+    for method, cost in (("lora", whole["modules"]), ("full", whole["full"])):
+        runs = [json.loads(spec.read_text()) for spec in tmp_path.glob("*/*/spec.json")]
+        trained = [run["id"] for run in runs if run["kind"] == "training"]
+        records = [
+            json.loads((path.parent / "metrics.json").read_text())["train"]
+            for path in tmp_path.glob("*/*/spec.json")
+            if json.loads(path.read_text()).get("method") == method and path.parent.name in trained
+        ]
+        assert cost["trainings"] == len(records) == 5
+        assert cost["seconds"] == pytest.approx(sum(one["seconds"] for one in records))
+        assert cost["stored_bytes"] == sum(one["stored_bytes"] for one in records)
 
 
 def test_xlmr_large_is_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
