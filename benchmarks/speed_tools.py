@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -302,7 +303,7 @@ def command_of(script: str, given: Sequence[str], data: str) -> str:
         if not skipped and not flag.startswith("--out"):
             shown.append("DIR" if flag == data != "embedded" else flag)
         skipped = flag == "--out"
-    return " ".join([f"benchmarks/{script}", *shown])
+    return shlex.join([f"benchmarks/{script}", *shown])
 
 
 def failures(record: Mapping[str, Any]) -> list[str]:
