@@ -36,6 +36,8 @@ Progress = Callable[[int, int], None]  # (items done, items in all)
 # `mini`, with a thread a pass on cores of 1 MiB of cache (not tuned for larger encoders)
 TOKENS = {"cpu": 512, "mps": 16384, "cuda": 32768}
 
+AT_ONCE = 32768  # padded tokens of all passes at the same time, on a CPU with many threads
+
 
 def by_tokens(items: Sequence[Item], budget: int) -> Iterator[list[int]]:
     """Item numbers, longest first, in batches of at most `budget` padded tokens (at least one item
@@ -77,32 +79,52 @@ def forward(
 
     def arrays(numbers: list[int]) -> list[np.ndarray]:
         chosen = [items[number] for number in numbers]
+        with torch.inference_mode(), autocast(device, dtype):
+            arrays_of_batch = form.collate(chosen, model.tokenizer, 8 if device == "cuda" else 1)
+            batch = on_device(arrays_of_batch, device)
+            return call(batch if prefix is None else model.with_prefix(batch, chosen))
+
+    def tried(numbers: list[int]) -> list[np.ndarray] | None:
+        """None where the memory is not enough."""
         try:
-            with torch.inference_mode(), autocast(device, dtype):
-                batch = on_device(
-                    form.collate(chosen, model.tokenizer, 8 if device == "cuda" else 1), device
-                )
-                return call(batch if prefix is None else model.with_prefix(batch, chosen))
+            return arrays(numbers)
         except (RuntimeError, MemoryError) as error:
-            if len(numbers) == 1 or not out_of_memory(error):
+            if not out_of_memory(error):
                 raise
-        half = len(numbers) // 2  # out here the error is gone, with the tensors of its frames
-        return arrays(numbers[:half]) + arrays(numbers[half:])
+            return None
 
     # with a prefix one at a time: what its cache lacks is computed by layers that `Prefix.above`
     # takes off while a batch runs
     at_once = most_at_once(model, device) if prefix is None else 1
-    room = model.room if model.room is None else model.room // at_once
-    batches = list(by_tokens(items, min(TOKENS[device], room or TOKENS[device])))
+    widest = max((len(item.ids) * item.length for item in items), default=1)
+    at_once = max(1, min(at_once, (model.room or AT_ONCE) // max(widest, 1)))
+    room = min(TOKENS[device], model.room // at_once) if model.room else TOKENS[device]
+    batches = list(by_tokens(items, room))
     outputs: list[np.ndarray] = [np.empty(0)] * len(items)
+    again: list[list[int]] = []
     done = 0
+
+    def keep(numbers: list[int], found: list[np.ndarray]) -> None:
+        nonlocal done
+        for number, array in zip(numbers, found, strict=True):
+            outputs[number] = array
+        done += len(numbers)
+        if progress:
+            progress(done, len(items))
+
     with SideBySide(min(at_once, len(batches))) as side_by_side:
-        for numbers, found in zip(batches, side_by_side.map(arrays, batches), strict=True):
-            for number, array in zip(numbers, found, strict=True):
-                outputs[number] = array
-            done += len(numbers)
-            if progress:
-                progress(done, len(items))
+        for numbers, found in zip(batches, side_by_side.map(tried, batches), strict=True):
+            if found is None:
+                again.append(numbers)
+            else:
+                keep(numbers, found)
+    while again:  # what was too much, with nothing beside it, and halved until it is not
+        numbers = again.pop()
+        found = tried(numbers) if len(numbers) > 1 else arrays(numbers)
+        if found is None:
+            again += [numbers[len(numbers) // 2 :], numbers[: len(numbers) // 2]]
+        else:
+            keep(numbers, found)
     return outputs
 
 

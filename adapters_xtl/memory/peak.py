@@ -118,9 +118,10 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
     ):  # bitsandbytes keeps embeddings and what has under 4096 elements at 32 bits
         small = (form.layers * form.rest + form.tables) if full else 0
         state = 8 * small + (module + head - small) * (2 + 8 / 256)
-    layers = [token * tokens + fixed for token, fixed in activations.layers(form, job)]
+    passes = 1 if way.checkpointing else min(job.passes, micro)  # at the same time
+    layers = [token * tokens + fixed * passes for token, fixed in activations.layers(form, job)]
     per_token, copies = activations.head(form, job)
-    ends = per_token * tokens + copies + tokens * (40 + size.states * job.length)
+    ends = per_token * tokens + copies * passes + tokens * (40 + size.states * job.length)
     if full:  # the embeddings' sum, dropout and ids
         ends += tokens * (form.hidden * (4 + (1 if cuda else 4)) + 24)
     forward, back = (size_of_token * tokens for size_of_token in activations.passing(form, job))
@@ -128,6 +129,7 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
         {8: 4, 4: 6}.get(job.bits, 6 if trains_weights(job) else 0) * one
     )  # a weight dequantised; its gradient, to be cast
     before = gradients if accumulates else 0
+    before += passes * gradients if passes > 1 else 0  # each has its own until they are added
     # gradients, activations and workspace at the moments that may be the worst
     moments: dict[str, tuple[float, float, float]] = {}
     if way.checkpointing:
@@ -229,6 +231,7 @@ class Fit:
             "batch": self.job.batch,
             "micro_batch": self.way.micro_batch,
             "token_budget": self.job.token_budget,
+            "parallel_passes": self.job.passes,
             "accumulation": self.accumulation,
             "checkpointing": self.way.checkpointing,
             "embeddings_on_cpu": self.way.offload,

@@ -26,12 +26,14 @@ __all__ = ["first_token_alone", "is_first_token_layer"]
 @contextlib.contextmanager
 def first_token_alone(model: Model, wanted: bool = True) -> Iterator[bool]:
     """The model with its last layer at the first token, until the context ends: its states are (B,
-    1, hidden). Gives whether it is: not where a head reads every token, or there is none.
+    1, hidden). Gives whether it is: not where a head or a gate reads every token.
     """
     forms = [formats.load(spec.format) for spec in model.specs.values()]
     layer: Any = model.last_layer
     library: Any = type(layer)
     possible = wanted and not any(form.reads_every_token or not form.has_head for form in forms)
+    # a gate of a bottleneck is a mean over all tokens of its sequence
+    possible = possible and not any(getattr(part, "use_gating", False) for part in layer.modules())
     if not possible or is_first_token_layer(layer):
         yield possible
         return

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,8 +32,8 @@ def fused_lora(model: nn.Module, choice: str, masks: str) -> Iterator[int]:
     """
     replaced: list[tuple[nn.Module, type]] = []
     try:
-        if choice == "fused":
-            from peft.tuners.lora import Linear  # a training without LoRA does not read peft
+        if choice == "fused" and "peft" in sys.modules:  # without it there is no such layer
+            from peft.tuners.lora import Linear
 
             library: Any = Linear
             fused = _fused_class(library, masks)

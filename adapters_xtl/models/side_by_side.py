@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from types import TracebackType
 from typing import TypeVar
 
@@ -42,15 +44,22 @@ class SideBySide:
     """
 
     def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
         self._threads: ThreadPoolExecutor | None = None
         if at_once > 1:
             usual = torch.get_num_threads()
             share = max(1, usual // at_once)
             self._threads = ThreadPoolExecutor(at_once, "pass", _begin, (share,))
             together = threading.Barrier(at_once)
-            list(self._threads.map(lambda _: together.wait(), range(at_once)))  # all have begun
-            # the workers have also set the process's number, which later threads begin with
-            torch.set_num_threads(usual)
+            try:
+                list(self._threads.map(lambda _: together.wait(), range(at_once)))  # all have begun
+            except BaseException:  # the system gives no further thread, or the user has had enough
+                together.abort()
+                self.one_at_a_time()
+                raise
+            finally:
+                # the workers have also set the process's number, which later threads begin with
+                torch.set_num_threads(usual)
 
     def __enter__(self) -> SideBySide:
         return self
@@ -84,14 +93,21 @@ class SideBySide:
         if self._threads is None:
             yield from map(function, arguments)
             return
-        futures = [self._threads.submit(function, argument) for argument in arguments]
+        waiting = iter(arguments)
+        begun: deque[Future[Result]] = deque()
         try:
-            for future in futures:
-                yield future.result()
+            # a few ahead, so that what has ended is not kept for those before it to end
+            for argument in islice(waiting, 2 * self._at_once):
+                begun.append(self._threads.submit(function, argument))
+            while begun:
+                result = begun.popleft().result()
+                for argument in islice(waiting, 1):
+                    begun.append(self._threads.submit(function, argument))
+                yield result
         finally:
-            for future in futures:
+            for future in begun:
                 future.cancel()
-            for future in futures:
+            for future in begun:
                 if not future.cancelled():
                     future.exception()
 

@@ -91,7 +91,8 @@ def check_techniques(device: str, modules: Sequence[Module], problems: Problems)
             problems.add(f"train.parallel_passes={run.hyper.parallel_passes}: {reason}")
     for module in modules:
         chosen = module.run.hyper.last_layer == FIRST_TOKEN
-        if chosen and (reason := needs_every_token(module.members)):
+        gated = [one.run.options for one in (module, *module.below)]
+        if chosen and (reason := needs_every_token(module.members, gated)):
             problems.add(f"train.last_layer={FIRST_TOKEN}: {reason}")
 
 
@@ -147,8 +148,12 @@ def not_fused(method: str, bits: int, options: Mapping[str, Any]) -> str:
     return f"not with method.{unusual}; give train.lora=peft" if unusual else ""
 
 
-def needs_every_token(members: Iterable[str]) -> str:
-    """Why the last layer is needed at every token for the tasks `members`; "" where it is not."""
+def needs_every_token(members: Iterable[str], options: Iterable[Mapping[str, Any]]) -> str:
+    """Why the last layer is needed at every token for the tasks `members` and modules with these
+    options; "" where it is not.
+    """
+    if any(chosen.get("use_gating") for chosen in options):
+        return "a gate (method.use_gating) is a mean over all tokens"
     readers = [name for name in members if tasks.exists(name) and _reads_every_token(name)]
     return f"the head of {readers[0]} reads every token" if readers else ""
 

@@ -271,7 +271,8 @@ class ModulePlanner:
             return None
         if "token_budget" not in settings.named and holds_every_batch(self.device, hyper, members):
             hyper = replace(hyper, token_budget=0)
-        if "last_layer" not in settings.named and needs_every_token(members):
+        options = [settings.method, *(parent.run.options for parent in parents)]
+        if "last_layer" not in settings.named and needs_every_token(members, options):
             hyper = replace(hyper, last_layer=ALL_TOKENS)
         settings = replace(settings, hyper=hyper)
         if name in self.lean:

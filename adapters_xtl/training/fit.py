@@ -380,7 +380,7 @@ class _Loop:
             # recomputed layers draw again from torch's own generator: there it is seeded
             with torch.random.fork_rng([]) if one_by_one else draws_from(seed):
                 if one_by_one:
-                    torch.manual_seed(seed)
+                    torch.default_generator.manual_seed(seed)
                 loss = self._loss(task, part, tensors)
                 scaled: Any = scaler.scale(loss)
                 return loss.detach(), torch.autograd.grad(scaled, trained, allow_unused=True)
@@ -445,6 +445,7 @@ class _Loop:
             state.without_better += 1
 
     def _result(self) -> TrainingResult:
+        seconds, joules = self.cost.so_far()
         stages: list[StageResult] = []
         for state, order in zip(self.state.stages, self.orders, strict=True):
             items = [item for batch in order[: state.steps] for item in batch.items]
@@ -463,7 +464,6 @@ class _Loop:
                     scores=state.best,
                 )
             )
-        seconds, joules = self.cost.so_far()
         return TrainingResult(
             stages=stages,
             seconds=seconds,

@@ -101,7 +101,10 @@ class MicroBatches:
         else:
             tried = max(map(len, several))
             half, what = -(-tried // 2), "examples"
-        self._sizes.append((step, half * self._passes))
+        size = half * self._passes
+        if not self._budget and self._passes > 1:
+            size = min(size, len(batch.items) - 1)  # as many as a batch has would be no bound
+        self._sizes.append((step, size))
         write_json(self._file, self._sizes[1:])
         self._notify(
             f"out of memory at step {step} with {tried} {what} at a time: the step is done again,"

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from adapters_xtl import formats, methods, metrics
 from adapters_xtl.backbones.registry import MODEL_TYPES, NAMED
 from adapters_xtl.base.errors import Problems, RequestError
-from adapters_xtl.runs.settings import HYPER_FIELDS, ON_A_CPU, SPEED_FIELDS
+from adapters_xtl.runs.hyper import HYPER_FIELDS, ON_A_CPU
+from adapters_xtl.runs.settings import SPEED_FIELDS
 from docs.generator import command_pages, study_pages, task_pages
 from docs.generator.drawings import draw
 from docs.generator.markdown import code, number, table

@@ -12,7 +12,7 @@ from typing import Any
 import adapters_xtl
 from adapters_xtl import methods, tasks
 from adapters_xtl.methods import COMPOSES
-from adapters_xtl.runs.settings import HYPER_FIELDS
+from adapters_xtl.runs.hyper import HYPER_FIELDS
 from adapters_xtl.tasks._own_rows import own_formats
 from docs.generator.command_pages import root
 from docs.generator.markdown import blocks, without_blocks

@@ -59,6 +59,10 @@ WRONG = [
     (["mnli", "--set", "train.stride=64"], "train.stride: means nothing for mnli"),
     (["mnli", "--set", "train.token_budget=9999"], "train.token_budget=9999: changes nothing"),
     (["panx", "--set", "train.last_layer=first"], "the head of panx reads every token"),
+    (
+        ["mnli", "--set", "train.last_layer=first", "--set", "method.use_gating=true"],
+        "train.last_layer=first: a gate (method.use_gating) is a mean over all tokens",
+    ),
     (["mnli", "--set", "train.parallel_passes=0"], "train.parallel_passes"),
     (
         ["mnli", "--set", "train.parallel_passes=4", "--set", "train.dropout_masks=torch"],

@@ -213,6 +213,7 @@ def test_a_cpu_has_the_faster_settings_where_they_apply(
         ("qqp", {"method": "lora"}, ["train.batch_size=1"], 1, "first"),
         ("qqp", {"method": "lora"}, ["train.compiled=on", "train.last_layer=all"], 1, "all"),
         ("qqp", {"method": "bottleneck"}, ["train.parallel_passes=4"], 4, "first"),
+        ("qqp", {"method": "bottleneck"}, ["method.use_gating=true"], 2, "all"),
         ("panx", {"method": "lora"}, [], 2, "all"),
         ("squad1", {"method": "lora"}, [], 2, "all"),
         ("multi", {"method": "lora"}, ["train.tasks=mnli,csqa"], 2, "first"),

@@ -4,6 +4,7 @@ same training but for rounding, the same bits again, for both libraries on XLM-R
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,70 @@ def test_relative_positions_at_the_first_token(tmp_path: Path) -> None:
     assert torch.allclose(first[:, 0], whole[:, 0], atol=1e-5)
 
 
+def test_a_gate_that_averages_over_the_tokens_gets_every_token() -> None:
+    embedded.prepare(lambda text: None)
+    built = model(method="bottleneck", options={"use_gating": True})
+    with first_token_alone(built) as first:
+        assert not first and not is_first_token_layer(built.last_layer)
+
+
+def test_halving_ends_where_a_batch_has_one_long_example(
+    tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of equal tokens are three short examples and a long one: half of three, for two passes,
+    is the whole batch again.
+    """
+    embedded.prepare(lambda text: None)
+    usual, whole = Model.forward, items("classify", 4)
+    for item, length in zip(whole, (10, 12, 14, 60), strict=True):
+        item.ids = (np.arange(5, 5 + length, dtype=np.int32),)
+
+    def small(self: Model, task: str, batch: Any, with_loss: bool = True) -> Any:
+        if len(batch["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return usual(self, task, batch, with_loss)
+
+    monkeypatch.setattr(Model, "forward", small)
+    hyper = {**PARALLEL, "batch_size": 4}
+    result = train(model(), whole, tmp_path, hyper=hyper, score=lambda: {"score": 1.0})
+    assert result.steps == 4 and result.micro_batch == 2, "two parts of one example"
+
+
+def test_scores_of_what_fits_alone_are_there(two_threads: None) -> None:
+    """A batch that is too much beside another one is computed again with nothing beside it."""
+    embedded.prepare(lambda text: None)
+    built, whole = model(), items("classify", 60)
+
+    def call(batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
+        if threading.current_thread() is not threading.main_thread() and len(calls) < 3:
+            calls.append(len(batch["input_ids"]))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return [row.numpy() for row in batch["input_ids"][:, :2]]
+
+    calls: list[int] = []
+    found = prediction.forward(built, "classify", whole, call, device="cpu", dtype="float32")
+    assert len(calls) == 3 and max(calls) > 1
+    for item, array in zip(whole, found, strict=True):
+        assert array.tolist() == item.ids[0][:2].tolist()
+
+
+def test_no_thread_stays_where_the_system_gives_too_few(
+    two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, usual, started = threading.active_count(), threading.Thread.start, []
+
+    def start(self: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        usual(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="start new thread"):
+        SideBySide(2)
+    assert threading.active_count() == before and torch.get_num_threads() == 2
+
+
 def test_a_head_that_reads_every_token_gets_every_token() -> None:
     embedded.prepare(lambda text: None)
     built = model("tag")
@@ -233,8 +298,6 @@ def test_a_head_that_reads_every_token_gets_every_token() -> None:
 
 
 def test_a_pass_has_its_share_of_the_threads_and_no_thread_stays(two_threads: None) -> None:
-    import threading
-
     before = threading.active_count()
     with SideBySide(2) as both:
         assert list(both.map(lambda number: (number, torch.get_num_threads()), range(5))) == [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,13 @@ def model(
     dropout: bool = False,
     bits: int = 32,
     backbone: Backbone = NAMED["tiny"],
+    options: Mapping[str, Any] | None = None,
 ) -> Model:
     hidden = int(registry.config(backbone)["hidden_size"])
     spec = head_spec(format, LABELS, hidden, 0.1 if dropout else 0.0, Lengths(64, 16))
     built = build(
         EncoderSpec(backbone, method, bits),
-        StackSpec([Link("child")], DEFAULTS[method]),
+        StackSpec([Link("child")], {**DEFAULTS[method], **(options or {})}),
         {"task": spec},
         train=True,
         seed=1,
