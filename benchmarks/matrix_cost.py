@@ -285,8 +285,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record |= {
             "title": f"Measured: {study['title']}, {options.method}",
             "command": f"benchmarks/matrix_cost.py RUNS/studies/{folder.name}",
-            "what": f"Seconds and bytes of stacks are measured, {predicts}."
-            f" {' '.join(study['no_evidence'])}".rstrip(),
+            "what": " ".join(
+                [f"Seconds and bytes of stacks are measured, {predicts}."]
+                + [f"{reason[0].upper()}{reason[1:]}." for reason in study["no_evidence"]]
+            ),
             "study": study["command"],
             "provenance": study["provenance"],
         }

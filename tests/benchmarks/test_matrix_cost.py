@@ -40,12 +40,11 @@ def test_a_finished_study_is_measured(tmp_path: Path) -> None:
     whole = record["parts"][-1]
     assert [whole[key] for key in ("targets", "intermediates", "seeds")] == [2, 1, 1]
     for method, cost in (("lora", whole["modules"]), ("full", whole["full"])):
-        runs = [json.loads(spec.read_text()) for spec in tmp_path.glob("*/*/spec.json")]
-        trained = [run["id"] for run in runs if run["kind"] == "training"]
         records = [
             json.loads((path.parent / "metrics.json").read_text())["train"]
             for path in tmp_path.glob("*/*/spec.json")
-            if json.loads(path.read_text()).get("method") == method and path.parent.name in trained
+            for spec in [json.loads(path.read_text())]
+            if spec["kind"] == "training" and spec["run"]["method"] == method
         ]
         assert cost["trainings"] == len(records) == 5
         assert cost["seconds"] == pytest.approx(sum(one["seconds"] for one in records))
