@@ -75,6 +75,10 @@ AFTER = """
 In trainings and in scoring, stock and stock-merged compute in float32 and all other lines in
 bfloat16, so that the ratios to them include the change of precision. Trainings of a few steps end
 near chance: their scores cannot show what a technique costs in accuracy.
+
+The length groups of tuned are transformers' own, sorted within rows / (4 × batch) batches, at most
+50 (`get_length_grouped_indices`): with so few rows they pad more than with a whole data set, where
+the ratios to tuned are lower. The column padding tells how much.
 """
 
 

@@ -110,6 +110,28 @@ def test_without_dropout_it_learns_what_whole_batches_learn(
         assert result == pytest.approx(results[0], rel=1e-3)
 
 
+@pytest.mark.parametrize(("method", "lora"), [("bottleneck", "peft"), ("lora", "fused")])
+def test_in_bfloat16_it_makes_the_same_steps(
+    method: str, lora: str, tmp_path: Path, two_threads: None
+) -> None:
+    """Under autocast gradients of linear layers come transposed in memory; the optimizer steps along
+    them all the same.
+    """
+    embedded.prepare(lambda text: None)
+    found = []
+    for name, hyper in (("whole", BYTES), ("parallel", PARALLEL)):
+        built = model(method=method)
+        start = weights(built)
+        settings = {**hyper, "lora": lora, "lr": 0.003}
+        train(built, rows("tiny"), tmp_path / name, hyper=settings, dtype="bfloat16", steps=12)
+        found.append(weights(built))
+    moved = {key: found[0][key] - start[key] for key in start if start[key].dim() == 2}
+    for key, along in moved.items():
+        other = found[1][key] - start[key]
+        cosine = torch.nn.functional.cosine_similarity(along.flatten(), other.flatten(), dim=0)
+        assert float(cosine) > 0.9 or float(along.norm()) == 0, key
+
+
 def test_it_resumes_to_the_same_bits(tmp_path: Path, two_threads: None) -> None:
     embedded.prepare(lambda text: None)
     hyper = {**PARALLEL, "eval_every": 3, "last_layer": "first"}
@@ -339,3 +361,38 @@ def test_a_shared_change_lasts_until_its_last_user_has_left() -> None:
             assert made == ["made"]
         assert made == ["made"]
     assert made == ["made", "undone"]
+
+
+@pytest.mark.slow
+def test_gradients_have_the_same_mean_and_spread(
+    tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over many draws of dropout, of one batch at the same weights: other masks, no other
+    distribution.
+    """
+    embedded.prepare(lambda text: None)
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, closure=None: None)
+    usual, batch = torch.nn.utils.clip_grad_norm_, items("classify", 32)
+    gradients: list[torch.Tensor] = []
+
+    def keep(parameters: Any, clip: float) -> torch.Tensor:
+        given = [value for value in parameters if value.grad is not None]
+        gradients.append(torch.cat([value.grad.flatten() for value in given]))
+        return usual(given, clip)
+
+    monkeypatch.setattr("adapters_xtl.training.fit.nn.utils.clip_grad_norm_", keep)
+    means, spreads = [], []
+    for name, changes in (
+        ("whole", {}),
+        ("parallel", {"parallel_passes": 2, "last_layer": "first"}),
+    ):
+        gradients.clear()
+        hyper = {**BYTES, **changes, "batch_size": 32, "eval_every": 50}
+        built = model(method="bottleneck", dropout=True)
+        train(built, batch, tmp_path / name, hyper=hyper, steps=50)
+        every = torch.stack(gradients)
+        means.append(every.mean(0))
+        spreads.append(float(every.pow(2).sum(1).mean().sqrt()))
+    assert len(gradients) == 50 and spreads[1] == pytest.approx(spreads[0], rel=0.1)
+    assert float(torch.nn.functional.cosine_similarity(*means, dim=0)) > 0.85
+    assert not torch.equal(*means)
