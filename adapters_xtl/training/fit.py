@@ -10,7 +10,6 @@ process: precision, optimizer and schedule belong to one training and go with it
 from __future__ import annotations
 
 import contextlib
-import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from transformers import PreTrainedModel, set_seed
 from adapters_xtl import formats
 from adapters_xtl.base.errors import RunError, out_of_memory
 from adapters_xtl.base.signals import interrupts_deferred
-from adapters_xtl.models.faster_layers import draws_from, faster_layers
+from adapters_xtl.models.faster_layers import faster_layers
 from adapters_xtl.models.first_token import first_token_alone
 from adapters_xtl.models.fused_lora import fused_lora
 from adapters_xtl.models.network import (
@@ -32,35 +31,32 @@ from adapters_xtl.models.network import (
     peak_memory,
     reset_peak_memory,
 )
-from adapters_xtl.models.side_by_side import SideBySide, most_at_once
-from adapters_xtl.models.tensors import autocast
+from adapters_xtl.models.side_by_side import SideBySide
 from adapters_xtl.runs.hyper import FIRST_TOKEN
 from adapters_xtl.training.batches import (
     Batch,
     batch_order,
     epoch_steps,
     stage_steps,
-    weighted,
 )
 from adapters_xtl.training.cast_once import cast_once
 from adapters_xtl.training.checkpoints import (
     StageState,
     TrainingState,
     checkpoint_folder,
-    device_random_state,
     load_checkpoint,
     load_trainable,
     newest_checkpoint,
     random_state,
     read_state,
     save_checkpoint,
-    set_device_random_state,
     set_random_state,
 )
 from adapters_xtl.training.compiled_layers import CompiledLayers, compiled_layers
 from adapters_xtl.training.micro_batches import LESS_MEMORY, MicroBatches
 from adapters_xtl.training.optimizer import learning_rate, make_optimizer
-from adapters_xtl.training.prepared import PreparedBatches, PreparedPart
+from adapters_xtl.training.passes import Passes, passes_at_once
+from adapters_xtl.training.prepared import PreparedBatches
 from adapters_xtl.training.progress import Cost, Progress
 from adapters_xtl.training.stages import Stage, StageResult, Training, TrainingResult
 
@@ -143,7 +139,7 @@ class _Loop:
         )
         self.progress = Progress(self.hyper.batch_size)
         self.compiled: CompiledLayers
-        self.side_by_side: SideBySide
+        self.passes: Passes
         self.cost: Cost
         # of the steps since the last line of the log; on the device, which reading it would stop
         self.loss_sum = torch.zeros((), device=training.device)
@@ -186,7 +182,7 @@ class _Loop:
             self.model.prefix.prepare(items, self.interrupted)
         with (
             self.batches,
-            SideBySide(self._at_once()) as self.side_by_side,
+            SideBySide(passes_at_once(training)) as side_by_side,
             compiled_layers(
                 self.model,
                 self.hyper,
@@ -196,22 +192,14 @@ class _Loop:
                 training.notify,
             ) as self.compiled,
         ):
+            self.passes = Passes(
+                training, self.micro_batches, self.batches, side_by_side, self.compiled
+            )
             for number in range(max(0, len(self.state.stages) - 1), len(training.stages)):
                 self._train_stage(number, checkpoint)
                 checkpoint = None
             self.model.eval()
             return self._result()
-
-    def _at_once(self) -> int:
-        """Passes of a step that are computed at the same time; how many they are changes no draw.
-
-        One where another thread would disturb: the scaler of float16 and recomputed layers' random
-        state are the process's, and torch compiles in one thread.
-        """
-        training, hyper = self.training, self.hyper
-        alone = training.checkpointing or training.dtype == "float16" or hyper.compiled == "on"
-        limits = (hyper.parallel_passes, training.micro_batch or hyper.batch_size)
-        return 1 if alone else min(*limits, most_at_once(self.model, training.device))
 
     def _train_stage(self, number: int, checkpoint: Path | None) -> None:
         """Trains a stage to its end, from a checkpoint within it or from its start, and puts its
@@ -277,7 +265,7 @@ class _Loop:
         before clipping (None without clipping).
         """
         self.model.train()
-        self.loss_sum += self._backward(coming, scaler)
+        self.loss_sum += self.passes.backward(self.state.step + 1, coming, scaler)
         self.state.unlogged_steps += 1
         norm = None
         if self.hyper.clip:
@@ -294,105 +282,6 @@ class _Loop:
         stage.steps += 1
         self.state.step += 1
         return norm
-
-    def _backward(self, coming: Sequence[Batch], scaler: torch.amp.GradScaler) -> torch.Tensor:
-        """Gradients of the first batch, in as many parts as memory asks for; its loss, detached.
-
-        A step that fails in compiled layers is done again in the layers as they are.
-        """
-        while True:
-            on_cpu = self.training.device == "cpu"
-            draws = torch.get_rng_state(), None if on_cpu else device_random_state()
-            try:
-                return self._accumulate(coming, scaler)
-            except Exception as error:
-                is_full = out_of_memory(error)
-                if not is_full:
-                    if not self.compiled:
-                        raise
-                    self.compiled.drop(error)
-            # out here the error is gone, and with it the frames that held the failed step's tensors
-            self.model.zero_grad(set_to_none=True)
-            gc.collect()
-            if self.training.device == "cuda":
-                torch.cuda.empty_cache()
-            elif self.training.device == "mps":
-                torch.mps.empty_cache()
-            if is_full and self.side_by_side.several:
-                self.side_by_side.one_at_a_time()
-                self.training.notify(
-                    f"out of memory at step {self.state.step + 1}: the step is done again, and the"
-                    " run goes on, with one pass at a time; its results stay the same"
-                )
-            elif is_full:
-                self.micro_batches.halve(self.state.step + 1, coming[0])
-            torch.set_rng_state(draws[0])
-            set_device_random_state(draws[1])
-
-    def _accumulate(self, coming: Sequence[Batch], scaler: torch.amp.GradScaler) -> torch.Tensor:
-        """Gradients of the first batch's loss, part by part, each padded to its own longest
-        sequence.
-        """
-        total = torch.zeros((), device=self.training.device)
-        following = coming[1] if len(coming) > 1 else None
-        parts = self.batches.parts(self.state.step + 1, coming[0], following)
-        if self.hyper.parallel_passes > 1:
-            return total + self._parallel(coming[0].task, parts, scaler)
-        for part in parts:
-            loss = self._loss(coming[0].task, part, self._tensors(part))
-            scaled: Any = scaler.scale(loss)
-            scaled.backward()
-            total += loss.detach()
-        return total
-
-    def _tensors(self, part: PreparedPart) -> dict[str, torch.Tensor]:
-        tensors = {
-            name: value.to(self.training.device, non_blocking=True)
-            for name, value in part.tensors.items()
-        }
-        return self.model.with_prefix(tensors, part.items)
-
-    def _loss(
-        self, task: str, part: PreparedPart, tensors: Mapping[str, torch.Tensor]
-    ) -> torch.Tensor:
-        """A part's contribution to the loss of its batch."""
-        with autocast(self.training.device, self.training.dtype):
-            computed = self.model(task, tensors)
-        terms = {name: term.float() for name, term in computed["terms"].items()}
-        return weighted(terms, part.shares)
-
-    def _parallel(
-        self, task: str, parts: Sequence[PreparedPart], scaler: torch.amp.GradScaler
-    ) -> torch.Tensor:
-        """The same with passes that may be computed at the same time: each draws from a seed of its
-        own, and gradients are added in the order of the parts, so that nothing hangs on which of
-        them ends first.
-        """
-        trained = [value for value in self.model.parameters() if value.requires_grad]
-        seeds = torch.empty(len(parts), dtype=torch.int64).random_().tolist()
-        work = [(part, self._tensors(part), seed) for part, seed in zip(parts, seeds, strict=True)]
-        one_by_one = not self.side_by_side.several
-
-        def passed(
-            given: tuple[PreparedPart, dict[str, torch.Tensor], int],
-        ) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
-            part, tensors, seed = given
-            # recomputed layers draw again from torch's own generator: there it is seeded
-            with torch.random.fork_rng([]) if one_by_one else draws_from(seed):
-                if one_by_one:
-                    torch.default_generator.manual_seed(seed)
-                loss = self._loss(task, part, tensors)
-                scaled: Any = scaler.scale(loss)
-                return loss.detach(), torch.autograd.grad(scaled, trained, allow_unused=True)
-
-        total = torch.zeros(())
-        for loss, gradients in self.side_by_side.map(passed, work):
-            total += loss
-            for parameter, gradient in zip(trained, gradients, strict=True):
-                if gradient is not None:
-                    before = parameter.grad
-                    parameter.grad = gradient if before is None else before + gradient
-        return total
 
     def _check_loss(self) -> None:
         """RunError when a loss since the last line of the log was no number."""
