@@ -202,7 +202,7 @@ def test_the_first_commands_output_is_that_of_its_recorded_run() -> None:
 
 
 def test_a_cpus_defaults_score_like_the_libraries_layers() -> None:
-    """Within the spread of the seeds; the figures of the pages are the record's."""
+    """No significant difference (Welch's t); the figures of the pages are the record's."""
     record = read_json(RESULTS / "cpu-defaults.json")
     pages = [RESULTS / "README.md", RESULTS.parent.parent / "README.md"]
     listed, first = (path.read_text(encoding="utf-8") for path in pages)
@@ -212,7 +212,8 @@ def test_a_cpus_defaults_score_like_the_libraries_layers() -> None:
             for settings in ("defaults", "libraries")
         )
         assert len(defaults) == len(libraries) == 3
-        assert abs(fmean(defaults) - fmean(libraries)) < min(stdev(defaults), stdev(libraries))
+        spread = ((stdev(defaults) ** 2 + stdev(libraries) ** 2) / 3) ** 0.5
+        assert abs(fmean(defaults) - fmean(libraries)) < 2.78 * spread  # t of 95 %, 4 degrees
         assert f"{fmean(defaults):.1f} and {fmean(libraries):.1f} %" in listed
         if task == "mnli":
             shown = f"{fmean(defaults):.1f} % and the libraries' layers {fmean(libraries):.1f} %"

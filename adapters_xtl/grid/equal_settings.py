@@ -20,7 +20,7 @@ from adapters_xtl.runs.request import Plan, Request
 __all__ = ["EqualSettings"]
 
 # what each method keeps as its own recipe has it, or is for that method alone
-OWN = ("lr", "optimizer", "dtype", "tasks", "lora")
+OWN = ("lr", "optimizer", "dtype", "tasks", "lora", "parallel_passes")
 
 
 class EqualSettings:

@@ -16,13 +16,23 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["byte_factors", "byte_rate", "draws_from", "dropped", "faster_layers"]
+__all__ = [
+    "byte_factors",
+    "byte_rate",
+    "draws_from",
+    "dropped",
+    "dropped_unscaled",
+    "faster_layers",
+]
 
 BYTES = 256
+# whole numbers of the size of a floating-point number, whose bits they are read as
+BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 _of_thread = threading.local()
 
@@ -44,6 +54,19 @@ def byte_rate(rate: float) -> float:
     return min(BYTES - 1, max(1, round(rate * BYTES))) / BYTES if 0 < rate < 1 else rate
 
 
+def _random_bytes(count: int) -> torch.Tensor:
+    """Bytes, each of the 256 values with the same probability.
+
+    They are those of SFC64 (C. Doty-Humphrey's generator, in numpy), which is several times faster
+    than torch's, from a seed that torch's generator draws (`draws_from`'s, else the process's): who
+    keeps the state of the one has kept all that is random.
+    """
+    generator = getattr(_of_thread, "generator", None)
+    seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
+    words = np.random.SFC64(seed).random_raw(-(-count // 8))
+    return torch.from_numpy(words.view(np.uint8))[:count]
+
+
 @torch.library.custom_op(
     "adapters_xtl::byte_factors",
     mutates_args=(),
@@ -54,24 +77,61 @@ def byte_factors(
     shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
     """What dropout multiplies by: 0 with the probability `byte_rate(rate)`, else what keeps the
-    mean; a byte of the generator (`draws_from`'s, else torch's) decides an element.
+    mean; a random byte decides an element.
 
-    One 64-bit draw makes eight bytes, where torch's Bernoulli makes a float for each element. It is
-    an operator, which compiled layers call as it is: torch does not compile such draws.
+    It is an operator, which compiled layers call as it is: torch does not compile such draws.
     """
-    count = math.prod(shape)
-    words = torch.empty(-(-count // 8), dtype=torch.int64, device=device)
-    generator = getattr(_of_thread, "generator", None)
-    # from the lowest on, without an upper bound: all 64 bits are drawn
-    drawn = words.random_(-(2**63), None, generator=generator).view(torch.uint8)[:count]
     dropped = round(byte_rate(rate) * BYTES)
-    kept = drawn.ge_(dropped).view(tuple(shape)).to(dtype)
-    return kept.mul_(BYTES / (BYTES - dropped)) if dropped < BYTES else kept
+    scale = torch.tensor(BYTES / (BYTES - dropped) if dropped < BYTES else 0, dtype=dtype)
+    # products of whole numbers are faster than those of bfloat16: 0 or 1 times the scale's bits
+    bits = int(scale.view(BITS[dtype.itemsize]))
+    kept = _kept(shape, dropped).to(BITS[dtype.itemsize])
+    return kept.mul_(bits).view(dtype).to(device)
 
 
 @byte_factors.register_fake
 def _(shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return torch.empty(tuple(shape), dtype=dtype, device=device)
+
+
+@torch.library.custom_op(
+    "adapters_xtl::byte_bits",
+    mutates_args=(),
+    schema="(SymInt[] shape, float rate, ScalarType dtype, Device device) -> Tensor",
+    tags=(torch.Tag.nondeterministic_seeded,),
+)
+def byte_bits(
+    shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """The same as bits to keep of each element, which are all or none: whole numbers, -1 or 0."""
+    dropped = round(byte_rate(rate) * BYTES)
+    kept = _kept(shape, dropped).neg_().view(torch.int8)
+    return kept.to(BITS[dtype.itemsize]).to(device)
+
+
+@byte_bits.register_fake
+def _(shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.empty(tuple(shape), dtype=BITS[dtype.itemsize], device=device)
+
+
+def _kept(shape: Sequence[int], dropped: int) -> torch.Tensor:
+    """1 where an element is kept, else 0; `dropped` of 256 bytes drop one."""
+    drawn = _random_bytes(math.prod(shape)).view(tuple(shape))
+    return drawn.ge_(dropped) if dropped < BYTES else drawn.zero_()
+
+
+class _KeepBits(torch.autograd.Function):
+    """The elements whose bits are kept, 0 in place of the others; so does its gradient."""
+
+    @staticmethod
+    def forward(context: Any, states: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(bits)
+        return (states.view(bits.dtype) & bits).view(states.dtype)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (bits,) = context.saved_tensors
+        return (gradient.view(bits.dtype) & bits).view(gradient.dtype), None
 
 
 def dropped(states: torch.Tensor, rate: float, masks: str) -> torch.Tensor:
@@ -82,6 +142,15 @@ def dropped(states: torch.Tensor, rate: float, masks: str) -> torch.Tensor:
         factors: torch.Tensor = byte_factors(states.shape, rate, states.dtype, states.device)
         return states * factors
     return F.dropout(states, rate)
+
+
+def dropped_unscaled(states: torch.Tensor, rate: float, masks: str) -> tuple[torch.Tensor, float]:
+    """The same as a tensor and the number to multiply it by, or what is computed from it."""
+    if masks == "bytes" and 0 < rate < 1:
+        bits = byte_bits(states.shape, rate, states.dtype, states.device)
+        kept: torch.Tensor = _KeepBits.apply(states, bits)  # type: ignore[no-untyped-call]
+        return kept, 1 / (1 - byte_rate(rate))
+    return dropped(states, rate, masks), 1.0
 
 
 class _ByteDropout(nn.Dropout):
@@ -107,12 +176,18 @@ def _attend(
                 CPU with dropout
     """
     heads, size = layer.num_attention_heads, layer.attention_head_size
+    device = states.device.type
+    if torch.is_autocast_enabled(device):
+        # once for the three layers, each of which would otherwise
+        compute, of_all = torch.get_autocast_dtype(device), queried is states
+        states = states.to(compute)
+        queried = states if of_all else queried.to(compute)
     query, key, value = (
         part(given).unflatten(-1, (heads, size)).transpose(1, 2)
         for part, given in ((layer.query, queried), (layer.key, states), (layer.value, states))
     )
     kind = query.dtype
-    with torch.autocast(states.device.type, enabled=False):
+    with torch.autocast(device, enabled=False):
         if attention == "sdpa":
             query, key, value = query.float(), key.float(), value.float()
         scores = torch.matmul(query * size**-0.5, key.transpose(-1, -2))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapters_xtl.models.faster_layers import dropped
+from adapters_xtl.models.faster_layers import dropped_unscaled
 
 __all__ = ["fused_lora"]
 
@@ -90,7 +90,8 @@ def _forward(layer: Any, masks: str, states: torch.Tensor) -> torch.Tensor:
                 continue
             dropout = layer.lora_dropout[name]
             rate = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
-            inner = dropped(flat, rate, masks) @ layer.lora_A[name].weight.to(kind).t()
+            kept, scale = dropped_unscaled(flat, rate, masks)
+            inner = kept @ layer.lora_A[name].weight.to(kind).t()
             outer = layer.lora_B[name].weight.to(kind).t()
-            sums = sums.addmm_(inner * layer.scaling[name], outer)
+            sums = sums.addmm_(inner * (scale * layer.scaling[name]), outer)
     return sums.view(*states.shape[:-1], sums.shape[-1])

@@ -21,7 +21,9 @@ from adapters_xtl.planning.evaluations import own_evaluation
 from adapters_xtl.planning.fixed_prefix import check_fixed_prefix, no_fixed_prefix
 from adapters_xtl.planning.ineffective_settings import (
     holds_every_batch,
+    needs_every_token,
     not_fused,
+    not_parallel,
 )
 from adapters_xtl.planning.lookups import Lookups
 from adapters_xtl.planning.parent_checks import check_parent
@@ -31,7 +33,7 @@ from adapters_xtl.planning.shots import (
     usual_split,
     without_shots,
 )
-from adapters_xtl.runs.hyper import FIXED, ON_A_CPU, PEFT, WITH_DROPOUT, Hyper
+from adapters_xtl.runs.hyper import ALL_TOKENS, FIXED, ON_A_CPU, PEFT, WITH_DROPOUT, Hyper
 from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
 from adapters_xtl.runs.recipes import Recipe
 from adapters_xtl.runs.request import Module, Request
@@ -269,6 +271,9 @@ class ModulePlanner:
             return None
         if "token_budget" not in settings.named and holds_every_batch(self.device, hyper, members):
             hyper = replace(hyper, token_budget=0)
+        options = [settings.method, *(parent.run.options for parent in parents)]
+        if "last_layer" not in settings.named and needs_every_token(members, options):
+            hyper = replace(hyper, last_layer=ALL_TOKENS)
         settings = replace(settings, hyper=hyper)
         if name in self.lean:
             settings = replace(settings, hyper=replace(hyper, optimizer="adamw8bit"))
@@ -367,6 +372,9 @@ class ModulePlanner:
         hyper = settings.hyper
         if "lora" not in settings.named and not_fused(self.request.method, self.bits, options):
             hyper = replace(hyper, lora=PEFT)
+        alone = not_parallel(self.request.method, self.bits, hyper)
+        if "parallel_passes" not in settings.named and alone:
+            hyper = replace(hyper, parallel_passes=1)
         return replace(settings, hyper=hyper, method=options)
 
     def _copied_options(self, parent: Module, overrides: Overrides) -> Mapping[str, Any]:

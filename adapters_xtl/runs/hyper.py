@@ -28,12 +28,14 @@ PREFIXES = (WITH_DROPOUT, FIXED)
 ALL_TOKENS, FIRST_TOKEN = "all", "first"  # at which the last layer is computed in training
 PEFT, FUSED = "peft", "fused"  # how LoRA layers compute in training
 # what a training on a CPU takes unless its recipe or an override says otherwise: together they make
-# trainings on `mini` shorter (benchmarks/results/speed); MNLI's scores with a bottleneck stayed
-# within the spread of three seeds (benchmarks/results/cpu-defaults.json)
+# trainings on `mini` shorter (benchmarks/results/speed); MNLI's scores with a bottleneck are not
+# significantly others, three seeds (benchmarks/results/cpu-defaults.json)
 ON_A_CPU: Mapping[str, Any] = {
     "dropout_masks": "bytes",
     "attention": "eager",
     "token_budget": 2048,
+    "parallel_passes": 2,
+    "last_layer": FIRST_TOKEN,
     "lora": FUSED,
 }
 # steps from which `train.compiled=auto` compiles: a rule of thumb, so that a step that is a few

@@ -17,7 +17,7 @@ from adapters_xtl.runs.hyper import Hyper
 from adapters_xtl.runs.recipes import read_recipe
 from adapters_xtl.runs.request import Module
 
-OWN = {"lr", "optimizer", "dtype", "tasks", "lora"}
+OWN = {"lr", "optimizer", "dtype", "tasks", "lora", "parallel_passes"}
 
 
 def planned(runs: Path, task: str, *settings: str, **options: Any) -> list[tuple[Module, ...]]:

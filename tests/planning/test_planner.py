@@ -201,3 +201,28 @@ def test_a_cpu_has_the_faster_settings_where_they_apply(
     hyper = target.run.hyper
     assert (hyper.dropout_masks, hyper.attention) == ("bytes", "eager")
     assert (hyper.lora, hyper.token_budget) == (lora, budget)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "set_", "passes", "last"),
+    [
+        ("qqp", {"method": "lora"}, [], 2, "first"),
+        ("qqp", {"method": "full"}, [], 1, "first"),
+        ("qqp", {"method": "lora", "bits": "8"}, [], 1, "first"),
+        ("qqp", {"method": "lora"}, ["train.dropout_masks=torch"], 1, "first"),
+        ("qqp", {"method": "lora"}, ["train.batch_size=1"], 1, "first"),
+        ("qqp", {"method": "lora"}, ["train.compiled=on", "train.last_layer=all"], 1, "all"),
+        ("qqp", {"method": "bottleneck"}, ["train.parallel_passes=4"], 4, "first"),
+        ("qqp", {"method": "bottleneck"}, ["method.use_gating=true"], 2, "all"),
+        ("panx", {"method": "lora"}, [], 2, "all"),
+        ("squad1", {"method": "lora"}, [], 2, "all"),
+        ("multi", {"method": "lora"}, ["train.tasks=mnli,csqa"], 2, "first"),
+        ("multi", {"method": "lora"}, ["train.tasks=mnli,squad1"], 2, "all"),
+    ],
+)
+def test_a_cpu_has_parallel_passes_and_a_short_last_layer_where_they_apply(
+    planner: Planner, task: str, options: dict[str, Any], set_: list[str], passes: int, last: str
+) -> None:
+    target = planner.plan(asked(task, set_=set_, **options)).target
+    assert target is not None
+    assert (target.run.hyper.parallel_passes, target.run.hyper.last_layer) == (passes, last)
