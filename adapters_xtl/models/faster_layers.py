@@ -11,146 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-__all__ = [
-    "byte_factors",
-    "byte_rate",
-    "draws_from",
-    "dropped",
-    "dropped_unscaled",
-    "faster_layers",
-]
+from adapters_xtl.models.dropout_masks import dropped
+from adapters_xtl.models.fused_lora import outputs
 
-BYTES = 256
-# whole numbers of the size of a floating-point number, whose bits they are read as
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-_of_thread = threading.local()
-
-
-@contextlib.contextmanager
-def draws_from(seed: int) -> Iterator[None]:
-    """Masks of bytes are drawn from this seed in this thread, until the context ends."""
-    _of_thread.generator = torch.Generator().manual_seed(seed)
-    try:
-        yield
-    finally:
-        del _of_thread.generator
-
-
-def byte_rate(rate: float) -> float:
-    """The dropout rate that random bytes give for `rate`: the nearest multiple of 1/256, and
-    neither 0 nor 1 where `rate` is not. 0.1 → 26/256 = 0.1016.
-    """
-    return min(BYTES - 1, max(1, round(rate * BYTES))) / BYTES if 0 < rate < 1 else rate
-
-
-def _random_bytes(count: int) -> torch.Tensor:
-    """Bytes, each of the 256 values with the same probability.
-
-    They are those of SFC64 (C. Doty-Humphrey's generator, in numpy), which is several times faster
-    than torch's, from a seed that torch's generator draws (`draws_from`'s, else the process's): who
-    keeps the state of the one has kept all that is random.
-    """
-    generator = getattr(_of_thread, "generator", None)
-    seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
-    words = np.random.SFC64(seed).random_raw(-(-count // 8))
-    return torch.from_numpy(words.view(np.uint8))[:count]
-
-
-@torch.library.custom_op(
-    "adapters_xtl::byte_factors",
-    mutates_args=(),
-    schema="(SymInt[] shape, float rate, ScalarType dtype, Device device) -> Tensor",
-    tags=(torch.Tag.nondeterministic_seeded,),
-)
-def byte_factors(
-    shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
-    """What dropout multiplies by: 0 with the probability `byte_rate(rate)`, else what keeps the
-    mean; a random byte decides an element.
-
-    It is an operator, which compiled layers call as it is: torch does not compile such draws.
-    """
-    dropped = round(byte_rate(rate) * BYTES)
-    scale = torch.tensor(BYTES / (BYTES - dropped) if dropped < BYTES else 0, dtype=dtype)
-    # products of whole numbers are faster than those of bfloat16: 0 or 1 times the scale's bits
-    bits = int(scale.view(BITS[dtype.itemsize]))
-    kept = _kept(shape, dropped).to(BITS[dtype.itemsize])
-    return kept.mul_(bits).view(dtype).to(device)
-
-
-@byte_factors.register_fake
-def _(shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    return torch.empty(tuple(shape), dtype=dtype, device=device)
-
-
-@torch.library.custom_op(
-    "adapters_xtl::byte_bits",
-    mutates_args=(),
-    schema="(SymInt[] shape, float rate, ScalarType dtype, Device device) -> Tensor",
-    tags=(torch.Tag.nondeterministic_seeded,),
-)
-def byte_bits(
-    shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
-    """The same as bits to keep of each element, which are all or none: whole numbers, -1 or 0."""
-    dropped = round(byte_rate(rate) * BYTES)
-    kept = _kept(shape, dropped).neg_().view(torch.int8)
-    return kept.to(BITS[dtype.itemsize]).to(device)
-
-
-@byte_bits.register_fake
-def _(shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    return torch.empty(tuple(shape), dtype=BITS[dtype.itemsize], device=device)
-
-
-def _kept(shape: Sequence[int], dropped: int) -> torch.Tensor:
-    """1 where an element is kept, else 0; `dropped` of 256 bytes drop one."""
-    drawn = _random_bytes(math.prod(shape)).view(tuple(shape))
-    return drawn.ge_(dropped) if dropped < BYTES else drawn.zero_()
-
-
-class _KeepBits(torch.autograd.Function):
-    """The elements whose bits are kept, 0 in place of the others; so does its gradient."""
-
-    @staticmethod
-    def forward(context: Any, states: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
-        context.save_for_backward(bits)
-        return (states.view(bits.dtype) & bits).view(states.dtype)
-
-    @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (bits,) = context.saved_tensors
-        return (gradient.view(bits.dtype) & bits).view(gradient.dtype), None
-
-
-def dropped(states: torch.Tensor, rate: float, masks: str) -> torch.Tensor:
-    """Dropout at a rate, masks as `train.dropout_masks` says."""
-    if not rate:
-        return states
-    if masks == "bytes":
-        factors: torch.Tensor = byte_factors(states.shape, rate, states.dtype, states.device)
-        return states * factors
-    return F.dropout(states, rate)
-
-
-def dropped_unscaled(states: torch.Tensor, rate: float, masks: str) -> tuple[torch.Tensor, float]:
-    """The same as a tensor and the number to multiply it by, or what is computed from it."""
-    if masks == "bytes" and 0 < rate < 1:
-        bits = byte_bits(states.shape, rate, states.dtype, states.device)
-        kept: torch.Tensor = _KeepBits.apply(states, bits)  # type: ignore[no-untyped-call]
-        return kept, 1 / (1 - byte_rate(rate))
-    return dropped(states, rate, masks), 1.0
+__all__ = ["faster_layers"]
 
 
 class _ByteDropout(nn.Dropout):
@@ -179,12 +49,15 @@ def _attend(
     device = states.device.type
     if torch.is_autocast_enabled(device):
         # once for the three layers, each of which would otherwise
-        compute, of_all = torch.get_autocast_dtype(device), queried is states
+        compute, same = torch.get_autocast_dtype(device), queried is states
         states = states.to(compute)
-        queried = states if of_all else queried.to(compute)
+        queried = states if same else queried.to(compute)
+    if queried is states:
+        projected = outputs((layer.query, layer.key, layer.value), states)
+    else:
+        projected = [layer.query(queried), *outputs((layer.key, layer.value), states)]
     query, key, value = (
-        part(given).unflatten(-1, (heads, size)).transpose(1, 2)
-        for part, given in ((layer.query, queried), (layer.key, states), (layer.value, states))
+        output.view(*output.shape[:-1], heads, size).transpose(1, 2) for output in projected
     )
     kind = query.dtype
     with torch.autocast(device, enabled=False):

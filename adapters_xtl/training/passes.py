@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from adapters_xtl.base.errors import out_of_memory
-from adapters_xtl.models.faster_layers import draws_from
+from adapters_xtl.models.dropout_masks import draws_from
 from adapters_xtl.models.side_by_side import SideBySide, most_at_once
 from adapters_xtl.models.tensors import autocast
 from adapters_xtl.training.batches import Batch, weighted
@@ -27,8 +27,8 @@ __all__ = ["Passes", "passes_at_once"]
 def passes_at_once(training: Training) -> int:
     """Passes of a step that are computed at the same time; how many they are changes no draw.
 
-    One where another thread would disturb: the scaler of float16 and recomputed layers' random
-    state are the process's, and torch compiles in one thread.
+    One where another thread would disturb: all passes share the scaler of float16, recomputed
+    layers draw from the process's generator, and torch compiles in one thread.
     """
     hyper = training.hyper
     alone = training.checkpointing or training.dtype == "float16" or hyper.compiled == "on"
@@ -39,8 +39,8 @@ def passes_at_once(training: Training) -> int:
 class Passes:
     """The forward and backward passes of a training's batches.
 
-    A step that runs out of memory is done again, with fewer passes at the same time or in smaller
-    parts, and so are those after it.
+    A step that runs out of memory is done again, with one pass at a time or, if it had that, in
+    smaller parts; the steps after it are done in the same way.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Passes:
                 self.side_by_side.one_at_a_time()
                 self.training.notify(
                     f"out of memory at step {step}: the step is done again, and the run goes on,"
-                    " with one pass at a time; its results stay the same"
+                    " with one pass at a time; its results stay the same but for rounding"
                 )
             elif is_full:
                 self.micro_batches.halve(step, coming[0])

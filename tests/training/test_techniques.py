@@ -22,14 +22,8 @@ from adapters_xtl.formats import Item, Lengths
 from adapters_xtl.methods import Link
 from adapters_xtl.models import assembly
 from adapters_xtl.models.context import Context
+from adapters_xtl.models.dropout_masks import byte_factors, byte_rate
 from adapters_xtl.models.encoded_rows import EncodedRows
-from adapters_xtl.models.faster_layers import (
-    byte_factors,
-    byte_rate,
-    draws_from,
-    dropped,
-    dropped_unscaled,
-)
 from adapters_xtl.models.fused_lora import fused_lora
 from adapters_xtl.models.network import (
     EncoderSpec,
@@ -149,30 +143,6 @@ def test_bytes_drop_at_their_rate_and_keep_the_mean(rate: float) -> None:
     assert by_byte == pytest.approx([real] * 8, abs=5 * 8**0.5 * deviation), "every byte of a draw"
     neighbours = float((zeros[:, 1:] & zeros[:, :-1]).float().mean())
     assert neighbours == pytest.approx(real**2, abs=5 * deviation)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_dropout_and_its_scale_apart_are_dropout(dtype: torch.dtype) -> None:
-    """The same elements and gradients, from the same seed; another seed drops others."""
-    directions = torch.randn(40, 300).to(dtype)
-
-    def computed(seed: int, apart: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        states = torch.randn(40, 300, generator=torch.Generator().manual_seed(1)).to(dtype)
-        states.requires_grad_()
-        with draws_from(seed):
-            kept, scale = (
-                dropped_unscaled(states, 0.1, "bytes")
-                if apart
-                else (dropped(states, 0.1, "bytes"), 1.0)
-            )
-        (kept * scale * directions).sum().backward()
-        assert states.grad is not None
-        return (kept * scale).detach(), states.grad
-
-    for one, other in zip(computed(5, True), computed(5, False), strict=True):
-        assert torch.equal(one == 0, other == 0)
-        assert torch.allclose(one, other, rtol=1e-5 if dtype == torch.float32 else 0.02)
-    assert not torch.equal(computed(5, True)[0], computed(6, True)[0])
 
 
 def test_a_training_with_masks_of_bytes_resumes_to_the_same_bits(
