@@ -5,6 +5,7 @@ so that the choice is part of a run's identity.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -42,40 +43,72 @@ def byte_rate(rate: float) -> float:
 def _random_bytes(count: int) -> torch.Tensor:
     """Bytes, each of the 256 values with the same probability.
 
-    They come from numpy's SFC64, which draws about twice as many a second as torch's generator. Its
-    seed is drawn by torch's (`draws_from`'s, else the process's), so that restoring the state of
-    that one repeats the bytes.
+    They come from numpy's SFC64, which draws about twice as many a second as torch's generator.
+    That one (`draws_from`'s, else the process's) draws the state from which SFC64 goes on, so that
+    restoring the state of torch's repeats the bytes.
     """
+    fast = getattr(_of_thread, "fast", None)
+    if fast is None:
+        fast = _of_thread.fast = np.random.SFC64(0)
     generator = getattr(_of_thread, "generator", None)
-    seed = int(torch.empty((), dtype=torch.int64).random_(generator=generator))
-    words = np.random.SFC64(seed).random_raw(-(-count // 8))
-    return torch.from_numpy(words.view(np.uint8))[:count]
+    words = torch.empty(3, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    # SFC64's state is three random words and a count of its draws
+    state = np.array([*words.numpy().view(np.uint64), 1], dtype=np.uint64)
+    fast.state = {
+        "bit_generator": "SFC64",
+        "state": {"state": state},
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    drawn = fast.random_raw(-(-count // 8))
+    return torch.from_numpy(drawn.view(np.uint8))[:count]
 
 
-@torch.library.custom_op(
+@functools.cache
+def _scale_bits(below: int, dtype: torch.dtype) -> int:
+    """The bits, as an integer of the same size, of what keeps the mean where `below` of 256 bytes
+    drop an element.
+    """
+    scale = torch.tensor(BYTES / max(1, BYTES - below), dtype=dtype)
+    return int(scale.view(INTEGERS[dtype.itemsize]))
+
+
+def _factors(
+    shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    below = round(byte_rate(rate) * BYTES)
+    drawn = _random_bytes(math.prod(shape)).view(tuple(shape))
+    kept = drawn.ge_(below) if below < BYTES else drawn.zero_()
+    # 0 or 1 times the bits of the scale: products of integers are faster than those of bfloat16
+    bits = kept.to(INTEGERS[dtype.itemsize]).mul_(_scale_bits(below, dtype))
+    return bits.view(dtype).to(device)
+
+
+_operator = torch.library.custom_op(
     "adapters_xtl::byte_factors",
+    _factors,
     mutates_args=(),
     schema="(SymInt[] shape, float rate, ScalarType dtype, Device device) -> Tensor",
     tags=(torch.Tag.nondeterministic_seeded,),
 )
+
+
 def byte_factors(
     shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
     """What dropout multiplies by: 0 with the probability `byte_rate(rate)`, else what keeps the
     mean; a random byte decides an element.
 
-    It is an operator, which compiled layers call as it is: torch does not compile such draws.
+    In compiled layers it is an operator, which they call as it is: torch does not compile such
+    draws.
     """
-    below = round(byte_rate(rate) * BYTES)
-    drawn = _random_bytes(math.prod(shape)).view(tuple(shape))
-    kept = drawn.ge_(below) if below < BYTES else drawn.zero_()
-    scale = torch.tensor(BYTES / max(1, BYTES - below), dtype=dtype)
-    # 0 or 1 times the bits of the scale: products of integers are faster than those of bfloat16
-    integer = INTEGERS[dtype.itemsize]
-    return kept.to(integer).mul_(int(scale.view(integer))).view(dtype).to(device)
+    if torch.compiler.is_compiling():
+        factors: torch.Tensor = _operator(shape, rate, dtype, device)
+        return factors
+    return _factors(shape, rate, dtype, device)
 
 
-@byte_factors.register_fake
+@_operator.register_fake
 def _(shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return torch.empty(tuple(shape), dtype=dtype, device=device)
 

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from adapters_xtl.models.dropout_masks import dropped
-from adapters_xtl.models.fused_lora import outputs
 
 __all__ = ["faster_layers"]
 
@@ -52,12 +51,9 @@ def _attend(
         compute, same = torch.get_autocast_dtype(device), queried is states
         states = states.to(compute)
         queried = states if same else queried.to(compute)
-    if queried is states:
-        projected = outputs((layer.query, layer.key, layer.value), states)
-    else:
-        projected = [layer.query(queried), *outputs((layer.key, layer.value), states)]
     query, key, value = (
-        output.view(*output.shape[:-1], heads, size).transpose(1, 2) for output in projected
+        part(given).unflatten(-1, (heads, size)).transpose(1, 2)
+        for part, given in ((layer.query, queried), (layer.key, states), (layer.value, states))
     )
     kind = query.dtype
     with torch.autocast(device, enabled=False):

@@ -222,7 +222,8 @@ class _Loop:
             stage = self.state.stages[-1]
             every = min(len(order), self.hyper.eval_every or max(1, math.ceil(len(order) / 10)))
             log_every = max(1, min(50, every // 5))
-            self.model.zero_grad(set_to_none=True)
+            self.passes.forget_gradients()
+            self.model.train()
             while not self._is_over(stage):
                 rate = learning_rate(stage.steps - stage.skipped, stage.planned, self.hyper)
                 coming = order[stage.steps : stage.steps + 2]
@@ -264,19 +265,18 @@ class _Loop:
         """One optimizer step on the first of the batches that come next; the norm of its gradient
         before clipping (None without clipping).
         """
-        self.model.train()
         self.loss_sum += self.passes.backward(self.state.step + 1, coming, scaler)
         self.state.unlogged_steps += 1
         norm = None
         if self.hyper.clip:
             scaler.unscale_(optimizer)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.hyper.clip)
+            norm = nn.utils.clip_grad_norm_(self.passes.trained, self.hyper.clip)
         for group in optimizer.param_groups:
             group["lr"] = rate
         scale = scaler.get_scale()
         scaler.step(optimizer)
         scaler.update()
-        self.model.zero_grad(set_to_none=True)
+        self.passes.forget_gradients()
         stage = self.state.stages[-1]
         stage.skipped += scaler.get_scale() < scale
         stage.steps += 1
@@ -324,6 +324,7 @@ class _Loop:
         state_before = random_state()
         scores = stage.score()
         set_random_state(state_before)
+        self.model.train()
         state, score = self.state.stages[-1], float(scores["score"])
         self._log({f"eval_{name}": _finite(float(value)) for name, value in scores.items()})
         self.progress.score(self.state.step, score)

@@ -54,6 +54,12 @@ class Passes:
         self.training, self.model = training, training.model
         self.micro_batches, self.batches = micro_batches, batches
         self.side_by_side, self.compiled = side_by_side, compiled
+        self.trained = [value for value in self.model.parameters() if value.requires_grad]
+
+    def forget_gradients(self) -> None:
+        """Gradients are none again, as before the first pass of a batch."""
+        for parameter in self.trained:
+            parameter.grad = None
 
     def backward(
         self, step: int, coming: Sequence[Batch], scaler: torch.amp.GradScaler
@@ -75,7 +81,7 @@ class Passes:
                         raise
                     self.compiled.drop(error)
             # out here the error is gone, and with it the frames that held the failed step's tensors
-            self.model.zero_grad(set_to_none=True)
+            self.forget_gradients()
             gc.collect()
             if self.training.device == "cuda":
                 torch.cuda.empty_cache()
@@ -133,7 +139,6 @@ class Passes:
         own, and gradients are added in the order of the parts, so that nothing hangs on which of
         them ends first.
         """
-        trained = [value for value in self.model.parameters() if value.requires_grad]
         seeds = torch.empty(len(parts), dtype=torch.int64).random_().tolist()
         work = [(part, self._tensors(part), seed) for part, seed in zip(parts, seeds, strict=True)]
         one_by_one = not self.side_by_side.several
@@ -148,12 +153,12 @@ class Passes:
                     torch.default_generator.manual_seed(seed)
                 loss = self._loss(task, part, tensors)
                 scaled: Any = scaler.scale(loss)
-                return loss.detach(), torch.autograd.grad(scaled, trained, allow_unused=True)
+                return loss.detach(), torch.autograd.grad(scaled, self.trained, allow_unused=True)
 
         total = torch.zeros(())
         for loss, gradients in self.side_by_side.map(passed, work):
             total += loss
-            for parameter, gradient in zip(trained, gradients, strict=True):
+            for parameter, gradient in zip(self.trained, gradients, strict=True):
                 if gradient is not None:
                     before = parameter.grad
                     parameter.grad = gradient if before is None else before + gradient
