@@ -9,11 +9,12 @@ needs, read from the records of its store, each training counted once however ma
 it. The parts grow by targets, by intermediates and by seeds. RUNS is the store: the folder that
 holds studies/, or --runs.
 
-Beside it the same part with one full fine-tuning a cell, which is what Phang et al. 2020 did: as
-many trainings. They are measured where the method `full` is in the study, else predicted: 3/2 of a
+Beside it the same trainings, intermediate tasks shared in the same way, each as a full fine-tuning,
+which is what Phang et al. 2020 did. They are measured where the method `full` is in the study, else
+predicted: 3/2 of a
 module's seconds (of three matrix products of a step, a frozen weight skips the one of its own
 gradient: Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and 4 bytes a parameter of the whole
-encoder. 3/2 is a lower bound from FLOPs.
+encoder. 3/2 is an estimate from the FLOPs of matrix products alone.
 
 Of a named backbone all of it is predicted: --examples a training, which average one third of
 --max-length tokens, on a device of --rate FLOP/s; the rate is assumed, give a measured one. Writes
@@ -52,7 +53,7 @@ targets, trained after each of so many intermediate tasks and after none, over s
 intermediate task is trained once for each seed and shared by all targets; every other training
 belongs to one cell. The bytes of stacks are those of modules and heads, all on one frozen backbone;
 full fine-tuning stores the whole encoder for each training. Predicted hours count the FLOPs of the
-encoder's linear layers alone, and give full fine-tuning 3/2 of a module's, a lower bound.
+encoder's linear layers alone, and give full fine-tuning 3/2 of a module's, an estimate.
 """
 
 

@@ -35,8 +35,8 @@ LINES = (
     ),
     (
         "no-techniques, all",
-        "this package with its settings for speed off, and on (`train.compiled` is `auto`, which"
-        " never compiles on a CPU)",
+        "this package with its training settings for speed off, and on (`train.compiled` is `auto`,"
+        " which never compiles on a CPU); the scoring at the end, in the seconds of both, has none",
     ),
     ("+NAME", "no-techniques with this one on; with dropout-masks, where it needs them"),
     (
@@ -76,9 +76,15 @@ In trainings and in scoring, stock and stock-merged compute in float32 and all o
 bfloat16, so that the ratios to them include the change of precision. Trainings of a few steps end
 near chance: their scores cannot show what a technique costs in accuracy.
 
-The length groups of tuned are transformers' own, sorted within rows / (4 × batch) batches, at most
-50 (`get_length_grouped_indices`): with so few rows they pad more than with a whole data set, where
-the ratios to tuned are lower. The column padding tells how much.
+tuned's `group_by_length` shuffles the rows, cuts them into groups of rows / (4 × batch size)
+batches, at most 50, and sorts by length within a group (`get_length_grouped_indices`). With few
+rows the groups are small, so that tuned pads more than it would on a whole data set, where the
+ratios to it are lower. The column padding tells how much.
+
+The rows of a mirror that a section names are, here: for pairs SNLI's captions in MNLI's columns, for
+tags PAN-X, for spans English questions of TyDiQA in SQuAD's columns, at 384 tokens. stack is PAN-X
+on a module of the pairs; upper is the pairs over three epochs, with modules in the upper half of
+the layers.
 """
 
 

@@ -1,5 +1,5 @@
 """Dropout whose masks are random bytes (`train.dropout_masks=bytes`): other draws than torch's own,
-so that the choice is part of a run's identity.
+at a rate that is a multiple of 1/256, so that the choice is part of a run's identity.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ _operator = torch.library.custom_op(
 def byte_factors(
     shape: Sequence[int], rate: float, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
-    """What dropout multiplies by: 0 with the probability `byte_rate(rate)`, else what keeps the
-    mean; a random byte decides an element.
+    """What dropout multiplies by: 0 with the probability p = `byte_rate(rate)`, else 1 / (1 - p).
+    One random byte decides for each element.
 
     In compiled layers it is an operator, which they call as it is: torch does not compile such
     draws.

@@ -1,10 +1,13 @@
 """Layers that are to make a training step shorter on a CPU, in place of the libraries' own while a
-training runs: dropout whose masks are random bytes, explicit attention
+training runs: dropout whose masks are random bytes, and attention as softmax(Q K^T) V
 (`benchmarks/train_speed.py` measures them).
 
-Both draw other random numbers or round otherwise than torch's own, so that each is part of a run's
-identity (`train.dropout_masks`, `train.attention`). In evaluation these layers call the libraries'
-own forward passes; what scoring replaces is in `first_token` and `fused_lora`.
+Torch's kernel of attention takes no masks of bytes: with them attention is computed in this way
+whatever `train.attention` says, in float32 (`sdpa`) or in the type of autocast (`eager`). Under
+autocast the states are cast once for query, key and value, whose gradients then add up in that
+type. Both settings draw other masks or round otherwise than torch's own, so that each is part of a
+run's identity. In evaluation dropout and attention are the libraries' own; what scoring replaces is
+in `first_token` and `fused_lora`.
 """
 
 from __future__ import annotations
@@ -98,7 +101,7 @@ def faster_layers(model: nn.Module, masks: str, attention: str) -> Iterator[int]
     """Dropout and self-attention of the model as `train.dropout_masks` and `train.attention` say,
     until the context ends. Gives the number of layers that are replaced.
 
-    A layer gets another class, all of one kind the same: a compiler takes them for the same code.
+    All layers of one class get the same new class, so that torch.compile compiles them once.
     """
     replaced: list[tuple[nn.Module, type]] = []
     try:

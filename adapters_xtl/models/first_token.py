@@ -1,9 +1,9 @@
 """The encoder's last layer at `<s>` alone, for heads that read nothing else.
 
 Its keys and values are those of all tokens; queries, attention, the feed-forward part and the
-modules in them are computed for one token of each sequence: the same states there but for rounding,
-for about a sixth of the layer's products. In training the dropout masks are others, so that there
-it is part of a run's identity (`train.last_layer`).
+modules in them are computed for one token of each sequence. Its states are the same up to rounding,
+at about a sixth of the FLOPs of the layer's matrix products. In training the dropout masks are
+others, so that there it is part of a run's identity (`train.last_layer`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["first_token_alone", "is_first_token_layer"]
 @contextlib.contextmanager
 def first_token_alone(model: Model, wanted: bool = True) -> Iterator[bool]:
     """The model with its last layer at the first token, until the context ends: its states are (B,
-    1, hidden). Gives whether it is: not where a head or a gate reads every token.
+    1, hidden). Gives False, and changes nothing, where a head or a gate reads every token.
     """
     forms = [formats.load(spec.format) for spec in model.specs.values()]
     layer: Any = model.last_layer

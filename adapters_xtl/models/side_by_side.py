@@ -36,8 +36,8 @@ def most_at_once(model: nn.Module, device: str) -> int:
 
 
 class SideBySide:
-    """Calls a function on many arguments, at most so many at a time; one at a time in the thread of
-    the caller.
+    """Calls a function on many arguments, at most `at_once` at a time; with 1 in the thread of the
+    caller.
 
     A context: when it is left, for whatever reason, the threads have ended. Torch's modes
     (autocast, gradients) are a thread's own: the function sets what it needs.

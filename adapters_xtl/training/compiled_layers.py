@@ -4,7 +4,7 @@ From the first trained layer on, all layers run the same code on the same kinds 
 torch compiles one of them for all of them, with any number of sequences and tokens. Only the first
 differs: its input needs no gradient. It runs as it is, since compiling it would take as long again
 as compiling the others. Compiled code rounds otherwise than torch's operators and draws other
-masks: it is part of a run's identity. Evaluation goes through the libraries' own code.
+masks: it is part of a run's identity. Evaluation runs no compiled code.
 
 Whatever fails in compiling or in compiled code is told in one line, and the training goes on from
 the same state with the layers as they are.
@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._functorch import config as functorch_config
 from transformers import PreTrainedModel
 
 from adapters_xtl.base.errors import out_of_memory
@@ -120,15 +121,18 @@ def compiled_layers(
         return
     torch._dynamo.reset()  # what this process compiled before decides nothing here
     try:
-        notify(f"compiling {len(layers)} layers for {steps:,} steps")
-        compiled.compile(layers)
-        try:
-            _probe(model, dtype, device)
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            compiled.drop(error)
-        yield compiled
+        # the compiler takes equal calls for one where it does not know that they draw, as it knows
+        # of torch's own: dropouts of one shape would share a mask of bytes
+        with functorch_config.patch(cse=False):
+            notify(f"compiling {len(layers)} layers for {steps:,} steps")
+            compiled.compile(layers)
+            try:
+                _probe(model, dtype, device)
+            except Exception as error:
+                if out_of_memory(error):
+                    raise
+                compiled.drop(error)
+            yield compiled
     finally:
         compiled.take_off()
         torch._dynamo.reset()
@@ -150,7 +154,7 @@ def _alike(model: Model) -> list[Any]:
 def _reason_against(layers: list[nn.Module]) -> str:
     """Why these layers are not compiled; "" where they are."""
     if not layers:
-        return "no two layers train"
+        return "the first trained layer, and a last one at the first token, run as they are"
     if any(
         not parameter.is_floating_point() for layer in layers for parameter in layer.parameters()
     ):

@@ -1,5 +1,5 @@
-"""Which parts of a batch pass through the model one after the other, and what is done when one of
-them is too much for the memory.
+"""Which parts of a batch pass through the model together, and what is done when one of them is too
+much for the memory.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class MicroBatches:
             self._sizes += [(step, min(size, self._sizes[0][1])) for step, size in halved]
 
     def size(self, step: int) -> int:
-        """Examples that pass at once at `step`; with a budget of tokens, those."""
+        """Examples that pass at once at `step`; with a budget of tokens, padded tokens."""
         return min(size for start, size in self._sizes if start <= step)
 
     def parts(self, step: int, items: Sequence[Item]) -> list[Sequence[Item]]:

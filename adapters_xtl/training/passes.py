@@ -64,8 +64,8 @@ class Passes:
     def backward(
         self, step: int, coming: Sequence[Batch], scaler: torch.amp.GradScaler
     ) -> torch.Tensor:
-        """Adds the gradients of the first of the batches that come, that of `step`, in as many
-        parts as memory asks for. Its loss, detached.
+        """Accumulates the gradients of `coming[0]`, the batch of `step`, in as many parts as memory
+        asks for. Its loss, detached.
 
         A step that fails in compiled layers is done again in the layers as they are.
         """

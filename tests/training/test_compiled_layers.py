@@ -16,6 +16,7 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 from adapters_xtl import methods
 from adapters_xtl.backbones import embedded, loading, registry
 from adapters_xtl.backbones.registry import NAMED
+from adapters_xtl.models import dropout_masks
 from adapters_xtl.models.network import Model
 from adapters_xtl.models.tensors import autocast
 from adapters_xtl.training import compiled_layers
@@ -40,7 +41,7 @@ def losses(log: Any) -> list[float]:
     ("method", "dtype", "dropout"), [("lora", "float32", False), ("bottleneck", "bfloat16", True)]
 )
 def test_one_compilation_serves_all_layers_and_lengths(
-    method: str, dtype: str, dropout: bool, tmp_path: Path
+    method: str, dtype: str, dropout: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five batches of 8 items, padded or all of one length, and one of a single item. With dropout
     the masks are others, the same at each try.
@@ -48,6 +49,13 @@ def test_one_compilation_serves_all_layers_and_lengths(
     rows = items("classify", 25) + items("classify", 1, 5) * 16
     usual, compiled, broken = (model(method=method, dropout=dropout) for _ in range(3))
     names, states = list(compiled.state_dict()), []
+    draw, draws = dropout_masks._random_bytes, []
+
+    def counted(count: int) -> torch.Tensor:
+        draws.append(count)
+        return draw(count)
+
+    monkeypatch.setattr(dropout_masks, "_random_bytes", counted)
 
     def run(name: str, built: Model, **options: Any) -> TrainingResult:
         own = {"lora": "fused"} if method == "lora" else {}
@@ -63,10 +71,14 @@ def test_one_compilation_serves_all_layers_and_lengths(
         return {"score": float(len(states))}
 
     expected = run("usual", usual)
+    by_step = len(draws) // 6
+    assert len(draws) == 6 * by_step and (by_step > 0) == dropout
+    draws.clear()
     lines: list[str] = []
     counters.clear()
     made = run("run", compiled, hyper={"compiled": "on"}, score=score, lines=lines)
     assert lines == ["compiling 3 layers for 6 steps"]
+    assert len(draws) == 7 * by_step, "a mask for each dropout, in the pass that compiles too"
     assert (expected.compiled_layers, made.compiled_layers) == (0, 3)
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
     assert losses(made.log) == pytest.approx(losses(expected.log), rel=0.1 if dropout else 1e-4)
