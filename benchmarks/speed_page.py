@@ -81,10 +81,9 @@ batches, at most 50, and sorts by length within a group (`get_length_grouped_ind
 rows the groups are small, so that tuned pads more than it would on a whole data set, where the
 ratios to it are lower. The column padding tells how much.
 
-The rows of a mirror that a section names are, here: for pairs SNLI's captions in MNLI's columns, for
-tags PAN-X, for spans English questions of TyDiQA in SQuAD's columns, at 384 tokens. stack is PAN-X
-on a module of the pairs; upper is the pairs over three epochs, with modules in the upper half of
-the layers.
+The rows of the mirror: for pairs SNLI's captions in MNLI's columns, for tags PAN-X, for spans
+English questions of TyDiQA in SQuAD's columns, at 384 tokens. stack is PAN-X on a module of the
+pairs; upper is the pairs over three epochs, with modules in the upper half of the layers.
 """
 
 

@@ -13,8 +13,8 @@ and the seed is the round's number.
                    longest
     tuned          the same with bf16 autocast and group_by_length
     tuned-whole    tuned with modules in all layers, where the others have them in the upper half
-    no-techniques  this package with every setting of TECHNIQUES off; the scoring at the end, which is
-                   in the seconds, has no such setting and stays fast
+    no-techniques  this package with every setting of TECHNIQUES off; the scoring at the end has no
+                   such setting
     +NAME          one of them on, parallel-passes with dropout-masks, which it needs
     all            all of them on; compiled is `auto`, which compiles in long trainings on a GPU
 
