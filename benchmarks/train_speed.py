@@ -103,6 +103,7 @@ TECHNIQUES: Mapping[str, Technique] = {
 
 WHOLE = "tuned-whole"
 SCRIPTED = ("stock", "tuned", WHOLE)  # contenders that are the plain scripts
+BESIDE = (*SCRIPTED, "no-techniques")  # whom others are held against
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ class Bench:
 def summed_up(
     rounds: Sequence[Mapping[str, Any]], work: float, whole_work: float = 0.0
 ) -> dict[str, Any]:
-    """Contender → medians over the rounds, score with its spread, ratios to the scripts. `work`,
+    """Contender → medians over the rounds, score with its spread, ratios to those of BESIDE. `work`,
     `whole_work`: FLOPs a token, with the modules where they are and in all layers.
     """
     summary: dict[str, Any] = {}
@@ -303,7 +304,7 @@ def summed_up(
             "score": statistics.fmean(scores),
             "score_sd": statistics.stdev(scores) if len(scores) > 1 else None,
         }
-        for other in SCRIPTED:
+        for other in BESIDE:
             line[f"faster_than_{other}"] = tools.faster(rounds, name, other)
             whole = tools.faster(rounds, name, other, "process_seconds")
             line[f"process_faster_than_{other}"] = whole
@@ -320,7 +321,7 @@ def section(record: Mapping[str, Any]) -> list[str]:
     """A work's part of the page."""
     settings = record["settings"]
     steps = sorted({entry["steps"] for one in record["rounds"] for entry in _finished(one)})
-    scripts = [one for one in SCRIPTED if one in record["summary"]]
+    beside = [one for one in BESIDE if one in record["summary"]]
     rows = []
     for name, line in record["summary"].items():
         padding, spread = line["padding"], line["score_sd"]
@@ -334,11 +335,11 @@ def section(record: Mapping[str, Any]) -> list[str]:
                 f"{100 * line['mfu']:.0f} %",
                 f"{line['peak_bytes'] / 2**30:.2f}",
                 f"{line['score']:.1f}" + ("" if spread is None else f" ± {spread:.1f}"),
-                *(tools.shown_ratio(line[f"faster_than_{one}"]) for one in scripts),
+                *(tools.shown_ratio(line[f"faster_than_{one}"]) for one in beside),
             ]
         )
     header = ["", "s", "process s", "tokens/s", "padding", "mfu", "GiB"]
-    header += ["score", *(f"× {one}" for one in scripts)]
+    header += ["score", *(f"× {one}" for one in beside)]
     return [
         f"## {record['work']['name']}, {record['backbone']}, {record['device']}",
         "",
