@@ -273,8 +273,8 @@ class Bench:
 def summed_up(
     rounds: Sequence[Mapping[str, Any]], work: float, whole_work: float = 0.0
 ) -> dict[str, Any]:
-    """Contender → medians over the rounds, score with its spread, ratios to those of BESIDE. `work`,
-    `whole_work`: FLOPs a token, with the modules where they are and in all layers.
+    """Contender → medians over the rounds, score with its spread, ratios to those of BESIDE.
+    `work`, `whole_work`: FLOPs a token, with the modules where they are and in all layers.
     """
     summary: dict[str, Any] = {}
     for name in dict.fromkeys(name for one in rounds for name in one["contenders"]):
