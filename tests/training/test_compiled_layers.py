@@ -78,7 +78,9 @@ def test_one_compilation_serves_all_layers_and_lengths(
     counters.clear()
     made = run("run", compiled, hyper={"compiled": "on"}, score=score, lines=lines)
     assert lines == ["compiling 3 layers for 6 steps"]
-    assert len(draws) == 7 * by_step, "a mask for each dropout, in the pass that compiles too"
+    # the pass that compiles has no head, which drops out twice
+    masks = 7 * by_step - 2 if dropout else 0
+    assert len(draws) == masks, "a mask for each dropout"
     assert (expected.compiled_layers, made.compiled_layers) == (0, 3)
     assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
     assert losses(made.log) == pytest.approx(losses(expected.log), rel=0.1 if dropout else 1e-4)
