@@ -11,10 +11,9 @@ holds studies/, or --runs.
 
 Beside it the same trainings, intermediate tasks shared in the same way, each as a full fine-tuning,
 which is what Phang et al. 2020 did. They are measured where the method `full` is in the study, else
-predicted: 3/2 of a
-module's seconds (of three matrix products of a step, a frozen weight skips the one of its own
-gradient: Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and 4 bytes a parameter of the whole
-encoder. 3/2 is an estimate from the FLOPs of matrix products alone.
+predicted: 3/2 of a module's seconds (of three matrix products of a step, a frozen weight skips the
+one of its own gradient: Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and 4 bytes a parameter
+of the whole encoder. 3/2 is an estimate from the FLOPs of matrix products alone.
 
 Of a named backbone all of it is predicted: --examples a training, which average one third of
 --max-length tokens, on a device of --rate FLOP/s; the rate is assumed, give a measured one. Writes

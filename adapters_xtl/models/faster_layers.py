@@ -50,7 +50,7 @@ def _attend(
     heads, size = layer.num_attention_heads, layer.attention_head_size
     device = states.device.type
     if torch.is_autocast_enabled(device):
-        # once for the three layers, each of which would otherwise
+        # here, since each of the three layers would cast them again
         compute, same = torch.get_autocast_dtype(device), queried is states
         states = states.to(compute)
         queried = states if same else queried.to(compute)
