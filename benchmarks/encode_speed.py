@@ -51,7 +51,7 @@ LONGEST = 512
 
 def sentences(data: str, count: int) -> list[str]:
     """The first sentences of all languages of the source, in both languages of each pair, mixed."""
-    declared, found = tasks.load(TASK), []
+    declared, texts = tasks.load(TASK), []
     (rows,) = declared.report["validation"]
     for language in sorted(declared.languages["xtreme"]):
         code = language if data == "embedded" else declared.code(language)
@@ -61,11 +61,11 @@ def sentences(data: str, count: int) -> list[str]:
             continue
         for row in table.to_pylist()[:1000]:  # a slice of a table without columns has 1000 rows
             example = declared.example(row)
-            found += [example["source"], example["target"]]
-    if not found:
+            texts += [example["source"], example["target"]]
+    if not texts:
         raise FileNotFoundError(f"{data}: no rows of {TASK}")
-    order = np.random.default_rng(0).permutation(len(found))
-    return [found[number] for number in order[: count or len(found)]]
+    order = np.random.default_rng(0).permutation(len(texts))
+    return [texts[number] for number in order[: count or len(texts)]]
 
 
 def ours(job: Mapping[str, Any], texts: Sequence[str]) -> tuple[np.ndarray, float]:
@@ -132,8 +132,8 @@ class Bench:
         self.options, self.aside = options, aside
         self.encoder = tools.encoder_folder(options.backbone, aside)
         self.texts = aside / "texts.json"
-        found = sentences(options.data, options.sentences)
-        self.texts.write_text(json.dumps(found), encoding="utf-8")
+        texts = sentences(options.data, options.sentences)
+        self.texts.write_text(json.dumps(texts), encoding="utf-8")
 
     def take(self, contender: str, number: int) -> dict[str, Any]:
         large = self.options.backbone == tools.LARGE
@@ -151,11 +151,11 @@ class Bench:
         path = self.aside / "job.json"
         path.write_text(json.dumps(job), encoding="utf-8")
         with tempfile.TemporaryDirectory(dir=self.aside) as caches:
-            found = tools.measured(
+            figures = tools.measured(
                 ["-m", "benchmarks.encode_speed", "--script", str(path)],
                 tools.environment(Path(caches)),
             )
-        return {**found.pop("answer"), **found}
+        return {**figures.pop("answer"), **figures}
 
     def cosines(self) -> dict[str, dict[str, float]]:
         """Contender → mean and smallest cosine of its last vectors with those of
@@ -169,13 +169,12 @@ class Bench:
         if THEIRS not in vectors:
             return {}
         unit = {
-            name: found / np.linalg.norm(found, axis=1, keepdims=True)
-            for name, found in vectors.items()
+            name: own / np.linalg.norm(own, axis=1, keepdims=True) for name, own in vectors.items()
         }
-        found = {name: (own * unit[THEIRS]).sum(axis=1) for name, own in unit.items()}
+        cosines = {name: (own * unit[THEIRS]).sum(axis=1) for name, own in unit.items()}
         return {
             name: {"mean": float(own.mean()), "min": float(own.min())}
-            for name, own in found.items()
+            for name, own in cosines.items()
         }
 
 
@@ -230,9 +229,9 @@ def section(record: Mapping[str, Any]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["--script"]:
-        print(json.dumps(script(json.loads(Path(given[1]).read_text(encoding="utf-8")))))
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if argv[:1] == ["--script"]:
+        print(json.dumps(script(json.loads(Path(argv[1]).read_text(encoding="utf-8")))))
         return 0
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -245,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sentences", type=int, default=4000, help="0: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=tools.RESULTS / "speed")
-    options = parser.parse_args(given)
+    options = parser.parse_args(argv)
     contenders = options.only.split(",")
     if wrong := [name for name in contenders if name not in CONTENDERS]:
         parser.error(f"--only: no '{wrong[0]}'; there are {', '.join(CONTENDERS)}")
@@ -262,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def record(rounds: list[dict[str, Any]]) -> dict[str, Any]:
             return {
                 "kind": "encode-speed",
-                "command": tools.command_of("encode_speed.py", given, options.data),
+                "command": tools.command_of("encode_speed.py", argv, options.data),
                 "backbone": Path(options.backbone).name,
                 "device": options.device,
                 "settings": {"sentences": options.sentences, "dtype": options.dtype},

@@ -104,12 +104,14 @@ def command_of(step: Step) -> list[str]:
 
 def environment(tokenizer: str) -> dict[str, str]:
     """For every step: the checkout on the path, no hub, the GPU's tests on."""
-    there = dict(os.environ)
-    there["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [there.get("PYTHONPATH")])])
-    there |= {"HF_HUB_OFFLINE": "1", "XTL_GPU": "1"}
+    variables = dict(os.environ)
+    variables["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT), *filter(None, [variables.get("PYTHONPATH")])]
+    )
+    variables |= {"HF_HUB_OFFLINE": "1", "XTL_GPU": "1"}
     if tokenizer:
-        there["XTL_TOKENIZER"] = str(Path(tokenizer).resolve())
-    return there
+        variables["XTL_TOKENIZER"] = str(Path(tokenizer).resolve())
+    return variables
 
 
 def take(step: Step, limit: float, env: dict[str, str]) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def take(step: Step, limit: float, env: dict[str, str]) -> dict[str, Any]:
 def card() -> str:
     """The card's name; "" where there is none."""
     try:
-        found = subprocess.run(
+        done = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
             capture_output=True,
             text=True,
@@ -149,7 +151,7 @@ def card() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return found.stdout.strip().splitlines()[0] if found.stdout.strip() else ""
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else ""
 
 
 # ---------------------------------------------------------------------- the pack
@@ -230,7 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     every = steps(options.data, options.out.resolve(), options.on_cpu)
     chosen = options.steps.split(",") if options.steps else [step.name for step in every]
-    if wrong := [one for one in chosen if one not in [step.name for step in every]]:
+    if wrong := [
+        step_name for step_name in chosen if step_name not in [step.name for step in every]
+    ]:
         parser.error(f"--steps: no '{wrong[0]}'; there are {', '.join(s.name for s in every)}")
     deadline, taken = time.monotonic() + options.seconds, []
     options.out.mkdir(parents=True, exist_ok=True)
@@ -238,15 +242,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         left = deadline - time.monotonic()
         if step.name not in chosen:
             continue
-        found = {"name": step.name, "exit_code": "no time left", "seconds": 0.0, "end": []}
+        entry = {"name": step.name, "exit_code": "no time left", "seconds": 0.0, "end": []}
         if left > 5:
-            found = take(step, min(step.seconds, left), environment(options.tokenizer))
-        taken.append(found)
+            entry = take(step, min(step.seconds, left), environment(options.tokenizer))
+        taken.append(entry)
         record = {"kind": "gpu-steps", "card": name, "steps": taken}
         text = json.dumps(record, indent=1) + "\n"
         (options.out / "steps.json").write_text(text, encoding="utf-8")
-        print(f"{step.name}: {found['exit_code']} after {found['seconds']} s", flush=True)
-    return int(any(one["exit_code"] != 0 for one in taken))
+        print(f"{step.name}: {entry['exit_code']} after {entry['seconds']} s", flush=True)
+    return int(any(entry["exit_code"] != 0 for entry in taken))
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ NOWHERE = Backbone("benchmark", "directory", "")
 def rows(job: Job, vocabulary: int) -> list[Item]:
     """A batch of the full length; one input is shorter, so that attention needs its mask."""
     rng = np.random.default_rng(1)
-    found = []
+    items = []
     for number in range(job.batch):
         length = job.length - 8 * (number == 0)
         ids = np.concatenate([[0], rng.integers(5, vocabulary, length - 2), [2]]).astype(np.int32)
@@ -230,8 +230,8 @@ def rows(job: Job, vocabulary: int) -> list[Item]:
             if job.format == "span"
             else {"label": number % job.labels}
         )
-        found.append(Item(number, (ids,), gold=gold))
-    return found
+        items.append(Item(number, (ids,), gold=gold))
+    return items
 
 
 def optimizer(model: Model, job: Job) -> Any:
@@ -312,7 +312,7 @@ def measure(case: Case, folder: Path, vocabulary: int, steps: int) -> dict[str, 
     loading = torch.cuda.max_memory_allocated() if cuda else 0
     model.train()
     step, seconds = stepper(model, case, rows(case.job, vocabulary)), []
-    micro, found = case.way.micro_batch, {"loading_bytes": loading}
+    micro, figures = case.way.micro_batch, {"loading_bytes": loading}
     with gradient_checkpointing(model, case.way.checkpointing):
         cleared()
         if cuda:
@@ -324,15 +324,15 @@ def measure(case: Case, folder: Path, vocabulary: int, steps: int) -> dict[str, 
                 torch.cuda.synchronize()
             if number >= 2 or steps < 2:
                 seconds.append(time.monotonic() - started)
-        found["seconds"] = round(statistics.median(seconds), 4)
+        figures["seconds"] = round(statistics.median(seconds), 4)
         if cuda:
-            found["peak_bytes"] = torch.cuda.max_memory_allocated()
+            figures["peak_bytes"] = torch.cuda.max_memory_allocated()
             high = torch.cuda.max_memory_reserved()
-            found["cap_bytes"] = max(
+            figures["cap_bytes"] = max(
                 smallest_cap(model, step, micro, case.job.batch, high), loading
             )
-            found["cap_micro_1_bytes"] = max(smallest_cap(model, step, 1, 2, high), loading)
-    return found
+            figures["cap_micro_1_bytes"] = max(smallest_cap(model, step, 1, 2, high), loading)
+    return figures
 
 
 def record(form: Shape, case: Case, found: dict[str, Any]) -> dict[str, Any]:
@@ -432,9 +432,9 @@ def main() -> int:
     if options.smoke:
         lengths = ((32, "classify"), (48, "span"))
     every = cases(form, device, lengths, 4 if options.smoke else 32)
-    wanted = [each for each in every if options.only in str(each)]
+    wanted = [case for case in every if options.only in str(case)]
     path = options.out / "gpu-memory.json"
-    known = (
+    recorded = (
         {row["case"]: row for row in json.loads(path.read_text())["cases"]}
         if path.is_file()
         else {}
@@ -452,38 +452,38 @@ def main() -> int:
         folder = Path(aside) / "weights"
         weights(config, folder)
         for number, case in enumerate(wanted):
-            there = known.get(
+            earlier = recorded.get(
                 str(case)
             )  # a case that failed for want of anything but memory is tried again
-            if there and there.get("error", "out of memory") == "out of memory":
+            if earlier and earlier.get("error", "out of memory") == "out of memory":
                 continue
             if time.monotonic() - started > options.seconds:
                 continue
             try:
-                found = measure(
+                figures = measure(
                     case, folder, config["vocab_size"], 1 if options.smoke else options.steps
                 )
             except Exception as error:  # one case that fails does not cost the others
-                found = {
+                figures = {
                     "error": (
                         "out of memory"
                         if out_of_memory(error)
                         else f"{type(error).__name__}: {error}"[:300]
                     )
                 }
-            known[str(case)] = record(form, case, found)
+            recorded[str(case)] = record(form, case, figures)
             print(
-                f"[{number + 1}/{len(wanted)}] {case}: {json.dumps(found)}",
+                f"[{number + 1}/{len(wanted)}] {case}: {json.dumps(figures)}",
                 file=sys.stderr,
                 flush=True,
             )
-            write_json(path, {**payload, "cases": list(known.values())})
-    payload["cases"] = list(known.values())
+            write_json(path, {**payload, "cases": list(recorded.values())})
+    payload["cases"] = list(recorded.values())
     path.with_suffix(".md").write_text(table(payload), encoding="utf-8")
-    left = sum(str(case) not in known for case in wanted)
-    failed = sum(row.get("error", "out of memory") != "out of memory" for row in known.values())
+    left = sum(str(case) not in recorded for case in wanted)
+    failed = sum(row.get("error", "out of memory") != "out of memory" for row in recorded.values())
     print(
-        f"{path}: {len(known)} cases"
+        f"{path}: {len(recorded)} cases"
         + (f", {failed} of them failed" if failed else "")
         + (f", {left} left" if left else "")
         + (": the same command goes on" if left or failed else "")

@@ -70,15 +70,15 @@ class Smoke:
         """The flags of a recipe; None where what it stands on failed."""
         task, flags = RECIPES[name]
         config = json.loads((self.encoder / "config.json").read_text(encoding="utf-8"))
-        found = []
+        filled = []
         for flag in flags:
             if flag.startswith("PARENT-"):
                 if flag.removeprefix("PARENT-") not in self.paths:
                     return None
                 flag = self.paths[flag.removeprefix("PARENT-")]
-            found.append(str(config["num_hidden_layers"] // 2) if flag == "UPPER" else flag)
+            filled.append(str(config["num_hidden_layers"] // 2) if flag == "UPPER" else flag)
         return [
-            *("recipe", task, *found, "--backbone", str(self.encoder), "--languages", "en"),
+            *("recipe", task, *filled, "--backbone", str(self.encoder), "--languages", "en"),
             *("--data", self.options.data, "--device", self.options.device, "--json"),
             *("--runs", str(self.runs), *(["--no-zero-shot"] if task == "mnli" else [])),
             *(part for key, value in FEW.items() for part in ("--set", f"{key}={value}")),
@@ -90,17 +90,17 @@ class Smoke:
             self.note(name, [], error="what it stands on failed")
             return
         started = time.monotonic()
-        said = tempfile.TemporaryFile()  # noqa: SIM115
-        with said:
+        errors = tempfile.TemporaryFile()  # noqa: SIM115
+        with errors:
             done = subprocess.run(
                 [sys.executable, "-m", "adapters_xtl", *flags],
                 env=self.env,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=errors,
                 check=False,
             )
-            said.seek(0)
-            lines = said.read().decode(errors="replace")
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace")
         seconds = round(time.monotonic() - started, 1)
         if done.returncode:
             self.note(
@@ -124,12 +124,12 @@ class Smoke:
         """Starts a recipe and kills it when its second checkpoint appears: then one is complete."""
         flags, started = self.recipe(name), time.monotonic()
         assert flags is not None
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "adapters_xtl", *flags],
                 env=self.env,
                 stdout=subprocess.DEVNULL,
-                stderr=said,
+                stderr=errors,
             )
             pattern, seen = f"{RECIPES[name][0]}/*.partial/{WORK}/checkpoint-*", set()
             while process.poll() is None and time.monotonic() - started < WAIT and len(seen) < 2:
@@ -138,8 +138,8 @@ class Smoke:
             running = process.poll() is None
             process.kill()
             process.wait()
-            said.seek(0)
-            end = _end(said.read().decode(errors="replace"))
+            errors.seek(0)
+            end = _end(errors.read().decode(errors="replace"))
         seconds = round(time.monotonic() - started, 1)
         ended = None if running else f"ended before it could be killed: {end}"
         self.note(f"{name}, killed", flags, seconds=seconds, error=ended)
@@ -174,7 +174,7 @@ class Smoke:
                 self.take(f"{name}, evaluated", evaluated)
             else:
                 self.take(name, self.recipe(name))
-        return not any(one["error"] for one in self.done)
+        return not any(entry["error"] for entry in self.done)
 
 
 def _end(text: str) -> str:

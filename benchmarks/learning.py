@@ -52,20 +52,20 @@ def main() -> None:
             check=True,
         )
         seconds = time.monotonic() - started
-        found = json.loads(done.stdout)
-        spec = json.loads((Path(found["path"]) / "spec.json").read_text())
-        provenance = json.loads((Path(found["path"]) / "provenance.json").read_text())
-        path = Path(found["path"]) / "train_log.jsonl"  # an evaluation has none
+        answer = json.loads(done.stdout)
+        spec = json.loads((Path(answer["path"]) / "spec.json").read_text())
+        provenance = json.loads((Path(answer["path"]) / "provenance.json").read_text())
+        path = Path(answer["path"]) / "train_log.jsonl"  # an evaluation has none
         log = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     named = "embedded" if options.directory == "embedded" else "DIR"
     command = " ".join(named if flag == options.directory else flag for flag in ["xtl", *flags])
     record = {
         "command": command,
         "what": options.what,
-        "wall_seconds": None if found["reused"] else round(seconds, 1),
-        "id": found["id"],
-        "metrics": found["metrics"],
-        **({"zero_shot": found["zero_shot"]["metrics"]} if "zero_shot" in found else {}),
+        "wall_seconds": None if answer["reused"] else round(seconds, 1),
+        "id": answer["id"],
+        "metrics": answer["metrics"],
+        **({"zero_shot": answer["zero_shot"]["metrics"]} if "zero_shot" in answer else {}),
         "run": spec["run"],
         "backbone": spec["backbone"],
         "versions": provenance["versions"],
@@ -80,7 +80,7 @@ def main() -> None:
     }
     path = RESULTS / f"{options.name or f'{options.task}-{options.method}'}.json"
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"{path}: score {found['metrics']['score']:.2f}")
+    print(f"{path}: score {answer['metrics']['score']:.2f}")
 
 
 if __name__ == "__main__":

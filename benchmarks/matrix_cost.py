@@ -103,32 +103,32 @@ def trainings_of(run: StoredRun, runs: Path, known: dict[str, Training]) -> set[
     needed: set[str] = set()
     waiting = [run]
     while waiting:
-        one = waiting.pop()
-        module = one.spec.module
-        references = [*one.spec.parents, *([module] if module is not None else [])]
+        current = waiting.pop()
+        module = current.spec.module
+        references = [*current.spec.parents, *([module] if module is not None else [])]
         waiting += [
             read_run(runs / reference.task / reference.id)
             for reference in references
-            if reference.id != one.spec.id
+            if reference.id != current.spec.id
         ]
-        if one.spec.kind == "training":
-            cost = one.metrics.train
-            needed.add(one.spec.id)
+        if current.spec.kind == "training":
+            cost = current.metrics.train
+            needed.add(current.spec.id)
             if cost is not None:
                 whole = 4 * (cost.total_parameters - cost.trainable_parameters)
-                known[one.spec.id] = Training(cost.seconds, cost.stored_bytes, whole)
+                known[current.spec.id] = Training(cost.seconds, cost.stored_bytes, whole)
     return needed
 
 
 def measured(study: Mapping[str, Any], runs: Path, method: str) -> list[Part]:
     """The parts of a finished study's matrix of one method."""
-    known: dict[str, Training] = {}
+    trainings: dict[str, Training] = {}
     needed: dict[tuple[str, str, int], set[str]] = {}  # (target, intermediates, seed)
     for row in study["rows"]:
         if row["method"] != method or not {"task", "on"} <= set(row["point"]):
             continue
         for entry in row["runs"]:
-            ids = trainings_of(read_run(runs / entry["run"]), runs, known)
+            ids = trainings_of(read_run(runs / entry["run"]), runs, trainings)
             needed[row["point"]["task"], row["point"]["on"], entry["seed"]] = ids
     targets = list(dict.fromkeys(target for target, _, _ in needed))
     above = [name for name in dict.fromkeys(name for _, name, _ in needed) if name != NONE]
@@ -137,7 +137,7 @@ def measured(study: Mapping[str, Any], runs: Path, method: str) -> list[Part]:
         part(
             (len(some), others, len(drawn)),
             [
-                known[training]
+                trainings[training]
                 for training in set().union(
                     *(
                         ids
@@ -145,7 +145,7 @@ def measured(study: Mapping[str, Any], runs: Path, method: str) -> list[Part]:
                         if target in some and name in (NONE, *above[:others]) and seed in drawn
                     )
                 )
-                if training in known
+                if training in trainings
             ],
         )
         for some, others, drawn in product(
@@ -215,11 +215,11 @@ def predicted(options: argparse.Namespace) -> tuple[list[Part], dict[str, Any]]:
 
 def table(parts: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = []
-    for one in parts:
-        modules, full = one["modules"], one["full"]
+    for entry in parts:
+        modules, full = entry["modules"], entry["full"]
         rows.append(
             [
-                *(str(one[key]) for key in ("targets", "intermediates", "seeds")),
+                *(str(entry[key]) for key in ("targets", "intermediates", "seeds")),
                 str(modules["trainings"]),
                 hours(modules["seconds"]),
                 size(modules["stored_bytes"]),
@@ -281,7 +281,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         predicts = "those of full fine-tuning are predicted from them"
         if whole and options.method != "full":
             predicts = "and so are those of full fine-tuning"
-            parts = [replace(one, full=own.modules) for one, own in zip(parts, whole, strict=True)]
+            parts = [
+                replace(entry, full=own.modules) for entry, own in zip(parts, whole, strict=True)
+            ]
         record |= {
             "title": f"Measured: {study['title']}, {options.method}",
             "command": f"benchmarks/matrix_cost.py RUNS/studies/{folder.name}",
@@ -305,11 +307,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             " Tatoeba have none.",
             **more,
         }
-    record["parts"] = [asdict(one) for one in parts]
+    record["parts"] = [asdict(entry) for entry in parts]
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / f"{name}.json", record)
     records = [json.loads(path.read_text()) for path in sorted(options.out.glob("*.json"))]
-    lines = [TEXT, *(line for one in records for line in section(one))]
+    lines = [TEXT, *(line for recorded in records for line in section(recorded))]
     text = "\n".join(lines).rstrip() + "\n"
     (options.out / "README.md").write_text(text, encoding="utf-8")
     print(text)

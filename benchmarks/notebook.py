@@ -56,13 +56,13 @@ def main() -> None:
     # places of bundles are whole paths: what is kept names no directory of this machine
     text = nbformat.writes(notebook).replace(f"{empty}/", "")
     NOTEBOOK.write_text(text + "\n", encoding="utf-8")
-    found = {
+    record = {
         "command": ".venv/bin/python benchmarks/notebook.py",
         "cores": usable_cores(),
         "wall_seconds": total,
         "cells": cells,
     }
-    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"{total:7.1f} s in all, on {usable_cores()} cores")
 
 

@@ -57,28 +57,29 @@ def script(run: Path, directory: Path, seed: int) -> dict[str, Any]:
 
     def encode(row: dict[str, Any]) -> dict[str, Any]:
         if not tags:
-            found = tokenizer(
+            encoded = tokenizer(
                 row["sentence1"],
                 row["sentence2"],
                 truncation=True,
                 max_length=settings["max_length"],
             )
-            return {**found, "labels": labels.index(row["label"])}
-        found = tokenizer(
+            return {**encoded, "labels": labels.index(row["label"])}
+        encoded = tokenizer(
             row["tokens"],
             is_split_into_words=True,
             truncation=True,
             max_length=settings["max_length"],
         )
-        words = found.word_ids()
+        words = encoded.word_ids()
         first = [
             word is not None and word != before
             for before, word in zip([None, *words], words, strict=False)
         ]
         return {
-            **found,
+            **encoded,
             "labels": [
-                row[column][word] if one else -100 for word, one in zip(words, first, strict=True)
+                row[column][word] if is_first else -100
+                for word, is_first in zip(words, first, strict=True)
             ],
         }
 
@@ -177,23 +178,23 @@ def _scored(
             tokenizer(row["sentence1"], row["sentence2"], truncation=True, max_length=limit)
             for row in (rows[number] for number in numbers)
         ]
-    best = trainer.predict(Dataset.from_list([dict(each) for each in inputs])).predictions.argmax(
-        -1
-    )
+    best = trainer.predict(
+        Dataset.from_list([dict(encoded) for encoded in inputs])
+    ).predictions.argmax(-1)
     if "words" not in lines[0]:
         return 100 * statistics.fmean(
-            labels[one] == line["gold"] for one, line in zip(best, lines, strict=True)
+            labels[index] == line["gold"] for index, line in zip(best, lines, strict=True)
         )
     predicted = []
-    for found, each, line in zip(best, inputs, lines, strict=True):
+    for indices, encoded, line in zip(best, inputs, lines, strict=True):
         at = {
             word: place
-            for place, word in reversed(list(enumerate(each.word_ids())))
+            for place, word in reversed(list(enumerate(encoded.word_ids())))
             if word is not None
         }
         predicted.append(
             [
-                labels[found[at[word]]] if word in at else labels[0]
+                labels[indices[at[word]]] if word in at else labels[0]
                 for word in range(len(line["words"]))
             ]
         )
@@ -259,9 +260,11 @@ def main() -> None:
                 flush=True,
             )
     again = any(
-        each["package"]["found_again"] for each in seeds.values()
+        of_seed["package"]["found_again"] for of_seed in seeds.values()
     )  # then it was not timed beside the script
-    ratios = [each["package"]["seconds"] / each["script"]["seconds"] for each in seeds.values()]
+    ratios = [
+        of_seed["package"]["seconds"] / of_seed["script"]["seconds"] for of_seed in seeds.values()
+    ]
     record = {
         "command": " ".join(
             [
@@ -282,7 +285,7 @@ def main() -> None:
         "hardware": made["hardware"],
         "seeds": seeds,
         "mean": {
-            who: statistics.fmean(each[who]["score"] for each in seeds.values())
+            who: statistics.fmean(of_seed[who]["score"] for of_seed in seeds.values())
             for who in ("package", "script")
         },
         "seconds_package_over_script": None if again else statistics.median(ratios),

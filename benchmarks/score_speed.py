@@ -51,23 +51,23 @@ def cut(data: str, languages: int, count: int, mirror: Path) -> dict[str, Path]:
     """Language → file with its first `count` dev rows, of the first so many languages of the task
     that the source has.
     """
-    declared, found = tasks.load(TASK), {}
+    declared, files = tasks.load(TASK), {}
     (rows,) = declared.report["validation"]
     for code in sorted(declared.languages["xtreme-r"]):
         try:
             table = tools.table_of(data, rows, (TASK, "report"), code)
         except FileNotFoundError:
             continue
-        if not len(table) or len(found) == languages:
+        if not len(table) or len(files) == languages:
             continue
         place = rows.named(code)
         path = mirror / place.repo / place.config / f"{place.split}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table.slice(0, count), path)
-        found[code] = path
-    if not found:
+        files[code] = path
+    if not files:
         raise FileNotFoundError(f"{data}: no dev rows of {TASK} in any language")
-    return found
+    return files
 
 
 def script(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,8 +157,8 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self.aside) as folder:
             env = tools.environment(Path(folder))
             if contender not in OURS:
-                found = tools.measured(self._script(contender), env)
-                return {**found.pop("answer"), **found}
+                figures = tools.measured(self._script(contender), env)
+                return {**figures.pop("answer"), **figures}
             command = [
                 *("-m", "adapters_xtl", "evaluate", self.module),
                 *("--data", str(self.aside / "rows")),
@@ -166,8 +166,8 @@ class Bench:
                 *("--languages", ",".join(self.files), "--device", self.options.device),
                 *("--runs", str(Path(folder, "runs")), "--json"),
             ]
-            found = tools.measured(command, env)
-            return {**self._figures(found.pop("answer")), **found}
+            figures = tools.measured(command, env)
+            return {**self._figures(figures.pop("answer")), **figures}
 
     def _figures(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         path = Path(answer["path"]) / "provenance.json"
@@ -216,7 +216,7 @@ def summed_up(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "peak_bytes": max(
                     entry["device_peak_bytes"] or entry["peak_resident_bytes"] for entry in own
                 ),
-                **{f"faster_than_{one}": tools.faster(rounds, name, one) for one in SCRIPTS},
+                **{f"faster_than_{other}": tools.faster(rounds, name, other) for other in SCRIPTS},
             }
     return lines
 
@@ -229,11 +229,11 @@ def section(record: Mapping[str, Any]) -> list[str]:
             f"{line['process_seconds']:.1f}",
             f"{line['peak_bytes'] / 2**30:.2f}",
             f"{line['score']:.2f}",
-            *(tools.shown_ratio(line[f"faster_than_{one}"]) for one in SCRIPTS),
+            *(tools.shown_ratio(line[f"faster_than_{other}"]) for other in SCRIPTS),
         ]
         for name, line in record["summary"].items()
     ]
-    header = ["", "rows/s", "process s", "GiB", "score", *(f"× {one}" for one in SCRIPTS)]
+    header = ["", "rows/s", "process s", "GiB", "score", *(f"× {other}" for other in SCRIPTS)]
     return [
         f"## Scoring {TASK} in {len(record['languages'])} languages, {record['backbone']},"
         f" {record['device']}",
@@ -247,9 +247,9 @@ def section(record: Mapping[str, Any]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["--script"]:
-        print(json.dumps(script(json.loads(Path(given[1]).read_text(encoding="utf-8")))))
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if argv[:1] == ["--script"]:
+        print(json.dumps(script(json.loads(Path(argv[1]).read_text(encoding="utf-8")))))
         return 0
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--train-steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=tools.RESULTS / "speed")
-    options = parser.parse_args(given)
+    options = parser.parse_args(argv)
     kept = ("languages", "rows", "train_rows", "train_steps")
     with tempfile.TemporaryDirectory() as aside:
         bench = Bench(options, Path(aside))
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def record(rounds: list[dict[str, Any]]) -> dict[str, Any]:
             return {
                 "kind": "score-speed",
-                "command": tools.command_of("score_speed.py", given, options.data),
+                "command": tools.command_of("score_speed.py", argv, options.data),
                 "backbone": Path(options.backbone).name,
                 "device": options.device,
                 "settings": {key: getattr(options, key) for key in kept},

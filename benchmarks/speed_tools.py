@@ -59,11 +59,11 @@ def table_of(data: str, rows: Rows, sampled: tuple[str, str], code: str = "en") 
     if data == "embedded":
         samples, split = sampled
         lines = (samples_dir() / f"{samples}.jsonl").read_text(encoding="utf-8").split("\n")
-        found = [json.loads(line) for line in lines if line]
+        entries = [json.loads(line) for line in lines if line]
         return pa.Table.from_pylist(
             [
                 {key: value for key, value in row.items() if key not in ("split", "language")}
-                for row in found
+                for row in entries
                 if row["split"] == split and row["language"] == code
             ]
         )
@@ -127,8 +127,8 @@ def encoder_folder(backbone: str, aside: Path) -> Path:
 
 def tokenizer_folder() -> Path:
     """Where XLM-R's tokenizer lies: XTL_TOKENIZER, or the embedded encoder."""
-    given = os.environ.get("XTL_TOKENIZER")
-    return Path(given) if given else embedded.prepare()
+    folder = os.environ.get("XTL_TOKENIZER")
+    return Path(folder) if folder else embedded.prepare()
 
 
 # ---------------------------------------------------------------------- processes
@@ -176,8 +176,8 @@ def measured(command: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
         seconds = time.monotonic() - started
         if process.returncode:
             errors.seek(0)
-            said = errors.read().decode(errors="replace").strip().splitlines()
-            raise RuntimeError(f"exit code {process.returncode}: {' | '.join(said[-5:])}")
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+            raise RuntimeError(f"exit code {process.returncode}: {' | '.join(lines[-5:])}")
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "answer": json.loads(output.decode().strip().splitlines()[-1]),
@@ -235,20 +235,22 @@ def take_rounds(
 
     SystemExit where the file is of other settings.
     """
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rounds": []}
-    taken = [one for one in known["rounds"] if not errors_of(one)]
-    if taken and known["settings"] != record([])["settings"]:
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rounds": []}
+    taken = [round_record for round_record in recorded["rounds"] if not errors_of(round_record)]
+    if taken and recorded["settings"] != record([])["settings"]:
         raise SystemExit(f"{path}: of other settings; move it away, or give another --out")
     while len(taken) < rounds and time.monotonic() <= deadline:
-        order, found = turned(contenders, len(taken)), {}
+        order, figures = turned(contenders, len(taken)), {}
         rate = matrix_rate(device)
         for contender in order:
             try:
-                found[contender] = take(contender, len(taken) + 1)
+                figures[contender] = take(contender, len(taken) + 1)
             except RuntimeError as error:
-                found[contender] = {"error": str(error)[:600]}
-            print(f"{path.stem} {len(taken) + 1} {contender}: {found[contender]}", file=sys.stderr)
-        in_order = {contender: found[contender] for contender in contenders}
+                figures[contender] = {"error": str(error)[:600]}
+            print(
+                f"{path.stem} {len(taken) + 1} {contender}: {figures[contender]}", file=sys.stderr
+            )
+        in_order = {contender: figures[contender] for contender in contenders}
         taken.append({"order": order, "matrix_rate": rate, "contenders": in_order})
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, record(taken))
@@ -257,7 +259,7 @@ def take_rounds(
 
 def of_contender(rounds: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any] | None]:
     """A contender's figures of each round, None where it has none."""
-    entries = [one["contenders"].get(name) for one in rounds]
+    entries = [round_record["contenders"].get(name) for round_record in rounds]
     return [None if entry is None or "error" in entry else entry for entry in entries]
 
 
@@ -310,8 +312,8 @@ def failures(record: Mapping[str, Any]) -> list[str]:
     """Lines of a page about the processes that failed."""
     lines = [
         f"- round {number}, {name}: {error}"
-        for number, one in enumerate(record["rounds"], start=1)
-        for name, error in errors_of(one).items()
+        for number, round_record in enumerate(record["rounds"], start=1)
+        for name, error in errors_of(round_record).items()
     ]
     return ["", "Failed:", *lines] if lines else []
 

@@ -151,12 +151,12 @@ def contenders(work: Work, device: str = "cpu") -> dict[str, tuple[str, ...]]:
             flag for name in names for flag in TECHNIQUES[name].flags(name in chosen, together)
         )
 
-    found: dict[str, tuple[str, ...]] = {"stock": (), "tuned": ()}
+    flags: dict[str, tuple[str, ...]] = {"stock": (), "tuned": ()}
     if work.upper:
-        found[WHOLE] = ()
-    found["no-techniques"] = with_on()
-    found |= {f"+{name}": with_on(name, TECHNIQUES[name].needs) for name in names}
-    return found | ({"all": with_on(*names, together=True)} if names else {})
+        flags[WHOLE] = ()
+    flags["no-techniques"] = with_on()
+    flags |= {f"+{name}": with_on(name, TECHNIQUES[name].needs) for name in names}
+    return flags | ({"all": with_on(*names, together=True)} if names else {})
 
 
 class Bench:
@@ -210,21 +210,21 @@ class Bench:
         tools.cut(self.options.data, self.work.on, self.options.rows, self.options.dev_rows, mirror)
         runs = self.aside / self.name / "parent"
         command = self._recipe(self.work.on, mirror, "--runs", str(runs), "--no-zero-shot")
-        found = tools.measured(command, tools.environment(self.aside / "parent-cache"))
-        return str(found["answer"]["path"])
+        figures = tools.measured(command, tools.environment(self.aside / "parent-cache"))
+        return str(figures["answer"]["path"])
 
     def ours(self, seed: int, runs: Path, *flags: str) -> list[str]:
         above = ["--from-layer", str(self.from_layer)] if self.from_layer else []
         on = ["--on", self.parent] if self.parent else []
         zero_shot = ["--no-zero-shot"] if tasks.load(self.work.task).zero_shot else []
-        given = ["--seed", str(seed), "--runs", str(runs), *above, *on, *zero_shot, *flags]
-        return self._recipe(self.work.task, self.mirror, *given)
+        arguments = ["--seed", str(seed), "--runs", str(runs), *above, *on, *zero_shot, *flags]
+        return self._recipe(self.work.task, self.mirror, *arguments)
 
     def _spec(self) -> dict[str, Any]:
         """Settings and options as the package resolves them, for the scripts."""
         command = self.ours(1, self.aside / self.name / "none", "--dry-run")
-        found = tools.measured(command, tools.environment(self.aside / "parent-cache"))
-        spec: dict[str, Any] = found["answer"]["runs"][-1]["spec"]
+        figures = tools.measured(command, tools.environment(self.aside / "parent-cache"))
+        spec: dict[str, Any] = figures["answer"]["runs"][-1]["spec"]
         return spec
 
     def script(self, seed: int, contender: str) -> list[str]:
@@ -254,9 +254,9 @@ class Bench:
                 if scripted
                 else self.ours(seed, runs, *contenders(self.work, self.options.device)[contender])
             )
-            found = tools.measured(command, tools.environment(caches))
-        answer = found.pop("answer")
-        return {**found, **(answer if scripted else self._figures(answer))}
+            figures = tools.measured(command, tools.environment(caches))
+        answer = figures.pop("answer")
+        return {**figures, **(answer if scripted else self._figures(answer))}
 
     def _figures(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         cost = answer["metrics"]["train"]
@@ -277,9 +277,13 @@ def summed_up(
     `work`, `whole_work`: FLOPs a token, with the modules where they are and in all layers.
     """
     summary: dict[str, Any] = {}
-    for name in dict.fromkeys(name for one in rounds for name in one["contenders"]):
+    for name in dict.fromkeys(
+        name for round_record in rounds for name in round_record["contenders"]
+    ):
         own = tools.of_contender(rounds, name)
-        pairs = [(one, entry) for one, entry in zip(rounds, own, strict=True) if entry]
+        pairs = [
+            (round_record, entry) for round_record, entry in zip(rounds, own, strict=True) if entry
+        ]
         if not pairs:
             continue
         padded = [(e["tokens"], e["padded_tokens"]) for _, e in pairs if e["padded_tokens"]]
@@ -295,8 +299,8 @@ def summed_up(
             "mfu": statistics.median(
                 entry["tokens"]
                 * (whole_work if name == WHOLE else work)
-                / (entry["seconds"] * one["matrix_rate"])
-                for one, entry in pairs
+                / (entry["seconds"] * round_record["matrix_rate"])
+                for round_record, entry in pairs
             ),
             "peak_bytes": max(
                 entry["device_peak_bytes"] or entry["peak_resident_bytes"] for _, entry in pairs
@@ -312,16 +316,18 @@ def summed_up(
     return summary
 
 
-def _finished(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _finished(round_record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The figures of a round's processes that did not fail."""
-    return [entry for entry in one["contenders"].values() if "error" not in entry]
+    return [entry for entry in round_record["contenders"].values() if "error" not in entry]
 
 
 def section(record: Mapping[str, Any]) -> list[str]:
     """A work's part of the page."""
     settings = record["settings"]
-    steps = sorted({entry["steps"] for one in record["rounds"] for entry in _finished(one)})
-    beside = [one for one in BESIDE if one in record["summary"]]
+    steps = sorted(
+        {entry["steps"] for round_record in record["rounds"] for entry in _finished(round_record)}
+    )
+    beside = [other for other in BESIDE if other in record["summary"]]
     rows = []
     for name, line in record["summary"].items():
         padding, spread = line["padding"], line["score_sd"]
@@ -335,11 +341,11 @@ def section(record: Mapping[str, Any]) -> list[str]:
                 f"{100 * line['mfu']:.0f} %",
                 f"{line['peak_bytes'] / 2**30:.2f}",
                 f"{line['score']:.1f}" + ("" if spread is None else f" ± {spread:.1f}"),
-                *(tools.shown_ratio(line[f"faster_than_{one}"]) for one in beside),
+                *(tools.shown_ratio(line[f"faster_than_{other}"]) for other in beside),
             ]
         )
     header = ["", "s", "process s", "tokens/s", "padding", "mfu", "GiB"]
-    header += ["score", *(f"× {one}" for one in beside)]
+    header += ["score", *(f"× {other}" for other in beside)]
     return [
         f"## {record['work']['name']}, {record['backbone']}, {record['device']}",
         "",
@@ -374,16 +380,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seconds", type=float, default=float("inf"), help="begin no round after so many seconds"
     )
     parser.add_argument("--out", type=Path, default=tools.RESULTS / "speed")
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser.parse_args(given)
-    options.command = tools.command_of("train_speed.py", given, options.data)
-    for flag, chosen, there in (
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(argv)
+    options.command = tools.command_of("train_speed.py", argv, options.data)
+    for flag, chosen, available in (
         ("--works", options.works, WORKS),
         ("--only", options.only, contenders(Work("", "lora", upper=True), options.device)),
     ):
         for name in filter(None, chosen.split(",")):
-            if name not in there:
-                parser.error(f"{flag}: no '{name}'; there are {', '.join(there)}")
+            if name not in available:
+                parser.error(f"{flag}: no '{name}'; there are {', '.join(available)}")
     return options
 
 
@@ -400,7 +406,9 @@ def carry_out(name: str, options: argparse.Namespace, aside: Path, deadline: flo
         return False
     bench = Bench(name, options, aside)
     flags = contenders(bench.work, options.device)
-    chosen = [one for one in flags if not options.only or one in options.only.split(",")]
+    chosen = [
+        contender for contender in flags if not options.only or contender in options.only.split(",")
+    ]
     work = tools.training_work(bench.encoder, bench.from_layer)
 
     def record(rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -413,7 +421,7 @@ def carry_out(name: str, options: argparse.Namespace, aside: Path, deadline: flo
             "device": options.device,
             "settings": settings,
             "spec": bench.spec,
-            "flags": {one: list(flags[one]) for one in chosen},
+            "flags": {contender: list(flags[contender]) for contender in chosen},
             "flop_per_token": work,
             "provenance": to_json(machine.describe()),
             "rounds": rounds,

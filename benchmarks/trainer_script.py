@@ -67,41 +67,41 @@ def label_ids(rows: Any, column: str, labels: Sequence[str]) -> Any:
 
 
 def pairs(rows: Any, tokenizer: Any, job: Job) -> Any:
-    known = label_ids(rows, "label", job.labels)
+    label_id = label_ids(rows, "label", job.labels)
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        found = tokenizer(
+        encoded = tokenizer(
             batch["premise"],
             batch["hypothesis"],
             truncation=True,
             max_length=job.hyper["max_length"],
         )
-        found["labels"] = [known(value) for value in batch["label"]]
-        return found
+        encoded["labels"] = [label_id(value) for value in batch["label"]]
+        return encoded
 
     return rows.map(encode, batched=True, remove_columns=rows.column_names)
 
 
 def tagged(rows: Any, tokenizer: Any, job: Job) -> Any:
-    known = label_ids(rows, "ner_tags", job.labels)
+    label_id = label_ids(rows, "ner_tags", job.labels)
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        found = tokenizer(
+        encoded = tokenizer(
             batch["tokens"],
             is_split_into_words=True,
             truncation=True,
             max_length=job.hyper["max_length"],
         )
-        found["labels"] = [
+        encoded["labels"] = [
             [
-                known(tags[word]) if word is not None and word != before else IGNORED
+                label_id(tags[word]) if word is not None and word != before else IGNORED
                 for before, word in zip([None, *words], words, strict=False)
             ]
             for tags, words in (
-                (tags, found.word_ids(number)) for number, tags in enumerate(batch["ner_tags"])
+                (tags, encoded.word_ids(number)) for number, tags in enumerate(batch["ner_tags"])
             )
         ]
-        return found
+        return encoded
 
     return rows.map(encode, batched=True, remove_columns=rows.column_names)
 
@@ -110,7 +110,7 @@ def spans(rows: Any, tokenizer: Any, job: Job) -> Any:
     """As transformers' run_qa.py: windows of the context, an answer outside of one is at `<s>`."""
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        found = tokenizer(
+        encoded = tokenizer(
             batch["question"],
             batch["context"],
             truncation="only_second",
@@ -119,14 +119,14 @@ def spans(rows: Any, tokenizer: Any, job: Job) -> Any:
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        owners = found.pop("overflow_to_sample_mapping")
+        owners = encoded.pop("overflow_to_sample_mapping")
         starts, ends = [], []
         for number, (offsets, owner) in enumerate(
-            zip(found["offset_mapping"], owners, strict=True)
+            zip(encoded["offset_mapping"], owners, strict=True)
         ):
             answers = batch["answers"][owner]
             low, high = _answer(answers)
-            parts = found.sequence_ids(number)
+            parts = encoded.sequence_ids(number)
             inside = [
                 place
                 for place, (part, (first, last)) in enumerate(zip(parts, offsets, strict=True))
@@ -136,12 +136,16 @@ def spans(rows: Any, tokenizer: Any, job: Job) -> Any:
             whole = bool(context) and context[0][0] <= low and context[-1][1] >= high
             starts.append(inside[0] if inside and whole else 0)
             ends.append(inside[-1] if inside and whole else 0)
-            found["offset_mapping"][number] = [
+            encoded["offset_mapping"][number] = [
                 list(edges) if part == 1 else [-1, -1]
                 for part, edges in zip(parts, offsets, strict=True)
             ]
-        found["start_positions"], found["end_positions"], found["owner"] = starts, ends, owners
-        return found
+        encoded["start_positions"], encoded["end_positions"], encoded["owner"] = (
+            starts,
+            ends,
+            owners,
+        )
+        return encoded
 
     # one batch, so that `owner` counts from the first row of all
     return rows.map(encode, batched=True, batch_size=None, remove_columns=rows.column_names)
@@ -289,21 +293,23 @@ def trainer_of(job: Job, model: Any, tokenizer: Any, train: Any, dev: Any, aside
 def predictions(job: Job, rows: Any, features: Any, outputs: Any) -> list[dict[str, Any]]:
     """As the package's metrics take them; a word that was cut off has the first label."""
     if job.format == "classify":
-        known = label_ids(rows, "label", job.labels)
+        label_id = label_ids(rows, "label", job.labels)
         return [
-            {"prediction": job.labels[best], "gold": job.labels[known(gold)]}
+            {"prediction": job.labels[best], "gold": job.labels[label_id(gold)]}
             for best, gold in zip(outputs.argmax(-1), rows["label"], strict=True)
         ]
     if job.format == "tag":
-        known = label_ids(rows, "ner_tags", job.labels)
-        found = []
+        label_id = label_ids(rows, "ner_tags", job.labels)
+        predicted = []
         for best, targets, gold in zip(
             outputs.argmax(-1), features["labels"], rows["ner_tags"], strict=True
         ):
             tags = [job.labels[best[n]] for n, target in enumerate(targets) if target != IGNORED]
             tags += job.labels[:1] * (len(gold) - len(tags))
-            found.append({"prediction": tags, "gold": [job.labels[known(tag)] for tag in gold]})
-        return found
+            predicted.append(
+                {"prediction": tags, "gold": [job.labels[label_id(tag)] for tag in gold]}
+            )
+        return predicted
     best: list[tuple[float, str]] = [(-np.inf, "")] * len(rows)
     contexts = rows["context"]
     for feature, start, end in zip(features, *outputs, strict=True):

@@ -302,7 +302,7 @@ class PrefixFiles:
 
 def spaces() -> list[SpaceSummary]:
     """What the cache holds, space by space."""
-    found = []
+    summaries = []
     for folder in sorted((cache_dir() / "prefix").glob("*")):
         if not folder.is_dir():
             continue
@@ -315,10 +315,10 @@ def spaces() -> list[SpaceSummary]:
                 size += path.stat().st_size
                 with path.open("rb") as file:
                     texts += int(json.loads(file.readline(HEADER_BYTES))["texts"])
-        found.append(
+        summaries.append(
             SpaceSummary(folder.name, identity if isinstance(identity, dict) else {}, texts, size)
         )
-    return found
+    return summaries
 
 
 def clear() -> int:

@@ -37,6 +37,6 @@ def with_text(
     """
     rows = list(numbered)
     texts = pa.chunked_array([pa.array([row.get(column) for _, row in rows], pa.string())])
-    found = {value for value in values if pc.any(has_text(texts, [value])).as_py()}
+    present = {value for value in values if pc.any(has_text(texts, [value])).as_py()}
     chosen = pc.fill_null(has_text(texts, values), False).to_pylist()
-    return [row for row, is_chosen in zip(rows, chosen, strict=True) if is_chosen], found
+    return [row for row, is_chosen in zip(rows, chosen, strict=True) if is_chosen], present

@@ -202,12 +202,12 @@ def rows_to_score(
     those that its run names (`recorded`). RequestError where there are none.
     """
     task, problems = known_task(rows), Problems()
-    found: dict[str, dict[str, tuple[DataFile, ...]]] = {"train": {}, "select": {}, "test": {}}
+    by_split: dict[str, dict[str, tuple[DataFile, ...]]] = {"train": {}, "select": {}, "test": {}}
     if test:
-        found["test"] = _by_language("--test-file", test, problems)
+        by_split["test"] = _by_language("--test-file", test, problems)
     elif recorded is not None:
         for split in ("train", "select", "test"):
-            found[split] = _by_language(f"{where}: its", getattr(recorded, split), problems)
+            by_split[split] = _by_language(f"{where}: its", getattr(recorded, split), problems)
     else:
         columns = ", ".join(name for names in rows.columns.values() for name in names)
         problems.add(
@@ -216,7 +216,7 @@ def rows_to_score(
         )
     problems.raise_if_any()
     request = OwnFilesRequest(test=tuple(test)) if test else recorded or OwnFilesRequest()
-    return OwnFiles(task, _absolute(request), **found)
+    return OwnFiles(task, _absolute(request), **by_split)
 
 
 def _absolute(request: OwnFilesRequest) -> OwnFilesRequest:
@@ -232,7 +232,7 @@ def _by_language(
     flag: str, patterns: Iterable[str], problems: Problems
 ) -> dict[str, tuple[DataFile, ...]]:
     """Language → the files that names and patterns stand for."""
-    found: dict[str, list[DataFile]] = {}
+    by_language: dict[str, list[DataFile]] = {}
     paths: dict[str, Path] = {}  # a file that is named twice, or by a pattern too, is one
     for path in (path for text in patterns for path in _paths(flag, text, problems)):
         paths.setdefault(os.path.realpath(path), path)
@@ -248,8 +248,8 @@ def _by_language(
             problems.add(f"{flag} {name}: cannot be read ({error.strerror})", DataError)
             continue
         file = DataFile(name, sha256, lambda path=path: path)  # type: ignore[misc]
-        found.setdefault(language_of(path), []).append(file)
-    return {language: tuple(files) for language, files in found.items()}
+        by_language.setdefault(language_of(path), []).append(file)
+    return {language: tuple(files) for language, files in by_language.items()}
 
 
 def _paths(flag: str, text: str, problems: Problems) -> list[Path]:

@@ -99,16 +99,16 @@ class Reader:
         located = tuple(located)
         for row_files in located:
             checked_split.forms.append(str(row_files.rows))
-            found: set[str] = set()
+            present: set[str] = set()
             for name, files in row_files.files.items():
                 for file in files:
                     try:
-                        found |= self._add(checked_split, selection, row_files.rows, name, file)
+                        present |= self._add(checked_split, selection, row_files.rows, name, file)
                     except MissingRows:
                         raise
                     except DataError as error:
                         problems.catch(error)
-            lacking = {text for texts in row_files.rows.only.values() for text in texts} - found
+            lacking = {text for texts in row_files.rows.only.values() for text in texts} - present
             if lacking and selection.split == "train" and not problems.messages:
                 named = ", ".join(sorted(lacking))
                 problems.add(f"{row_files.rows}: no rows of {named} to train on")
@@ -132,13 +132,13 @@ class Reader:
         of `rows.only` that it has rows of.
         """
         task = selection.task
-        found: set[str] = set()
+        present: set[str] = set()
         if rows.repo == "embedded":
             domains = task.in_domain_task and task.reports(rows.split)
             tag = rows.split if domains else selection.split
             numbered = _sample_rows(file.fetch(), tag, selection.language)
             for column, values in rows.only.items():
-                numbered, found = with_text(numbered, column, values)
+                numbered, present = with_text(numbered, column, values)
         else:
             columns = rows.parts.get(part, rows.columns)
             columns = {**columns, **dict.fromkeys(rows.only, "string")}
@@ -147,7 +147,7 @@ class Reader:
                 table = self._of_language(checked_split, table, rows, selection, file)
             for column, values in rows.only.items():
                 texts = table.column(column)
-                found |= {text for text in values if pc.any(has_text(texts, [text])).as_py()}
+                present |= {text for text in values if pc.any(has_text(texts, [text])).as_py()}
                 table = table.filter(has_text(texts, values))
             numbered = _rows(table, part if rows.parts else "")
         form = formats.load(task.format)
@@ -173,7 +173,7 @@ class Reader:
         checked_split.rows += count
         if not count and not rows.language and not rows.only:
             raise DataError(f"{file.name}: no rows")
-        return found
+        return present
 
     def _place(self, checked_split: CheckedSplit, file: DataFile, number: int, reason: str) -> None:
         if len(checked_split.places) < self.places:

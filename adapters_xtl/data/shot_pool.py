@@ -113,7 +113,7 @@ def pool_drawn_from(
         return pool
     first, *others = task.report
     files = _located(source, task, task.report[first], language)
-    if not {sha for each in files for sha in each.digests} & set(digests):
+    if not {sha for row_files in files for sha in row_files.digests} & set(digests):
         return pool
     having = [other for other in others if _located(source, task, task.report[other], language)]
     return ShotPool(files, first, having[0] if having else first + WITHOUT_SHOTS)

@@ -87,12 +87,12 @@ class _Pool:
 
     def hand_out(self) -> None:
         """Gives jobs to idle workers, and to new ones, as long as there are both and they fit."""
-        given = {worker.job.key for worker in self.workers if worker.job}
+        handed_out = {worker.job.key for worker in self.workers if worker.job}
         now = time.monotonic()
         ready = [
             job
             for job in self.schedule.ready()
-            if job.key not in given and self.put_off.get(job.key, now) <= now
+            if job.key not in handed_out and self.put_off.get(job.key, now) <= now
         ]
         while ready and len(self._busy()) < self.processes:
             job, worker = self._next(ready)

@@ -21,14 +21,14 @@ def read_options(kind: type[T], engine: str, values: Mapping[str, str]) -> T:
     number where one is needed.
     """
     problems = Problems()
-    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    options = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
     read: dict[str, Any] = {}
     for key, text in values.items():
-        if key not in known:
-            hint = nearest(key, known) if known else "; it has none"
+        if key not in options:
+            hint = nearest(key, options) if options else "; it has none"
             problems.add(f"--engine-set: {engine} has no option '{clipped(key)}'{hint}")
             continue
-        default = known[key].default
+        default = options[key].default
         assert default is not MISSING
         read[key] = text
         if isinstance(default, int):

@@ -111,8 +111,8 @@ class Ray:
             cpus = 1 if self.address else max(1, usable_cores() // max(1, self.jobs))
         device = job.request.device
         on_gpu = device == "cuda" or (device == "auto" and gpu() is not None)
-        asked = {"CPU": cpus, "GPU": self.options.gpus if on_gpu else 0}
-        for name, count in asked.items():
+        resources = {"CPU": cpus, "GPU": self.options.gpus if on_gpu else 0}
+        for name, count in resources.items():
             most = max((node.get(name, 0) for node in nodes), default=0)
             if count > most:
                 raise RequestError(
@@ -122,7 +122,7 @@ class Ray:
         largest = max((node.get("memory", 0) for node in nodes), default=0)
         return {
             "num_cpus": cpus,
-            "num_gpus": asked["GPU"],
+            "num_gpus": resources["GPU"],
             "memory": int(min(job.memory + PROCESS, largest)),
             "max_calls": 1,
             "max_retries": self.options.retries,
@@ -213,14 +213,14 @@ class _Tasks:
                 self.schedule.fail(failed)
             forget_progress(self.study, job.key)
         for job in self.jobs.values():
-            said = read_progress(self.study, job.key)
-            if said is None or said.state != "running":
+            progress = read_progress(self.study, job.key)
+            if progress is None or progress.state != "running":
                 continue
-            if self.pids.setdefault(job.key, said.pid) != said.pid:
-                self.pids[job.key] = said.pid
+            if self.pids.setdefault(job.key, progress.pid) != progress.pid:
+                self.pids[job.key] = progress.pid
                 lost = "its worker was lost; another one goes on from the last checkpoint"
-                self.schedule.run(job.key, lost, said.began)
-            self.schedule.run(job.key, said.message, said.began)
+                self.schedule.run(job.key, lost, progress.began)
+            self.schedule.run(job.key, progress.message, progress.began)
 
     def cancel(self) -> list[str]:
         """Cancels every task; the titles of those that ran."""

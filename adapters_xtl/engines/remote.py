@@ -65,9 +65,9 @@ def carry_out_here(job: Job, study: Path) -> Failure | None:
     def write(state: Literal["running", "done", "failed"], message: str) -> None:
         nonlocal written
         written = time.time()
-        said = Progress(state, message, began, socket.gethostname(), os.getpid())
+        progress = Progress(state, message, began, socket.gethostname(), os.getpid())
         with contextlib.suppress(XtlError, OSError):  # a full disk: the run itself will say so
-            write_record(_path(study, job.key), said)
+            write_record(_path(study, job.key), progress)
 
     def tell(text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -220,8 +220,8 @@ class _Queue:
             if alive:
                 _call("scancel", entry.number)
             return None
-        said = read_progress(self.study, key)
-        finished = said is not None and said.state == "done"
+        progress = read_progress(self.study, key)
+        finished = progress is not None and progress.state == "done"
         known_failure = self.schedule.failures.get(key) is not None
         return entry if alive or finished or not known_failure else None
 
@@ -249,7 +249,7 @@ class _Queue:
         """What is asked of sbatch, in submitit's names."""
         options = self.options
         names = ("partition", "account", "qos", "constraint", "nodelist", "exclude")
-        asked: dict[str, Any] = {name: getattr(options, name) or None for name in names}
+        parameters: dict[str, Any] = {name: getattr(options, name) or None for name in names}
         others = {}
         conditions = [
             ":".join([condition, *(self.submitted[key].number for key in keys)])
@@ -265,7 +265,7 @@ class _Queue:
             memory = f"{math.ceil((job.memory + PROCESS) * MARGIN / GIB)}G"
         device = job.request.device
         on_gpu = device == "cuda" or (device == "auto" and gpu() is not None)
-        return asked | {
+        return parameters | {
             "job_name": f"{self.prefix}{job.key}",
             "cpus_per_task": options.cpus or None,
             "gpus_per_node": options.gpus if on_gpu and options.gpus else None,
@@ -282,15 +282,15 @@ class _Queue:
             if self.schedule.state(job.key) in ENDED:  # skipped, for one before it has failed
                 continue
             entry = self.submitted[job.key]
-            state, said = states.get(entry.number), read_progress(self.study, job.key)
-            if said is not None and said.state == "done":
+            state, progress = states.get(entry.number), read_progress(self.study, job.key)
+            if progress is not None and progress.state == "done":
                 self.schedule.end(job.key)
-            elif said is not None and said.state == "failed":
-                known = self.schedule.failures.get(job.key)
-                self.schedule.fail(known or failure(job, said.message))
+            elif progress is not None and progress.state == "failed":
+                recorded_failure = self.schedule.failures.get(job.key)
+                self.schedule.fail(recorded_failure or failure(job, progress.message))
             elif state is not None and state.alive:
-                if said is not None:
-                    self.schedule.run(job.key, said.message, said.began)
+                if progress is not None:
+                    self.schedule.run(job.key, progress.message, progress.began)
                 elif state.name == "PENDING":
                     self.schedule.queue(job.key, f"Slurm job {entry.number}: {state.reason}")
             elif self._in_store(job):  # another call has seen its end, and forgotten what it said
@@ -313,9 +313,9 @@ class _Queue:
         """The failure of a job that has ended and told nothing; None where it may still tell."""
         if self.schedule.blocking(job):  # Slurm removes it where one that it needs has failed
             return None
-        known = self.schedule.failures.get(job.key)
-        if known is not None and known.time >= utc(entry.time):
-            return known
+        recorded_failure = self.schedule.failures.get(job.key)
+        if recorded_failure is not None and recorded_failure.time >= utc(entry.time):
+            return recorded_failure
         name = state.name if state else ""
         reason = REASONS.get(name, "has left the queue without a result")
         since = self.gone_since.setdefault(job.key, time.monotonic())

@@ -36,7 +36,7 @@ def best_trial(trials: tuple[Trial, ...], planner: Planner) -> Trial | None:
     """
     means: dict[int, float] = {}
     for number, trial in enumerate(trials):
-        scores = [select_score(planner.plan(each), planner.store) for each in trial.requests]
+        scores = [select_score(planner.plan(request), planner.store) for request in trial.requests]
         finished = [score for score in scores if score is not None]
         if finished and len(finished) == len(scores):
             means[number] = sum(finished) / len(finished)

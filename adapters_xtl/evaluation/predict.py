@@ -104,27 +104,27 @@ def forward(
     again: list[list[int]] = []
     done = 0
 
-    def keep(numbers: list[int], found: list[np.ndarray]) -> None:
+    def keep(numbers: list[int], computed: list[np.ndarray]) -> None:
         nonlocal done
-        for number, array in zip(numbers, found, strict=True):
+        for number, array in zip(numbers, computed, strict=True):
             outputs[number] = array
         done += len(numbers)
         if progress:
             progress(done, len(items))
 
     with SideBySide(min(at_once, len(batches))) as side_by_side:
-        for numbers, found in zip(batches, side_by_side.map(tried, batches), strict=True):
-            if found is None:
+        for numbers, computed in zip(batches, side_by_side.map(tried, batches), strict=True):
+            if computed is None:
                 again.append(numbers)
             else:
-                keep(numbers, found)
+                keep(numbers, computed)
     while again:  # what was too much, with nothing beside it, and halved until it is not
         numbers = again.pop()
-        found = tried(numbers) if len(numbers) > 1 else arrays(numbers)
-        if found is None:
+        computed = tried(numbers) if len(numbers) > 1 else arrays(numbers)
+        if computed is None:
             again += [numbers[len(numbers) // 2 :], numbers[: len(numbers) // 2]]
         else:
-            keep(numbers, found)
+            keep(numbers, computed)
     return outputs
 
 

@@ -199,7 +199,7 @@ def _resampled(
         {place: _headline_items(task, rows, place[1], ids[place]) for place, rows in side.items()}
         for side in sides
     ]
-    summed = [{place: one for place, one in side.items() if one is not None} for side in items]
+    summed = [{place: sums for place, sums in side.items() if sums is not None} for side in items]
     if all(len(side) == len(ids) for side in summed):
         values = paired_differences(summed[0], summed[1], resamples=resamples, seed=seed)
     else:

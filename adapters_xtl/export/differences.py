@@ -74,9 +74,9 @@ def compared(first: Outputs, second: Outputs, relative: float) -> Difference:
     first's outputs, behind those that both have, is not compared.
     """
     largest, scale = 0.0, 0.0
-    for one, other in zip(first, second, strict=True):
-        one = one[..., : other.shape[-1]]
-        gap = np.abs(one.astype(np.float64) - other.astype(np.float64))
+    for output, other in zip(first, second, strict=True):
+        output = output[..., : other.shape[-1]]
+        gap = np.abs(output.astype(np.float64) - other.astype(np.float64))
         largest = max(largest, float(gap.max())) if np.isfinite(gap).all() else float("inf")
-        scale = max(scale, float(np.abs(one).max()))
+        scale = max(scale, float(np.abs(output).max()))
     return Difference(largest, scale, relative * max(scale, 0.1))

@@ -95,7 +95,7 @@ def _task_result(task: str, scores: Sequence[LanguageScore]) -> dict[str, Any]:
             entry["rows_that_chose_the_checkpoint"] = score.selected_on
         splits.setdefault(score.split, []).append(entry)
     seconds = [score.seconds for score in scores]
-    known = [value for value in seconds if value is not None]
+    measured = [value for value in seconds if value is not None]
     return {
         "dataset_revision": "; ".join(
             revision if alone else f"{name}@{revision}" for name, revision in revisions.items()
@@ -103,7 +103,7 @@ def _task_result(task: str, scores: Sequence[LanguageScore]) -> dict[str, Any]:
         "task_name": f"{PREFIX}-{task}",
         "mteb_version": None,
         "scores": splits,
-        "evaluation_time": round(sum(known), 3) if len(known) == len(seconds) else None,
+        "evaluation_time": round(sum(measured), 3) if len(measured) == len(seconds) else None,
         "kg_co2_emissions": None,
     }
 

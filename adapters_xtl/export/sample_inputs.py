@@ -56,7 +56,9 @@ def sample_inputs(task: Task, rows: int = ROWS, scripts: int = SCRIPTS) -> Sampl
         for examples in _examples_by_language(tasks.load(name), form, source):
             for example in examples:
                 by_script.setdefault(script_of(form, example), []).append((name, example))
-        enough = sorted((len(found) for found in by_script.values()), reverse=True)[:scripts]
+        enough = sorted((len(of_script) for of_script in by_script.values()), reverse=True)[
+            :scripts
+        ]
         if len(enough) == scripts and sum(enough) >= rows:
             break
     if not by_script:

@@ -168,7 +168,9 @@ class FinishedCells:
     @cached_property
     def contrasts(self) -> tuple[ContrastResult, ...]:
         """The study's contrasts, with Holm's correction over each family of them."""
-        results = [ContrastResult(each, self._difference(each)) for each in self._contrasts]
+        results = [
+            ContrastResult(contrast, self._difference(contrast)) for contrast in self._contrasts
+        ]
         adjusted: dict[int, float | None] = {}
         for family in dict.fromkeys(contrast.family for contrast in self._contrasts):
             members = [

@@ -133,8 +133,8 @@ def by_method(
                 f" compared{nearest(method, method_names)}"
             )
         else:
-            given = own.get(method, ())
-            own[method] = parse_overrides([text.partition(":")[2]], flag, problems, given)
+            parsed = own.get(method, ())
+            own[method] = parse_overrides([text.partition(":")[2]], flag, problems, parsed)
     return shared, own
 
 

@@ -106,9 +106,9 @@ def read_study_file(
     else:
         path = Path(name) if name.endswith(".toml") else shipped_files().get(name)
         if path is None or not path.is_file():
-            known = [*study_names, *shipped_files()]
+            names = [*study_names, *shipped_files()]
             raise RequestError(
-                f"{clipped(name)}: no study and no study file{nearest(name, known)};"
+                f"{clipped(name)}: no study and no study file{nearest(name, names)};"
                 f" `xtl study list` lists them"
             )
         content = _read(path)
@@ -156,11 +156,11 @@ def _set(content: dict[str, Any], text: str, axes: Sequence[str]) -> tuple[str, 
     elif section.partition(":")[2] in _SETTINGS or section in _SETTINGS:
         section, rest = "set", key.replace(":", ".", 1)
     section = section.replace("-", "_")
-    known = [*SHARED, *_OWN_KEYS, *_SEED_KEYS, *axes, *(f"{table}.…" for table in _TABLES)]
+    keys = [*SHARED, *_OWN_KEYS, *_SEED_KEYS, *axes, *(f"{table}.…" for table in _TABLES)]
     if section not in (*SHARED, *_OWN_KEYS, *_SEED_KEYS, *_TABLES) or (
         section in _TABLES and not rest
     ):
-        raise RequestError(f"--set {clipped(key)}: unknown key{nearest(key, [*known, *_SETTINGS])}")
+        raise RequestError(f"--set {clipped(key)}: unknown key{nearest(key, [*keys, *_SETTINGS])}")
     if section == "study":
         raise RequestError("--set study: the study is the one that the command names")
     if section not in _TABLES:
@@ -380,17 +380,17 @@ def _check_decided(
     parents = {name for cell in cells for name in cell.chain}
     sets = [{key for key, _ in cell.overrides} for cell in cells if cell.overrides]
     in_every_cell = frozenset(set.intersection(*sets) if sets else ())
-    given: list[tuple[str, str, frozenset[str]]] = []
+    settings: list[tuple[str, str, frozenset[str]]] = []
     for flag, shared, of_method, decided in (
         ("set", base.overrides, of_methods[0], in_every_cell),
         ("set-parents", base.parent_overrides, of_methods[1], study.decides),
     ):
-        given += [(f"{flag} {key}", key, decided) for key, _ in shared]
+        settings += [(f"{flag} {key}", key, decided) for key, _ in shared]
         for method, pairs in of_method.items():
-            given += [(f"{flag} {method}:{key}", key, decided) for key, _ in pairs]
+            settings += [(f"{flag} {method}:{key}", key, decided) for key, _ in pairs]
     for task in parents & of_task.keys():
-        given += [(f"tasks.{task}.{key}", key, study.decides) for key, _ in of_task[task]]
-    for shown, key, decided in given:
+        settings += [(f"tasks.{task}.{key}", key, study.decides) for key, _ in of_task[task]]
+    for shown, key, decided in settings:
         if address_of(key)[1] in decided:
             problems.add(
                 f"{shown}: the study '{study.name}' decides it, so that its conditions stay"

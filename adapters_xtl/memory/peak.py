@@ -87,8 +87,8 @@ def _stored(form: Shape, job: Job) -> float:
         linear = float(form.linear + 4 * (5 * form.hidden + form.inner))
     else:  # nf4 and a float32 scale for 64; a row that is no multiple of 64 is not quantised
         linear = 0.0
-        one = form.hidden * form.inner
-        for width, count in ((form.hidden, 4 * form.hidden**2 + one), (form.inner, one)):
+        matrix = form.hidden * form.inner
+        for width, count in ((form.hidden, 4 * form.hidden**2 + matrix), (form.inner, matrix)):
             linear += count * (0.5 + 4 / 64 if width % 64 == 0 else size.stored)
     return form.layers * (linear + form.rest * size.stored)
 
@@ -103,7 +103,7 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
     tokens = job.tokens_at_once(micro)
     accumulates = tokens < job.batch * job.example_tokens
     head, module = head_parameters(form, job), module_parameters(form, job)
-    tables, one = form.tables * size.stored, form.hidden * form.inner
+    tables, matrix = form.tables * size.stored, form.hidden * form.inner
     weights = {
         "embeddings": 0 if way.offload else tables,
         "layers": _stored(form, job),
@@ -126,7 +126,7 @@ def predict(form: Shape, job: Job, way: Way) -> Prediction:
         ends += tokens * (form.hidden * (4 + (1 if cuda else 4)) + 24)
     forward, back = (size_of_token * tokens for size_of_token in activations.passing(form, job))
     scratch = float(
-        {8: 4, 4: 6}.get(job.bits, 6 if trains_weights(job) else 0) * one
+        {8: 4, 4: 6}.get(job.bits, 6 if trains_weights(job) else 0) * matrix
     )  # a weight dequantised; its gradient, to be cast
     before = gradients if accumulates else 0
     before += passes * gradients if passes > 1 else 0  # each has its own until they are added

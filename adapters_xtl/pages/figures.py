@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ __all__ = ["save", "svg"]
 
 _BARS_IN_A_ROW = 66  # then the categories go on in a panel below
 _ROW_INCHES = 7.0
+# a curve marks the places of its points on the axis where none is nearer to the next than this part
+# of it
+_TICKS = 24
 
 
 def svg(figure: Figure, ids: str = "") -> str:
@@ -220,8 +224,13 @@ def _curves(figure: Figure) -> Any:
         handles.append(line)
     panel.set_xlabel(figure.x_label)
     panel.set_ylabel(wrapped(figure.y_label, 2.8))
-    if all(float(point.x).is_integer() for series in figure.series for point in series.points):
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    marks = sorted({float(point.x) for series in figure.series for point in series.points})
+    if all(map(float.is_integer, marks)):
+        gaps = [after - before for before, after in pairwise(marks)]
+        if gaps and min(gaps) >= sum(gaps) / _TICKS:
+            panel.set_xticks(marks, [f"{x:.0f}" for x in marks])
+        else:
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(drawn, handles if len(figure.series) > 1 else [])
     return drawn
 

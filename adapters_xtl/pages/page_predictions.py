@@ -167,14 +167,14 @@ def _shares(task: str, rows: Sequence[Mapping[str, Any]], language: str) -> Sequ
     """
     nothing = [None] * len(rows)
     try:
-        known = tasks.load(task)
-        groups = metrics.get(known.scorer).items(rows, language)
+        declared = tasks.load(task)
+        groups = metrics.get(declared.scorer).items(rows, language)
     except (XtlError, ValueError, TypeError, KeyError, AttributeError):
         return nothing
     for group in groups:
         if len(group.stats) != len(rows):
             continue
-        values = group.measure(group.stats).get(known.metric)
+        values = group.measure(group.stats).get(declared.metric)
         if values is not None:
             return [None if np.isnan(value) else float(value) for value in values]
     return nothing
@@ -201,7 +201,7 @@ def _row(row: Mapping[str, Any], mark: str) -> list[Any]:
         pair = f"{_text(row.get('source_id', ''))} · {_text(row.get('target_id', ''))}"
         return [identity, place, pair, "a pair" if gold else "no pair", _confidence(row)]
     golds = gold if isinstance(gold, list) else [] if gold is None else [gold]
-    shown = " / ".join(dict.fromkeys(_text(one) for one in golds[:5]))
+    shown = " / ".join(dict.fromkeys(_text(answer) for answer in golds[:5]))
     return [identity, place, _text(prediction), shown, _confidence(row)]
 
 

@@ -102,7 +102,9 @@ def _table(finished: Sequence[ListedRun]) -> Table:
     }
     columns = dict(_ALWAYS)
     columns |= {name: _WHERE_DIFFERENT[name] for name in values if len(values[name]) > 1}
-    same = {name: next(iter(one)) for name, one in values.items() if len(one) == 1}
+    same = {
+        name: next(iter(of_column)) for name, of_column in values.items() if len(of_column) == 1
+    }
     table = Table(
         title=f"{len(finished)} run{'s' * (len(finished) != 1)}",
         caption=" · ".join(f"{name} {value}" for name, value in same.items()),
@@ -216,16 +218,18 @@ def _files(run: ListedRun, folder_files: Iterable[tuple[str, int]]) -> Table:
 def checks(checked: Sequence[CheckedRun], unreadable: Mapping[Path, str]) -> list[Table | str]:
     """A line for everything that is wrong, one for each missing parent, and a summary."""
     lines: list[Table | str] = [
-        f"damaged: {one.run.name}: {problem}" for one in checked for problem in one.problems
+        f"damaged: {checked_run.run.name}: {problem}"
+        for checked_run in checked
+        for problem in checked_run.problems
     ]
     lines += [f"cannot be checked: {reason}" for reason in unreadable.values()]
     lines += [
-        f"{one.run.name}: its parent {parent.task}/{parent.id} is not in this store"
-        for one in checked
-        for parent in one.missing_parents
+        f"{checked_run.run.name}: its parent {parent.task}/{parent.id} is not in this store"
+        for checked_run in checked
+        for parent in checked_run.missing_parents
     ]
-    damaged = sum(bool(one.problems) for one in checked)
-    read = sum(one.bytes for one in checked)
+    damaged = sum(bool(checked_run.problems) for checked_run in checked)
+    read = sum(checked_run.bytes for checked_run in checked)
     lines.append(
         f"{len(checked)} run{'s' * (len(checked) != 1)} checked, {size(read)} read:"
         f" {damaged or 'none'} damaged"
@@ -253,11 +257,11 @@ def leftovers(
         table.add_column("where", overflow="fold")
         table.add_column("bytes", justify="right", no_wrap=True)
         table.add_column("age", justify="right", no_wrap=True)
-        for one in found:
-            place = one.path.relative_to(root).as_posix()
-            table.add_row(one.kind, place, size(one.bytes), age(one.days * 86400))
+        for leftover in found:
+            place = leftover.path.relative_to(root).as_posix()
+            table.add_row(leftover.kind, place, size(leftover.bytes), age(leftover.days * 86400))
         shown.append(table)
     shown += [f"stays: {path.relative_to(root)}: {reason}" for path, reason in kept.items()]
-    total = size(sum(one.bytes for one in found))
+    total = size(sum(leftover.bytes for leftover in found))
     shown.append(f"{total} {'may go' if dry_run else 'freed'}; finished runs stay")
     return shown

@@ -91,7 +91,7 @@ def check_techniques(device: str, modules: Sequence[Module], problems: Problems)
             problems.add(f"train.parallel_passes={run.hyper.parallel_passes}: {reason}")
     for module in modules:
         chosen = module.run.hyper.last_layer == FIRST_TOKEN
-        gated = [one.run.options for one in (module, *module.below)]
+        gated = [stacked.run.options for stacked in (module, *module.below)]
         if chosen and (reason := needs_every_token(module.members, gated)):
             problems.add(f"train.last_layer={FIRST_TOKEN}: {reason}")
 

@@ -167,8 +167,8 @@ class ModulePlanner:
         chain: tuple[Module, ...] = ()
         self._check_addresses()
         for position, name in enumerate(self.request.on, start=1):
-            given = of_parent(self.request.parent_overrides, position, name)
-            overrides = Overrides("--set-parents", given)
+            values = of_parent(self.request.parent_overrides, position, name)
+            overrides = Overrides("--set-parents", values)
             below = () if self.compose in APART else chain
             if name == RANDOM:
                 if below and self.compose == "init":

@@ -56,10 +56,10 @@ def find_leftovers(store: Store, older_than: float) -> tuple[list[Leftover], dic
     Partial runs go where nothing was written to them for `older_than` days and no process holds
     their lock.
     """
-    found: list[Leftover] = []
+    leftovers: list[Leftover] = []
     kept = {folder: explain_denied(folder) for folder in store.unreadable()}
     for path in _entries(store.root / FAILED):
-        found.append(_leftover(path, "failed run"))
+        leftovers.append(_leftover(path, "failed run"))
     for folder in (*store.task_folders(), store.root / ANALYSES):
         for path in _entries(folder):
             entry = _in_task_folder(store, path)
@@ -69,8 +69,8 @@ def find_leftovers(store: Store, older_than: float) -> tuple[list[Leftover], dic
             if reason:
                 kept[path] = reason
             else:
-                found.append(entry)
-    return found, kept
+                leftovers.append(entry)
+    return leftovers, kept
 
 
 def clear(leftover: Leftover) -> str:

@@ -169,30 +169,32 @@ def _text_filter(
     text: str, key: str, symbol: str, value: str, index: RunIndex, problems: Problems
 ) -> RunFilter:
     parts = tuple(part.strip() for part in value.split(","))
-    known = _known(key, index)
+    possible_values = _known(key, index)
     for part in parts:
         if not part:
             problems.add(f"{clipped(text)}: a value is empty")
         elif key == "id":
             if not re.fullmatch(r"[0-9a-f*?]+", part):
                 problems.add(f"{clipped(text)}: '{clipped(part)}' begins no id (hex digits)")
-        elif not any(fnmatchcase(name, part) for name in known):
-            problems.add(f"{clipped(text)}: no {key} '{clipped(part)}'{nearest(part, known)}")
+        elif not any(fnmatchcase(name, part) for name in possible_values):
+            problems.add(
+                f"{clipped(text)}: no {key} '{clipped(part)}'{nearest(part, possible_values)}"
+            )
     return RunFilter(key, symbol, texts=parts)
 
 
 def _known(key: str, index: RunIndex) -> set[str]:
     """The values of a text that a run can have: the usual ones, and those in the store."""
-    known = set(_USUAL.get(key, ()))
+    values = set(_USUAL.get(key, ()))
     for run in index.runs:
         if key == "task":
-            known.add(run.task)
+            values.add(run.task)
         elif run.spec is not None and key in _TEXTS:
-            known.update(_TEXTS[key](run.spec))
-    return known
+            values.update(_TEXTS[key](run.spec))
+    return values
 
 
 def select(index: RunIndex, texts: Sequence[str]) -> list[ListedRun]:
     """The runs of a store that fit every filter. See `parse_filters` for what is refused."""
     filters = parse_filters(texts, index)
-    return [run for run in index.runs if all(one.fits(run) for one in filters)]
+    return [run for run in index.runs if all(run_filter.fits(run) for run_filter in filters)]

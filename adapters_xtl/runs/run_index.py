@@ -149,12 +149,12 @@ class RunIndex:
 
     def all_standing_on(self, run_id: str) -> list[ListedRun]:
         """The same, and what stands on those in turn; what is removed first stands first."""
-        found: dict[Path, ListedRun] = {}
+        standing: dict[Path, ListedRun] = {}
         todo = [run_id]
         while todo:
             for run in self.standing_on(todo.pop()):
-                if run.path not in found:
-                    found[run.path] = run
+                if run.path not in standing:
+                    standing[run.path] = run
                     todo.append(run.id)
         depth: dict[str, int] = {}
 
@@ -162,12 +162,12 @@ class RunIndex:
             """How many of the found runs lie below a run."""
             if run.id not in depth:
                 depth[run.id] = 0
-                ids = {other.id: other for other in found.values()}
+                ids = {other.id: other for other in standing.values()}
                 above = [ids[name] for name in run.stands_on if name in ids]
                 depth[run.id] = 1 + max(map(below, above), default=0)
             return depth[run.id]
 
-        return sorted(found.values(), key=below, reverse=True)
+        return sorted(standing.values(), key=below, reverse=True)
 
 
 def open_store(text: str) -> Store:

@@ -101,9 +101,9 @@ def combined(sources: Sequence[Source]) -> tuple[str, tuple[str, ...]]:
     ]
     if not sources:
         reasons.append("nothing is known of what it was made from")
-    known = [source for source in sources if source.licence]
-    share_alike = [source for source in known if _AXES[source.licence][0]]
-    non_commercial = [source for source in known if _AXES[source.licence][1]]
+    licensed = [source for source in sources if source.licence]
+    share_alike = [source for source in licensed if _AXES[source.licence][0]]
+    non_commercial = [source for source in licensed if _AXES[source.licence][1]]
     for kept in share_alike:
         for limited in non_commercial:
             if not _AXES[kept.licence][1]:
@@ -114,9 +114,9 @@ def combined(sources: Sequence[Source]) -> tuple[str, tuple[str, ...]]:
     if reasons:
         return OTHER, tuple(dict.fromkeys(reasons))
     order = ORDER[bool(share_alike), bool(non_commercial)]
-    found = [source.licence for source in known if source.licence in order]
-    # BY-NC beside BY-NC-SA: the latter is among them, so `found` is never empty
-    return max(found, key=order.index), ()
+    licences = [source.licence for source in licensed if source.licence in order]
+    # BY-NC beside BY-NC-SA: the latter is among them, so `licences` is never empty
+    return max(licences, key=order.index), ()
 
 
 def sources_of(run: StoredRun, parent_of: ParentOf) -> list[Source]:
@@ -192,10 +192,12 @@ def _parents(child: StoredModule, parent_of: ParentOf) -> list[Source]:
             sources.append(Source(what, "not on this machine, so its licence is not known", ""))
         elif is_run(parent.path):
             licence, reasons = combined(sources_of(read_run(parent.path), parent_of))
-            known = "" if licence == OTHER else licence
-            sources.append(Source(what, known or f"other ({'; '.join(reasons)})", known))
+            known_licence = "" if licence == OTHER else licence
+            sources.append(
+                Source(what, known_licence or f"other ({'; '.join(reasons)})", known_licence)
+            )
         else:
             licence = bundle.read(parent.path).record.licence
-            known = licence if licence in _AXES else ""
-            sources.append(Source(what, f"{licence}, as its bundle says", known))
+            known_licence = licence if licence in _AXES else ""
+            sources.append(Source(what, f"{licence}, as its bundle says", known_licence))
     return sources

@@ -86,6 +86,6 @@ def _scored_rows(task: Task, split: str, language: str, forms: tuple[str, ...]) 
         for rows in (task.report_rows(split) if task.reports(split) else ())
         for form in (rows, *rows.instead)
     ]
-    found = [rows for rows in candidates if str(rows) in forms]
-    fits = len(found) == 1 and re.fullmatch(r"[\w.-]+/[\w.-]+", found[0].repo)
-    return found[0] if fits else None
+    scored = [rows for rows in candidates if str(rows) in forms]
+    fits = len(scored) == 1 and re.fullmatch(r"[\w.-]+/[\w.-]+", scored[0].repo)
+    return scored[0] if fits else None

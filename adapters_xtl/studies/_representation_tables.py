@@ -161,18 +161,22 @@ def tables_by_layer(
                 _of_distance(distance, name),
             )
     quantities |= {
-        "retrieval": ("Retrieval of translations", units["retrieval"], lambda one: one.retrieval),
+        "retrieval": (
+            "Retrieval of translations",
+            units["retrieval"],
+            lambda encoder: encoder.retrieval,
+        ),
         "cka-english": (
             "Alignment of translations",
             units["cka-english"],
-            lambda one: one.cka_english,
+            lambda encoder: encoder.cka_english,
         ),
         "cka-backbone": (
             "Likeness to the bare backbone",
             units["cka-backbone"],
-            lambda one: one.cka_backbone,
+            lambda encoder: encoder.cka_backbone,
         ),
-        "anisotropy": ("Anisotropy", units["anisotropy"], lambda one: one.anisotropy),
+        "anisotropy": ("Anisotropy", units["anisotropy"], lambda encoder: encoder.anisotropy),
     }
     bare = next((point for point in points if point["on"] == "none"), None)
     layers = range(record.layers + 1)

@@ -77,7 +77,7 @@ class Shift:
 def check_point(point: Mapping[str, str], problems: Problems) -> None:
     """Adds what is wrong with the values of a point."""
     with_domains = [task for task in map(tasks.load, tasks.names()) if task.in_domain_task]
-    known = {
+    allowed = {
         "task": [task.name for task in with_domains],
         "domain": sorted({domain for task in with_domains for domain in task.domains}),
         "language": sorted({code for task in with_domains for code in task.all_languages}),
@@ -89,7 +89,7 @@ def check_point(point: Mapping[str, str], problems: Problems) -> None:
         "language": "no task has rows of other domains in this language",
         "side": f"takes {IN} and {OUT}",
     }
-    for axis, values in known.items():
+    for axis, values in allowed.items():
         if point[axis] not in values:
             shown = f"'{clipped(point[axis])}'"
             problems.add(
@@ -130,7 +130,12 @@ def train_repos(name: str) -> set[str]:
         return set()
     task = tasks.load(name)
     trained = [tasks.load(member) for member in task.members or (task.train_from or name,)]
-    forms = [form for each in trained for rows in each.train for form in (rows, *rows.instead)]
+    forms = [
+        form
+        for trained_task in trained
+        for rows in trained_task.train
+        for form in (rows, *rows.instead)
+    ]
     names = {f"{form.repo} {form.config}" for form in forms}
     return names | {part for whole in names for part in PART_OF.get(whole, ())}
 
@@ -204,7 +209,7 @@ def changes_by_seed(finished: FinishedCells, shift: Shift) -> BySeed:
 
 def contrast_of(finished: FinishedCells, shift: Shift) -> ContrastResult | None:
     of = shift.point(IN)
-    return next((each for each in finished.contrasts if dict(each.contrast.of) == of), None)
+    return next((result for result in finished.contrasts if dict(result.contrast.of) == of), None)
 
 
 def other_metrics(finished: FinishedCells, shift: Shift) -> list[str]:
@@ -215,5 +220,5 @@ def other_metrics(finished: FinishedCells, shift: Shift) -> list[str]:
         for scored in cell.runs if cell else ():
             for task in scored.outcome.metrics.tasks.values():
                 scores = [set(by_metric) for by_metric in task.languages.values()]
-                names += [each - {"n", task.metric} for each in scores]
+                names += [of_language - {"n", task.metric} for of_language in scores]
     return sorted(set.intersection(*names)) if names else []

@@ -274,7 +274,7 @@ class DomainShift(Study):
                 )
                 for on in parents
             ]
-            if any(each.points for each in series):
+            if any(of_parent.points for of_parent in series):
                 figures.append(
                     Figure(
                         f"forest-{file_part(method)}",
@@ -282,7 +282,7 @@ class DomainShift(Study):
                         f"Effect of an intermediate task on the drop, {method}",
                         "test set",
                         "drop with minus drop without, points",
-                        series=tuple(each for each in series if each.points),
+                        series=tuple(of_parent for of_parent in series if of_parent.points),
                         caption=(
                             "Negative: the drop is smaller with the intermediate task."
                             f" {LEVEL:.0%} t-intervals over seeds, without Holm's correction."

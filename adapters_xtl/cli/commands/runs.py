@@ -103,16 +103,16 @@ def check_runs(filters: Sequence[str], runs: str) -> tuple[dict[str, Any], Shown
         progress.show(_how_far(checked, len(chosen)), last=True)
     payload = {
         "checked": len(checked),
-        "bytes": sum(one.bytes for one in checked),
+        "bytes": sum(checked_run.bytes for checked_run in checked),
         "damaged": [
-            {**_reference(one.run), "problems": list(one.problems)}
-            for one in checked
-            if one.problems
+            {**_reference(checked_run.run), "problems": list(checked_run.problems)}
+            for checked_run in checked
+            if checked_run.problems
         ],
         "missing_parents": [
-            {**_reference(one.run), "parent": to_json(parent)}
-            for one in checked
-            for parent in one.missing_parents
+            {**_reference(checked_run.run), "parent": to_json(parent)}
+            for checked_run in checked
+            for parent in checked_run.missing_parents
         ],
         "unreadable": _by_path(index.unreadable),
     }
@@ -123,7 +123,7 @@ def check_runs(filters: Sequence[str], runs: str) -> tuple[dict[str, Any], Shown
 
 
 def _how_far(checked: Sequence[CheckedRun], runs: int) -> str:
-    read = run_tables.size(sum(one.bytes for one in checked))
+    read = run_tables.size(sum(checked_run.bytes for checked_run in checked))
     return f"{len(checked)} of {runs} runs checked, {read} read"
 
 
@@ -132,9 +132,9 @@ def collect_garbage(runs: str, *, older_than: float, dry_run: bool) -> tuple[dic
     if older_than < 0:
         raise RequestError(f"--older-than {older_than:g}: takes days from 0 on")
     store = open_store(runs)
-    found, kept = find_leftovers(store, older_than)
+    leftovers, kept = find_leftovers(store, older_than)
     gone: list[Leftover] = []
-    for leftover in found:
+    for leftover in leftovers:
         reason = "" if dry_run else clear(leftover)
         if reason:
             kept[leftover.path] = reason
@@ -144,15 +144,15 @@ def collect_garbage(runs: str, *, older_than: float, dry_run: bool) -> tuple[dic
         "dry_run": dry_run,
         "leftovers": [
             {
-                "kind": one.kind,
-                "path": str(one.path),
-                "bytes": one.bytes,
-                "days": round(one.days, 3),
+                "kind": leftover.kind,
+                "path": str(leftover.path),
+                "bytes": leftover.bytes,
+                "days": round(leftover.days, 3),
             }
-            for one in gone
+            for leftover in gone
         ],
         "kept": _by_path(kept),
-        "bytes": sum(one.bytes for one in gone),
+        "bytes": sum(leftover.bytes for leftover in gone),
     }
     return payload, run_tables.leftovers(gone, kept, store.root, dry_run=dry_run)
 
