@@ -58,7 +58,7 @@ from adapters_xtl.runs.request import Evaluation, Module, Plan
 from adapters_xtl.runs.settings import Speed
 from adapters_xtl.runs.store import WORK, Store
 from adapters_xtl.runs.stored_runs import read_run
-from adapters_xtl.training.batches import TrainSet, share_evenly
+from adapters_xtl.training.batches import TrainSet, divide_evenly
 from adapters_xtl.training.cost_record import training_cost
 from adapters_xtl.training.fit import fit
 from adapters_xtl.training.stages import Stage, Training
@@ -127,7 +127,7 @@ def _stages(context: Context, module: Module, rows: RunRows, model: Model) -> li
     ((name, training),) = rows.training.items()
     limit, parts = module.run.hyper.max_examples, training.stages()
     sizes = [len(part.train) for part in parts]
-    limits = share_evenly(min(limit, sum(sizes)), sizes) if limit else sizes
+    limits = divide_evenly(min(limit, sum(sizes)), sizes) if limit else sizes
     stages = []
     for part, count in zip(parts, limits, strict=True):
         if not part.select:
@@ -136,7 +136,7 @@ def _stages(context: Context, module: Module, rows: RunRows, model: Model) -> li
         sets = [_train_set(context, model, name, examples)]
         if part.shots:
             shots = _train_set(context, model, name, part.shots)
-            sets.insert(0, replace(shots, share=JOINT_SHARE))
+            sets.insert(0, replace(shots, step_share=JOINT_SHARE))
         score = _select_score(context, module, {name: part.select}, model)
         stages.append(Stage(part.title, sets, score))
     return stages
@@ -443,7 +443,6 @@ def _train_and_score(
     save_heads(model.heads, model.specs, partial / "head")
     log = "".join(json.dumps(entry) + "\n" for entry in trained.log)
     atomic_write(partial / "train_log.jsonl", log)
-    prefix_cost = model.prefix.cost() if model.prefix is not None else None
     metrics, inference = _score(context, model, module, evaluation, rows, partial, saved=False)
     cost = training_cost(
         trained,
@@ -451,6 +450,5 @@ def _train_and_score(
         heads=heads,
         total=total,
         stored_bytes=sum(folder_bytes(partial / part) for part in ("module", "head")),
-        prefix=prefix_cost,
     )
     return replace(metrics, train=cost), inference

@@ -60,7 +60,7 @@ from adapters_xtl.models.network import (
     on_device,
 )
 from adapters_xtl.planning import memory_jobs
-from adapters_xtl.training.batches import shares, split, weighted
+from adapters_xtl.training.batches import loss_weights, split, weighted
 from adapters_xtl.training.fit import gradient_checkpointing
 
 RESULTS = Path(__file__).parent / "results"
@@ -258,11 +258,11 @@ def stepper(model: Model, case: Case, items: list[Item]) -> Callable[[int, int],
 
     def step(micro: int, examples: int) -> None:
         parts = split(items[:examples], micro)
-        for part, share in zip(parts, shares(format, parts), strict=True):
+        for part, weights in zip(parts, loss_weights(format, parts), strict=True):
             batch = on_device(format.collate(part, model.tokenizer, 8), job.device)
             with torch.autocast(job.device, dtype=torch.bfloat16, enabled=job.dtype == "bfloat16"):
                 computed = model("task", batch)
-            weighted(computed["terms"], share).backward()
+            weighted(computed["terms"], weights).backward()
             del computed, batch
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         adam.step()

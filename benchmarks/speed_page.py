@@ -14,11 +14,11 @@ SCRIPTS = ("train_speed", "score_speed", "encode_speed")
 BEFORE = """# Speed of training, scoring and encoding
 
 Written by `benchmarks/train_speed.py`, `score_speed.py` and `encode_speed.py` from the JSON files
-beside it; their docstrings describe the measurements in full. In each round every line ran once, in
-a process of its own, one after the other on the same machine. Seconds and rates are medians over
-the rounds.
+beside it; their docstrings describe the measurements in full. In each round every configuration ran
+once, in a process of its own, one after the other on the same machine. Seconds and rates are
+medians over the rounds.
 """
-LINES = (
+CONFIGURATIONS = (
     (
         "stock",
         "`Trainer` with peft, or `AdapterTrainer`, as documented: float32, rows unsorted",
@@ -31,14 +31,19 @@ LINES = (
     ),
     (
         "tuned-whole",
-        "tuned with modules in all layers, where the other lines have them in the upper half alone",
+        "tuned with modules in all layers, where the others have them in the upper half alone",
     ),
     (
         "no-techniques, all",
         "this package with its training settings for speed off, and on (`train.compiled` is `auto`,"
-        " which never compiles on a CPU); the scoring at the end, in the seconds of both, has none",
+        " which never compiles on a CPU); the scoring at the end, in the seconds of both, has no"
+        " such setting: it is equally fast in both",
     ),
-    ("+NAME", "no-techniques with this one on; with dropout-masks, where it needs them"),
+    (
+        "+NAME",
+        "no-techniques and this one technique; +parallel-passes has dropout-masks on as well, and"
+        " is to be held against +dropout-masks",
+    ),
     (
         "beside, merged",
         "`xtl evaluate` with the module beside the layers, and merged into their weights",
@@ -69,10 +74,10 @@ COLUMNS = (
         "of a training: mean ± standard deviation over the rounds, each with another seed",
     ),
     ("cosine", "with the vectors of sentence-transformers: mean (smallest)"),
-    ("× NAME", "how many times faster than the line NAME: median (range) of each round's ratio"),
+    ("× NAME", "speed relative to NAME (2: twice as fast): median (range) of each round's ratio"),
 )
 AFTER = """
-In trainings and in scoring, stock and stock-merged compute in float32 and all other lines in
+In trainings and in scoring, stock and stock-merged compute in float32 and all others in
 bfloat16, so that the ratios to them include the change of precision. Trainings of a few steps end
 near chance: their scores cannot show what a technique costs in accuracy.
 
@@ -89,7 +94,7 @@ pairs; upper is the pairs over three epochs, with modules in the upper half of t
 
 def write(folder: Path) -> None:
     """Writes the page: a section for each JSON file, by script and name."""
-    lines = [BEFORE, *markdown_table(("line", "what ran"), LINES), ""]
+    lines = [BEFORE, *markdown_table(("configuration", "what ran"), CONFIGURATIONS), ""]
     lines += [*markdown_table(("column", ""), COLUMNS), AFTER]
     for script in SCRIPTS:
         section = importlib.import_module(f"benchmarks.{script}").section

@@ -14,7 +14,7 @@ and the seed is the round's number.
     tuned          the same with bf16 autocast and group_by_length
     tuned-whole    tuned with modules in all layers, where the others have them in the upper half
     no-techniques  this package with every setting of TECHNIQUES off; the scoring at the end has no
-                   such setting
+                   such setting and is equally fast in all of the package's
     +NAME          one of them on, parallel-passes with dropout-masks, which it needs
     all            all of them on; compiled is `auto`, which compiles in long trainings on a GPU
 

@@ -366,6 +366,28 @@ def test_the_page_of_the_shift_shows_what_its_study_holds() -> None:
     assert len(changes) == 7 and not study["failed"]
 
 
+def test_the_page_of_the_upper_layers_shows_what_its_study_holds() -> None:
+    """Its tables are those of the study; scores and seconds are means of the cells' seeds."""
+    folder = RESULTS / "from-layer-mini"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    for name in ("scores", "differences", "seconds"):
+        rows = (folder / f"{name}.md").read_text(encoding="utf-8").splitlines()
+        assert "\n".join(line for line in rows if line.startswith("|")) in page
+    study = read_json(folder / "study.json")
+    assert not study["failed"] and len(study["cells"]) == 8
+    tables = {table["name"]: table["lines"] for table in study["tables"]}
+    for row in study["rows"]:
+        point = dict(row["point"])
+        number = [0, 3, 6, 9].index(int(point["layer"]))
+        label = f"{point['task']}, {point['method']}"
+        (line,) = [line for line in tables["scores"] if line["label"] == label]
+        assert line["entries"][number]["value"] == pytest.approx(row["score"]["mean"])
+        if number:
+            (against,) = [line for line in tables["differences"] if line["label"] == label]
+            change = row["score"]["mean"] - line["entries"][0]["value"]
+            assert against["entries"][number - 1]["value"] == pytest.approx(change)
+
+
 def test_the_page_of_speed_is_written_from_its_files(tmp_path: Path) -> None:
     """And each ratio in them is that of the seconds of its round."""
     files = sorted((RESULTS / "speed").glob("*.json"))

@@ -1,4 +1,5 @@
-"""Files of the states that texts have at a layer of a frozen encoder: `<cache>/prefix/<space>/`.
+"""Files of the hidden states that texts have at a layer of a frozen encoder, those of its lower
+layers (not of prefix tuning): `<cache>/prefix/<space>/`.
 
 A space is everything that decides the states of a text: encoder, layer, precision, machine. A file
 of it holds those of many texts and is never changed: a line of JSON, a table with the key, digest
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 BUDGET = STATES
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".states"
 LARGEST = 32 * 2**20  # bytes of states in one file
 HEADER_BYTES = 4096
@@ -90,25 +91,25 @@ class _File:
 
 
 class PrefixFiles:
-    """The states of one space: a mapping from a text's key to an array (tokens, row bytes) uint8.
+    """The states of one space: a mapping from a text's key to a uint8 array (tokens, token_bytes).
 
-    identity   what decides the states of a text; JSON
-    row_bytes  of one token's state
-    budget     bytes for all spaces together
-    notify     takes lines for the user
+    identity     what decides the states of a text; JSON
+    token_bytes  of one token's state
+    budget       bytes for all spaces together
+    notify       takes lines for the user
     """
 
     def __init__(
         self,
         identity: Mapping[str, Any],
-        row_bytes: int,
+        token_bytes: int,
         budget: int,
         notify: Callable[[str], None],
     ) -> None:
         self.space = digest(identity)[:32]
         self.root = cache_dir() / "prefix"
         self.folder = self.root / self.space
-        self._identity, self._row_bytes = dict(identity), row_bytes
+        self._identity, self._token_bytes = dict(identity), token_bytes
         self.budget, self._notify = budget, notify
         self._files: dict[str, _File] = {}
         self._places: dict[bytes, tuple[str, int]] = {}
@@ -126,8 +127,8 @@ class PrefixFiles:
         return key in self._places
 
     def lacking(self, keys: Iterable[bytes]) -> list[bytes]:
-        """The texts whose states are not here as they were written. All are read for that, once a
-        process: a damaged file goes, with the texts in it that had been found right before.
+        """The texts that have no intact states here. Each is read and checked once a process; a
+        damaged file is deleted whole, with the texts in it that had been checked before.
         """
         keys = list(keys)
         for key in keys:
@@ -136,15 +137,13 @@ class PrefixFiles:
         return [key for key in keys if key not in self._places]
 
     def get(self, key: bytes) -> Array | None:
-        """The states of a text, (tokens, row bytes) uint8; None where they are not here, or not as
-        they were written.
-        """
+        """The states of a text, uint8 (tokens, token_bytes); None if missing or damaged."""
         place = self._places.get(key)
         if place is None:
             return None
         file, number = self._files[place[0]], place[1]
         tokens = int(file.table["tokens"][number])
-        size = tokens * self._row_bytes
+        size = tokens * self._token_bytes
         try:
             with file.path.open("rb", buffering=0) as handle:
                 handle.seek(int(file.offsets[number]))
@@ -164,7 +163,7 @@ class PrefixFiles:
             file.used = True
             with contextlib.suppress(OSError):  # somebody else's
                 os.utime(file.path)
-        return np.frombuffer(data, dtype=np.uint8).reshape(tokens, self._row_bytes)
+        return np.frombuffer(data, dtype=np.uint8).reshape(tokens, self._token_bytes)
 
     def scan(self) -> None:
         """Takes up the files that other processes have written meanwhile."""
@@ -189,8 +188,8 @@ class PrefixFiles:
             yield
 
     def add(self, states: Sequence[tuple[bytes, Array]]) -> bool:
-        """Keeps the states of texts (tokens, row bytes) uint8 as one file; False, and from then on
-        `full`, where the budget has no room for them. To be called while `writing`.
+        """Keeps the states of texts, uint8 (tokens, token_bytes), as one file; False, and from then
+        on `full`, where the budget has no room for them. To be called while `writing`.
         """
         table = np.zeros(len(states), dtype=_TABLE)
         parts: list[bytes] = []
@@ -202,7 +201,7 @@ class PrefixFiles:
             "format": FORMAT,
             "space": self.space,
             "texts": len(states),
-            "row_bytes": self._row_bytes,
+            "token_bytes": self._token_bytes,
             "table": hashlib.sha256(table.tobytes()).hexdigest(),
         }
         line = json.dumps(header).encode() + b"\n"
@@ -231,8 +230,8 @@ class PrefixFiles:
                 size = os.fstat(file.fileno()).st_size
                 line = file.readline(HEADER_BYTES)
                 header = json.loads(line)
-                own = (header["format"], header["space"], header["row_bytes"])
-                if own != (FORMAT, self.space, self._row_bytes):
+                own = (header["format"], header["space"], header["token_bytes"])
+                if own != (FORMAT, self.space, self._token_bytes):
                     raise ValueError
                 length = int(header["texts"]) * _TABLE.itemsize
                 if not 0 <= length <= size:
@@ -240,20 +239,20 @@ class PrefixFiles:
                 data = file.read(length)
                 if hashlib.sha256(data).hexdigest() != header["table"]:
                     raise ValueError
-        except FileNotFoundError:
+        except OSError:  # deleted meanwhile, or not readable now: no proof that it is damaged
             return
-        except (ValueError, KeyError, TypeError, OSError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             self._refuse(path, "is damaged")
             return
         table = np.frombuffer(data, dtype=_TABLE)
-        states = int(table["tokens"].sum(dtype=np.int64)) * self._row_bytes
+        states = int(table["tokens"].sum(dtype=np.int64)) * self._token_bytes
         if len(line) + len(data) + states != size:
             self._refuse(path, "was cut short")
             return
         self._note(path, table, len(line), used=False)
 
     def _note(self, path: Path, table: Array, header: int, *, used: bool) -> None:
-        sizes = table["tokens"].astype(np.int64) * self._row_bytes
+        sizes = table["tokens"].astype(np.int64) * self._token_bytes
         offsets = header + table.nbytes + np.concatenate(([0], np.cumsum(sizes)))
         self._files[path.name] = _File(path, table, offsets, used)
         keys = table["key"].tobytes()

@@ -18,7 +18,7 @@ from adapters_xtl.models.encoded_rows import encode
 from adapters_xtl.models.first_token import first_token_alone
 from adapters_xtl.models.fused_lora import fused_lora
 from adapters_xtl.models.network import Model, on_device
-from adapters_xtl.models.side_by_side import SideBySide, most_at_once
+from adapters_xtl.models.side_by_side import SideBySide, max_parallel_passes
 from adapters_xtl.models.tensors import autocast
 from adapters_xtl.runs.hyper import FUSED, PEFT
 
@@ -95,7 +95,7 @@ def forward(
 
     # with a prefix one at a time: what its cache lacks is computed by layers that `Prefix.above`
     # takes off while a batch runs
-    at_once = most_at_once(model, device) if prefix is None else 1
+    at_once = max_parallel_passes(model, device) if prefix is None else 1
     widest = max((len(item.ids) * item.length for item in items), default=1)
     at_once = max(1, min(at_once, (model.room or AT_ONCE) // max(widest, 1)))
     room = min(TOKENS[device], model.room // at_once) if model.room else TOKENS[device]

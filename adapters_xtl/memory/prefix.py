@@ -1,4 +1,6 @@
-"""What fixing the layers below the lowest module takes and saves, by the backbone's config."""
+"""What fixing the layers below the lowest module (`train.prefix=fixed`) takes and saves, by the
+backbone's config.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,11 @@ __all__ = ["PrefixPlan", "plan_prefix"]
 class PrefixPlan:
     """States at the lowest layer with a module, and the work that they save.
 
-    text_bytes  of a text of the longest length that is read; shorter ones take less
+    text_bytes  of one text of train.max_length tokens; shorter ones take less
     texts       that are trained on at most; 0 where that is not known without the rows
-    step        work of a step against one that runs the layers below with dropout: a forward pass
-                through a layer counts 1, a backward pass 1 (frozen weights have no gradient)
-    computing   work of computing the states of a batch once, against the same
+    step        work of a step ÷ that of one that runs the layers below with dropout: a layer's
+                forward pass counts 1, its backward pass 1 (frozen weights have no gradient)
+    computing   work of computing the states of a batch once ÷ the same
     """
 
     layer: int

@@ -1,5 +1,6 @@
-"""Dropout whose masks are random bytes (`train.dropout_masks=bytes`): other draws than torch's own,
-at a rate that is a multiple of 1/256, so that the choice is part of a run's identity.
+"""Dropout whose masks come from random bytes (`train.dropout_masks=bytes`): an element is dropped
+where its byte is below a threshold. Other draws than torch's own, at a rate that is a multiple of
+1/256, so that the choice is part of a run's identity.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _of_thread = threading.local()
 
 @contextlib.contextmanager
 def draws_from(seed: int) -> Iterator[None]:
-    """Masks of bytes are drawn from this seed in this thread, until the context ends."""
+    """Masks from bytes are drawn from this seed in this thread, until the context ends."""
     before = getattr(_of_thread, "generator", None)
     _of_thread.generator = torch.Generator().manual_seed(seed)
     try:
@@ -66,8 +67,8 @@ def _random_bytes(count: int) -> torch.Tensor:
 
 @functools.cache
 def _scale_bits(below: int, dtype: torch.dtype) -> int:
-    """The bits, as an integer of the same size, of what keeps the mean where `below` of 256 bytes
-    drop an element.
+    """The bits of the scale 1 / (1 - below/256), which keeps the mean, as an integer of the same
+    size.
     """
     scale = torch.tensor(BYTES / max(1, BYTES - below), dtype=dtype)
     return int(scale.view(INTEGERS[dtype.itemsize]))
@@ -99,8 +100,7 @@ def byte_factors(
     """What dropout multiplies by: 0 with the probability p = `byte_rate(rate)`, else 1 / (1 - p).
     One random byte decides for each element.
 
-    In compiled layers it is an operator, which they call as it is: torch does not compile such
-    draws.
+    Compiled layers call it as an operator of its own: torch.compile does not trace numpy's draws.
     """
     if torch.compiler.is_compiling():
         factors: torch.Tensor = _operator(shape, rate, dtype, device)

@@ -47,13 +47,13 @@ def folder() -> Path:
 
 class EncodedFiles:
     """Sets of encoded rows on disk. `notify` takes lines for the user; sets with fewer than `least`
-    examples are left to the memory. RequestError where XTL_TOKENIZED_GIB is no number.
+    examples are kept in memory only. RequestError where XTL_TOKENIZED_GIB is no number.
     """
 
     def __init__(self, notify: Notify, least: int = LEAST) -> None:
         self._notify, self._least = notify, least
         self._budget = cache_budget(TOKENIZED)
-        self._refused = False  # whether the disk took a set no more
+        self._refused = False  # whether a write has failed
 
     def wants(self, examples: int) -> bool:
         return bool(self._budget) and examples >= self._least
@@ -89,7 +89,7 @@ class EncodedFiles:
         return items
 
     def _read(self, key: str) -> list[Item] | None:
-        """The items of a set; None where they are not here as they were written."""
+        """The items of a set; None where they are missing or damaged."""
         path = folder() / f"{key}{SUFFIX}"
         try:
             data = read_regular(path)
@@ -262,10 +262,10 @@ def _items(key: str, data: bytes) -> list[Item]:
     count = int(header["items"])
     plain = {place: array for place, _, array in columns if "." not in place}
     lengths, sequences = plain["lengths"], plain["sequences"].tolist()
-    ids = _grouped(_cut(plain["ids"], lengths), sequences)
+    ids = _grouped(_split_at(plain["ids"], lengths), sequences)
     types: Sequence[Any] = [None] * count
     if "types" in plain:
-        types = _grouped(_cut(plain["types"], lengths), sequences)
+        types = _grouped(_split_at(plain["types"], lengths), sequences)
     records = _records(columns, count)
     return [
         Item(owner, own_ids, own_types, gold, extra, cut)
@@ -304,7 +304,7 @@ def _records(columns: Columns, count: int) -> Mapping[str, list[dict[str, Any]]]
 
 def _values(how: Any, array: Array, counts: Array) -> Sequence[Any]:
     if how == "array":
-        return _cut(array, counts)
+        return _split_at(array, counts)
     if how == "int":
         return list(array.tolist())
     if how == "json":
@@ -312,8 +312,8 @@ def _values(how: Any, array: Array, counts: Array) -> Sequence[Any]:
     return [tuple(row) for row in array.reshape(-1, int(how)).tolist()]
 
 
-def _cut(values: Array, lengths: Array) -> list[Array]:
-    """Arrays of these lengths, one after the other; ValueError where they are not all of it."""
+def _split_at(values: Array, lengths: Array) -> list[Array]:
+    """Split into arrays of these lengths; ValueError where they do not add up."""
     ends = np.cumsum(lengths).tolist()
     if (ends[-1] if ends else 0) != len(values) or (lengths < 0).any():
         raise ValueError("other lengths")

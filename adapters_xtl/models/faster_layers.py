@@ -1,13 +1,13 @@
-"""Layers that are to make a training step shorter on a CPU, in place of the libraries' own while a
-training runs: dropout whose masks are random bytes, and attention as softmax(Q K^T) V
+"""Faster layers for training on a CPU, in place of the libraries' own while a training runs:
+dropout whose masks come from random bytes, and attention as softmax(Q K^T) V
 (`benchmarks/train_speed.py` measures them).
 
-Torch's kernel of attention takes no masks of bytes: with them attention is computed in this way
-whatever `train.attention` says, in float32 (`sdpa`) or in the type of autocast (`eager`). Under
-autocast the states are cast once for query, key and value, whose gradients then add up in that
-type. Both settings draw other masks or round otherwise than torch's own, so that each is part of a
-run's identity. In evaluation dropout and attention are the libraries' own; what scoring replaces is
-in `first_token` and `fused_lora`.
+Torch's kernel of attention takes no masks of ours: with masks from bytes attention is always
+computed in this way, and `train.attention` only says in which type: `sdpa` in float32, `eager` in
+that of autocast. Under autocast the states are cast once for query, key and value, whose gradients
+then add up in that type. Both settings draw other masks or round otherwise than torch's own, so
+that each is part of a run's identity. In evaluation dropout and attention are the libraries' own;
+what scoring replaces is in `first_token` and `fused_lora`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _attend(
     Q, hidden), (B, T, hidden) → (B, Q, hidden).
 
     attention   "eager": in the type that the layer's query, key and value have, softmax in
-                float32; "sdpa" (with masks of bytes): all in float32, as torch computes it on a
+                float32; "sdpa" (with masks from bytes): all in float32, as torch computes it on a
                 CPU with dropout
     """
     heads, size = layer.num_attention_heads, layer.attention_head_size

@@ -1,11 +1,10 @@
-"""LoRA layers with fewer casts and fewer passes over memory than peft's own, in whose place they
-compute.
+"""LoRA layers with fewer casts, reads and writes than peft's own, in whose place they compute.
 
 peft casts a layer's input to the type of its float32 modules, draws dropout in that type, and
 computes W x, B A x, its scaling and the sum one after the other over the outputs. Here the input is
 cast once to the compute type, dropout is drawn in it, and s B A x is added to W x in place. Sums
 are rounded otherwise, so that in training this is part of a run's identity (`train.lora=fused`). On
-a CPU scores are computed through these layers whatever a training has.
+a CPU scoring always uses these layers, whatever `train.lora` says.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ def fused_lora(model: nn.Module, choice: str, masks: str) -> Iterator[int]:
 
 @functools.cache
 def _fused_class(library: Any, masks: str) -> type:
-    """peft's class with a forward pass of its own: one class, which a compiler takes for one code
-    whatever the layer.
+    """peft's class with a forward pass of its own: one class for all layers, so that
+    torch.compile compiles its code once.
     """
 
     def forward(layer: Any, states: torch.Tensor, *arguments: Any, **options: Any) -> Any:

@@ -1,17 +1,19 @@
-"""The states of texts at the lowest layer that gets a module, computed once and kept.
+"""The states of texts at the lowest layer that gets a module, computed once and kept. (The prefix
+is the frozen layers below: nothing to do with prefix tuning.)
 
 Below that layer nothing trains. With `train.prefix=fixed` these layers run without dropout, in
 training too, and what they give for a text is a constant of the text: the states are looked up in
 `backbones.prefix_files`, else computed. Where they come from changes no bit of a run, because they
 are computed in one way only:
 
-- Texts of the same length pass together, unpadded, as many as the length says. A pass that is not
-  full is filled up, so that every text of a length is computed by kernels of the same shapes, in
-  training, in evaluation, and whatever other texts are asked for.
-- The first and the last place of a length's first pass hold the same text. Where their bits differ
-  (a kernel that treats the edge of a matrix in another way), texts of that length pass alone. So
-  do all texts through int8 layers, whose outliers are found over the whole pass.
-- They are rounded to the compute type, in which they are kept, whether they are kept or not.
+- Texts of one length share a batch, unpadded, whose size hangs on the length alone. A batch that is
+  not full is filled up with repeats, so that every text of a length is computed by kernels of the
+  same shapes, in training, in evaluation, and whatever other texts are asked for.
+- The first and the last place of a length's first batch hold the same text. Where their bits differ
+  (a kernel that treats the edge of a matrix in another way), texts of that length are computed one
+  by one. So are all texts through int8 layers, whose outliers are found over a whole batch.
+- They are always rounded to the type of the cache, also where they are not kept, so that kept and
+  computed states are equal.
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ from adapters_xtl.runs.records import PrefixCost
 __all__ = ["STATES", "Prefix"]
 
 STATES = "prefix_states"  # key of a batch: (B, T, hidden)
-# tokens of one pass: so many that the products are efficient, so few that little is filled up
-PASS = {"cpu": 256, "mps": 4096, "cuda": 4096}
+# tokens of a batch: enough for efficient products, few enough that repeats cost little
+BATCH_TOKENS = {"cpu": 256, "mps": 4096, "cuda": 4096}
 Array = np.ndarray[Any, Any]
 Text = tuple[Array, Array | None]  # ids and token types
 
@@ -80,7 +82,7 @@ class Prefix:
         self._above = SharedChange()
         self._encoder, self._core = encoder, _core(encoder)
         self._dtype, self._device, self._notify = dtype, device, notify
-        self._size = 1 if bits == 8 else PASS[device]
+        self._size = 1 if bits == 8 else BATCH_TOKENS[device]
         self._alone: set[int] = set()
         self._checked: set[int] = set()
         self._parts = [*self._core.embeddings.modules()]
@@ -94,7 +96,7 @@ class Prefix:
         self.native = self._forward([(one, None)]).dtype  # the type in which layers hand over
         computed: torch.dtype = getattr(torch, dtype)
         self._stored = self.native if self.native.itemsize == 2 else computed
-        self._row_bytes = self._core.config.hidden_size * self._stored.itemsize
+        self._token_bytes = self._core.config.hidden_size * self._stored.itemsize
         identity = {
             "layer": layer,
             "backbone": fingerprint,
@@ -112,7 +114,7 @@ class Prefix:
             "pass": self._size,
             **_machine(device, bits),
         }
-        self.files = PrefixFiles(identity, self._row_bytes, budget_bytes(), notify)
+        self.files = PrefixFiles(identity, self._token_bytes, budget_bytes(), notify)
         self._tokens: dict[bytes, int] = {}  # of each text that was prepared
         self._computed, self._seconds = 0, 0.0
 
@@ -146,7 +148,7 @@ class Prefix:
         missing = {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}
         computed = self._compute(list(missing.values()), lambda: False)
         found.update(zip(missing, computed, strict=True))
-        padded = np.zeros((len(keys), width, self._row_bytes), dtype=np.uint8)
+        padded = np.zeros((len(keys), width, self._token_bytes), dtype=np.uint8)
         for row, key in enumerate(keys):
             array = found[key]
             assert array is not None
@@ -164,7 +166,7 @@ class Prefix:
     def _only_above(self) -> Callable[[], None]:
         """Takes the embeddings and the layers below off; gives what puts them back."""
         core, embeddings, layers = self._core, self._core.embeddings, self._core.encoder.layer
-        core.embeddings, core.encoder.layer = _Given(), layers[self.layer :]
+        core.embeddings, core.encoder.layer = _NoEmbeddings(), layers[self.layer :]
 
         def whole() -> None:
             core.embeddings, core.encoder.layer = embeddings, layers
@@ -176,7 +178,7 @@ class Prefix:
         return PrefixCost(
             layer=self.layer,
             texts=len(self._tokens),
-            bytes=sum(self._tokens.values()) * self._row_bytes,
+            bytes=sum(self._tokens.values()) * self._token_bytes,
             kept=sum(key in self.files for key in self._tokens),
             computed=self._computed,
             seconds=round(self._seconds, 2),
@@ -194,7 +196,7 @@ class Prefix:
                 chunk: list[bytes] = []
                 size = 0
                 while len(chunk) < len(queue) and size < self.files.file_bytes:
-                    size += len(missing[queue[len(chunk)]][0]) * self._row_bytes
+                    size += len(missing[queue[len(chunk)]][0]) * self._token_bytes
                     chunk.append(queue[len(chunk)])
                 states = self._compute([missing[key] for key in chunk], interrupted)
                 if chunk and self.files.add(list(zip(chunk, states, strict=True))):
@@ -210,7 +212,7 @@ class Prefix:
             )
 
     def _compute(self, texts: Sequence[Text], interrupted: Callable[[], bool]) -> list[Array]:
-        """The stored form of each text's states: (tokens, row bytes) uint8."""
+        """The stored form of each text's states: uint8 (tokens, bytes of a token)."""
         started = time.monotonic()
         stored: list[Array] = [np.empty(0)] * len(texts)
         by_length: dict[int, list[int]] = {}
@@ -262,8 +264,8 @@ class Prefix:
         return states
 
 
-class _Given(nn.Module):
-    """Stands where the embeddings are: its output is what is given as such."""
+class _NoEmbeddings(nn.Module):
+    """In the place of the embeddings: hands on `inputs_embeds` as they are."""
 
     def forward(self, inputs_embeds: torch.Tensor, **others: Any) -> torch.Tensor:
         return inputs_embeds
@@ -305,7 +307,9 @@ def _machine(device: str, bits: int) -> dict[str, Any]:
 
 
 def _eager() -> Any:
-    """Context in which compiled layers run as they are written: their kernels are others'."""
+    """Context without compiled layers: their kernels round otherwise, and states must not depend on
+    them.
+    """
     if "torch._dynamo" not in sys.modules:
         return contextlib.nullcontext()
     return torch.compiler.set_stance("force_eager")

@@ -2,9 +2,10 @@
 the threads of torch's operators.
 
 Much of a small encoder's pass runs in one thread whatever torch has: small products, random draws,
-the dispatch of operators; and where operators are shared out, their threads wait for each other at
-each one's end. Two passes with a thread each leave less idle than one pass with two threads
-(`benchmarks/train_speed.py` measures it as +parallel-passes).
+the dispatch of operators; and every operator with several threads ends with a barrier at which they
+wait. Two passes with a thread each leave less idle than one pass with two threads
+(`+parallel-passes` in `benchmarks/train_speed.py` measures it together with masks from random bytes
+and with parts of similar length).
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-__all__ = ["SharedChange", "SideBySide", "most_at_once"]
+__all__ = ["SharedChange", "SideBySide", "max_parallel_passes"]
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 
-def most_at_once(model: nn.Module, device: str) -> int:
+def max_parallel_passes(model: nn.Module, device: str) -> int:
     """How many passes of a model can be computed at the same time: one for each thread of torch on
-    a CPU. One where layers are quantised: those of bitsandbytes keep the state of a pass.
+    a CPU. One where layers are quantised: those of bitsandbytes keep a state for each call, which
+    threads would share.
     """
     quantised = any(not parameter.is_floating_point() for parameter in model.parameters())
     return 1 if device != "cpu" or quantised else torch.get_num_threads()
@@ -58,7 +60,7 @@ class SideBySide:
                 self.one_at_a_time()
                 raise
             finally:
-                # the workers have also set the process's number, which later threads begin with
+                # set_num_threads in the workers has also changed what later threads begin with
                 torch.set_num_threads(usual)
 
     def __enter__(self) -> SideBySide:
@@ -96,7 +98,7 @@ class SideBySide:
         waiting = iter(arguments)
         begun: deque[Future[Result]] = deque()
         try:
-            # a few ahead, so that what has ended is not kept for those before it to end
+            # a few ahead: results that are ready do not pile up behind a slow one
             for argument in islice(waiting, 2 * self._at_once):
                 begun.append(self._threads.submit(function, argument))
             while begun:
@@ -114,8 +116,8 @@ class SideBySide:
 
 def _begin(threads: int) -> None:
     """Gives a new worker so many threads for torch's operators."""
-    # torch sets a thread's number from the process's when it is first asked there: asked before it
-    # is set, it does not set it again
+    # when first asked in a thread, torch copies the process's number to it: asked now, so that the
+    # copy does not overwrite what is set next
     torch.get_num_threads()
     torch.set_num_threads(threads)
 

@@ -165,7 +165,7 @@ def not_parallel(method: str, bits: int, hyper: Hyper) -> str:
     if method == "full":
         return "not for method full: each pass would hold gradients of all weights"
     if bits in QUANTISED:
-        return f"not on layers of {bits} bits, which keep the state of a pass"
+        return f"not on layers of {bits} bits, whose state threads would share"
     if hyper.dropout_masks != "bytes":
         return "only with train.dropout_masks=bytes, which a pass draws from a seed of its own"
     if hyper.compiled == "on":

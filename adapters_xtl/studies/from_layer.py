@@ -236,7 +236,7 @@ class FromLayer(Study):
                 entry = finished.mean_difference(of, against)
                 share = _ratio(finished, of, against)
                 if entry.value is not None and share is not None:
-                    verdict = f" {entry.verdict}" if entry.verdict else ""
+                    verdict = f" ({entry.verdict})" if entry.verdict else ""
                     shown.append(
                         f"{entry.value:+.2f} points{verdict} in {share:.0%} of the seconds at"
                         f" k={layer}"

@@ -21,10 +21,10 @@ __all__ = [
     "Batch",
     "TrainSet",
     "batch_order",
+    "divide_evenly",
     "epoch_steps",
+    "loss_weights",
     "padded_tokens",
-    "share_evenly",
-    "shares",
     "split",
     "split_by_tokens",
     "split_evenly",
@@ -41,13 +41,13 @@ PENALTY = "penalty"  # the loss term that a fusion adds: see `adapters_xtl.model
 class TrainSet:
     """The items of one task that one stage of a training learns from.
 
-    share  of the stage's steps, where it is fixed: the other sets of the stage then share the rest,
-           and a pass over the rows is one over theirs; 0: by size
+    step_share  fraction of the stage's steps; 0: the sets without one divide what the others leave
+                by their sizes. An epoch has as many steps as the sets without one have batches.
     """
 
     task: str
     items: Sequence[Item]
-    share: float = 0.0
+    step_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,27 @@ class Batch:
 
 
 def _sizes(sets: Sequence[TrainSet], hyper: Hyper) -> list[int]:
-    """As how many examples each set counts: all of its items, in a mixture at most `cap`; none
-    where its share is fixed.
+    """How many examples each set counts for: all of its items, in a mixture at most `cap`; none
+    where it has a `step_share`.
     """
-    by_size = [len(train_set.items) if not train_set.share else 0 for train_set in sets]
-    mixed = sum(not train_set.share for train_set in sets) > 1
+    by_size = [len(train_set.items) if not train_set.step_share else 0 for train_set in sets]
+    mixed = sum(not train_set.step_share for train_set in sets) > 1
     return [min(size, hyper.cap) for size in by_size] if mixed else by_size
 
 
 def epoch_steps(sets: Sequence[TrainSet], hyper: Hyper) -> int:
-    """Optimizer steps of one pass over the items of a stage (in a mixture: of `cap` of them)."""
+    """Optimizer steps of one epoch of a stage (in a mixture: over `cap` of its items)."""
     return sum(math.ceil(size / hyper.batch_size) for size in _sizes(sets, hyper))
 
 
 def stage_steps(steps_per_epoch: Sequence[int], hyper: Hyper) -> list[int]:
-    """Optimizer steps of each stage of a training, given the steps of one pass over its rows.
+    """Optimizer steps of each stage of a training, given the steps of one of its epochs.
 
-    With `epochs`, every stage makes that many passes over its own rows. `max_steps` counts the
-    steps of all stages together. It is shared evenly, but no stage gets more than its `epochs` ask
-    for while another has less than that: of 20 steps, a stage of 6,000 and one of 25 get 10 each;
-    of 1,000 steps, 975 and 25. What exceeds the epochs of all stages is shared in proportion to
-    them. RequestError when there are fewer steps than stages.
+    With `epochs`, every stage has that many of its own. `max_steps` counts the steps of all stages
+    together. It is shared evenly, but no stage gets more than its `epochs` ask for while another
+    has less than that: of 20 steps, a stage of 6,000 and one of 25 get 10 each; of 1,000 steps, 975
+    and 25. What exceeds the epochs of all stages is shared in proportion to them. RequestError when
+    there are fewer steps than stages.
     """
     steps_per_stage = [max(1, round(steps * hyper.epochs)) for steps in steps_per_epoch]
     total = hyper.max_steps or sum(steps_per_stage)
@@ -89,7 +89,7 @@ def stage_steps(steps_per_epoch: Sequence[int], hyper: Hyper) -> list[int]:
             " takes a step at least"
         )
     if total < sum(steps_per_stage):
-        return share_evenly(total, steps_per_stage)
+        return divide_evenly(total, steps_per_stage)
     shared, remaining = [], total
     for stage, steps in enumerate(steps_per_stage):
         shared.append(round(remaining * steps / sum(steps_per_stage[stage:])))
@@ -97,7 +97,7 @@ def stage_steps(steps_per_epoch: Sequence[int], hyper: Hyper) -> list[int]:
     return shared
 
 
-def share_evenly(total: int, limits: Sequence[int]) -> list[int]:
+def divide_evenly(total: int, limits: Sequence[int]) -> list[int]:
     """`total` in equal parts, of which none is larger than its limit.
 
     `total` is at most the sum of `limits`. (20, [6000, 25]) → [10, 10]; (1000, [6000, 25]) → [975,
@@ -125,10 +125,10 @@ def _by_length(
     return [batches[number] for number in rng.permutation(len(batches))]
 
 
-def _passes(
+def _epochs(
     lengths: np.ndarray, size: int, count: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """`count` batches over as many passes as they take; every item once a pass."""
+    """`count` batches over as many epochs as they take; every item once an epoch."""
     batches: list[np.ndarray] = []
     while len(batches) < count:
         batches += _by_length(rng.permutation(len(lengths)), lengths, size, rng)
@@ -141,7 +141,7 @@ def batch_order(
     """The batch of each of a stage's `steps` optimizer steps.
 
     One task: all items once an epoch. Several: each task gets steps in proportion to min(size,
-    cap), batches of one task each, mixed evenly at random. A set with a fixed share comes before
+    cap), batches of one task each, mixed evenly at random. A set with a `step_share` comes before
     those without. DataError for a task without items.
     """
     order: list[Batch] = []
@@ -149,15 +149,16 @@ def batch_order(
         if not train_set.items:
             raise DataError(f"{train_set.task}: no row is left to train on")
     remaining, sizes = steps, _sizes(sets, hyper)
+    by_size = 1 - sum(train_set.step_share for train_set in sets)
     for number, (train_set, size) in enumerate(zip(sets, sizes, strict=True)):
         last = number == len(sets) - 1
-        share = train_set.share or size / sum(sizes)
+        share = train_set.step_share or by_size * size / sum(sizes)
         count = remaining if last else min(remaining, max(1, round(steps * share)))
         remaining -= count
         lengths = np.array([item.tokens for item in train_set.items])
         order += [
             Batch(train_set.task, [train_set.items[item] for item in chosen])
-            for chosen in _passes(lengths, hyper.batch_size, count, rng)
+            for chosen in _epochs(lengths, hyper.batch_size, count, rng)
         ]
     if len(sets) > 1:
         order = [order[number] for number in rng.permutation(len(order))]
@@ -172,8 +173,8 @@ def split(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
 
 
 def padded_tokens(items: Sequence[Item], multiple: int = 1) -> int:
-    """What items come to that pass at once: every sequence as long as the longest of them, and that
-    rounded up to a multiple of `multiple`.
+    """Tokens of one pass of these items, padding counted: every sequence as long as the longest of
+    them, and that rounded up to a multiple of `multiple`.
     """
     width = max(item.length for item in items)
     return sum(len(item.ids) for item in items) * (-(-width // multiple) * multiple)
@@ -183,7 +184,7 @@ def split_by_tokens(
     items: Sequence[Item], budget: int, size: int, multiple: int = 1
 ) -> list[Sequence[Item]]:
     """The items from short to long, in as few parts of neighbours as have at most `size` items and
-    at most `budget` padded tokens each. An item with more passes alone.
+    at most `budget` padded tokens each. An item with more is a part of its own.
 
     Parts are filled from the short end: the one that is not full has the longest items, so that
     the fewest sequences are padded to the greatest length.
@@ -206,7 +207,7 @@ def split_evenly(
     """The items from short to long, in parts of neighbours with about equally many padded tokens,
     of which any `passes` together have at most `budget` of them (0: no bound) and `size` items.
 
-    An item with more passes as a part of its own. There are as few parts as that takes, rounded up
+    An item with more is a part of its own. There are as few parts as that takes, rounded up
     to a multiple of `passes` where the items are enough.
     """
     most = padded_tokens(items, multiple)
@@ -224,12 +225,12 @@ def split_evenly(
     return split_by_tokens(items, high, size, multiple)
 
 
-def shares(form: Format, parts: Sequence[Sequence[Item]]) -> list[dict[str, float]]:
+def loss_weights(form: Format, parts: Sequence[Sequence[Item]]) -> list[dict[str, float]]:
     """For each part of a batch and each term of the format's loss, its share of the batch's targets
     of that kind (words with a known tag, not sequences).
 
     A term is a mean over such targets, so a batch's loss is the sum of its parts' terms by these
-    shares. The term without targets, PENALTY, has the same share in every part.
+    weights. The term without targets, PENALTY, has the same weight in every part.
     """
     counts: list[Counter[str]] = []
     for part in parts:
@@ -244,6 +245,6 @@ def shares(form: Format, parts: Sequence[Sequence[Item]]) -> list[dict[str, floa
     ]
 
 
-def weighted(terms: Mapping[str, torch.Tensor], share: Mapping[str, float]) -> torch.Tensor:
+def weighted(terms: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
     """A part's contribution to its batch's loss. `terms`: the terms of the part's own loss."""
-    return torch.stack([share[name] * term for name, term in terms.items()]).sum()
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

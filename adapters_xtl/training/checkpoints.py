@@ -74,8 +74,9 @@ class TrainingState:
     """What a training has done so far, as its checkpoints record it.
 
     `stages` are those that have begun. `unlogged_loss` is the sum of the losses of the steps since
-    the last line of the log. `seconds` and `joules` (None where the device reports none) are those
-    of every process that worked on it.
+    the last line of the log. `seconds`, `joules` (None where the device reports none), and how many
+    states below the modules were computed in how many of the seconds, are those of every process
+    that worked on it.
     """
 
     step: int = 0
@@ -85,6 +86,8 @@ class TrainingState:
     unlogged_steps: int = 0
     seconds: float = 0.0
     joules: float | None = 0.0
+    states_computed: int = 0
+    states_seconds: float = 0.0
 
 
 def checkpoint_folder(work: Path, step: int) -> Path:

@@ -66,11 +66,11 @@ class CompiledLayers:
         self._layers.clear()
 
     def drop(self, error: Exception) -> None:
-        """Says why the layers run as they are from here on."""
+        """Says why no layer is compiled from here on."""
         self.take_off()
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = f"{type(error).__name__}: {lines[0] if lines else ''}"[:200].rstrip(": ")
-        self._notify(f"train.compiled: {reason}; the layers run as they are")
+        self._notify(f"train.compiled: {reason}; the training goes on without compiled layers")
 
     def _forward(
         self,
@@ -116,13 +116,13 @@ def compiled_layers(
     layers = _alike(model)
     reason = hyper.against_compiling(device, steps) or _reason_against(layers)
     if reason:
-        notify(f"train.compiled={hyper.compiled}: {reason}; the layers run as they are")
+        notify(f"train.compiled={hyper.compiled}: {reason}; no layer is compiled")
         yield compiled
         return
     torch._dynamo.reset()  # what this process compiled before decides nothing here
     try:
-        # the compiler takes equal calls for one where it does not know that they draw, as it knows
-        # of torch's own: dropouts of one shape would share a mask of bytes
+        # eliminating common subexpressions would merge equal calls of our random operator:
+        # dropouts of one shape would share a mask
         with functorch_config.patch(cse=False):
             notify(f"compiling {len(layers)} layers for {steps:,} steps")
             compiled.compile(layers)
@@ -154,7 +154,7 @@ def _alike(model: Model) -> list[Any]:
 def _reason_against(layers: list[nn.Module]) -> str:
     """Why these layers are not compiled; "" where they are."""
     if not layers:
-        return "the first trained layer, and a last one at the first token, run as they are"
+        return "there is nothing above the first trained layer but a last one at the first token"
     if any(
         not parameter.is_floating_point() for layer in layers for parameter in layer.parameters()
     ):
@@ -188,7 +188,7 @@ def _unsafe(folder: Path) -> str:
 
 
 def _probe(model: Model, dtype: str, device: str) -> None:
-    """One pass there and back, which leaves no gradient and no draw behind."""
+    """A forward and a backward pass, which leave no gradient and no draw behind."""
     mode = model.training
     devices = [torch.cuda.current_device()] if device == "cuda" else []
     tokens = torch.full(PROBE, 5, dtype=torch.long, device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters_xtl.runs.records import PrefixCost, SelectedStep, StageRecord, TrainingCost
+from adapters_xtl.runs.records import SelectedStep, StageRecord, TrainingCost
 from adapters_xtl.training.stages import StageResult, TrainingResult
 
 __all__ = ["training_cost"]
@@ -15,10 +15,9 @@ def training_cost(
     heads: int,
     total: int,
     stored_bytes: int,
-    prefix: PrefixCost | None,
 ) -> TrainingCost:
     """The record of a training. Parameters: those that train, of these the heads', all; bytes of
-    the files in module/ and head/; what the states below the modules took, where they are fixed.
+    the files in module/ and head/.
     """
     return TrainingCost(
         seconds=round(trained.seconds, 2),
@@ -43,7 +42,7 @@ def training_cost(
             for stage in trained.stages
         ),
         energy_joules=trained.joules,
-        prefix=prefix,
+        prefix=trained.prefix,
         padded_tokens=trained.padded_tokens,
         compiled_layers=trained.compiled_layers,
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from adapters_xtl.models.network import (
 )
 from adapters_xtl.models.side_by_side import SideBySide
 from adapters_xtl.runs.hyper import FIRST_TOKEN
+from adapters_xtl.runs.records import PrefixCost
 from adapters_xtl.training.batches import (
     Batch,
     batch_order,
@@ -141,6 +143,7 @@ class _Loop:
         self.compiled: CompiledLayers
         self.passes: Passes
         self.cost: Cost
+        self.states_before: tuple[int, float]  # computed, seconds: of the processes before
         # of the steps since the last line of the log; on the device, which reading it would stop
         self.loss_sum = torch.zeros((), device=training.device)
 
@@ -175,6 +178,8 @@ class _Loop:
             for entry in self.state.log:
                 training.on_log(entry)
         self.cost = Cost(training.device, self.state.seconds, self.state.joules)
+        self.states_before = self.state.states_computed, self.state.states_seconds
+        at_once = 1 if self.micro_batches.one_at_a_time else passes_at_once(training)
         reset_peak_memory(training.device)
         if self.model.prefix is not None:
             sets = [train_set for stage in training.stages for train_set in stage.sets]
@@ -182,7 +187,7 @@ class _Loop:
             self.model.prefix.prepare(items, self.interrupted)
         with (
             self.batches,
-            SideBySide(passes_at_once(training)) as side_by_side,
+            SideBySide(at_once) as side_by_side,
             compiled_layers(
                 self.model,
                 self.hyper,
@@ -242,7 +247,7 @@ class _Loop:
                     self._check_loss()  # a checkpoint is written of numbers alone
                 if evaluates or interrupted:
                     self.state.unlogged_loss = float(self.loss_sum)
-                    self.state.seconds, self.state.joules = self.cost.so_far()
+                    self._note_cost()
                     save_checkpoint(training.work, self.state, trainable, optimizer, scaler)
                 if interrupted:
                     raise KeyboardInterrupt
@@ -308,7 +313,7 @@ class _Loop:
         self.state.unlogged_steps = 0
 
     def _log(self, entry: Mapping[str, float | None]) -> None:
-        """`epoch`: passes over the rows of the stage."""
+        """`epoch`: of the stage, as far as it has got."""
         number = len(self.state.stages) - 1
         stage = self.state.stages[-1]
         items = sum(len(train_set.items) for train_set in self.training.stages[number].sets)
@@ -333,6 +338,24 @@ class _Loop:
             state.best = {name: float(value) for name, value in scores.items()}
         else:
             state.without_better += 1
+
+    def _note_cost(self) -> None:
+        state = self.state
+        state.seconds, state.joules = self.cost.so_far()
+        prefix = self._prefix_cost()
+        if prefix is not None:
+            state.states_computed, state.states_seconds = prefix.computed, prefix.seconds
+
+    def _prefix_cost(self) -> PrefixCost | None:
+        """What the states below the modules took, those of the processes before this one included;
+        None where there are none.
+        """
+        if self.model.prefix is None:
+            return None
+        cost, (computed, seconds) = self.model.prefix.cost(), self.states_before
+        return replace(
+            cost, computed=computed + cost.computed, seconds=round(seconds + cost.seconds, 2)
+        )
 
     def _result(self) -> TrainingResult:
         seconds, joules = self.cost.so_far()
@@ -362,6 +385,7 @@ class _Loop:
             micro_batch=self.micro_batches.examples(self.orders[-1], self.state.step + 1),
             log=self.state.log,
             compiled_layers=len(self.compiled),
+            prefix=self._prefix_cost(),
         )
 
 

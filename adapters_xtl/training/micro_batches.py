@@ -20,7 +20,7 @@ from adapters_xtl.training.batches import (
 
 __all__ = ["LESS_MEMORY", "MicroBatches"]
 
-FILE = "micro_batches.json"
+FILE = "parts.json"
 LESS_MEMORY = (
     "what needs less: a smaller train.max_length or train.batch_size, fewer --bits, or --memory GB,"
     " which plans it"
@@ -32,9 +32,11 @@ class MicroBatches:
     tokens (0: none) at most so many of them, padding counted. With several `passes` at the same
     time that holds for all of them together.
 
-    Every halving is kept in the working directory at once: a resumed training takes the steps that
-    it repeats as they were, and does not run out of memory again. What is halved are the tokens
-    where they have a budget, else the examples.
+    What a lack of memory has changed is kept in the working directory at once: a resumed training
+    takes the steps that it repeats as they were, and does not run out of memory again. What is
+    halved are the tokens where they have a budget, else the examples.
+
+    one_at_a_time  whether there was no memory for several passes at the same time
     """
 
     def __init__(
@@ -53,16 +55,21 @@ class MicroBatches:
         self._planned, self._budget, self.multiple = planned, budget, multiple
         # (from this step on, examples or tokens)
         self._sizes: list[tuple[int, int]] = [(0, budget or planned)]
+        self.one_at_a_time = False
         if self._file.is_file():
-            halved = [(int(step), int(size)) for step, size in read_json(self._file)]
+            kept = read_json(self._file)
+            self.one_at_a_time = bool(kept["one_at_a_time"])
+            halved = [(int(step), int(size)) for step, size in kept["halved"]]
             self._sizes += [(step, min(size, self._sizes[0][1])) for step, size in halved]
 
     def size(self, step: int) -> int:
-        """Examples that pass at once at `step`; with a budget of tokens, padded tokens."""
+        """The bound at `step`: examples of a part, with a budget of tokens its padded tokens. With
+        several passes at the same time, of all parts that they compute together.
+        """
         return min(size for start, size in self._sizes if start <= step)
 
     def parts(self, step: int, items: Sequence[Item]) -> list[Sequence[Item]]:
-        """What passes at once of the items of the batch of `step`."""
+        """The parts of the batch of `step`, each of them the items of one pass."""
         size = self.size(step)
         if self._passes > 1:
             budget, examples = (size, self._planned) if self._budget else (0, size)
@@ -80,11 +87,25 @@ class MicroBatches:
         )
 
     def examples(self, batches: Sequence[Batch], step: int) -> int:
-        """Examples that pass at once at most, of these batches as they would be cut at `step`."""
+        """Examples that are in the model at the same time at most, of these batches as they would
+        be cut at `step`.
+        """
         if not self._budget and self._passes == 1:
             return self.size(step)
         of_steps = (map(len, self.parts(step, batch.items)) for batch in batches)
         return max(sum(sorted(sizes)[-self._passes :]) for sizes in of_steps)
+
+    def take_turns(self, step: int) -> None:
+        """From `step` on, one pass at a time."""
+        self.one_at_a_time = True
+        self._keep()
+        self._notify(
+            f"out of memory at step {step}: the step is done again, and the run goes on, with one"
+            " pass at a time; its results stay the same but for rounding"
+        )
+
+    def _keep(self) -> None:
+        write_json(self._file, {"one_at_a_time": self.one_at_a_time, "halved": self._sizes[1:]})
 
     def halve(self, step: int, batch: Batch) -> None:
         """From `step` on, half of what was tried. RunError when that was one example."""
@@ -105,7 +126,7 @@ class MicroBatches:
         if not self._budget and self._passes > 1:
             size = min(size, len(batch.items) - 1)  # as many as a batch has would be no bound
         self._sizes.append((step, size))
-        write_json(self._file, self._sizes[1:])
+        self._keep()
         self._notify(
             f"out of memory at step {step} with {tried} {what} at a time: the step is done again,"
             f" and the run goes on, with {half}; the batch stays {self._batch_size}"

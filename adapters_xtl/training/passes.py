@@ -12,7 +12,7 @@ import torch
 
 from adapters_xtl.base.errors import out_of_memory
 from adapters_xtl.models.dropout_masks import draws_from
-from adapters_xtl.models.side_by_side import SideBySide, most_at_once
+from adapters_xtl.models.side_by_side import SideBySide, max_parallel_passes
 from adapters_xtl.models.tensors import autocast
 from adapters_xtl.training.batches import Batch, weighted
 from adapters_xtl.training.checkpoints import device_random_state, set_device_random_state
@@ -33,7 +33,7 @@ def passes_at_once(training: Training) -> int:
     hyper = training.hyper
     alone = training.checkpointing or training.dtype == "float16" or hyper.compiled == "on"
     limits = (hyper.parallel_passes, training.micro_batch or hyper.batch_size)
-    return 1 if alone else min(*limits, most_at_once(training.model, training.device))
+    return 1 if alone else min(*limits, max_parallel_passes(training.model, training.device))
 
 
 class Passes:
@@ -89,10 +89,7 @@ class Passes:
                 torch.mps.empty_cache()
             if is_full and self.side_by_side.several:
                 self.side_by_side.one_at_a_time()
-                self.training.notify(
-                    f"out of memory at step {step}: the step is done again, and the run goes on,"
-                    " with one pass at a time; its results stay the same but for rounding"
-                )
+                self.micro_batches.take_turns(step)
             elif is_full:
                 self.micro_batches.halve(step, coming[0])
             torch.set_rng_state(draws[0])
@@ -130,7 +127,7 @@ class Passes:
         with autocast(self.training.device, self.training.dtype):
             computed = self.model(task, tensors)
         terms = {name: term.float() for name, term in computed["terms"].items()}
-        return weighted(terms, part.shares)
+        return weighted(terms, part.weights)
 
     def _parallel(
         self, task: str, parts: Sequence[PreparedPart], scaler: torch.amp.GradScaler
@@ -147,7 +144,8 @@ class Passes:
             given: tuple[PreparedPart, dict[str, torch.Tensor], int],
         ) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
             part, tensors, seed = given
-            # recomputed layers draw again from torch's own generator: there it is seeded
+            # recomputed layers restore torch's own generator, so that one pass at a time seeds that
+            # one; a thread's own generator with the same seed gives the same masks
             with torch.random.fork_rng([]) if one_by_one else draws_from(seed):
                 if one_by_one:
                     torch.default_generator.manual_seed(seed)

@@ -14,7 +14,7 @@ from types import TracebackType
 import torch
 
 from adapters_xtl.formats import Format, Item, Tokenizer
-from adapters_xtl.training.batches import Batch, shares
+from adapters_xtl.training.batches import Batch, loss_weights
 from adapters_xtl.training.micro_batches import MicroBatches
 
 __all__ = ["PreparedBatches", "PreparedPart"]
@@ -22,14 +22,14 @@ __all__ = ["PreparedBatches", "PreparedPart"]
 
 @dataclass(frozen=True)
 class PreparedPart:
-    """What passes at once.
+    """A part of a batch, which goes through the model in one pass.
 
-    shares   of each term of the loss: see `batches.shares`
+    weights  of each term of the loss: see `batches.loss_weights`
     tensors  what the format's `collate` made, on the CPU; pinned where the device is CUDA
     """
 
     items: Sequence[Item]
-    shares: Mapping[str, float]
+    weights: Mapping[str, float]
     tensors: Mapping[str, torch.Tensor]
 
 
@@ -85,8 +85,8 @@ class PreparedBatches:
         form = self._form(batch.task)
         parts = self._micro_batches.parts(step, batch.items)
         return [
-            PreparedPart(part, share, self._tensors(form, part))
-            for part, share in zip(parts, shares(form, parts), strict=True)
+            PreparedPart(part, weights, self._tensors(form, part))
+            for part, weights in zip(parts, loss_weights(form, parts), strict=True)
         ]
 
     def _tensors(self, form: Format, part: Sequence[Item]) -> dict[str, torch.Tensor]:

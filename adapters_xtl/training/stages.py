@@ -11,6 +11,7 @@ from torch import nn
 
 from adapters_xtl.models.network import Model
 from adapters_xtl.runs.hyper import Hyper
+from adapters_xtl.runs.records import PrefixCost
 from adapters_xtl.training.batches import TrainSet
 
 __all__ = ["Stage", "StageResult", "Training", "TrainingResult"]
@@ -88,6 +89,7 @@ class TrainingResult:
     `seconds` and `joules` (None where the device reports none) are of all parts of a training that
     was resumed. `micro_batch`: examples that passed at once in the end. `log`: one JSON-ready entry
     for each line of train_log.jsonl. `compiled_layers`: how many were compiled in the end.
+    `prefix`: what the states below the modules took, None where they are not fixed.
     """
 
     stages: Sequence[StageResult]
@@ -97,6 +99,7 @@ class TrainingResult:
     micro_batch: int
     log: Sequence[Mapping[str, Any]] = field(repr=False)
     compiled_layers: int = 0
+    prefix: PrefixCost | None = None
 
     @property
     def steps(self) -> int:

@@ -41,7 +41,7 @@ from adapters_xtl.models.network import (
     on_device,
 )
 from adapters_xtl.runs.hyper import Hyper
-from adapters_xtl.training.batches import TrainSet, shares, split, weighted
+from adapters_xtl.training.batches import TrainSet, loss_weights, split, weighted
 from adapters_xtl.training.fit import fit as train
 from adapters_xtl.training.fit import gradient_checkpointing
 from adapters_xtl.training.stages import Stage, Training, TrainingResult
@@ -166,11 +166,11 @@ def test_predicted_within_a_tenth_of_the_allocator(
         for _ in range(3):
             torch.cuda.reset_peak_memory_stats()
             parts = split(rows, way.micro_batch)
-            for part, share in zip(parts, shares(form_of_task, parts), strict=True):
+            for part, of_part in zip(parts, loss_weights(form_of_task, parts), strict=True):
                 batch = on_device(form_of_task.collate(part, built.tokenizer, 8), "cuda")
                 with torch.autocast("cuda", dtype=torch.bfloat16, enabled=dtype != "float32"):
                     computed = built("task", batch)
-                weighted(computed["terms"], share).backward()
+                weighted(computed["terms"], of_part).backward()
                 del computed, batch
             torch.nn.utils.clip_grad_norm_(trainable, 1.0)
             adam.step()

@@ -4,7 +4,7 @@ the same whether they were looked up or computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ from adapters_xtl.backbones.fingerprint import fingerprinted
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import folder_digest, read_json
 from adapters_xtl.cli.commands import cache as cache_command
-from adapters_xtl.formats import Item, pad
+from adapters_xtl.formats import Item, Lengths, pad
 from adapters_xtl.methods import Link
+from adapters_xtl.models.heads import HeadSpec, head_spec
 from adapters_xtl.models.network import EncoderSpec, Host, Model, StackSpec, build, on_device
 from adapters_xtl.models.prefix import Prefix
 from adapters_xtl.training.cast_once import cast_once
 from tests.finished_runs import run_recipe
 from tests.small_bert import small_bert
-from tests.training.toys import DEFAULTS
+from tests.training.toys import DEFAULTS, LABELS
+from tests.training.toys import items as toy_items
+from tests.training.toys import train as train_toy
 
 QUICK = (
     "train.max_steps=6",
@@ -55,12 +58,17 @@ def items(count: int, seed: int = 0, vocabulary: int = 50, types: bool = False) 
     return made
 
 
-def built(method: str, backbone: str = "tiny", layer: int = 2) -> tuple[Model, Host]:
+def built(
+    method: str,
+    backbone: str = "tiny",
+    layer: int = 2,
+    heads: Mapping[str, HeadSpec] | None = None,
+) -> tuple[Model, Host]:
     host = Host()
     model = build(
         EncoderSpec(fingerprinted(registry.resolve(backbone)), method),
         StackSpec([Link("child")], DEFAULTS[method], layer),
-        {},
+        heads or {},
         train=True,
         seed=1,
         host=host,
@@ -266,3 +274,27 @@ def test_dropout_below_is_another_run_and_only_what_can_be_fixed_is(tmp_path: Pa
     with pytest.raises(RequestError, match="XTL_PREFIX_GIB"), pytest.MonkeyPatch.context() as env:
         env.setenv("XTL_PREFIX_GIB", "plenty")
         recipe(tmp_path, seed=2)
+
+
+def test_a_resumed_training_counts_the_states_of_the_process_before(tmp_path: Path) -> None:
+    """Their seconds are in the training's, from which the study `from-layer` takes them."""
+    heads = {"task": head_spec("classify", LABELS, 32, 0.0, Lengths(64, 16))}
+    scored: list[int] = []
+
+    def score() -> dict[str, float]:
+        scored.append(1)
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return {"score": len(scored)}
+
+    def resumed() -> Any:
+        model, host = built("lora", heads=heads)
+        model.prefix = prefix_of(model, host)
+        result = train_toy(model, toy_items("classify", 24), tmp_path, steps=6, score=score)
+        return model.prefix.cost(), result
+
+    with pytest.raises(KeyboardInterrupt):
+        resumed()
+    own, result = resumed()
+    assert own.computed == 0 and result.prefix.computed == own.texts == 24
+    assert 0 < result.prefix.seconds < result.seconds

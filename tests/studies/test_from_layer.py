@@ -85,7 +85,7 @@ def test_scores_and_costs_stand_against_the_lowest_layer() -> None:
     assert [point.y for point in seconds.series[0].points] == [100.0, 80.0, 70.0]
     answer = STUDY.answer(cells)
     assert answer is not None
-    assert "-2.00 points lower in 80% of the seconds at k=2" in answer.headline
+    assert "-2.00 points (lower) in 80% of the seconds at k=2" in answer.headline
 
 
 def test_a_wrong_layer_costs_one_line() -> None:

@@ -49,6 +49,15 @@ def test_an_epoch_sees_every_item_once() -> None:
     assert set(first) == set(range(1000)) and set(first.values()) == {1}
 
 
+def test_sets_without_a_share_divide_what_is_left() -> None:
+    sets = [TrainSet(name, _items([9] * 80)) for name in "bc"]
+    fixed = TrainSet("a", _items([9] * 80), step_share=0.2)
+    hyper = Hyper(batch_size=8, max_steps=100)
+    for of_both in (sets, sets[::-1]):
+        order = batches([fixed, *of_both], hyper, seed=1)
+        assert Counter(batch.task for batch in order) == {"a": 20, "b": 40, "c": 40}
+
+
 def test_batches_hold_similar_lengths_and_stay_shuffled() -> None:
     lengths = np.array(_lengths(6400))
     order = batches(

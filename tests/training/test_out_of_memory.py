@@ -20,7 +20,7 @@ from adapters_xtl.evaluation import predict
 from adapters_xtl.formats import Item
 from adapters_xtl.models.network import Model, on_device
 from adapters_xtl.runs.hyper import Hyper
-from adapters_xtl.training.batches import shares, split, split_by_tokens, weighted
+from adapters_xtl.training.batches import loss_weights, split, split_by_tokens, weighted
 from tests.training.toys import FullDevice, apart, drift, items, model, train, weights
 
 
@@ -57,12 +57,12 @@ def test_the_parts_of_a_batch_give_its_loss_and_gradients(
         parts = split_by_tokens(rows, budget, part_size) if by_tokens else split(rows, part_size)
         assert max(map(len, parts)) <= part_size and sum(map(len, parts)) == 11
         total = 0.0
-        for part, share in zip(parts, shares(module, parts), strict=True):
+        for part, of_part in zip(parts, loss_weights(module, parts), strict=True):
             batch = on_device(module.collate(part, built.tokenizer), "cpu")
             assert batch["input_ids"].shape[1] == max(item.length for item in part), (
                 "padded to its own longest"
             )
-            loss = weighted(built("task", batch)["terms"], share)
+            loss = weighted(built("task", batch)["terms"], of_part)
             loss.backward()
             total += float(loss.detach())
         return total, {

@@ -20,7 +20,7 @@ from adapters_xtl.evaluation import predict as prediction
 from adapters_xtl.models.first_token import first_token_alone, is_first_token_layer
 from adapters_xtl.models.fused_lora import fused_lora
 from adapters_xtl.models.network import Model
-from adapters_xtl.models.side_by_side import SharedChange, SideBySide, most_at_once
+from adapters_xtl.models.side_by_side import SharedChange, SideBySide, max_parallel_passes
 from adapters_xtl.training.batches import padded_tokens, split_by_tokens, split_evenly
 from tests.small_bert import small_bert
 from tests.training.toys import apart, items, model, train, weights
@@ -184,6 +184,39 @@ def test_where_two_passes_are_too_much_they_follow_each_other(
     assert result.micro_batch <= 4 and not result.stages[0].steps < 4
 
 
+def test_a_resumed_training_stays_with_one_pass_at_a_time(
+    tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was no memory for two after the last checkpoint; then the process was killed."""
+    embedded.prepare(lambda text: None)
+    usual, refused, steps = Model.forward, list[int](), list[int]()
+
+    def narrow(self: Model, task: str, batch: Any, with_loss: bool = True) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            steps.append(1)
+            if len(steps) > 4:  # of the third step
+                refused.append(1)
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return usual(self, task, batch, with_loss)
+
+    monkeypatch.setattr(Model, "forward", narrow)
+    lines, scored = list[str](), list[int]()
+
+    def score() -> dict[str, float]:
+        scored.append(1)
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return {"score": len(scored)}
+
+    broken, hyper = model(dropout=True), PARALLEL
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, rows("tiny"), tmp_path, steps=6, hyper=hyper, score=score, lines=lines)
+    assert refused and len(lines) == 1 and "one pass at a time" in lines[0]
+    refused.clear(), lines.clear()
+    train(model(), rows("tiny"), tmp_path, steps=6, hyper=hyper, score=score, lines=lines)
+    assert not refused and lines == ["resuming from step 2 of 6"]
+
+
 @pytest.mark.parametrize("passes", [2, 3, 5])
 @pytest.mark.parametrize(("budget", "size"), [(0, 32), (400, 32), (0, 6), (90, 7)])
 def test_parts_are_even_and_within_their_bounds(passes: int, budget: int, size: int) -> None:
@@ -344,8 +377,8 @@ def test_a_pass_has_its_share_of_the_threads_and_no_thread_stays(two_threads: No
 
 def test_quantised_layers_pass_one_at_a_time(two_threads: None) -> None:
     embedded.prepare(lambda text: None)
-    assert most_at_once(model(), "cpu") == 2 and most_at_once(model(), "cuda") == 1
-    assert most_at_once(model(bits=8), "cpu") == 1
+    assert max_parallel_passes(model(), "cpu") == 2 and max_parallel_passes(model(), "cuda") == 1
+    assert max_parallel_passes(model(bits=8), "cpu") == 1
 
 
 def test_a_shared_change_lasts_until_its_last_user_has_left() -> None:
