@@ -258,11 +258,11 @@ def stepper(model: Model, case: Case, items: list[Item]) -> Callable[[int, int],
 
     def step(micro: int, examples: int) -> None:
         parts = split(items[:examples], micro)
-        for part, weights in zip(parts, loss_weights(format, parts), strict=True):
+        for part, of_part in zip(parts, loss_weights(format, parts), strict=True):
             batch = on_device(format.collate(part, model.tokenizer, 8), job.device)
             with torch.autocast(job.device, dtype=torch.bfloat16, enabled=job.dtype == "bfloat16"):
                 computed = model("task", batch)
-            weighted(computed["terms"], weights).backward()
+            weighted(computed["terms"], of_part).backward()
             del computed, batch
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         adam.step()

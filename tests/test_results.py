@@ -367,25 +367,35 @@ def test_the_page_of_the_shift_shows_what_its_study_holds() -> None:
 
 
 def test_the_page_of_the_upper_layers_shows_what_its_study_holds() -> None:
-    """Its tables are those of the study; scores and seconds are means of the cells' seeds."""
+    """Its tables are those of the study, and their scores means of the cells' seeds; seconds are
+    those of the trainings without those in which states were computed.
+    """
     folder = RESULTS / "from-layer-mini"
     page = (folder / "README.md").read_text(encoding="utf-8")
     for name in ("scores", "differences", "seconds"):
         rows = (folder / f"{name}.md").read_text(encoding="utf-8").splitlines()
         assert "\n".join(line for line in rows if line.startswith("|")) in page
     study = read_json(folder / "study.json")
-    assert not study["failed"] and len(study["cells"]) == 8
-    tables = {table["name"]: table["lines"] for table in study["tables"]}
+    assert not study["failed"] and len(study["rows"]) == 8
+    tables = {
+        table["name"]: {line["label"]: line["entries"] for line in table["lines"]}
+        for table in study["tables"]
+    }
     for row in study["rows"]:
-        point = dict(row["point"])
+        point = row["point"]
         number = [0, 3, 6, 9].index(int(point["layer"]))
         label = f"{point['task']}, {point['method']}"
-        (line,) = [line for line in tables["scores"] if line["label"] == label]
-        assert line["entries"][number]["value"] == pytest.approx(row["score"]["mean"])
+        score = fmean(run["score"] for run in row["runs"])
+        assert len(row["runs"]) == 3
+        assert tables["scores"][label][number]["value"] == pytest.approx(score)
+        seconds = tables["seconds"][label][number]["value"]
+        most = tables["computing"][label][number]["value"]
+        assert 0 <= row["seconds"] - seconds <= most + 0.1
+        whole = f"{row['seconds']:.1f}"
+        assert f"| {whole} " in page
         if number:
-            (against,) = [line for line in tables["differences"] if line["label"] == label]
-            change = row["score"]["mean"] - line["entries"][0]["value"]
-            assert against["entries"][number - 1]["value"] == pytest.approx(change)
+            change = score - tables["scores"][label][0]["value"]
+            assert tables["differences"][label][number - 1]["value"] == pytest.approx(change)
 
 
 def test_the_page_of_speed_is_written_from_its_files(tmp_path: Path) -> None:

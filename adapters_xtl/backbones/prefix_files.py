@@ -106,7 +106,7 @@ class PrefixFiles:
         budget: int,
         notify: Callable[[str], None],
     ) -> None:
-        self.space = digest(identity)[:32]
+        self.space = digest({**identity, "format": FORMAT})[:32]
         self.root = cache_dir() / "prefix"
         self.folder = self.root / self.space
         self._identity, self._token_bytes = dict(identity), token_bytes

@@ -133,8 +133,8 @@ def by_method(
                 f" compared{nearest(method, method_names)}"
             )
         else:
-            parsed = own.get(method, ())
-            own[method] = parse_overrides([text.partition(":")[2]], flag, problems, parsed)
+            before = own.get(method, ())
+            own[method] = parse_overrides([text.partition(":")[2]], flag, problems, before)
     return shared, own
 
 

@@ -33,9 +33,7 @@ __all__ = ["save", "svg"]
 
 _BARS_IN_A_ROW = 66  # then the categories go on in a panel below
 _ROW_INCHES = 7.0
-# a curve marks the places of its points on the axis where none is nearer to the next than this part
-# of it
-_TICKS = 24
+_LETTERS = 60  # of the names of ticks, side by side along the axis of curves
 
 
 def svg(figure: Figure, ids: str = "") -> str:
@@ -224,11 +222,13 @@ def _curves(figure: Figure) -> Any:
         handles.append(line)
     panel.set_xlabel(figure.x_label)
     panel.set_ylabel(wrapped(figure.y_label, 2.8))
-    marks = sorted({float(point.x) for series in figure.series for point in series.points})
+    shown = [point for series in figure.series for point in series.points if point.y is not None]
+    marks = sorted({float(point.x) for point in shown})
     if all(map(float.is_integer, marks)):
+        names = [f"{x:.0f}" for x in marks]
         gaps = [after - before for before, after in pairwise(marks)]
-        if gaps and min(gaps) >= sum(gaps) / _TICKS:
-            panel.set_xticks(marks, [f"{x:.0f}" for x in marks])
+        if gaps and min(gaps) * _LETTERS >= sum(gaps) * (1 + max(map(len, names))):
+            panel.set_xticks(marks, names)
         else:
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(drawn, handles if len(figure.series) > 1 else [])

@@ -52,7 +52,7 @@ class Hyper:
     """Training settings that are part of a run's identity. 0: derived, where the help says so."""
 
     lr: float = _bounded(0, 1, 1e-4, "peak learning rate of AdamW")
-    epochs: float = _bounded(0, 1000, 2.0, "how often each training row is used")
+    epochs: float = _bounded(0, 1000, 2.0, "how often the training rows are gone through")
     max_steps: int = _bounded(0, 10**8, 0, "optimizer steps; 0: as the epochs give")
     batch_size: int = _bounded(1, 65536, 32, "examples per optimizer step")
     max_length: int = _bounded(8, 8192, 128, "longest input in tokens")

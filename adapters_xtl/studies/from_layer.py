@@ -214,7 +214,7 @@ class FromLayer(Study):
                 "k",
                 "seconds",
                 series=tuple(seconds),
-                caption="Means over seeds; the states below k had been computed.",
+                caption="Means over seeds, without the seconds in which states were computed.",
             ),
         )
 

@@ -154,7 +154,7 @@ def _alike(model: Model) -> list[Any]:
 def _reason_against(layers: list[nn.Module]) -> str:
     """Why these layers are not compiled; "" where they are."""
     if not layers:
-        return "there is nothing above the first trained layer but a last one at the first token"
+        return "above the first trained layer there is none, or only a last one at the first token"
     if any(
         not parameter.is_floating_point() for layer in layers for parameter in layer.parameters()
     ):

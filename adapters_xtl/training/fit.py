@@ -179,7 +179,6 @@ class _Loop:
                 training.on_log(entry)
         self.cost = Cost(training.device, self.state.seconds, self.state.joules)
         self.states_before = self.state.states_computed, self.state.states_seconds
-        at_once = 1 if self.micro_batches.one_at_a_time else passes_at_once(training)
         reset_peak_memory(training.device)
         if self.model.prefix is not None:
             sets = [train_set for stage in training.stages for train_set in stage.sets]
@@ -187,7 +186,7 @@ class _Loop:
             self.model.prefix.prepare(items, self.interrupted)
         with (
             self.batches,
-            SideBySide(at_once) as side_by_side,
+            SideBySide(passes_at_once(training)) as side_by_side,
             compiled_layers(
                 self.model,
                 self.hyper,

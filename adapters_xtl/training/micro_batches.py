@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapters_xtl.base.errors import RunError
-from adapters_xtl.base.files import read_json, write_json
+from adapters_xtl.base.files import explained_os_errors, read_json, write_json
 from adapters_xtl.formats import Item
 from adapters_xtl.training.batches import (
     Batch,
@@ -35,8 +35,6 @@ class MicroBatches:
     What a lack of memory has changed is kept in the working directory at once: a resumed training
     takes the steps that it repeats as they were, and does not run out of memory again. What is
     halved are the tokens where they have a budget, else the examples.
-
-    one_at_a_time  whether there was no memory for several passes at the same time
     """
 
     def __init__(
@@ -55,10 +53,10 @@ class MicroBatches:
         self._planned, self._budget, self.multiple = planned, budget, multiple
         # (from this step on, examples or tokens)
         self._sizes: list[tuple[int, int]] = [(0, budget or planned)]
-        self.one_at_a_time = False
+        self._alone_from: int | None = None  # the step from which there was no memory for several
         if self._file.is_file():
             kept = read_json(self._file)
-            self.one_at_a_time = bool(kept["one_at_a_time"])
+            self._alone_from = kept["one_at_a_time_from"]
             halved = [(int(step), int(size)) for step, size in kept["halved"]]
             self._sizes += [(step, min(size, self._sizes[0][1])) for step, size in halved]
 
@@ -88,16 +86,21 @@ class MicroBatches:
 
     def examples(self, batches: Sequence[Batch], step: int) -> int:
         """Examples that are in the model at the same time at most, of these batches as they would
-        be cut at `step`.
+        be cut at `step`, where `passes` parts are computed together.
         """
+        together = 1 if self.one_at_a_time(step) else self._passes
         if not self._budget and self._passes == 1:
             return self.size(step)
         of_steps = (map(len, self.parts(step, batch.items)) for batch in batches)
-        return max(sum(sorted(sizes)[-self._passes :]) for sizes in of_steps)
+        return max(sum(sorted(sizes)[-together:]) for sizes in of_steps)
+
+    def one_at_a_time(self, step: int) -> bool:
+        """Whether there was no memory for several passes together, in this step or before."""
+        return self._alone_from is not None and self._alone_from <= step
 
     def take_turns(self, step: int) -> None:
         """From `step` on, one pass at a time."""
-        self.one_at_a_time = True
+        self._alone_from = step
         self._keep()
         self._notify(
             f"out of memory at step {step}: the step is done again, and the run goes on, with one"
@@ -105,7 +108,9 @@ class MicroBatches:
         )
 
     def _keep(self) -> None:
-        write_json(self._file, {"one_at_a_time": self.one_at_a_time, "halved": self._sizes[1:]})
+        kept = {"one_at_a_time_from": self._alone_from, "halved": self._sizes[1:]}
+        with explained_os_errors(self._file):
+            write_json(self._file, kept)
 
     def halve(self, step: int, batch: Batch) -> None:
         """From `step` on, half of what was tried. RunError when that was one example."""

@@ -72,6 +72,8 @@ class Passes:
         while True:
             on_cpu = self.training.device == "cpu"
             draws = torch.get_rng_state(), None if on_cpu else device_random_state()
+            if self.micro_batches.one_at_a_time(step):
+                self.side_by_side.one_at_a_time()
             try:
                 return self._accumulate(step, coming, scaler)
             except Exception as error:

@@ -15,6 +15,7 @@ import torch
 from adapters_xtl import methods
 from adapters_xtl.backbones import prefix_files, registry
 from adapters_xtl.backbones.fingerprint import fingerprinted
+from adapters_xtl.backbones.prefix_files import PrefixFiles
 from adapters_xtl.base.errors import RequestError
 from adapters_xtl.base.files import folder_digest, read_json
 from adapters_xtl.cli.commands import cache as cache_command
@@ -24,6 +25,7 @@ from adapters_xtl.models.heads import HeadSpec, head_spec
 from adapters_xtl.models.network import EncoderSpec, Host, Model, StackSpec, build, on_device
 from adapters_xtl.models.prefix import Prefix
 from adapters_xtl.training.cast_once import cast_once
+from adapters_xtl.training.checkpoints import newest_checkpoint, read_state
 from tests.finished_runs import run_recipe
 from tests.small_bert import small_bert
 from tests.training.toys import DEFAULTS, LABELS
@@ -276,25 +278,68 @@ def test_dropout_below_is_another_run_and_only_what_can_be_fixed_is(tmp_path: Pa
         recipe(tmp_path, seed=2)
 
 
-def test_a_resumed_training_counts_the_states_of_the_process_before(tmp_path: Path) -> None:
-    """Their seconds are in the training's, from which the study `from-layer` takes them."""
+def test_a_resumed_training_counts_the_states_of_the_processes_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computed again whenever they are needed. Their seconds are part of the training's, and the
+    study `from-layer` takes them off.
+    """
+    monkeypatch.setenv("XTL_PREFIX_GIB", "0")
     heads = {"task": head_spec("classify", LABELS, 32, 0.0, Lengths(64, 16))}
     scored: list[int] = []
 
     def score() -> dict[str, float]:
         scored.append(1)
-        if len(scored) == 2:
+        if len(scored) in (2, 4):
             raise KeyboardInterrupt
         return {"score": len(scored)}
 
-    def resumed() -> Any:
+    def resumed() -> tuple[Prefix, Any]:
         model, host = built("lora", heads=heads)
         model.prefix = prefix_of(model, host)
-        result = train_toy(model, toy_items("classify", 24), tmp_path, steps=6, score=score)
-        return model.prefix.cost(), result
+        try:
+            return model.prefix, train_toy(
+                model, toy_items("classify", 24), tmp_path, steps=6, score=score
+            )
+        except KeyboardInterrupt:
+            return model.prefix, None
 
-    with pytest.raises(KeyboardInterrupt):
-        resumed()
-    own, result = resumed()
-    assert own.computed == 0 and result.prefix.computed == own.texts == 24
-    assert 0 < result.prefix.seconds < result.seconds
+    before = 0
+    for _ in range(2):
+        _, result = resumed()
+        checkpoint = newest_checkpoint(tmp_path)
+        assert result is None and checkpoint is not None
+        kept = read_state(checkpoint)
+        assert kept.states_computed > before and 0 < kept.states_seconds < kept.seconds
+        before = kept.states_computed
+    prefix, result = resumed()
+    assert prefix.cost().computed > 0
+    assert result.prefix.computed == before + prefix.cost().computed
+    assert kept.states_seconds < result.prefix.seconds < result.seconds
+
+
+def test_a_file_that_cannot_be_read_now_is_no_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+
+    def files() -> PrefixFiles:
+        return PrefixFiles({"layer": 2}, 4, 2**20, lines.append)
+
+    first = files()
+    with first.writing():
+        assert first.add([(b"k" * 16, np.ones((3, 4), dtype=np.uint8))])
+    usual = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.suffix == ".states":
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    later = files()
+    assert later.lacking([b"k" * 16]) and not lines
+    monkeypatch.setattr(Path, "open", usual)
+    later.scan()
+    array = later.get(b"k" * 16)
+    assert array is not None and array.sum() == 12 and not lines

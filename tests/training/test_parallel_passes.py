@@ -184,37 +184,49 @@ def test_where_two_passes_are_too_much_they_follow_each_other(
     assert result.micro_batch <= 4 and not result.stages[0].steps < 4
 
 
-def test_a_resumed_training_stays_with_one_pass_at_a_time(
-    tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("room", [8, 2])
+def test_a_lack_of_memory_is_remembered_after_a_kill(
+    room: int, tmp_path: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There was no memory for two after the last checkpoint; then the process was killed."""
+    """From the fourth step on there is no room for two passes, or for more than two examples: the
+    third, which is repeated, is computed as it was, and the same weights come out.
+    """
     embedded.prepare(lambda text: None)
-    usual, refused, steps = Model.forward, list[int](), list[int]()
+    usual, refused, begun = Model.forward, list[int](), list[int]()
 
     def narrow(self: Model, task: str, batch: Any, with_loss: bool = True) -> Any:
-        if threading.current_thread() is not threading.main_thread():
-            steps.append(1)
-            if len(steps) > 4:  # of the third step
-                refused.append(1)
-                raise torch.OutOfMemoryError("CUDA out of memory.")
+        threaded = threading.current_thread() is not threading.main_thread()
+        begun.append(1)
+        if len(begun) > 6 and (threaded or len(batch["input_ids"]) > room):
+            refused.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
         return usual(self, task, batch, with_loss)
 
     monkeypatch.setattr(Model, "forward", narrow)
-    lines, scored = list[str](), list[int]()
+    lines, built = list[str](), [model(dropout=True) for _ in range(3)]
 
-    def score() -> dict[str, float]:
-        scored.append(1)
-        if len(scored) == 2:
-            raise KeyboardInterrupt
-        return {"score": len(scored)}
+    def run(number: int, work: Path, *scores: float | None) -> None:
+        left = iter(scores)
 
-    broken, hyper = model(dropout=True), PARALLEL
+        def score() -> dict[str, float]:
+            found = next(left)
+            if found is None:
+                raise KeyboardInterrupt
+            return {"score": found}
+
+        refused.clear(), lines.clear()
+        train(built[number], rows("tiny"), work, steps=6, hyper=PARALLEL, score=score, lines=lines)
+
+    run(0, tmp_path / "whole", 1, 2, 3)
+    assert refused and "one pass at a time" in lines[0] and (len(lines) > 1) == (room == 2)
+    begun.clear()
     with pytest.raises(KeyboardInterrupt):
-        train(broken, rows("tiny"), tmp_path, steps=6, hyper=hyper, score=score, lines=lines)
-    assert refused and len(lines) == 1 and "one pass at a time" in lines[0]
-    refused.clear(), lines.clear()
-    train(model(), rows("tiny"), tmp_path, steps=6, hyper=hyper, score=score, lines=lines)
+        run(1, tmp_path / "run", 1, None)
+    assert refused
+    del begun[4:]  # the third step is repeated
+    run(2, tmp_path / "run", 2, 3)
     assert not refused and lines == ["resuming from step 2 of 6"]
+    assert apart(weights(built[0]), weights(built[2])) == 0
 
 
 @pytest.mark.parametrize("passes", [2, 3, 5])
