@@ -324,6 +324,7 @@ def _finished(round_record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def section(record: Mapping[str, Any]) -> list[str]:
     """A work's part of the page."""
     settings = record["settings"]
+    epochs = f", {settings['epochs']:g} epochs" if settings["epochs"] else ""
     steps = sorted(
         {entry["steps"] for round_record in record["rounds"] for entry in _finished(round_record)}
     )
@@ -347,7 +348,7 @@ def section(record: Mapping[str, Any]) -> list[str]:
     header = ["", "s", "process s", "tokens/s", "padding", "mfu", "GiB"]
     header += ["score", *(f"× {other}" for other in beside)]
     return [
-        f"## {record['work']['name']}, {record['backbone']}, {record['device']}",
+        f"## {record['work']['name']}, {record['backbone']}, {record['device']}{epochs}",
         "",
         f"{tools.device_name(record)}; {len(record['rounds'])} rounds; {settings['rows']} train and"
         f" {settings['dev_rows']} dev rows of {record['what'] or settings['data']}, batches of"
@@ -401,7 +402,9 @@ def carry_out(name: str, options: argparse.Namespace, aside: Path, deadline: flo
         if key in ("rows", "dev_rows", "batch_size", "epochs", "max_steps", "warm")
     }
     settings["data"] = "embedded" if options.data == "embedded" else "DIR"
-    path = options.out / f"train-{name}-{Path(options.backbone).name}-{options.device}.json"
+    epochs = f"-{options.epochs:g}-epochs" if options.epochs else ""
+    stem = f"train-{name}-{Path(options.backbone).name}-{options.device}{epochs}"
+    path = options.out / f"{stem}.json"
     if time.monotonic() > deadline:
         return False
     bench = Bench(name, options, aside)
