@@ -319,7 +319,7 @@ def test_halving_ends_where_a_batch_has_one_long_example(
     monkeypatch.setattr(Model, "forward", small)
     hyper = {**PARALLEL, "batch_size": 4}
     result = train(model(), whole, tmp_path, hyper=hyper, score=lambda: {"score": 1.0})
-    assert result.steps == 4 and result.micro_batch == 2, "two parts of one example"
+    assert result.steps == 4 and result.micro_batch == 1, "one example at a time"
 
 
 def test_scores_of_what_fits_alone_are_there(two_threads: None) -> None:
