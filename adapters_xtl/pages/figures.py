@@ -33,7 +33,7 @@ __all__ = ["save", "svg"]
 
 _BARS_IN_A_ROW = 66  # then the categories go on in a panel below
 _ROW_INCHES = 7.0
-_LETTERS = 60  # of the names of ticks, side by side along the axis of curves
+_LETTERS = 60  # characters that fit side by side below the x axis of curves
 
 
 def svg(figure: Figure, ids: str = "") -> str:
