@@ -56,7 +56,7 @@ def written_in(encoder: nn.Module, dtype: str) -> Iterator[None]:
     finally:
         for layer, base, own_weight, own_bias in stored:
             base.weight, base.bias = own_weight, own_bias
-            del layer.forward  # the class's own is there again
+            layer.__dict__.pop("forward", None)  # the class's own is there again
 
 
 def _layers(encoder: nn.Module) -> list[Any]:

@@ -5,7 +5,6 @@ written.
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import shutil
 from collections.abc import Mapping
@@ -108,12 +107,15 @@ def set_device_random_state(state: torch.Tensor | None) -> None:
         torch.mps.set_rng_state(state)
 
 
-def random_state() -> dict[str, Any]:
-    """The state of every global random number generator, as tensors and plain values."""
+def random_state(device: str) -> dict[str, Any]:
+    """The state of every global random number generator that a training on this device draws from,
+    as tensors and plain values.
+    """
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
-        "device": device_random_state(),
+        # asking a GPU for its state opens it, and it may be another process's
+        "device": None if device == "cpu" else device_random_state(),
         "python": random.getstate(),
         "numpy": (
             name,
@@ -139,6 +141,7 @@ def save_checkpoint(
     trainable: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    device: str,
 ) -> None:
     """Writes `checkpoint-<step>` and removes those that are no longer needed.
 
@@ -153,7 +156,7 @@ def save_checkpoint(
             resumable = {
                 "optimizer": optimizer.state_dict(),
                 "scaler": scaler.state_dict(),
-                "random": random_state(),
+                "random": random_state(device),
             }
             torch.save(resumable, folder / OPTIMIZER)
             write_json(folder / STATE, asdict(state))
@@ -227,7 +230,7 @@ def newest_checkpoint(work: Path) -> Path | None:
             is_complete = all(file_digest(folder / name) == sha for name, sha in files.items())
             if is_complete and STATE in files:
                 return folder
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError, TypeError, AttributeError):  # unreadable, or no such table
             pass
         shutil.rmtree(folder, ignore_errors=True)
     return None

@@ -247,7 +247,9 @@ class _Loop:
                 if evaluates or interrupted:
                     self.state.unlogged_loss = float(self.loss_sum)
                     self._note_cost()
-                    save_checkpoint(training.work, self.state, trainable, optimizer, scaler)
+                    save_checkpoint(
+                        training.work, self.state, trainable, optimizer, scaler, training.device
+                    )
                 if interrupted:
                     raise KeyboardInterrupt
         if not stage.best_step:
@@ -325,7 +327,7 @@ class _Loop:
 
     def _evaluate(self, stage: Stage) -> None:
         """Scores the select rows. The random states are put back: the training stays the same."""
-        state_before = random_state()
+        state_before = random_state(self.training.device)
         scores = stage.score()
         set_random_state(state_before)
         self.model.train()
