@@ -60,6 +60,8 @@ class Prefix:
 
     fingerprint  of the backbone
     weights      name of a tensor of the bare encoder → its digest, where it is known already
+    modules      digests of the parents with modules below `layer`: what scales or shapes a module
+                 (LoRA's alpha, a bottleneck's non-linearity) is in no tensor
     bits, dtype  of the encoder's weights and of matrix products
     notify       takes lines for the user
 
@@ -73,6 +75,7 @@ class Prefix:
         *,
         fingerprint: str,
         weights: Mapping[str, str],
+        modules: Sequence[str] = (),
         bits: int,
         dtype: str,
         device: str,
@@ -106,6 +109,7 @@ class Prefix:
                     for name, tensor in tensors.items()
                 }
             ),
+            "modules": list(modules),
             "config": encoder_settings(self._core.config.to_dict()),
             "attention": self._core.config._attn_implementation,
             "bits": bits,

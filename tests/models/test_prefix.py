@@ -4,7 +4,7 @@ the same whether they were looked up or computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +81,15 @@ def built(
     return model.eval(), host
 
 
-def prefix_of(model: Model, host: Host, layer: int = 2, dtype: str = "float32") -> Prefix:
+def prefix_of(
+    model: Model, host: Host, layer: int = 2, dtype: str = "float32", modules: Sequence[str] = ()
+) -> Prefix:
     return Prefix(
         model.encoder,
         layer,
         fingerprint="a backbone",
         weights=host.digests,
+        modules=modules,
         bits=32,
         dtype=dtype,
         device="cpu",
@@ -261,6 +264,14 @@ def test_a_parent_that_reaches_further_down_has_a_space_of_its_own(tmp_path: Pat
         set_=[*QUICK, "eval.merged=true"],
     )
     assert merged["id"] != child["id"] and not prefix_files.spaces()
+
+
+def test_parents_with_the_same_tensors_share_no_states(tmp_path: Path) -> None:
+    """What LoRA's alpha or a bottleneck's non-linearity changes is in no tensor."""
+    model, host = built("lora")
+    for parent in ("alpha 16", "alpha 64", "alpha 16"):
+        prefix_of(model, host, modules=[parent]).prepare(items(5))
+    assert len(prefix_files.spaces()) == 2
 
 
 def test_dropout_below_is_another_run_and_only_what_can_be_fixed_is(tmp_path: Path) -> None:
