@@ -17,7 +17,7 @@ from torch import nn
 
 from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import DataError, RunError, XtlError, out_of_memory
-from adapters_xtl.base.files import atomic_write, folder_bytes, link_or_copy
+from adapters_xtl.base.files import atomic_write, explained_save_errors, folder_bytes, link_or_copy
 from adapters_xtl.base.launchers import notify_ignored_launcher
 from adapters_xtl.base.typed_json import from_json
 from adapters_xtl.evaluation import predict, scoring
@@ -439,8 +439,9 @@ def _train_and_score(
         raise RunError(
             f"training {module} changed frozen weights; this is a defect, please report it"
         )
-    _save_module(context, model, module, partial)
-    save_heads(model.heads, model.specs, partial / "head")
+    with explained_save_errors(partial):  # a full disk keeps the checkpoints
+        _save_module(context, model, module, partial)
+        save_heads(model.heads, model.specs, partial / "head")
     log = "".join(json.dumps(entry) + "\n" for entry in trained.log)
     atomic_write(partial / "train_log.jsonl", log)
     metrics, inference = _score(context, model, module, evaluation, rows, partial, saved=False)

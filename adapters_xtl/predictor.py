@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from adapters_xtl import formats, tasks
-from adapters_xtl.base.arguments import module_text, switch, text
+from adapters_xtl.base.arguments import module_text, number, switch, text
 from adapters_xtl.base.errors import Problems, RequestError
 from adapters_xtl.evaluation import predict, retrieval
 from adapters_xtl.evaluation.inputs import examples_of
@@ -35,6 +36,7 @@ __all__ = ["Predictor", "load"]
 
 EMBEDS = "tatoeba"  # the task by whose rules `embed` reads a text
 _HOST = Host()  # all predictors of a process share one backbone where they can
+_LOCK = threading.RLock()  # the backbone carries one stack at a time, for one thread
 
 
 class Predictor:
@@ -77,10 +79,11 @@ class Predictor:
             raise RequestError(f"'{self.task}' is answered by embeddings: use embed()")
         _several(inputs, "predict")
         examples = examples_of(tasks.load(self.task), inputs)
-        model = self._ready()
-        predictions = predict.predict(
-            model, self.head, examples, device=self._plan.device, dtype=self._plan.dtype
-        )
+        with _LOCK:
+            model = self._ready()
+            predictions = predict.predict(
+                model, self.head, examples, device=self._plan.device, dtype=self._plan.dtype
+            )
         form = formats.load(model.specs[self.head].format)
         return [form.answer(prediction) for prediction in predictions]
 
@@ -93,15 +96,20 @@ class Predictor:
         RequestError a layer that the backbone does not have.
         """
         _several(texts, "embed")
+        problems = Problems()
+        number("layer", layer, problems, whole=True)
+        problems.raise_if_any()
         task = tasks.load(EMBEDS)
-        sentences = retrieval.vectors_of(
-            self._ready(),
-            task.format,
-            examples_of(task, texts),
-            layer="" if layer is None else str(layer),
-            device=self._plan.device,
-            dtype=self._plan.dtype,
-        )
+        examples = examples_of(task, texts)
+        with _LOCK:
+            sentences = retrieval.vectors_of(
+                self._ready(),
+                task.format,
+                examples,
+                layer="" if layer is None else str(layer),
+                device=self._plan.device,
+                dtype=self._plan.dtype,
+            )
         vectors: np.ndarray = sentences.vectors[:, 0]
         return vectors
 

@@ -27,6 +27,7 @@ __all__ = [
     "digest",
     "explain_denied",
     "explained_os_errors",
+    "explained_save_errors",
     "file_digest",
     "folder_bytes",
     "folder_digest",
@@ -150,6 +151,20 @@ def explained_os_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise RequestError(explain_denied(Path(os.fsdecode(place)))) from error
         raise
+
+
+@contextlib.contextmanager
+def explained_save_errors(path: Path) -> Iterator[None]:
+    """The same where a library writes that wraps the system's error in one of its own."""
+    with explained_os_errors(path):
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            if any(words in str(error) for words in ("No space left", "Disk quota exceeded")):
+                raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
+            raise
 
 
 def explain_denied(place: Path) -> str:

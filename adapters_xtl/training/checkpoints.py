@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from adapters_xtl.base.errors import RunError
 from adapters_xtl.base.files import (
     apply_umask,
-    explained_os_errors,
+    explained_save_errors,
     file_digest,
     read_json,
     write_json,
@@ -148,7 +148,7 @@ def save_checkpoint(
     RunError, naming the place, when the disk is full.
     """
     folder = checkpoint_folder(work, state.step)
-    with explained_os_errors(folder):
+    with explained_save_errors(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             weights = {name: value.detach().cpu().contiguous() for name, value in trainable.items()}
@@ -161,8 +161,8 @@ def save_checkpoint(
             torch.save(resumable, folder / OPTIMIZER)
             write_json(folder / STATE, asdict(state))
         except (SafetensorError, RuntimeError) as error:
-            # safetensors and torch.save wrap the system's error
-            if shutil.disk_usage(work).free < 2**20 or "No space left" in str(error):
+            # safetensors and torch.save wrap the system's error, torch.save without its words
+            if shutil.disk_usage(work).free < 2**20:
                 raise OSError(28, "No space left on device") from error
             raise
         apply_umask(folder)  # safetensors writes for the owner alone
