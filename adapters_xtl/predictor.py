@@ -43,14 +43,16 @@ class Predictor:
     """A trained module on its backbone, ready for texts. Made by `load`.
 
     Predictors of one process share a backbone in memory: calling one after another of them reads
-    that one's few megabytes again. Inputs are batched by length; where memory runs out, the batch
+    that one's few megabytes again. Calls from several threads are computed one after the other.
+    Inputs are batched by length; where memory runs out, the batch
     is halved, and a single input that does not fit raises torch's OutOfMemoryError or MemoryError.
     """
 
     def __init__(self, planned: Plan, store: Store, head: str) -> None:
         self._plan, self._store, self.head = planned, store, head
         self._model: Model | None = None
-        self._spec = self._ready().specs.get(head)
+        with _LOCK:
+            self._spec = self._ready().specs.get(head)
 
     @property
     def task(self) -> str:

@@ -8,6 +8,8 @@ import doctest
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,25 @@ def test_python_loads_a_module_and_asks_it(trained: dict[str, str], runs: Path) 
         nli.predict([("a text", "another"), "one text"])
     with pytest.raises(RequestError, match="no head for 'udpos'"):
         xtl.load(trained["mnli"], task="udpos")
+
+
+def test_predictors_of_one_backbone_answer_several_threads(trained: dict[str, str]) -> None:
+    """Embedding computes the lower layers alone, and each predictor puts its own module on."""
+    nli, ner = (xtl.load(trained[task], device="cpu") for task in ("mnli", "panx"))
+    pairs = [("The train was cancelled.", f"Train {number} went.") for number in range(8)]
+    sentences = [f"Train {number} went to Lyon." for number in range(8)]
+    calls: list[Callable[[], Any]] = [
+        lambda: [list(row["probabilities"].values()) for row in nli.predict(pairs)],
+        lambda: nli.embed(sentences, layer=1),
+        lambda: ner.embed(sentences, layer=2),
+    ]
+    alone = [call() for call in calls]
+    with ThreadPoolExecutor(len(calls)) as threads:
+        for _ in range(5):
+            for expected, computed in zip(
+                alone, threads.map(lambda call: call(), calls), strict=True
+            ):
+                np.testing.assert_allclose(computed, expected, atol=1e-5)
 
 
 def test_lines_are_answered_as_they_come(trained: dict[str, str], tmp_path: Path) -> None:

@@ -91,5 +91,8 @@ def test_retrieval_reads_what_a_short_backbone_reads(tmp_path: Path) -> None:
     for layer in (-1, 5):
         with pytest.raises(RequestError, match=f"layer {layer}"):
             module.embed(["a text"], layer=layer)
+    for layer in ("all", "2", 1.0, True):
+        with pytest.raises(RequestError, match=r"layer=.*whole number"):
+            module.embed(["a text"], layer=layer)  # type: ignore[arg-type]
     record = json.loads((Path(payload["path"]) / "metrics.json").read_text())
     assert record["tasks"]["tatoeba"]["max_length"] == 64
