@@ -36,7 +36,7 @@ __all__ = ["Predictor", "load"]
 
 EMBEDS = "tatoeba"  # the task by whose rules `embed` reads a text
 _HOST = Host()  # all predictors of a process share one backbone where they can
-_LOCK = threading.RLock()  # the backbone carries one stack at a time, for one thread
+_LOCK = threading.RLock()  # held while the backbone computes: it carries one stack at a time
 
 
 class Predictor:
@@ -44,8 +44,9 @@ class Predictor:
 
     Predictors of one process share a backbone in memory: calling one after another of them reads
     that one's few megabytes again. Calls from several threads are computed one after the other.
-    Inputs are batched by length; where memory runs out, the batch
-    is halved, and a single input that does not fit raises torch's OutOfMemoryError or MemoryError.
+
+    Inputs are batched by length; where memory runs out, the batch is halved, and a single input
+    that does not fit raises torch's OutOfMemoryError or MemoryError.
     """
 
     def __init__(self, planned: Plan, store: Store, head: str) -> None:

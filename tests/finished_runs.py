@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def run_recipe(
     set_: Sequence[str] = QUICK,
     set_parents: Sequence[str] = QUICK,
     force: bool = False,
+    notify: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> dict[str, Any]:
     """What `xtl recipe` answers, in this process, on `tiny` and the sample rows."""
@@ -45,9 +46,7 @@ def run_recipe(
         runs=str(runs),
         **{"backbone": "tiny", "data": "embedded", "device": "cpu", **options},
     )
-    payload, _ = commands.recipe(
-        asked, baseline=False, force=force, dry_run=False, notify=lambda text: None
-    )
+    payload, _ = commands.recipe(asked, baseline=False, force=force, dry_run=False, notify=notify)
     return payload
 
 

@@ -155,7 +155,9 @@ def explained_os_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained_save_errors(path: Path) -> Iterator[None]:
-    """The same where a library writes that wraps the system's error in one of its own."""
+    """`explained_os_errors` for writes by a library that raises an error of its own in place of the
+    system's: a full disk or quota is known by the words that it repeats.
+    """
     with explained_os_errors(path):
         try:
             yield

@@ -24,7 +24,8 @@ __all__ = ["DEFAULT", "load", "names"]
 DEFAULT = "local"
 # files of this folder that are no engines
 _SHARED = (
-    *("failures", "job", "options", "remote", "schedule", "trials", "worker", "worker_process"),
+    *("analysis", "failures", "job", "options", "remote", "schedule", "trials", "worker"),
+    "worker_process",
 )
 
 

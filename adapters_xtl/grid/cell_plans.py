@@ -14,14 +14,16 @@ from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import Problems, RequestError, XtlError
 from adapters_xtl.engines.analysis import Analysis, analysis_id
 from adapters_xtl.grid.cell_settings import (
+    at_positions,
     check_overrides,
     effective,
     effective_for_parents,
     own_members,
     own_task,
+    parent_task_of_position,
     parent_tasks,
-    trained_task,
     untrained_tasks,
+    without_those_set,
 )
 from adapters_xtl.grid.cells import Cell, Grid, Overrides
 from adapters_xtl.grid.equal_settings import EqualSettings
@@ -164,8 +166,12 @@ class CellPlans:
         """The request of one run of a cell. `values`: the tuned settings."""
         base, method = self.grid.base, cell.variant.method
         equal = self.equal_settings.of(cell.task, method) if cell.trains else ()
-        parents_equal = self.equal_settings.of_parents(parent_tasks(cell), method)
         overrides, parent_overrides = self._overrides(cell)
+        parents_equal = without_those_set(
+            self.equal_settings.of_parents(parent_task_of_position(cell), method),
+            parent_overrides,
+            cell,
+        )
         compose = base.compose if cell.compose is None else cell.compose
         return replace(
             base,
@@ -211,18 +217,11 @@ class CellPlans:
         """The settings of single tasks that reach a cell's parents: each is addressed to its own,
         unless all of them have the same.
         """
-        set_of_position = {
-            position: self.grid.of_task.get(task, ())
-            for position, name in enumerate(cell.chain, start=1)
-            if (task := trained_task(cell, name))
-        }
-        sets = list(set_of_position.values())
-        if sets and all(overrides == sets[0] for overrides in sets):
-            return sets[0]
-        return tuple(
-            (f"{position}:{key}", value)
-            for position, overrides in set_of_position.items()
-            for key, value in overrides
+        return at_positions(
+            {
+                position: self.grid.of_task.get(task, ())
+                for position, task in parent_task_of_position(cell).items()
+            }
         )
 
     def settings_source(self, cell: Cell, parent: bool = False) -> str:

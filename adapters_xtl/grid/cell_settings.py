@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from adapters_xtl import tasks
 from adapters_xtl.base.errors import Problems, clipped, nearest
@@ -12,14 +12,17 @@ from adapters_xtl.planning.compositions import RANDOM, SELF
 from adapters_xtl.runs.parent_settings import address_of, reaches
 
 __all__ = [
+    "at_positions",
     "check_overrides",
     "effective",
     "effective_for_parents",
     "own_members",
     "own_task",
+    "parent_task_of_position",
     "parent_tasks",
     "trained_task",
     "untrained_tasks",
+    "without_those_set",
 ]
 
 
@@ -108,13 +111,50 @@ def own_task(cell: Cell) -> str:
 
 def parent_tasks(cell: Cell) -> tuple[str, ...]:
     """The tasks that a cell's parents are modules of; those that are no tasks are left out."""
-    return tuple(filter(None, (trained_task(cell, name) for name in cell.chain)))
+    return tuple(parent_task_of_position(cell).values())
 
 
 def trained_task(cell: Cell, parent: str) -> str:
     """The task that a parent of a cell is trained on; "" for one that is no task."""
     name = cell.task if parent == SELF else parent
     return tasks.load(name).train_from or name if name in tasks.names() else ""
+
+
+def parent_task_of_position(cell: Cell) -> dict[int, str]:
+    """Position in the chain, from 1, → the task of that parent; without those that are no tasks."""
+    named = {
+        position: trained_task(cell, name) for position, name in enumerate(cell.chain, start=1)
+    }
+    return {position: task for position, task in named.items() if task}
+
+
+def at_positions(set_of_position: Mapping[int, Overrides]) -> Overrides:
+    """Overrides of parents, each addressed to its position; without addresses where all parents
+    have the same.
+    """
+    sets = list(set_of_position.values())
+    if sets and all(overrides == sets[0] for overrides in sets):
+        return sets[0]
+    return tuple(
+        (f"{position}:{key}", value)
+        for position, overrides in set_of_position.items()
+        for key, value in overrides
+    )
+
+
+def without_those_set(addressed: Overrides, overrides: Overrides, cell: Cell) -> Overrides:
+    """The overrides of `addressed` but for those whose parent gets the setting by `overrides` too,
+    by whatever address: the narrower address would count, and not what was asked for.
+    """
+
+    def is_set(key: str) -> bool:
+        position, setting = address_of(key)
+        return position.isdigit() and any(
+            setting == other and reaches(address, int(position), cell.chain[int(position) - 1])
+            for address, other in (address_of(key) for key, _ in overrides)
+        )
+
+    return tuple(pair for pair in addressed if not is_set(pair[0]))
 
 
 def parents_members(cell: Cell, address: str = "") -> tuple[str, ...]:

@@ -7,10 +7,11 @@ except where the request names the setting itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from adapters_xtl import tasks
+from adapters_xtl.grid.cell_settings import at_positions
 from adapters_xtl.grid.cells import Grid, Overrides
 from adapters_xtl.methods import REFERENCE
 from adapters_xtl.runs.hyper import Hyper
@@ -45,12 +46,11 @@ class EqualSettings:
             if name not in OWN and value != settings[name]
         )
 
-    def of_parents(self, parents: tuple[str, ...], method: str) -> Overrides:
-        """The same for parents, which share one set of overrides: () where they would need several
-        sets, or where one of them is not a task.
-        """
-        differences = {self.of(name, method) if name in tasks.names() else () for name in parents}
-        return differences.pop() if len(differences) == 1 else ()
+    def of_parents(self, task_of_position: Mapping[int, str], method: str) -> Overrides:
+        """The same for the parents of a chain, by the positions of those that are tasks."""
+        return at_positions(
+            {position: self.of(task, method) for position, task in task_of_position.items()}
+        )
 
     def _members(self, task: str) -> Overrides:
         """The choice of tasks for a task of several: the source may lack the others."""

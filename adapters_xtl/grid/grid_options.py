@@ -203,7 +203,10 @@ def _trials(
                 overrides.append(parse_override(f"{key}={value}", "--tune"))
             except RequestError as error:
                 problems.catch(error)
-        (own.setdefault(method, {}) if colon else shared)[key] = tuple(overrides)
+        tuned = own.setdefault(method, {}) if colon else shared
+        if key in tuned:
+            problems.add(f"--tune {text}: {key} is tuned already; name all its values at once")
+        tuned[key] = tuple(overrides)
     trials = {
         name: tuple(itertools.product(*{**shared, **own.get(name, {})}.values()))
         for name in method_names

@@ -300,6 +300,8 @@ def make_grid(study: Study, file: StudyFile, *, runs: str) -> Grid:
             for value in axis.values if axis.name in study.complete_axes else ():
                 if value not in reached:
                     problems.add(f"[axes] {axis.name}: {clipped(value)}: no cell has it here")
+    if not cells and not problems.messages:
+        problems.add("[axes]: no cell is left: these values exclude each other")
     if content.get("languages") and any(cell.languages for cell in cells.values()):
         problems.add("languages: this study scores the language of its axis `language` alone")
     grid_options.check_bits(

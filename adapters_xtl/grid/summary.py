@@ -256,14 +256,21 @@ def _alike(
 ) -> bool:
     """Whether `other` is what `cell` would be with another chain, method or bits."""
     variant = Variant(method or cell.variant.method, bits or cell.variant.bits)
-    wanted = replace(cell, variant=variant, chain=cell.chain if chain is None else chain)
+    wanted = replace(
+        cell,
+        variant=variant,
+        chain=cell.chain if chain is None else chain,
+        # a method may have one way alone to start from parents
+        compose=other.compose if method else cell.compose,
+    )
     return _key(wanted) == _key(other)
 
 
 def _key(cell: Cell) -> tuple[Any, ...]:
-    """What tells the cells of a grid apart."""
-    scored = (cell.split, cell.languages)
-    return cell.task, cell.chain, cell.variant, cell.overrides, scored
+    """What tells the cells of a grid apart. Settings of parents mean nothing without any."""
+    parents = (cell.chain, cell.compose, cell.parent_overrides, cell.retained) if cell.chain else ()
+    own = (cell.variant, cell.overrides, cell.from_layer, cell.analysis)
+    return cell.task, parents, own, (cell.split, cell.languages)
 
 
 def _full(rows: Rows, cell: Cell) -> dict[str, Any] | None:

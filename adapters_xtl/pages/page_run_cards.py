@@ -99,9 +99,16 @@ def without_places(line: str) -> str:
         words = shlex.split(line)
     except ValueError:  # no line of a shell
         return line
-    if not any(map(_is_place, words)):
-        return line
-    return shlex.join(_PLACE if _is_place(word) else word for word in words)
+    masked = [_masked(word) for word in words]
+    return line if masked == words else shlex.join(masked)
+
+
+def _masked(word: str) -> str:
+    """A word of a command line, `DIR` in place of a directory, also in `--runs=DIR`, `data=DIR`."""
+    if _is_place(word):
+        return _PLACE
+    name, equals, value = word.partition("=")
+    return f"{name}={_PLACE}" if equals and _is_place(value) else word
 
 
 def _is_place(value: object) -> bool:

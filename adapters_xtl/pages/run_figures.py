@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from adapters_xtl.base import statistics
 from adapters_xtl.base.errors import MismatchError
 from adapters_xtl.base.files import digest
 from adapters_xtl.grid.results import Figure, Point, Series
+from adapters_xtl.runs.records import Spec
 from adapters_xtl.runs.stored_runs import StoredRun
 
 __all__ = [
@@ -93,6 +94,12 @@ def groups(runs: Iterable[StoredRun]) -> list[RunGroup]:
     by_setting: dict[str, list[StoredRun]] = {}
     for run in runs:
         by_setting.setdefault(_setting(run), []).append(run)
+    for setting, members in list(by_setting.items()):
+        # a seed twice: their parents were trained differently, and which belong together is not
+        # in the records of the children
+        if len({_seed(run) for run in members}) < len(members):
+            del by_setting[setting]
+            by_setting |= {f"{setting} {run.spec.id}": [run] for run in members}
     names = [_name(members[0]) for members in by_setting.values()]
     return [
         RunGroup(
@@ -106,7 +113,7 @@ def groups(runs: Iterable[StoredRun]) -> list[RunGroup]:
 
 
 def _setting(run: StoredRun) -> str:
-    """Digest of all that decides a run's outcome but its seed. Parents count by their tasks, as
+    """Digest of what decides a run's scores but its seed. Parents count by their tasks alone, as
     their ids hold the seed.
     """
     spec = run.spec
@@ -118,8 +125,19 @@ def _setting(run: StoredRun) -> str:
             "backbone": spec.backbone.fingerprint,
             "bits": spec.bits,
             "stack": spec.stack,
+            "scored": _scored_rows(spec),
         }
     )
+
+
+def _scored_rows(spec: Spec) -> dict[str, Any]:
+    """What a run was scored on and how; whose ids hold a seed counts by being there or not."""
+    scored = {} if spec.evaluation is None else asdict(spec.evaluation)
+    return {**scored, "id": "", "head": bool(scored.get("head"))}
+
+
+def _seed(run: StoredRun) -> int | None:
+    return run.spec.run.seed if run.spec.run else None
 
 
 def _name(run: StoredRun) -> str:

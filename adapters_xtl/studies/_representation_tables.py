@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from adapters_xtl.grid.results import Figure, Line, Point, Series, Table
@@ -137,7 +138,8 @@ def importance_tables(
 
 
 def _file_part(on: str) -> str:
-    return on.replace(">", "+")
+    """Parents as a part of a file's name; one may be a path or a hub id."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", on.replace(">", "+"))
 
 
 def tables_by_layer(

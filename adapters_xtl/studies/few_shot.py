@@ -103,8 +103,7 @@ class FewShot(Study):
                 ("train.shot_bucket", bucket),
                 ("train.shot_regime", point["regime"]),
             )
-        (variant,) = self.variants(point, bits, problems)[:1]
-        return (
+        return tuple(
             Cell(
                 task.name,
                 variant,
@@ -114,7 +113,8 @@ class FewShot(Study):
                 languages=language,
                 split=BESIDE_SHOTS,
                 ineffective=() if k and point["regime"] != JOINT else ("train.shot_steps",),
-            ),
+            )
+            for variant in self.variants(point, bits, problems)
         )
 
     def contrasts(self, cells: Sequence[Cell]) -> tuple[Contrast, ...]:

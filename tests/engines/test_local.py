@@ -263,6 +263,7 @@ def test_jobs_that_do_not_fit_together_run_one_after_the_other(
     ("name", "options", "words"),
     [
         ("locl", {}, ("locl", "did you mean 'local'?")),
+        ("analysis", {}, ("analysis", "known: local, ray, slurm")),
         ("local", {"partition": "gpu"}, ("partition", "has none")),
     ],
 )

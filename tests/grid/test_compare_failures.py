@@ -105,6 +105,7 @@ def test_when_the_command_dies_its_run_dies_too(runs: Path) -> None:
         (["pawsx", "--tune", "max_steps=1e400,inf"], "takes a whole number"),
         (["pawsx", "--seeds", "1,x"], "--seeds x: takes different whole numbers"),
         (["pawsx", "--tune", "lrr=1"], "did you mean 'train.lr'"),
+        (["pawsx", "--tune", "lr=1e-4", "--tune", "train.lr=3e-4"], "train.lr is tuned already"),
         (["pawsx", "--tune", "lr"], "expected key=value,value"),
         (["pawsx", "--tune", "lr=1e-4,7"], "train.lr=7 is outside"),
         (

@@ -65,6 +65,20 @@ def test_parents_are_equal_too(runs: Path) -> None:
         assert len(parents) == 3 and not differing(parents)
 
 
+def test_parents_of_a_chain_are_equal_each_to_its_own_task(runs: Path) -> None:
+    """MNLI's and SQuAD's recipes give full fine-tuning different settings."""
+    chain = {"on": ("mnli>squad1",), "methods_": "lora,bottleneck,full"}
+    lora, bottleneck, _ = planned(runs, "panx", **chain)
+    alone = {name: planned(runs, name)[0][-1] for name in ("mnli", "squad1")}
+    for cell in (lora, bottleneck):
+        assert [module.task for module in cell[:-1]] == ["mnli", "squad1"]
+        for module in cell[:-1]:
+            assert alone[module.task].run.method == "full"
+            assert not differing([alone[module.task], module]), module.task
+    lora, *_ = planned(runs, "panx", **chain, set_parents=("train.max_length=64",))
+    assert [module.run.hyper.max_length for module in lora[:-1]] == [64, 64]
+
+
 def test_what_is_set_for_one_method_stands(runs: Path) -> None:
     cells = planned(runs, "panx", "lora:train.max_length=64", "train.epochs=1")
     assert [modules[-1].run.hyper.max_length for modules in cells] == [256, 256, 64]

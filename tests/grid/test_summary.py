@@ -71,3 +71,16 @@ def test_quantised_rows_have_their_gap_to_the_same_at_more_bits() -> None:
         ("lora", "8", ()): (16, -0.5, "inconclusive"),
         ("lora", "4", ()): (16, -4, "inconclusive"),
     }
+
+
+def test_cells_that_differ_in_their_lowest_layer_alone_have_averages_of_their_own() -> None:
+    lora = Variant("lora", "32")
+    cells = {
+        Cell(task, lora, (), from_layer=layer): scored_row(task, "lora", 32, score)
+        for task, layer, score in (
+            *(("panx", 0, 60), ("pawsx", 0, 80)),
+            *(("panx", 6, 50), ("pawsx", 6, 60)),
+        )
+    }
+    averages = summary.averages(cells, ["panx", "pawsx"], 0.95)
+    assert [average["mean"]["mean"] for average in averages] == [70, 55]

@@ -305,6 +305,8 @@ def test_the_page_names_no_directory_of_the_machine(store: Path) -> None:
     assert "--on mnli-bundle" in command.line and "DIR stands for" in command.note
     line = page_run_cards.without_places("xtl study paper --runs /home/ada/runs --set a=1/2")
     assert line == "xtl study paper --runs DIR --set a=1/2"
+    line = page_run_cards.without_places("xtl study paper --runs=/home/ada/r --set data=~/mirror")
+    assert line == "xtl study paper --runs=DIR --set data=DIR"
 
 
 # ---------------------------------------------------------------------------- what is wrong

@@ -15,6 +15,7 @@ from adapters_xtl.runs.records import (
     METRICS,
     PROVENANCE,
     BackboneRecord,
+    EvaluationRecord,
     Lineage,
     Metrics,
     ModuleReference,
@@ -42,6 +43,7 @@ def stored_run(
     parent: str = "",
     rate: float = 1e-4,
     evaluates: StoredRun | None = None,
+    parent_id: str = "",
     log: str = "",
 ) -> StoredRun:
     """A run of pawsx on disk, as far as its figures read it."""
@@ -58,7 +60,7 @@ def stored_run(
         hyper=Hyper(lr=rate),
         seed=seed,
         protocol="clean",
-        parents=(f"{seed:012x}",) if parent else (),
+        parents=(parent_id or f"{seed:012x}",) if parent else (),
     )
     identity = run.id if evaluates is None else f"{seed:04x}" + "e" * 8
     spec = Spec(
@@ -72,8 +74,10 @@ def stored_run(
         dtype="float32",
         run=run,
         module=ModuleReference("pawsx", run.id),
-        parents=(ModuleReference(parent, f"{seed:012x}"),) if parent else (),
-        evaluation=None,
+        parents=(ModuleReference(parent, parent_id or f"{seed:012x}"),) if parent else (),
+        evaluation=EvaluationRecord(
+            f"{seed:012x}", {"pawsx": "validation"}, 0, {"pawsx": tuple(scores)}
+        ),
     )
     languages = {code: {"accuracy": value, "n": 10} for code, value in scores.items()}
     mean = sum(scores.values()) / len(scores)
@@ -118,6 +122,22 @@ def test_seeds_of_one_setting_are_one_group(tmp_path: Path) -> None:
     assert groups[0].name == "mnli>pawsx, lora, stack"
     assert groups[1].name == f"pawsx, lora [{runs[2].spec.id}]"
     assert len({group.name for group in groups}) == 3
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_no_seeds_of_one_setting(
+    tmp_path: Path,
+) -> None:
+    """Other languages of one module, or parents that were trained differently."""
+    trained = stored_run(tmp_path, {"en": 70.0, "de": 60.0})
+    scored_later = stored_run(tmp_path / "later", {"fr": 50.0}, evaluates=trained)
+    assert [len(group.runs) for group in run_figures.groups([trained, scored_later])] == [1, 1]
+    children = [
+        stored_run(tmp_path, {"en": 70.0}, seed=seed, parent="mnli", parent_id=f"{rows}{seed}" * 6)
+        for rows in "ab"
+        for seed in (1, 2)
+    ]
+    assert [len(group.runs) for group in run_figures.groups(children)] == [1, 1, 1, 1]
+    assert [len(group.runs) for group in run_figures.groups(children[:2])] == [2]
 
 
 def test_learning_curves_have_the_logs_numbers(tmp_path: Path) -> None:

@@ -101,6 +101,12 @@ def test_without_shots_there_is_one_cell_for_all_buckets_and_regimes() -> None:
     assert {dict(cell.point)["k"] for cell in only.cells} == {"1"}
 
 
+def test_every_precision_that_is_asked_for_has_cells() -> None:
+    cells = grid_of("bits=16,8").cells
+    assert {cell.variant.bits for cell in cells} == {"16", "8"}
+    assert len(cells) == 2 * len(grid_of("bits=16").cells)
+
+
 def test_the_split_that_no_shot_is_drawn_from_is_scored(mirror: Path) -> None:
     """The same with shots and without. Of PAN-X the mirror has validation rows alone."""
     grid = grid_of("task=xnli,panx", "language=ar", "on=none", "k=0,4", "bucket=0", "seeds=1",

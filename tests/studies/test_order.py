@@ -133,6 +133,7 @@ def test_a_method_has_the_conditions_that_it_can(tmp_path: Path) -> None:
         ("pair=mnli+csqq", "did you mean 'csqa'"),
         ("pair=mnli+mnli", "two different tasks"),
         ("condition=A>C", "[axes] condition"),
+        ("condition=sum compose=init", "no cell is left"),
         ("compose=fuse", "[axes] compose"),
         ("pair=mnli+squad1 task=xquad", "xquad is trained on rows of squad1"),
         ("task=xnli", "xnli is trained on rows of mnli, a task of the pair mnli+csqa"),

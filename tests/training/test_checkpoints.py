@@ -45,5 +45,7 @@ def test_a_disk_that_is_full_at_the_last_write_costs_no_step(
     (partial,) = tmp_path.glob("panx/*.partial")
     assert newest_checkpoint(partial / "work") is not None
     assert not list(tmp_path.rglob("failed/*"))
-    finished = run_recipe(tmp_path, "panx", set_=settings, languages="de")
+    lines: list[str] = []
+    finished = run_recipe(tmp_path, "panx", set_=settings, languages="de", notify=lines.append)
     assert finished["metrics"]["train"]["steps"] == 4
+    assert any("resuming from step 4 of 4" in line for line in lines)
