@@ -305,7 +305,15 @@ class ModulePlanner:
         return replace(module, evaluation=evaluation)
 
     def _check_stages(self, task: Task, settings: Settings) -> None:
-        """Every stage of an ordered task takes a step and an example at least."""
+        """Every stage of an ordered task takes a step and an example at least, every task of
+        several that are mixed a step.
+        """
+        steps, mixed = settings.hyper.max_steps, len(settings.hyper.tasks or task.members)
+        if 0 < steps < mixed:
+            self.problems.add(
+                f"train.max_steps={steps}: '{task.name}' mixes {mixed} tasks, each of which takes"
+                " a step at least (train.tasks chooses some)"
+            )
         stages = len(task.train) if task.ordered else 1
         for key in ("max_steps", "max_examples"):
             value = getattr(settings.hyper, key)

@@ -153,7 +153,9 @@ def batch_order(
     for number, (train_set, size) in enumerate(zip(sets, sizes, strict=True)):
         last = number == len(sets) - 1
         share = train_set.step_share or by_size * size / sum(sizes)
-        count = remaining if last else min(remaining, max(1, round(steps * share)))
+        later = len(sets) - 1 - number  # each of them keeps a step
+        wanted = min(remaining - later, round(steps * share))
+        count = remaining if last else min(remaining, max(1, wanted))
         remaining -= count
         lengths = np.array([item.tokens for item in train_set.items])
         order += [

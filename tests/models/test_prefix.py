@@ -266,6 +266,19 @@ def test_a_parent_that_reaches_further_down_has_a_space_of_its_own(tmp_path: Pat
     assert merged["id"] != child["id"] and not prefix_files.spaces()
 
 
+def test_untrained_parents_of_another_alpha_share_no_states(tmp_path: Path) -> None:
+    """Random ones of one seed: their tensors are the same, and alpha is in no tensor."""
+    for alpha in (2, 64):
+        setting = f"method.lora_alpha={alpha}"
+        run_recipe(tmp_path, "pawsx", on="random", method="lora", set_parents=[setting])
+    parents = sorted(tmp_path.glob("random/*"))
+    assert len(parents) == 2
+    for number, parent in enumerate(parents, start=1):
+        child = recipe(tmp_path, on=str(parent), method="lora", languages="de")
+        assert child["metrics"]["train"]["prefix"]["computed"] > 0
+        assert len(prefix_files.spaces()) == number
+
+
 def test_parents_with_the_same_tensors_share_no_states(tmp_path: Path) -> None:
     """What LoRA's alpha or a bottleneck's non-linearity changes is in no tensor."""
     model, host = built("lora")

@@ -113,6 +113,13 @@ def test_problems_of_flags_and_of_the_plan_come_together(planner: Planner) -> No
         planner.plan(replace(wrong, on=(), languages=None, bits="auto"))
 
 
+def test_each_task_of_a_mixture_takes_a_step(planner: Planner) -> None:
+    chosen = ["train.tasks=mnli,qqp,csqa", "train.max_steps=2"]
+    with pytest.raises(RequestError, match=r"train\.max_steps=2: 'multi' mixes 3 tasks"):
+        planner.plan(asked("multi", set_=chosen))
+    assert planner.plan(asked("multi", set_=[chosen[0], "train.max_steps=3"])).target
+
+
 def test_problems_keep_their_kind() -> None:
     for kinds, expected in (
         ([MismatchError, MismatchError], MismatchError),

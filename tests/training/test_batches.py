@@ -49,6 +49,13 @@ def test_an_epoch_sees_every_item_once() -> None:
     assert set(first) == set(range(1000)) and set(first.values()) == {1}
 
 
+def test_a_small_set_among_large_ones_has_a_step() -> None:
+    """Rounding would give all twenty to the first two."""
+    sets = [TrainSet(name, _items([9] * size)) for name, size in (("a", 800), ("b", 800), ("c", 8))]
+    order = batches(sets, Hyper(batch_size=8, max_steps=20), seed=1)
+    assert Counter(batch.task for batch in order) == {"a": 10, "b": 9, "c": 1}
+
+
 def test_sets_without_a_share_divide_what_is_left() -> None:
     sets = [TrainSet(name, _items([9] * 80)) for name in "bc"]
     fixed = TrainSet("a", _items([9] * 80), step_share=0.2)
