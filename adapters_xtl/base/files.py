@@ -36,6 +36,7 @@ __all__ = [
     "public_files",
     "read_json",
     "read_regular",
+    "says_disk_is_full",
     "symlink_or_copy",
     "sync",
     "write_json",
@@ -155,8 +156,8 @@ def explained_os_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained_save_errors(path: Path) -> Iterator[None]:
-    """`explained_os_errors` for writes by a library that raises an error of its own in place of the
-    system's: a full disk or quota is known by the words that it repeats.
+    """Like `explained_os_errors`, also where a library raises an error of its own for a full disk
+    or quota and repeats the system's words.
     """
     with explained_os_errors(path):
         try:
@@ -164,9 +165,14 @@ def explained_save_errors(path: Path) -> Iterator[None]:
         except OSError:
             raise
         except Exception as error:
-            if any(words in str(error) for words in ("No space left", "Disk quota exceeded")):
+            if says_disk_is_full(str(error)):
                 raise OSError(errno.ENOSPC, "No space left on device", str(path)) from error
             raise
+
+
+def says_disk_is_full(text: str) -> bool:
+    """Whether an error's text has the system's words for a full disk or a full quota."""
+    return "No space left on device" in text or "Disk quota exceeded" in text
 
 
 def explain_denied(place: Path) -> str:

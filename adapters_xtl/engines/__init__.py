@@ -24,7 +24,14 @@ __all__ = ["DEFAULT", "load", "names"]
 DEFAULT = "local"
 # files of this folder that are no engines
 _SHARED = (
-    *("analysis", "failures", "job", "options", "remote", "schedule", "trials", "worker"),
+    "analysis",
+    "failures",
+    "job",
+    "options",
+    "remote",
+    "schedule",
+    "trials",
+    "worker",
     "worker_process",
 )
 

@@ -14,7 +14,7 @@ from adapters_xtl import methods, tasks
 from adapters_xtl.base.errors import Problems, RequestError, XtlError
 from adapters_xtl.engines.analysis import Analysis, analysis_id
 from adapters_xtl.grid.cell_settings import (
-    at_positions,
+    addressed_by_position,
     check_overrides,
     effective,
     effective_for_parents,
@@ -23,7 +23,7 @@ from adapters_xtl.grid.cell_settings import (
     parent_task_of_position,
     parent_tasks,
     untrained_tasks,
-    without_those_set,
+    without_user_settings,
 )
 from adapters_xtl.grid.cells import Cell, Grid, Overrides
 from adapters_xtl.grid.equal_settings import EqualSettings
@@ -167,8 +167,8 @@ class CellPlans:
         base, method = self.grid.base, cell.variant.method
         equal = self.equal_settings.of(cell.task, method) if cell.trains else ()
         overrides, parent_overrides = self._overrides(cell)
-        parents_equal = without_those_set(
-            self.equal_settings.of_parents(parent_task_of_position(cell), method),
+        parents_equal = without_user_settings(
+            self.equal_settings.of_parents(parent_task_of_position(cell), len(cell.chain), method),
             parent_overrides,
             cell,
         )
@@ -217,11 +217,12 @@ class CellPlans:
         """The settings of single tasks that reach a cell's parents: each is addressed to its own,
         unless all of them have the same.
         """
-        return at_positions(
+        return addressed_by_position(
             {
                 position: self.grid.of_task.get(task, ())
                 for position, task in parent_task_of_position(cell).items()
-            }
+            },
+            len(cell.chain),
         )
 
     def settings_source(self, cell: Cell, parent: bool = False) -> str:

@@ -12,7 +12,7 @@ from adapters_xtl.planning.compositions import RANDOM, SELF
 from adapters_xtl.runs.parent_settings import address_of, reaches
 
 __all__ = [
-    "at_positions",
+    "addressed_by_position",
     "check_overrides",
     "effective",
     "effective_for_parents",
@@ -22,7 +22,7 @@ __all__ = [
     "parent_tasks",
     "trained_task",
     "untrained_tasks",
-    "without_those_set",
+    "without_user_settings",
 ]
 
 
@@ -128,33 +128,36 @@ def parent_task_of_position(cell: Cell) -> dict[int, str]:
     return {position: task for position, task in named.items() if task}
 
 
-def at_positions(set_of_position: Mapping[int, Overrides]) -> Overrides:
-    """Overrides of parents, each addressed to its position; without addresses where all parents
-    have the same.
+def addressed_by_position(
+    overrides_of_position: Mapping[int, Overrides], parents: int
+) -> Overrides:
+    """Overrides of some of a chain's `parents`, each addressed to its position; without addresses
+    where every parent of the chain has the same.
     """
-    sets = list(set_of_position.values())
-    if sets and all(overrides == sets[0] for overrides in sets):
-        return sets[0]
+    sets = list(overrides_of_position.values())
+    if len(sets) == parents and all(overrides == sets[0] for overrides in sets):
+        return sets[0] if sets else ()
     return tuple(
         (f"{position}:{key}", value)
-        for position, overrides in set_of_position.items()
+        for position, overrides in overrides_of_position.items()
         for key, value in overrides
     )
 
 
-def without_those_set(addressed: Overrides, overrides: Overrides, cell: Cell) -> Overrides:
-    """The overrides of `addressed` but for those whose parent gets the setting by `overrides` too,
-    by whatever address: the narrower address would count, and not what was asked for.
+def without_user_settings(overrides: Overrides, user_overrides: Overrides, cell: Cell) -> Overrides:
+    """`overrides` without those addressed to a position that the user sets for the same parent too:
+    an address by position would win over what was set for all parents or by name. Those without an
+    address stay, as the user's come later and win.
     """
 
     def is_set(key: str) -> bool:
         position, setting = address_of(key)
         return position.isdigit() and any(
             setting == other and reaches(address, int(position), cell.chain[int(position) - 1])
-            for address, other in (address_of(key) for key, _ in overrides)
+            for address, other in (address_of(key) for key, _ in user_overrides)
         )
 
-    return tuple(pair for pair in addressed if not is_set(pair[0]))
+    return tuple(pair for pair in overrides if not is_set(pair[0]))
 
 
 def parents_members(cell: Cell, address: str = "") -> tuple[str, ...]:

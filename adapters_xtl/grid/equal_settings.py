@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from adapters_xtl import tasks
-from adapters_xtl.grid.cell_settings import at_positions
+from adapters_xtl.grid.cell_settings import addressed_by_position
 from adapters_xtl.grid.cells import Grid, Overrides
 from adapters_xtl.methods import REFERENCE
 from adapters_xtl.runs.hyper import Hyper
@@ -46,10 +46,17 @@ class EqualSettings:
             if name not in OWN and value != settings[name]
         )
 
-    def of_parents(self, task_of_position: Mapping[int, str], method: str) -> Overrides:
-        """The same for the parents of a chain, by the positions of those that are tasks."""
-        return at_positions(
-            {position: self.of(task, method) for position, task in task_of_position.items()}
+    def of_parents(
+        self, task_of_position: Mapping[int, str], parents: int, method: str
+    ) -> Overrides:
+        """What differs, as in `of`, for the parents of a chain, of which there are `parents`.
+
+        task_of_position  position in the chain, from 1, → the parent's task; parents that are no
+                          tasks are not in it
+        """
+        return addressed_by_position(
+            {position: self.of(task, method) for position, task in task_of_position.items()},
+            parents,
         )
 
     def _members(self, task: str) -> Overrides:

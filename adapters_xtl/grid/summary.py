@@ -260,14 +260,14 @@ def _alike(
         cell,
         variant=variant,
         chain=cell.chain if chain is None else chain,
-        # a method may have one way alone to start from parents
+        # methods differ in how they may start from parents
         compose=other.compose if method else cell.compose,
     )
     return _key(wanted) == _key(other)
 
 
 def _key(cell: Cell) -> tuple[Any, ...]:
-    """What tells the cells of a grid apart. Settings of parents mean nothing without any."""
+    """What tells the cells of a grid apart. Without parents, what concerns them is left out."""
     parents = (cell.chain, cell.compose, cell.parent_overrides, cell.retained) if cell.chain else ()
     own = (cell.variant, cell.overrides, cell.from_layer, cell.analysis)
     return cell.task, parents, own, (cell.split, cell.languages)

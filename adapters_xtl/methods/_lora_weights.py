@@ -56,7 +56,9 @@ def written_in(encoder: nn.Module, dtype: str) -> Iterator[None]:
     finally:
         for layer, base, own_weight, own_bias in stored:
             base.weight, base.bias = own_weight, own_bias
-            layer.__dict__.pop("forward", None)  # the class's own is there again
+            layer.__dict__.pop(
+                "forward", None
+            )  # back to the class's; the loop above may have ended early
 
 
 def _layers(encoder: nn.Module) -> list[Any]:

@@ -178,7 +178,7 @@ def prefix_of(context: Context, module: Module, model: Model) -> Prefix | None:
         run.from_layer,
         fingerprint=plan.backbone.fingerprint,
         weights=context.host.digests,
-        modules=[
+        parents=[
             stored_module(parent, context.store).module_sha256
             for parent in module.below
             if parent.run.from_layer < run.from_layer

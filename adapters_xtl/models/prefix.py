@@ -60,8 +60,9 @@ class Prefix:
 
     fingerprint  of the backbone
     weights      name of a tensor of the bare encoder → its digest, where it is known already
-    modules      digests of the parents with modules below `layer`: what scales or shapes a module
-                 (LoRA's alpha, a bottleneck's non-linearity) is in no tensor
+    parents      digests of the parents' modules that reach below `layer`, the lowest first:
+                 settings that change the states, such as LoRA's alpha or a bottleneck's
+                 non-linearity, are in no tensor
     bits, dtype  of the encoder's weights and of matrix products
     notify       takes lines for the user
 
@@ -75,7 +76,7 @@ class Prefix:
         *,
         fingerprint: str,
         weights: Mapping[str, str],
-        modules: Sequence[str] = (),
+        parents: Sequence[str] = (),
         bits: int,
         dtype: str,
         device: str,
@@ -109,7 +110,7 @@ class Prefix:
                     for name, tensor in tensors.items()
                 }
             ),
-            "modules": list(modules),
+            "parents": list(parents),
             "config": encoder_settings(self._core.config.to_dict()),
             "attention": self._core.config._attn_implementation,
             "bits": bits,

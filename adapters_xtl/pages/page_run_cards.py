@@ -104,17 +104,22 @@ def without_places(line: str) -> str:
 
 
 def _masked(word: str) -> str:
-    """A word of a command line, `DIR` in place of a directory, also in `--runs=DIR`, `data=DIR`."""
-    if _is_place(word):
-        return _PLACE
+    """A word of a command line with `DIR` for the directories in it: alone, after `=`, or in a list
+    with commas.
+    """
     name, equals, value = word.partition("=")
-    return f"{name}={_PLACE}" if equals and _is_place(value) else word
+    if equals:
+        return f"{name}={_masked(value)}"
+    return ",".join(_PLACE if _is_place(item) else item for item in word.split(","))
 
 
 def _is_place(value: object) -> bool:
     """Whether a request's value is a directory of the machine that the run was made on."""
     return isinstance(value, str) and (
-        Path(value).is_absolute() or value.startswith((".", "~")) or value.endswith("/")
+        Path(value).is_absolute()
+        or value in (".", "..")
+        or value.startswith(("./", "../", "~"))
+        or value.endswith("/")
     )
 
 

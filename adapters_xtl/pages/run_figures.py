@@ -90,13 +90,15 @@ class RunGroup:
 
 
 def groups(runs: Iterable[StoredRun]) -> list[RunGroup]:
-    """The runs by setting, in the order in which the settings come up."""
+    """The runs by setting, in the order in which the settings come up. Where a setting has a seed
+    twice, each of its runs is a group of its own, after all others.
+    """
     by_setting: dict[str, list[StoredRun]] = {}
     for run in runs:
         by_setting.setdefault(_setting(run), []).append(run)
     for setting, members in list(by_setting.items()):
-        # a seed twice: their parents were trained differently, and which belong together is not
-        # in the records of the children
+        # a seed twice: the runs differ in what `_setting` leaves out, as in how their parents were
+        # trained, and their records do not say which of them belong together
         if len({_seed(run) for run in members}) < len(members):
             del by_setting[setting]
             by_setting |= {f"{setting} {run.spec.id}": [run] for run in members}
@@ -113,8 +115,8 @@ def groups(runs: Iterable[StoredRun]) -> list[RunGroup]:
 
 
 def _setting(run: StoredRun) -> str:
-    """Digest of what decides a run's scores but its seed. Parents count by their tasks alone, as
-    their ids hold the seed.
+    """Digest of a run's settings without its seed. Parents count by their tasks alone, as their
+    ids hold the seed; of the scored rows only splits, languages and number count.
     """
     spec = run.spec
     identity = spec.run.identity() if spec.run else {}
@@ -125,13 +127,15 @@ def _setting(run: StoredRun) -> str:
             "backbone": spec.backbone.fingerprint,
             "bits": spec.bits,
             "stack": spec.stack,
-            "scored": _scored_rows(spec),
+            "scored": _scoring_without_ids(spec),
         }
     )
 
 
-def _scored_rows(spec: Spec) -> dict[str, Any]:
-    """What a run was scored on and how; whose ids hold a seed counts by being there or not."""
+def _scoring_without_ids(spec: Spec) -> dict[str, Any]:
+    """What was scored and how. Ids differ by seed and are left out: of a parent's head only whether
+    one was used.
+    """
     scored = {} if spec.evaluation is None else asdict(spec.evaluation)
     return {**scored, "id": "", "head": bool(scored.get("head"))}
 

@@ -33,6 +33,7 @@ from adapters_xtl.planning.shots import (
     usual_split,
     without_shots,
 )
+from adapters_xtl.planning.step_checks import check_steps
 from adapters_xtl.runs.hyper import ALL_TOKENS, FIXED, ON_A_CPU, PEFT, WITH_DROPOUT, Hyper
 from adapters_xtl.runs.parent_settings import NamedParent, address_of, of_parent, reaches
 from adapters_xtl.runs.recipes import Recipe
@@ -237,7 +238,7 @@ class ModulePlanner:
                 f"train.max_length={settings.hyper.max_length} for '{name}': {self.backbone.name}"
                 f" reads at most {self.shape.longest} tokens"
             )
-        self._check_stages(task, settings)
+        check_steps(task, settings.hyper, self.problems)
         hyper = settings.hyper
         check_shots(task, hyper, compose, overrides.keys, overrides.flag, self.problems)
         if not hyper.shots or self.problems.messages:
@@ -303,25 +304,6 @@ class ModulePlanner:
             module, source, self.store, self.lookups, self.problems, split, limit
         )
         return replace(module, evaluation=evaluation)
-
-    def _check_stages(self, task: Task, settings: Settings) -> None:
-        """Every stage of an ordered task takes a step and an example at least, every task of
-        several that are mixed a step.
-        """
-        steps, mixed = settings.hyper.max_steps, len(settings.hyper.tasks or task.members)
-        if 0 < steps < mixed:
-            self.problems.add(
-                f"train.max_steps={steps}: '{task.name}' mixes {mixed} tasks, each of which takes"
-                " a step at least (train.tasks chooses some)"
-            )
-        stages = len(task.train) if task.ordered else 1
-        for key in ("max_steps", "max_examples"):
-            value = getattr(settings.hyper, key)
-            if 0 < value < stages:
-                self.problems.add(
-                    f"train.{key}={value}: '{task.name}' trains in {stages} stages, one source"
-                    " after the other, and shares them among its stages"
-                )
 
     def untrained(self, parents: tuple[Module, ...], overrides: Overrides) -> Module:
         """A frozen module that was never trained: the control for what a parent's training is

@@ -138,7 +138,7 @@ def importance_tables(
 
 
 def _file_part(on: str) -> str:
-    """Parents as a part of a file's name; one may be a path or a hub id."""
+    """The parents of a point as part of a file's name: what a name cannot hold becomes `-`."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", on.replace(">", "+"))
 
 

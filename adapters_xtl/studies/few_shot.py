@@ -70,8 +70,9 @@ class FewShot(Study):
     def cell(
         self, point: Mapping[str, str], bits: Sequence[str], problems: Problems
     ) -> tuple[Cell, ...]:
-        """The cell of a point. Without shots there is one for all buckets and regimes; there is
-        none without any training of the target task, and none for a language that a task lacks.
+        """The cells of a point, one for each precision. Without shots all buckets and regimes share
+        them; there is none without any training of the target task, and none for a language that a
+        task lacks.
         """
         task, language = tasks.load(point["task"]), point["language"]
         k, bucket = parse_whole(point["k"]), parse_whole(point["bucket"])

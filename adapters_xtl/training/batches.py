@@ -141,7 +141,8 @@ def batch_order(
     """The batch of each of a stage's `steps` optimizer steps.
 
     One task: all items once an epoch. Several: each task gets steps in proportion to min(size,
-    cap), batches of one task each, mixed evenly at random. A set with a `step_share` comes before
+    cap), at least one where there are as many steps as sets; batches of one task each, mixed evenly
+    at random. A set with a `step_share` comes before
     those without. DataError for a task without items.
     """
     order: list[Batch] = []
@@ -153,8 +154,8 @@ def batch_order(
     for number, (train_set, size) in enumerate(zip(sets, sizes, strict=True)):
         last = number == len(sets) - 1
         share = train_set.step_share or by_size * size / sum(sizes)
-        later = len(sets) - 1 - number  # each of them keeps a step
-        wanted = min(remaining - later, round(steps * share))
+        sets_after = len(sets) - 1 - number  # each gets a step, if there are enough
+        wanted = min(remaining - sets_after, round(steps * share))
         count = remaining if last else min(remaining, max(1, wanted))
         remaining -= count
         lengths = np.array([item.tokens for item in train_set.items])

@@ -5,6 +5,7 @@ written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import shutil
 from collections.abc import Mapping
@@ -145,7 +146,8 @@ def save_checkpoint(
 ) -> None:
     """Writes `checkpoint-<step>` and removes those that are no longer needed.
 
-    RunError, naming the place, when the disk is full.
+    RunError, naming the place, when the disk is full, or a quota where the library says so:
+    torch.save does not.
     """
     folder = checkpoint_folder(work, state.step)
     with explained_save_errors(folder):
@@ -161,9 +163,9 @@ def save_checkpoint(
             torch.save(resumable, folder / OPTIMIZER)
             write_json(folder / STATE, asdict(state))
         except (SafetensorError, RuntimeError) as error:
-            # safetensors and torch.save wrap the system's error, torch.save without its words
+            # torch.save's error does not say that the disk is full: the free space does
             if shutil.disk_usage(work).free < 2**20:
-                raise OSError(28, "No space left on device") from error
+                raise OSError(errno.ENOSPC, "No space left on device") from error
             raise
         apply_umask(folder)  # safetensors writes for the owner alone
         files = sorted(folder.iterdir())
@@ -230,7 +232,7 @@ def newest_checkpoint(work: Path) -> Path | None:
             is_complete = all(file_digest(folder / name) == sha for name, sha in files.items())
             if is_complete and STATE in files:
                 return folder
-        except (OSError, ValueError, TypeError, AttributeError):  # unreadable, or no such table
+        except (OSError, ValueError, TypeError, AttributeError):  # no table of digests
             pass
         shutil.rmtree(folder, ignore_errors=True)
     return None

@@ -82,14 +82,14 @@ def built(
 
 
 def prefix_of(
-    model: Model, host: Host, layer: int = 2, dtype: str = "float32", modules: Sequence[str] = ()
+    model: Model, host: Host, layer: int = 2, dtype: str = "float32", parents: Sequence[str] = ()
 ) -> Prefix:
     return Prefix(
         model.encoder,
         layer,
         fingerprint="a backbone",
         weights=host.digests,
-        modules=modules,
+        parents=parents,
         bits=32,
         dtype=dtype,
         device="cpu",
@@ -283,7 +283,7 @@ def test_parents_with_the_same_tensors_share_no_states(tmp_path: Path) -> None:
     """What LoRA's alpha or a bottleneck's non-linearity changes is in no tensor."""
     model, host = built("lora")
     for parent in ("alpha 16", "alpha 64", "alpha 16"):
-        prefix_of(model, host, modules=[parent]).prepare(items(5))
+        prefix_of(model, host, parents=[parent]).prepare(items(5))
     assert len(prefix_files.spaces()) == 2
 
 

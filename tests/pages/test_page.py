@@ -307,6 +307,11 @@ def test_the_page_names_no_directory_of_the_machine(store: Path) -> None:
     assert line == "xtl study paper --runs DIR --set a=1/2"
     line = page_run_cards.without_places("xtl study paper --runs=/home/ada/r --set data=~/mirror")
     assert line == "xtl study paper --runs=DIR --set data=DIR"
+    line = page_run_cards.without_places(
+        "xtl study x --set=data=/home/a/x --on=mnli,../b --level .9"
+    )
+    assert line == "xtl study x --set=data=DIR --on=mnli,DIR --level .9"
+    assert page_run_cards.without_places("xtl study x --set a=.1") == "xtl study x --set a=.1"
 
 
 # ---------------------------------------------------------------------------- what is wrong
